@@ -1,1 +1,17 @@
-//! 
+//! What every crate needs and no crate should write twice: error chains, backoff, secrets, clocks, named tasks,
+//! Go-style durations and the version.
+//!
+//! It knows nothing about resources, the wire or the node, and does no I/O.
+
+pub mod backoff;
+pub mod clock;
+pub mod duration;
+pub mod error;
+pub mod secret;
+pub mod tasks;
+pub mod version;
+
+pub use backoff::Backoff;
+pub use clock::{Clock, SystemClock};
+pub use error::{ErrorChain, error_chain};
+pub use secret::Secret;

@@ -1,2 +1,50 @@
-//! 
-fn main() {}
+//! `discoveryd`: the discovery service as a program. Arguments, logging, signals and the exit code; the service itself
+//! is in `discovery`.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Lets the nodes of clusters find each other.
+#[derive(Debug, Parser)]
+#[command(name = "discoveryd", version)]
+struct Arguments {
+    /// Address and port to listen on.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// What to log, as a filter of the tracing-subscriber kind.
+    #[arg(long, default_value = "info", env = "DISCOVERYD_LOG")]
+    log: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).context("reading --log")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let listener =
+        TcpListener::bind(arguments.listen).await.with_context(|| format!("listening on {}", arguments.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "discovery service is listening");
+    let serving = discovery::serve(listener, discovery::Options::default(), stop.clone());
+    tokio::pin!(serving);
+    // Signal receivers are cancel-safe, and `serving` is polled again below.
+    tokio::select! {
+        served = &mut serving => return served.context("discovery service failed"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    serving.await.context("discovery service failed")
+}

@@ -1,0 +1,44 @@
+//! Runs the service on a listener until it is told to stop.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use wire::sidero::discovery::server::cluster_server::ClusterServer;
+
+use crate::service::{Options, Service};
+
+/// The largest request: a full update with room for framing.
+const MAX_REQUEST: usize = 64 << 10;
+/// Calls that are open are given this long to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("serving discovery")]
+    Transport(#[source] tonic::transport::Error),
+}
+
+/// Serves plain gRPC on `listener` until `stop` fires; open watches end then and running calls are finished.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, options: Options, stop: CancellationToken) -> Result<(), ServeError> {
+    let service = Service::new(options, stop.clone());
+    let collector = service.clone();
+    let incoming = TcpListenerStream::new(listener);
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .tcp_nodelay(true)
+        .add_service(ClusterServer::new(service).max_decoding_message_size(MAX_REQUEST))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    // Every arm ends the server; what another arm was doing is dropped with it.
+    tokio::select! {
+        served = server => served.map_err(ServeError::Transport),
+        () = async { collector.collect_forever().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}

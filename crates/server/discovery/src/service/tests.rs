@@ -1,0 +1,97 @@
+use tokio::net::TcpListener;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::api::cluster_client::ClusterClient;
+use super::*;
+use crate::serve;
+
+struct Running {
+    client: ClusterClient<Channel>,
+    stop: CancellationToken,
+    server: tokio::task::JoinSet<Result<(), crate::ServeError>>,
+}
+
+async fn running(options: Options) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(serve(listener, options, stop.clone()));
+    let client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
+    Running { client, stop, server }
+}
+
+fn update(id: &str, data: &'static [u8]) -> api::AffiliateUpdateRequest {
+    api::AffiliateUpdateRequest {
+        cluster_id: "c".into(),
+        affiliate_id: id.into(),
+        affiliate_data: Some(data.into()),
+        affiliate_endpoints: vec![],
+        ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+    }
+}
+
+#[tokio::test]
+async fn hello_tells_the_client_its_address() {
+    let mut it = running(Options::default()).await;
+    let hello = api::HelloRequest { cluster_id: "c".into(), client_version: "v0".into() };
+    let answer = it.client.hello(hello).await.unwrap().into_inner();
+    assert_eq!(answer.client_ip.as_ref(), [127, 0, 0, 1]);
+    assert_eq!(answer.redirect, None);
+}
+
+#[tokio::test]
+async fn a_watch_gives_a_snapshot_and_then_each_change() {
+    let mut it = running(Options::default()).await;
+    it.client.affiliate_update(update("a", b"1")).await.unwrap();
+    let request = api::WatchRequest { cluster_id: "c".into() };
+    let mut watch = it.client.watch(request).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!((first.affiliates.len(), first.deleted), (1, false));
+
+    it.client.affiliate_update(update("b", b"2")).await.unwrap();
+    let second = watch.message().await.unwrap().unwrap();
+    assert_eq!((second.affiliates[0].id.as_str(), second.deleted), ("b", false));
+
+    let delete = api::AffiliateDeleteRequest { cluster_id: "c".into(), affiliate_id: "a".into() };
+    it.client.affiliate_delete(delete).await.unwrap();
+    let third = watch.message().await.unwrap().unwrap();
+    assert_eq!((third.affiliates[0].id.as_str(), third.deleted), ("a", true));
+
+    let list = it.client.list(api::ListRequest { cluster_id: "c".into() }).await.unwrap().into_inner();
+    assert_eq!(list.affiliates.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["b"]);
+    let other = it.client.list(api::ListRequest { cluster_id: "d".into() }).await.unwrap().into_inner();
+    assert_eq!(other.affiliates, []);
+}
+
+#[tokio::test]
+async fn a_request_without_ttl_is_refused() {
+    let mut it = running(Options::default()).await;
+    let refused = it.client.affiliate_update(api::AffiliateUpdateRequest { ttl: None, ..update("a", b"1") }).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_refused_until_some_are_earned() {
+    let rate = RateLimit { per_second: 0.000_001, burst: 3.0 };
+    let mut it = running(Options { rate, ..Options::default() }).await;
+    for _ in 0..3 {
+        it.client.list(api::ListRequest { cluster_id: "c".into() }).await.unwrap();
+    }
+    let refused = it.client.list(api::ListRequest { cluster_id: "c".into() }).await;
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn stopping_ends_the_watches_and_the_server() {
+    let mut it = running(Options::default()).await;
+    let request = api::WatchRequest { cluster_id: "c".into() };
+    let mut watch = it.client.watch(request).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    it.stop.cancel();
+    assert_eq!(watch.message().await.unwrap(), None);
+    drop(it.client);
+    let ended = tokio::time::timeout(Duration::from_secs(2), it.server.join_next()).await.unwrap();
+    assert!(matches!(ended, Some(Ok(Ok(())))), "{ended:?}");
+}

@@ -1,1 +1,19 @@
-//! 
+//! Services of a node: what each waits for, how it is started, watched and restarted, and what it wrote.
+//!
+//! A [`Service`] knows how to run itself once; the [`Supervisor`] decides when, and how often. It knows nothing of
+//! processes or containers, nor of the store: a controller mirrors its list into resources.
+
+mod condition;
+mod health;
+pub mod logs;
+mod run;
+mod service;
+mod status;
+mod supervisor;
+
+pub use condition::{Condition, FnCondition};
+pub use health::{HealthCheck, HealthSettings};
+pub use logs::LogStore;
+pub use service::{Restart, RunContext, Service, ServiceError};
+pub use status::{Health, ServiceEvent, ServiceState, ServiceStatus, StateChange};
+pub use supervisor::{Supervisor, SupervisorError};

@@ -1,0 +1,50 @@
+//! Signals that a process of ours listens to. Dispositions are process-wide: nothing else in the tree touches them.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What an operator or the kernel asks of the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3 or +4: power off.
+    Shutdown,
+    /// SIGRTMIN+5: reboot.
+    Reboot,
+}
+
+/// A stream of [`Request`]s.
+#[derive(Debug)]
+pub struct Requests {
+    shutdown: Vec<Signal>,
+    reboot: Signal,
+}
+
+impl Requests {
+    /// Takes over the signals of [`Request`].
+    ///
+    /// # Errors
+    /// When the kernel refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        let rt = libc::SIGRTMIN();
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::from_raw(libc::SIGPWR),
+            SignalKind::from_raw(rt + 3),
+            SignalKind::from_raw(rt + 4),
+        ];
+        let shutdown = kinds.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { shutdown, reboot: signal(SignalKind::from_raw(rt + 5))? })
+    }
+
+    /// The next request. Cancel-safe.
+    pub async fn next(&mut self) -> Request {
+        let shutdown = self.shutdown.iter_mut().map(|s| Box::pin(s.recv()));
+        // Both arms are cancel-safe: `Signal::recv` loses nothing when it is dropped.
+        tokio::select! {
+            _ = futures::future::select_all(shutdown) => Request::Shutdown,
+            _ = self.reboot.recv() => Request::Reboot,
+        }
+    }
+}

@@ -1,1 +1,21 @@
-//! 
+//! The store: every resource of a node with its metadata, its history and watches.
+//!
+//! It keeps resources in memory and checks each write; it knows no concrete type, runs no task and persists nothing.
+//! [`Reader`] is the reading half of the store as anybody far away sees it.
+
+mod collection;
+mod error;
+mod metadata;
+mod query;
+mod reader;
+mod resource;
+mod store;
+mod watch;
+
+pub use error::StateError;
+pub use metadata::{Key, Kind, Metadata, Phase};
+pub use query::{LabelOp, LabelQuery, LabelTerm, Query};
+pub use reader::{ReadError, ReadEvent, ReadEvents, Reader, Untyped};
+pub use resource::{AnyResource, Resource};
+pub use store::{Change, ChangeKind, Observer, Store, StoreOptions};
+pub use watch::{Bookmark, Event, EventKind, Start, Watch, WatchOptions};

@@ -3,7 +3,7 @@
 //! Types implement [`Spec`]; [`AnySpec`] follows and is what the store keeps. Nothing here knows metadata, versions or
 //! owners: those belong to `state`.
 
-use std::{any::Any, fmt::Debug};
+use std::{any::Any, fmt::Debug, sync::Arc};
 
 use serde_saphyr::ser_options;
 
@@ -111,6 +111,8 @@ pub trait AnySpec: Debug + Send + Sync + 'static {
     fn same(&self, other: &dyn AnySpec) -> bool;
     /// For downcasting to the concrete type.
     fn as_any(&self) -> &dyn Any;
+    /// For downcasting a shared value to the concrete type.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 impl<S: Spec> AnySpec for S {
@@ -135,6 +137,10 @@ impl<S: Spec> AnySpec for S {
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }

@@ -1,2 +1,52 @@
-//! 
-fn main() {}
+//! The project's own commands: `cargo xtask image` and so on. Each is a list of steps that shows its progress and that
+//! skips what exists already.
+
+mod host;
+#[cfg(test)]
+mod layers;
+mod paths;
+mod programs;
+mod step;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::paths::Paths;
+use crate::step::Steps;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build our programs and the root file system of a node
+    Image,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            step::error_line(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    let paths = Paths::find()?;
+    let mut steps = Steps::new(&paths)?;
+    match command {
+        Command::Image => {
+            let programs = programs::build(&mut steps, &paths)?;
+            programs::image(&mut steps, &paths, &programs)?;
+        }
+    }
+    Ok(())
+}

@@ -1,2 +1,101 @@
-//! 
-fn main() {}
+//! Builds images: `imager rootfs` makes the root file system of a node.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use image::packages::Packages;
+use image::rootfs;
+
+#[derive(Debug, Parser)]
+#[command(name = "imager", version, about = "Builds the images that nodes run")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the root file system of a node as one squashfs, with its SPDX bill of materials beside it
+    Rootfs(Rootfs),
+}
+
+#[derive(Debug, clap::Args)]
+struct Rootfs {
+    /// File to write; the bill of materials gets the same name with `.spdx.json`
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Directory with our own programs, statically linked
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// Directory in which Debian packages are kept
+    #[arg(long, value_name = "DIR")]
+    packages: PathBuf,
+    /// Fetch the newest packages even if there are cached ones
+    #[arg(long)]
+    refresh: bool,
+    /// Version that the bill of materials names
+    #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
+    image_version: String,
+    /// zstd level
+    #[arg(long, default_value_t = 19, value_parser = clap::value_parser!(u32).range(1..=22))]
+    level: u32,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().init();
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Rootfs(command) => build_rootfs(&command),
+    };
+    match result {
+        Ok(line) => {
+            // Nothing is left to do when standard output is closed.
+            let _ = writeln!(std::io::stdout(), "{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
+    let packages = Packages::new(&command.packages);
+    if command.refresh {
+        packages.refresh()?;
+    }
+    let mut programs = BTreeMap::new();
+    for name in rootfs::programs()? {
+        let path = command.programs.join(&name);
+        let content = std::fs::read(&path).with_context(|| format!("reading program {}", path.display()))?;
+        programs.insert(name, content);
+    }
+    let packages = packages.get(&rootfs::list()?.packages())?;
+    let inputs = rootfs::inputs_digest(&packages, &programs, &command.image_version, command.level);
+    let stamp = command.out.with_extension("inputs");
+    if command.out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|known| known == inputs) {
+        return Ok(format!("{}: up to date", command.out.display()));
+    }
+    let image = rootfs::build(packages, programs, &command.image_version, command.level)?;
+    let mut sbom = serde_json::to_vec_pretty(&image.sbom).context("writing the bill of materials")?;
+    sbom.push(b'\n');
+    replace(&command.out, &image.bytes)?;
+    replace(&command.out.with_extension("spdx.json"), &sbom)?;
+    replace(&stamp, inputs.as_bytes())?;
+    Ok(format!("{}: {} bytes, sha256 {}", command.out.display(), image.bytes.len(), image.digest))
+}
+
+/// Writes a file so that a reader sees the old or the new one, never half of one.
+fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    }
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, bytes).with_context(|| format!("writing {}", partial.display()))?;
+    std::fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))
+}

@@ -1,1 +1,41 @@
-//! 
+//! Builds images from Debian packages and our own programs: the node's root file system as one squashfs, and the
+//! container images of the offline bundle as OCI layers.
+//!
+//! What goes in is data: a [`list::List`] names every file with its package and its reason. [`assemble`] turns a list
+//! into a [`tree::Tree`], adds the shared libraries that its programs need, and the writers turn the tree into bits that
+//! depend on nothing but the inputs: no clock, no host name, no order of a directory.
+//!
+//! It does not decide where results are kept and it builds no program.
+
+pub mod assemble;
+pub mod audit;
+pub mod deb;
+pub mod elf;
+pub mod error;
+pub mod list;
+pub mod packages;
+pub mod rootfs;
+pub mod sbom;
+pub mod squashfs;
+pub mod tree;
+
+pub use error::ImageError;
+
+/// Modification time of every file and of every image, seconds since 1970: 2024-01-01T00:00:00Z.
+pub const EPOCH: u32 = 1_704_067_200;
+
+/// [`EPOCH`] as the texts have it.
+pub const EPOCH_TEXT: &str = "2024-01-01T00:00:00Z";
+
+/// SHA-256 of `bytes` in lower-case hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

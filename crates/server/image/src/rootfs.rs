@@ -1,0 +1,142 @@
+//! The node's root file system: the embedded list, made into one squashfs with its bill of materials.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::assemble::{Assembled, Inputs, assemble};
+use crate::deb::Package;
+use crate::list::List;
+use crate::{ImageError, audit, sbom, sha256, squashfs};
+
+/// The most bytes that an image may have.
+pub const LIMIT: u64 = 80_000_000;
+
+const LIST: &str = include_str!("../rootfs/rootfs.list");
+const LOCALS: &[(&str, &str)] = &[
+    ("passwd", include_str!("../rootfs/passwd")),
+    ("group", include_str!("../rootfs/group")),
+    ("os-release", include_str!("../rootfs/os-release")),
+];
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The squashfs.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of `bytes`.
+    pub digest: String,
+    /// SPDX document.
+    pub sbom: Value,
+}
+
+/// The list of what goes in.
+///
+/// # Errors
+/// If the list does not parse; a test keeps that from happening.
+pub fn list() -> Result<List, ImageError> {
+    List::parse("rootfs.list", LIST)
+}
+
+/// Names of our own programs that the list wants.
+///
+/// # Errors
+/// As [`list`].
+pub fn programs() -> Result<Vec<String>, ImageError> {
+    let programs = list()?.entries.into_iter().filter_map(|entry| match entry.item {
+        crate::list::Item::Program { name, .. } => Some(name),
+        _ => None,
+    });
+    Ok(programs.collect())
+}
+
+/// A digest of everything that the image depends on: the same digest means the same bits.
+#[must_use]
+pub fn inputs_digest(packages: &[Package], programs: &BTreeMap<String, Vec<u8>>, version: &str, level: u32) -> String {
+    let mut text = format!("{version} {level}\n{LIST}\n");
+    for (name, content) in LOCALS {
+        let _ = writeln!(text, "{name} {}", sha256(content.as_bytes()));
+    }
+    for package in packages {
+        let _ = writeln!(text, "{} {}", package.name, package.sha256);
+    }
+    for (name, content) in programs {
+        let _ = writeln!(text, "{name} {}", sha256(content));
+    }
+    sha256(text.as_bytes())
+}
+
+/// Builds the image of version `version` from packages and `programs` (by name), compressing at zstd level `level`.
+///
+/// # Errors
+/// If something is missing, the result breaks a rule of [`audit`] or is larger than [`LIMIT`].
+pub fn build(
+    packages: Vec<Package>,
+    programs: BTreeMap<String, Vec<u8>>,
+    version: &str,
+    level: u32,
+) -> Result<Image, ImageError> {
+    let (done, inputs) = tree(packages, programs)?;
+    let findings = audit::audit(&done.tree);
+    if !findings.is_empty() {
+        return Err(ImageError::Audit { findings });
+    }
+    let bytes = squashfs::to_bytes(&done.tree, level)?;
+    let size = bytes.len() as u64;
+    if size > LIMIT {
+        return Err(ImageError::TooLarge { size, limit: LIMIT });
+    }
+    let digest = sha256(&bytes);
+    let sbom = sbom::spdx("talos-rootfs", version, &digest, &done, &inputs);
+    Ok(Image { bytes, digest, sbom })
+}
+
+/// The tree of the image, before it is compressed.
+///
+/// # Errors
+/// If something is missing.
+pub fn tree(packages: Vec<Package>, programs: BTreeMap<String, Vec<u8>>) -> Result<(Assembled, Inputs), ImageError> {
+    let locals = LOCALS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let inputs = Inputs { packages, programs, locals };
+    Ok((assemble(&list()?, &inputs)?, inputs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::Packages;
+    use crate::tree::Kind;
+
+    fn image() -> Image {
+        let cache = tempfile::tempdir().unwrap();
+        let programs = programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
+        let packages = Packages::new(cache.path()).get(&list().unwrap().packages()).unwrap();
+        build(packages, programs, "v0", 1).unwrap()
+    }
+
+    #[test]
+    fn the_image_made_of_debian_packages_keeps_every_rule_and_the_node_contract() {
+        let image = image();
+        let tree = squashfs::read(&image.bytes).unwrap();
+        assert_eq!(audit::audit(&tree), Vec::<String>::new());
+        for program in ["apid", "trustd", "containerd", "containerd-shim-runc-v2", "runc"] {
+            assert!(tree.resolve(&format!("/usr/bin/{program}")).is_some(), "{program}");
+        }
+        let init = tree.resolve("/sbin/init").unwrap();
+        assert_eq!(tree.get(&init).unwrap().kind, Kind::File(b"machined".as_slice().into()));
+        for path in ["/dev", "/proc", "/sys", "/run", "/system", "/tmp", "/var", "/etc/cni", "/etc/kubernetes"] {
+            assert_eq!(tree.get(path).map(|node| &node.kind), Some(&Kind::Dir), "{path}");
+        }
+        for path in ["hosts", "resolv.conf", "hostname", "machine-id", "os-release"] {
+            let node = tree.get(&format!("/etc/{path}"));
+            assert!(matches!(node.map(|node| &node.kind), Some(Kind::File(_))), "{path}");
+        }
+        let packages = image.sbom["packages"].as_array().unwrap();
+        let containerd = packages.iter().find(|package| package["name"] == "containerd").unwrap();
+        assert_eq!(containerd["checksums"][0]["checksumValue"].as_str().unwrap().len(), 64);
+        assert!(packages.iter().any(|package| package["name"] == "libc6"));
+        assert_eq!(image.sbom["relationships"].as_array().unwrap().len(), packages.len());
+        assert!((image.bytes.len() as u64) < LIMIT);
+    }
+}

@@ -1,0 +1,60 @@
+//! Builds our programs and the node image made of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::host::{self, TARGET};
+use crate::paths::Paths;
+use crate::step::{Steps, command};
+
+/// Debian packages that building our programs needs: a C compiler and the C library that nodes' programs link with.
+const BUILD_PACKAGES: &[&str] = &["gcc", "libc6-dev", "make", "musl-tools"];
+
+const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager"];
+
+/// Builds all programs for the node's target; returns the directory that they are in.
+pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf> {
+    steps.run("packages for building", |step| host::install(step, BUILD_PACKAGES))?;
+    steps.run("rust target", host::rust_target)?;
+    steps.run("programs", |step| {
+        let mut cargo = command("cargo");
+        cargo.current_dir(&paths.root).args(["build", "--locked", "--profile", "node", "--target", TARGET]);
+        for program in PROGRAMS {
+            cargo.args(["--package", program]);
+        }
+        step.call(&mut cargo)?;
+        Ok(())
+    })?;
+    Ok(target_directory(paths)?.join(TARGET).join("node"))
+}
+
+/// Makes the root file system of a node, unless it is up to date.
+pub(crate) fn image(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<()> {
+    steps.run("node image", |step| {
+        let output = step.call(
+            command(programs.join("imager"))
+                .arg("rootfs")
+                .arg("--out")
+                .arg(paths.image())
+                .arg("--programs")
+                .arg(programs)
+                .arg("--packages")
+                .arg(paths.packages()),
+        )?;
+        step.note(output.lines().last().unwrap_or_default());
+        Ok(())
+    })
+}
+
+/// Where cargo puts what it builds.
+fn target_directory(paths: &Paths) -> anyhow::Result<PathBuf> {
+    let output = command("cargo")
+        .current_dir(&paths.root)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .output()
+        .context("starting cargo")?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading cargo's metadata")?;
+    let directory = metadata["target_directory"].as_str().context("cargo's metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}

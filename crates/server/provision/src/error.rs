@@ -1,0 +1,93 @@
+//! Errors of the provisioner. `Display` names the operation and its subject; the cause is the source.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::plan::PlanError;
+
+/// One reason why a cluster cannot be created, found before anything changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong.
+    pub what: String,
+    /// What the operator can do about it.
+    pub remedy: String,
+}
+
+impl Problem {
+    pub(crate) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.remedy)
+    }
+}
+
+/// What can go wrong when a cluster is made, looked at or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    #[error("planning cluster")]
+    Plan(#[source] PlanError),
+    /// Nothing was changed.
+    #[error("cluster {name} cannot be created: {}", join(.problems))]
+    Refused { name: String, problems: Vec<Problem> },
+    #[error("no cluster {name} in {}", .root.display())]
+    NoSuchCluster { name: String, root: PathBuf },
+    #[error("another command works on cluster {name}")]
+    Busy { name: String },
+    #[error("no node {node} in cluster {name}")]
+    NoSuchNode { name: String, node: String },
+    #[error("{operation} {}", .path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("decoding state of cluster in {}", .path.display())]
+    Decode { path: PathBuf, source: serde_json::Error },
+    #[error("encoding {subject}")]
+    Encode { subject: &'static str, source: serde_json::Error },
+    #[error("{operation}")]
+    Command { operation: String, source: CommandError },
+    #[error("node image {} lacks {missing}", .image.display())]
+    Image { image: PathBuf, missing: String },
+    #[error("configuration of node {node} is too large for its environment: {size} bytes of at most {limit}")]
+    UserData { node: String, size: usize, limit: usize },
+    #[error("processes {processes:?} of cluster {name} do not end")]
+    StillRunning { name: String, processes: Vec<u32> },
+    #[error("node {node} ended right after its start: {output}")]
+    NodeEnded { node: String, output: String },
+}
+
+/// A tool of the host that could not be run or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("{program} is not installed (Debian package {package})")]
+    Missing { program: &'static str, package: &'static str },
+    #[error("starting {program}")]
+    Start { program: &'static str, source: io::Error },
+    #[error("{command}: {status}: {output}")]
+    Failed { command: String, status: String, output: String },
+}
+
+impl ProvisionError {
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { operation, path, source }
+    }
+}
+
+/// Names the operation on an error of a tool.
+pub(crate) trait Operation<T> {
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, ProvisionError>;
+}
+
+impl<T> Operation<T> for Result<T, CommandError> {
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, ProvisionError> {
+        self.map_err(|source| ProvisionError::Command { operation: operation(), source })
+    }
+}
+
+fn join(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,111 @@
+//! Mounts of the host that belong to a cluster: made and removed by `mount` and `umount`, found in `mountinfo`.
+
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::command::{MOUNT, UMOUNT};
+use crate::error::{Operation as _, ProvisionError};
+
+/// Mounts a squashfs read-only and keeps what happens on it from other namespaces.
+pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), ProvisionError> {
+    let operation = || format!("mounting {} on {}", image.display(), target.display());
+    let options = ["-t", "squashfs", "-o", "loop,ro,nodev"].map(std::ffi::OsStr::new);
+    MOUNT.run(options.into_iter().chain([image.as_os_str(), target.as_os_str()])).operation(operation)?;
+    let private = std::ffi::OsStr::new("--make-private");
+    MOUNT.run([private, target.as_os_str()]).operation(operation)?;
+    Ok(())
+}
+
+/// Unmounts everything at and below `folder`, deepest first; errors are collected, everything is tried.
+pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<ProvisionError>) {
+    // A mount may lie on top of another on the same folder, and one that is gone may uncover more.
+    for _ in 0..16 {
+        let mut found = match below(folder) {
+            Ok(found) => found,
+            Err(error) => {
+                errors.push(error);
+                return;
+            }
+        };
+        if found.is_empty() {
+            return;
+        }
+        found.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+        let mut failed = Vec::new();
+        for path in &found {
+            let done = UMOUNT.run([path.as_os_str()]).or_else(|_| {
+                // Somebody may stand in it: the mount leaves the tree now and ends when they leave.
+                UMOUNT.run([std::ffi::OsStr::new("--lazy"), path.as_os_str()])
+            });
+            if let Err(error) = done.operation(|| format!("unmounting {}", path.display())) {
+                failed.push(error);
+            }
+        }
+        if failed.len() == found.len() {
+            errors.append(&mut failed);
+            return;
+        }
+    }
+}
+
+/// Mount points at and below a folder.
+pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>, ProvisionError> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let table = std::fs::read(TABLE).map_err(ProvisionError::io("reading", Path::new(TABLE)))?;
+    let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
+    Ok(parse(&table).into_iter().filter(|path| path.starts_with(&folder)).collect())
+}
+
+fn parse(table: &[u8]) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4).map(unescape)).collect()
+}
+
+/// The kernel writes blanks and backslashes of paths as three octal digits.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                path.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                path.push(first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(path))
+}
+
+/// Whether the file starts like a squashfs.
+pub(crate) fn is_squashfs(image: &Path) -> std::io::Result<bool> {
+    use std::io::Read as _;
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(image)?.read(&mut magic)?;
+    Ok(read == 4 && magic.as_slice() == std::ffi::OsStr::new("hsqs").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_are_read_back() {
+        let table = b"36 35 98:0 /mnt1 /mnt/a\\040b\\134c rw,noatime master:1 - ext3 /dev/root rw\n";
+        assert_eq!(parse(table), [PathBuf::from("/mnt/a b\\c")]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_squashfs_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        std::fs::write(&path, "hsqs and more").unwrap();
+        assert!(is_squashfs(&path).unwrap());
+        std::fs::write(&path, "hs").unwrap();
+        assert!(!is_squashfs(&path).unwrap());
+    }
+}

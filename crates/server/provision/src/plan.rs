@@ -1,0 +1,183 @@
+//! What a cluster will consist of: names, addresses and links, decided before anything is made.
+//!
+//! Every name follows from the cluster's name alone, so that what a killed create left behind can be found again. Pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use aws_lc_rs::digest;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// The longest name of a cluster: its nodes' host names must stay below 64 characters.
+pub const NAME_LIMIT: usize = 40;
+/// The port where every cluster's discovery service listens, on its gateway.
+pub const DISCOVERY_PORT: u16 = 3000;
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    ControlPlane,
+    Worker,
+}
+
+impl Role {
+    /// The name that the machine configuration and tables use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "controlplane",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    pub controlplanes: usize,
+    pub workers: usize,
+}
+
+/// A node and what belongs to it on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    pub name: String,
+    pub role: Role,
+    pub address: Ipv4Addr,
+    /// The host's end of the veth pair; the other is `eth0`.
+    pub link: String,
+}
+
+/// All that a cluster consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub name: String,
+    pub cidr: Ipv4Net,
+    /// The host's address in the cluster's network: default route, registry and discovery of the nodes.
+    pub gateway: Ipv4Addr,
+    pub mtu: u32,
+    pub bridge: String,
+    /// The nftables table with the cluster's address translation.
+    pub table: String,
+    pub nodes: Vec<PlannedNode>,
+}
+
+/// Why a cluster cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error(
+        "cluster name {0:?} is not usable: lower-case letters, digits and inner hyphens, at most {NAME_LIMIT} characters"
+    )]
+    Name(String),
+    #[error("network {cidr} has room for {room} nodes, {wanted} are asked for")]
+    Room { cidr: Ipv4Net, room: usize, wanted: usize },
+    #[error("network {0:?} is not an IPv4 network like 10.5.0.0/24 (IPv6 networks are not supported yet)")]
+    Network(String),
+    #[error("a cluster needs a control plane node")]
+    NoControlPlane,
+    #[error("mtu {0} is not between 1280 and 65535")]
+    Mtu(u32),
+}
+
+impl Plan {
+    /// Plans a cluster: the network's first address is the gateway, control planes follow, then workers.
+    ///
+    /// # Errors
+    ///
+    /// When the name cannot be used, or the nodes do not fit the network.
+    pub fn new(name: &str, cidr: &str, mtu: u32, nodes: &NodeSpec) -> Result<Self, PlanError> {
+        check_name(name)?;
+        let cidr = cidr.parse::<Ipv4Net>().map_err(|_| PlanError::Network(cidr.to_owned()))?.trunc();
+        if nodes.controlplanes == 0 {
+            return Err(PlanError::NoControlPlane);
+        }
+        if !(1280..=65535).contains(&mtu) {
+            return Err(PlanError::Mtu(mtu));
+        }
+        let wanted = nodes.controlplanes + nodes.workers;
+        let room = usize::try_from(u64::from(u32::MAX >> cidr.prefix_len().min(31))).unwrap_or(0).saturating_sub(2);
+        if cidr.prefix_len() > 30 || cidr.prefix_len() < 8 || wanted > room || wanted > 999 {
+            return Err(PlanError::Room { cidr, room: room.min(999), wanted });
+        }
+        let mut hosts = cidr.hosts();
+        let gateway = hosts.next().unwrap_or(cidr.addr());
+        let roles = std::iter::repeat_n(Role::ControlPlane, nodes.controlplanes)
+            .enumerate()
+            .chain(std::iter::repeat_n(Role::Worker, nodes.workers).enumerate());
+        let nodes = roles
+            .zip(hosts)
+            .enumerate()
+            .map(|(index, ((of_role, role), address))| PlannedNode {
+                name: format!("{name}-{}-{}", role.as_str(), of_role + 1),
+                role,
+                address,
+                link: format!("{}{}", link_prefix(name), index + 1),
+            })
+            .collect();
+        Ok(Self {
+            name: name.to_owned(),
+            cidr,
+            gateway,
+            mtu,
+            bridge: bridge_name(name),
+            table: table_name(name),
+            nodes,
+        })
+    }
+
+    /// The first control plane: where the cluster is bootstrapped.
+    #[must_use]
+    pub fn first_control_plane(&self) -> Option<&PlannedNode> {
+        self.nodes.iter().find(|node| node.role == Role::ControlPlane)
+    }
+
+    /// The node with this name or address.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&PlannedNode> {
+        self.nodes.iter().find(|node| node.name == name || name.parse() == Ok(IpAddr::V4(node.address)))
+    }
+
+    /// Where the nodes reach the discovery service of this cluster.
+    #[must_use]
+    pub fn discovery_endpoint(&self) -> String {
+        format!("http://{}:{DISCOVERY_PORT}/", self.gateway)
+    }
+}
+
+/// Refuses names that do not fit host names, links and tables.
+pub(crate) fn check_name(name: &str) -> Result<(), PlanError> {
+    let inner = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let ends = !name.starts_with('-') && !name.ends_with('-');
+    if name.is_empty() || name.len() > NAME_LIMIT || !inner || !ends {
+        return Err(PlanError::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Eight hexadecimal digits that stand for the cluster's name in the 15 characters of a link's name.
+fn tag(name: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn bridge_name(name: &str) -> String {
+    format!("talos{}", tag(name))
+}
+
+/// All host ends of the cluster's veth pairs begin like this.
+pub(crate) fn link_prefix(name: &str) -> String {
+    format!("tn{}n", tag(name))
+}
+
+pub(crate) fn table_name(name: &str) -> String {
+    format!("talos_{}", name.replace('-', "_"))
+}
+
+/// The cluster's folder in each cgroup hierarchy.
+pub(crate) fn cgroup_name(name: &str) -> String {
+    format!("talos-{name}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+use super::*;
+
+fn nodes(controlplanes: usize, workers: usize) -> NodeSpec {
+    NodeSpec { controlplanes, workers }
+}
+
+#[test]
+fn gateway_comes_first_then_control_planes_then_workers() {
+    let plan = Plan::new("talos-default", "10.5.0.0/24", 1500, &nodes(2, 1)).unwrap();
+    assert_eq!(plan.gateway, Ipv4Addr::new(10, 5, 0, 1));
+    let got: Vec<_> = plan.nodes.iter().map(|n| (n.name.as_str(), n.role.as_str(), n.address.to_string())).collect();
+    assert_eq!(
+        got,
+        [
+            ("talos-default-controlplane-1", "controlplane", "10.5.0.2".to_owned()),
+            ("talos-default-controlplane-2", "controlplane", "10.5.0.3".to_owned()),
+            ("talos-default-worker-1", "worker", "10.5.0.4".to_owned()),
+        ]
+    );
+    assert_eq!(plan.first_control_plane().unwrap().name, "talos-default-controlplane-1");
+    assert_eq!(plan.node("10.5.0.4").unwrap().name, "talos-default-worker-1");
+    assert_eq!(plan.discovery_endpoint(), "http://10.5.0.1:3000/");
+}
+
+#[test]
+fn names_of_links_fit_the_kernel_and_differ_between_clusters() {
+    let long = "a".repeat(NAME_LIMIT);
+    let one = Plan::new(&long, "10.5.0.0/16", 1500, &nodes(1, 998)).unwrap();
+    let two = Plan::new(&format!("{}b", "a".repeat(NAME_LIMIT - 1)), "10.6.0.0/24", 1500, &nodes(1, 1)).unwrap();
+    let links: Vec<_> = one.nodes.iter().map(|n| n.link.clone()).chain([one.bridge.clone()]).collect();
+    assert!(links.iter().all(|link| link.len() <= 15), "{links:?}");
+    assert_ne!(one.bridge, two.bridge);
+    assert_ne!(one.nodes[0].link, two.nodes[0].link);
+    assert!(one.nodes.iter().all(|node| node.name.len() < 64));
+}
+
+#[test]
+fn a_network_given_by_one_of_its_addresses_is_its_network() {
+    let plan = Plan::new("x", "10.9.8.7/24", 1500, &nodes(1, 0)).unwrap();
+    assert_eq!(plan.cidr.to_string(), "10.9.8.0/24");
+    assert_eq!(plan.nodes[0].address.to_string(), "10.9.8.2");
+}
+
+#[test]
+fn a_network_that_is_too_small_is_refused() {
+    Plan::new("x", "10.5.0.0/30", 1500, &nodes(1, 0)).unwrap();
+    let refused = Plan::new("x", "10.5.0.0/30", 1500, &nodes(1, 1));
+    assert!(matches!(refused, Err(PlanError::Room { room: 1, wanted: 2, .. })), "{refused:?}");
+    let refused = Plan::new("x", "10.5.0.0/32", 1500, &nodes(1, 0));
+    assert!(matches!(refused, Err(PlanError::Room { .. })), "{refused:?}");
+}
+
+#[test]
+fn unusable_names_and_networks_are_refused() {
+    for name in ["", "A", "a_b", "-a", "a-", "a/b", "..", &"a".repeat(NAME_LIMIT + 1)] {
+        let refused = Plan::new(name, "10.5.0.0/24", 1500, &nodes(1, 0));
+        assert!(matches!(refused, Err(PlanError::Name(_))), "{name}: {refused:?}");
+    }
+    let refused = Plan::new("a", "fd00::/64", 1500, &nodes(1, 0));
+    assert!(matches!(refused, Err(PlanError::Network(_))), "{refused:?}");
+    assert_eq!(Plan::new("a", "10.5.0.0/24", 1500, &nodes(0, 1)), Err(PlanError::NoControlPlane));
+    assert_eq!(Plan::new("a", "10.5.0.0/24", 500, &nodes(1, 1)), Err(PlanError::Mtu(500)));
+}

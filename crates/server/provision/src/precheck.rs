@@ -1,0 +1,110 @@
+//! Everything that stands against creating a cluster, found before anything is changed.
+
+use std::path::Path;
+
+use crate::cluster::ClusterSpec;
+use crate::command::NEEDED;
+use crate::error::Problem;
+use crate::host;
+use crate::mounts;
+use crate::network;
+use crate::plan::{DISCOVERY_PORT, Plan};
+use crate::state::siblings;
+
+/// Pod and service networks that every configuration has unless told otherwise.
+const INNER: [(&str, &str); 2] = [("pods", "10.244.0.0/16"), ("services", "10.96.0.0/12")];
+
+/// Names of missing tools with their packages.
+#[must_use]
+pub fn missing_tools() -> Vec<Problem> {
+    NEEDED
+        .iter()
+        .filter(|tool| tool.find().is_none())
+        .map(|tool| {
+            Problem::new(format!("{} is not installed", tool.program), format!("apt-get install {}", tool.package))
+        })
+        .collect()
+}
+
+/// All problems at once, so that they can be solved at once.
+pub(crate) fn check(root: &Path, spec: &ClusterSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        problems.push(Problem::new("nodes are containers, which need root", "run the command by sudo"));
+    }
+    problems.extend(missing_tools());
+    check_image(&spec.image, &mut problems);
+    if let Some(bundle) = &spec.bundle
+        && !bundle.join("index.json").is_file()
+    {
+        let what = format!("{} is not an OCI image layout: it has no index.json", bundle.display());
+        problems.push(Problem::new(what, "build the bundle or name another"));
+    }
+    check_name(root, &spec.plan, &mut problems);
+    check_network(root, &spec.plan, &mut problems);
+    if host::wildcard_listeners().contains(&DISCOVERY_PORT) {
+        let what = format!("port {DISCOVERY_PORT} of all addresses is taken, the discovery service needs it");
+        problems
+            .push(Problem::new(what, format!("stop what listens there; `ss -ltnp sport = {DISCOVERY_PORT}` shows it")));
+    }
+    problems
+}
+
+fn check_image(image: &Path, problems: &mut Vec<Problem>) {
+    match mounts::is_squashfs(image) {
+        Ok(true) => {}
+        Ok(false) => {
+            let what = format!("node image {} is not a squashfs", image.display());
+            problems.push(Problem::new(what, "build it by `imager rootfs` or name another"));
+        }
+        Err(error) => {
+            let what = format!("node image {} cannot be read: {error}", image.display());
+            problems.push(Problem::new(what, "build it by `imager rootfs` or name another"));
+        }
+    }
+}
+
+fn check_name(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
+    let name = &plan.name;
+    if root.join(name).exists() {
+        let what = format!("a cluster {name} exists in {}", root.display());
+        problems
+            .push(Problem::new(what, format!("choose another --name, or `talosctl cluster destroy --name {name}`")));
+        return;
+    }
+    if let Some(link) = network::links(name).first() {
+        let what = format!("the link {link} of a cluster {name} exists, but its state is not in {}", root.display());
+        problems.push(Problem::new(
+            what,
+            format!("choose another --name, or `talosctl cluster destroy --force --name {name}`"),
+        ));
+    }
+}
+
+fn check_network(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
+    let cidr = plan.cidr;
+    let overlaps = |other: &ipnet::Ipv4Net| cidr.contains(other) || other.contains(&cidr);
+    for (what, inner) in INNER {
+        if inner.parse().is_ok_and(|inner| overlaps(&inner)) {
+            let what = format!("network {cidr} overlaps {inner} of the cluster's {what}");
+            problems.push(Problem::new(what, "choose another --cidr"));
+        }
+    }
+    let mut used = false;
+    for (name, state) in siblings(root) {
+        if let Some(state) = state.filter(|state| overlaps(&state.plan.cidr)) {
+            used = true;
+            let what = format!("network {cidr} overlaps {} of cluster {name}", state.plan.cidr);
+            problems.push(Problem::new(what, "choose another --cidr"));
+        }
+    }
+    if used {
+        return;
+    }
+    for (network, link) in host::routes() {
+        if overlaps(&network) {
+            let what = format!("network {cidr} overlaps {network}, which this machine reaches by {link}");
+            problems.push(Problem::new(what, "choose another --cidr"));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A node image whose init writes down what it finds, and a census of what clusters leave on the machine.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use provision::{Cluster, ClusterSpec, NodeSpec, Plan};
+use tempfile::TempDir;
+
+const INIT: &str = r#"#!/bin/busybox sh
+b=/bin/busybox
+$b hostname > /var/hostname
+$b env > /var/environment
+$b ip -4 addr show eth0 > /var/address
+$b ip route > /var/route
+$b cat /proc/self/mountinfo > /var/mountinfo
+$b ls -l /dev/kmsg > /var/kmsg
+$b grep Cap /proc/self/status > /var/capabilities
+$b touch /etc/probe 2> /var/readonly
+for f in /run /system /tmp /etc/cni /etc/kubernetes /usr/libexec/kubernetes /opt /system/state; do
+  $b touch $f/probe || echo "$f" >> /var/unwritable
+done
+for c in /sys/fs/cgroup /sys/fs/cgroup/memory; do $b mkdir $c/inner && echo "$c" >> /var/cgroup; done
+$b mkdir -p /var/a /var/b
+$b mount -t tmpfs tmpfs /var/a
+$b ping -c 1 -W 2 "$($b ip route | $b grep default | $b cut -d' ' -f3)" > /var/ping
+echo "tiny init is up"
+$b touch /var/done
+while true; do $b sleep 3600; done
+"#;
+
+#[expect(clippy::disallowed_methods, reason = "the tests' one place for tools")]
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} (is its package installed?): {error}"));
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {printed}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A place for clusters and the image that they run on.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        let folders =
+            "bin sbin dev proc sys run system tmp var etc/cni etc/kubernetes usr/libexec/kubernetes opt/cni/bin";
+        for name in folders.split(' ') {
+            std::fs::create_dir_all(tree.join(name)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
+        symlink("busybox", tree.join("bin/sh")).unwrap();
+        std::fs::write(tree.join("sbin/init"), INIT).unwrap();
+        std::fs::set_permissions(tree.join("sbin/init"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(tree.join("opt/cni/bin/plugin"), "from the image").unwrap();
+        let place = Self { folder };
+        let (tree, image) = (tree.to_string_lossy().into_owned(), place.image());
+        run("mksquashfs", &[&tree, &image.to_string_lossy(), "-quiet", "-no-progress", "-comp", "gzip"]);
+        place
+    }
+
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder.path().join("node image")
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("clusters")
+    }
+
+    pub(crate) fn spec(&self, name: &str, cidr: &str) -> ClusterSpec {
+        let nodes = NodeSpec { controlplanes: 1, workers: 1 };
+        let plan = Plan::new(name, cidr, 1500, &nodes).unwrap();
+        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None }
+    }
+
+    pub(crate) fn create(&self, name: &str, cidr: &str) -> Cluster {
+        Cluster::create(&self.root(), &self.spec(name, cidr)).unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+
+    /// A file that a node's init wrote into its /var, when init has written all of them.
+    pub(crate) fn written(&self, cluster: &str, node: &str, file: &str) -> String {
+        let var = self.root().join(cluster).join("nodes").join(node).join("var");
+        wait_for(&format!("init of {node}"), || var.join("done").exists());
+        std::fs::read_to_string(var.join(file)).unwrap_or_default()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(self.root()).into_iter().flatten().filter_map(Result::ok) {
+            drop(provision::destroy(&self.root(), &entry.file_name().to_string_lossy()));
+        }
+    }
+}
+
+pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if done() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    panic!("waited 10 s for {what}");
+}
+
+/// Everything on the machine that names a cluster: links, mounts, tables, cgroups, processes, files.
+pub(crate) fn census(root: &Path, name: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let spec = Plan::new(name, "10.0.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
+    let mut note = |kind: &str, what: &str| {
+        found.insert(format!("{kind} {what}"));
+    };
+    for link in names("/sys/class/net") {
+        if link == spec.bridge || spec.nodes.iter().any(|node| node.link == link) {
+            note("link", &link);
+        }
+    }
+    let folder = root.join(name);
+    let folder = folder.to_string_lossy();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().filter(|line| line.contains(&*folder)).for_each(|line| note("mount", line));
+    let tables = run("nft", &["list", "tables"]);
+    tables.lines().filter(|line| line.ends_with(&spec.table)).for_each(|line| note("table", line));
+    let cgroup = format!("talos-{name}");
+    for hierarchy in names("/sys/fs/cgroup") {
+        if Path::new("/sys/fs/cgroup").join(&hierarchy).join(&cgroup).exists() || hierarchy == cgroup {
+            note("cgroup", &hierarchy);
+        }
+    }
+    for process in names("/proc") {
+        let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        if groups.contains(&cgroup) {
+            note("process", &process);
+        }
+    }
+    if Path::new(&*folder).exists() {
+        note("folder", &folder);
+    }
+    found
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Kinds of things that the census found.
+pub(crate) fn kinds(census: &BTreeSet<String>) -> Vec<&str> {
+    let mut kinds: Vec<_> = census.iter().filter_map(|line| line.split(' ').next()).collect();
+    kinds.dedup();
+    kinds
+}

@@ -1,8 +1,45 @@
 //! Resource types: a struct for each, with its YAML form, its protobuf form and its definition.
 //!
-//! No I/O, no clock, no store: what happens to resources is the business of `state` and of controllers.
+//! Types are tables (`macros`): a line a field, with its protobuf number and its YAML key. `decode` reads a spec back
+//! from protobuf; [`definitions`] lists every type. No I/O, no clock, no store: what happens to resources is the
+//! business of `state` and of controllers.
 
+#[macro_use]
+mod macros;
+
+pub mod enums;
+pub mod field;
+#[cfg(test)]
+mod forms;
 pub mod meta;
+pub mod object;
+mod registry;
 pub mod spec;
+pub mod values;
 
+pub mod block;
+pub mod cluster;
+pub mod config;
+pub mod cri;
+pub mod etcd;
+pub mod files;
+pub mod hardware;
+pub mod k8s;
+pub mod kubeaccess;
+pub mod kubespan;
+pub mod network;
+pub mod perf;
+pub mod runtime;
+pub mod secrets;
+pub mod siderolink;
+pub mod time;
+pub mod v1alpha1;
+
+pub use enums::MachineType;
+pub use field::{DecodeError, decode};
+pub use object::Object;
+pub use registry::{definitions, find_definition};
 pub use spec::{AnySpec, Column, Definition, Sensitivity, Spec};
+
+/// A map of strings, in alphabetical order.
+pub type StringMap = std::collections::BTreeMap<String, String>;

@@ -61,7 +61,8 @@ impl Definition {
     }
 
     /// Every short name that `get` understands, lower case, without repetition: plural, singular, the capitals of the
-    /// singular and their plural where there are at least two, then the type's own [`aliases`](Self::aliases).
+    /// singular and their plural where there are at least two, the type with more and more of its group, then the type's
+    /// own [`aliases`](Self::aliases).
     #[must_use]
     pub fn all_aliases(&self) -> Vec<String> {
         let display = self.display_type();
@@ -72,6 +73,8 @@ impl Definition {
             names.push(format!("{capitals}s"));
             names.push(capitals);
         }
+        let dots = self.type_name.match_indices('.').skip(1).map(|(dot, _)| dot).chain([self.type_name.len()]);
+        names.extend(dots.map(|end| self.type_name[..end].to_ascii_lowercase()));
         names.extend(self.aliases.iter().map(|&alias| alias.to_owned()));
         let mut unique: Vec<String> = Vec::with_capacity(names.len());
         for name in names {
@@ -234,8 +237,13 @@ mod tests {
 
     #[test]
     fn aliases_are_plural_singular_capitals_and_own_without_repetition() {
-        assert_eq!(Widget::DEFINITION.all_aliases(), ["widgetstatuses", "widgetstatus", "wss", "ws", "widget"]);
+        let dotted = ["widgetstatuses.test", "widgetstatuses.test.talos", "widgetstatuses.test.talos.dev"];
+        let names = [["widgetstatuses", "widgetstatus", "wss", "ws"].as_slice(), &dotted, &["widget"]].concat();
+        assert_eq!(Widget::DEFINITION.all_aliases(), names);
         let member = Definition { type_name: "Members.cluster.talos.dev", aliases: &[], ..Widget::DEFINITION };
-        assert_eq!(member.all_aliases(), ["members", "member"]);
+        assert_eq!(
+            member.all_aliases(),
+            ["members", "member", "members.cluster", "members.cluster.talos", "members.cluster.talos.dev"]
+        );
     }
 }

@@ -1,0 +1,77 @@
+//! etcd: its configuration, its member on this node, its certificates.
+
+use std::net::IpAddr;
+
+use crate::StringMap;
+
+resource! {
+    /// How etcd is to run, from the configuration.
+    EtcdConfig: "EtcdConfigs.etcd.talos.dev" in "etcd",
+    columns ["Image" => "{.image}"],
+    {
+        advertise_valid_subnets: Vec<String> = 1 "advertiseValidSubnets" omitempty,
+        advertise_exclude_subnets: Vec<String> = 2 "advertiseExcludeSubnets",
+        listen_valid_subnets: Vec<String> = 5 "listenValidSubnets" omitempty,
+        listen_exclude_subnets: Vec<String> = 6 "listenExcludeSubnets",
+        image: String = 3 "image",
+        extra_args: StringMap = 4 "extraArgs",
+    }
+}
+
+impl EtcdConfig {
+    /// Its only id.
+    pub const ID: &'static str = "etcd";
+}
+
+resource! {
+    /// The etcd member of this node.
+    EtcdMember: "EtcdMembers.etcd.talos.dev" in "etcd",
+    columns ["Member ID" => "{.memberID}"],
+    {
+        member_id: String = 1 "memberID",
+    }
+}
+
+impl EtcdMember {
+    /// Its only id.
+    pub const ID: &'static str = "local";
+}
+
+resource! {
+    /// Whether etcd's certificates are on disk.
+    PkiStatus: "PKIStatuses.etcd.talos.dev" in "etcd",
+    columns ["Ready" => "{.ready}", "Secrets Version" => "{.version}"],
+    {
+        ready: bool = 1 "ready",
+        version: String = 2 "version",
+    }
+}
+
+impl PkiStatus {
+    /// Its only id.
+    pub const ID: &'static str = "etcd";
+}
+
+resource! {
+    /// How etcd runs, addresses resolved.
+    EtcdSpec: "EtcdSpecs.etcd.talos.dev" in "etcd",
+    columns [
+        "Name" => "{.name}",
+        "AdvertisedAddresses" => "{.advertisedAddresses}",
+        "ListenPeerAddresses" => "{.listenPeerAddresses}",
+        "ListenClientAddresses" => "{.listenClientAddresses}",
+    ],
+    {
+        name: String = 1 "name",
+        advertised_addresses: Vec<IpAddr> = 2 "advertisedAddresses",
+        listen_peer_addresses: Vec<IpAddr> = 5 "listenPeerAddresses",
+        listen_client_addresses: Vec<IpAddr> = 6 "listenClientAddresses",
+        image: String = 3 "image",
+        extra_args: StringMap = 4 "extraArgs",
+    }
+}
+
+impl EtcdSpec {
+    /// Its only id.
+    pub const ID: &'static str = "etcd";
+}

@@ -1,0 +1,18 @@
+//! Files in `/etc`.
+
+resource! {
+    /// A file that is to be in `/etc`; the id is its name.
+    EtcFileSpec: "EtcFileSpecs.files.talos.dev" in "files",
+    {
+        contents: Vec<u8> = 1 "contents",
+        mode: u32 = 2 "mode",
+    }
+}
+
+resource! {
+    /// A file that is in `/etc`.
+    EtcFileStatus: "EtcFileStatuses.files.talos.dev" in "files",
+    {
+        spec_version: String = 1 "specVersion",
+    }
+}

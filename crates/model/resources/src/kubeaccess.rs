@@ -1,0 +1,16 @@
+//! Access to the machine API from pods.
+
+resource! {
+    /// Which pods may use the machine API.
+    KubernetesAccessConfig: "KubernetesAccessConfigs.cluster.talos.dev" in "config" sensitive,
+    {
+        enabled: bool = 1 "enabled",
+        allowed_api_roles: Vec<String> = 2 "allowedAPIRoles",
+        allowed_kubernetes_namespaces: Vec<String> = 3 "allowedKubernetesNamespaces",
+    }
+}
+
+impl KubernetesAccessConfig {
+    /// Its only id.
+    pub const ID: &'static str = "config";
+}

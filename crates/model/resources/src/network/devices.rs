@@ -1,0 +1,60 @@
+//! Types whose spec is not a list of fields on the wire: configured devices and DNS upstreams.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::object::Object;
+use crate::spec::{Column, Definition, Sensitivity, Spec};
+
+/// A device of the configuration, with its selector resolved to a link.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceConfigSpec {
+    /// The device as the configuration has it.
+    pub device: Object,
+}
+
+impl Spec for DeviceConfigSpec {
+    const DEFINITION: Definition = Definition {
+        type_name: "DeviceConfigSpecs.net.talos.dev",
+        namespace: super::NAMESPACE,
+        aliases: &[],
+        columns: &[],
+        sensitivity: Sensitivity::Sensitive,
+    };
+    fn to_yaml(&self) -> Value {
+        json!({ "device": self.device })
+    }
+    fn to_proto(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A DNS server behind the local cache; the id is its address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsUpstream {
+    /// Whether it answered lately.
+    pub healthy: bool,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+}
+
+impl Spec for DnsUpstream {
+    const DEFINITION: Definition = Definition {
+        type_name: "DNSUpstreams.net.talos.dev",
+        namespace: super::NAMESPACE,
+        aliases: &[],
+        columns: &[
+            Column { name: "Healthy", json_path: "{.healthy}" },
+            Column { name: "Address", json_path: "{.addr}" },
+        ],
+        sensitivity: Sensitivity::NonSensitive,
+    };
+    fn to_yaml(&self) -> Value {
+        let address = self.address.map(|address| address.to_string()).unwrap_or_default();
+        json!({ "healthy": self.healthy.to_string(), "addr": address })
+    }
+    fn to_proto(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,139 @@
+//! Host name, resolvers, time servers, the local DNS cache and how far the network is ready.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::enums::ConfigLayer;
+
+resource! {
+    /// State of the local DNS cache.
+    DnsResolveCache: "DNSResolveCaches.net.talos.dev" in "network",
+    columns ["Status" => "{.status}"],
+    {
+        status: String = 1 "status",
+    }
+}
+
+resource! {
+    /// Where the local DNS cache listens.
+    HostDnsConfig: "HostDNSConfigs.net.talos.dev" in "network",
+    columns ["Enabled" => "{.enabled}"],
+    {
+        enabled: bool = 1 "enabled",
+        listen_addresses: Vec<SocketAddr> = 2 "listenAddresses" omitempty,
+        service_host_dns_address: Option<IpAddr> = 3 "serviceHostDNSAddress" omitempty,
+        resolve_member_names: bool = 4 "resolveMemberNames" omitempty,
+    }
+}
+
+impl HostDnsConfig {
+    /// Its only id.
+    pub const ID: &'static str = "config";
+}
+
+resource! {
+    /// The host name to set.
+    HostnameSpec: "HostnameSpecs.net.talos.dev" in "network",
+    {
+        hostname: String = 1 "hostname",
+        domainname: String = 2 "domainname",
+        layer: ConfigLayer = 3 "layer",
+    }
+}
+
+impl HostnameSpec {
+    /// Its only id.
+    pub const ID: &'static str = "hostname";
+}
+
+resource! {
+    /// The host name that is set.
+    HostnameStatus: "HostnameStatuses.net.talos.dev" in "network", aliases ["hostname"],
+    columns ["Hostname" => "{.hostname}", "Domainname" => "{.domainname}"],
+    {
+        hostname: String = 1 "hostname",
+        domainname: String = 2 "domainname",
+    }
+}
+
+impl HostnameStatus {
+    /// Its only id.
+    pub const ID: &'static str = "hostname";
+}
+
+resource! {
+    /// DNS servers to use.
+    ResolverSpec: "ResolverSpecs.net.talos.dev" in "network",
+    {
+        dns_servers: Vec<IpAddr> = 1 "dnsServers",
+        layer: ConfigLayer = 2 "layer",
+    }
+}
+
+impl ResolverSpec {
+    /// Its only id.
+    pub const ID: &'static str = "resolvers";
+}
+
+resource! {
+    /// DNS servers in use.
+    ResolverStatus: "ResolverStatuses.net.talos.dev" in "network", aliases ["resolvers"],
+    columns ["Resolvers" => "{.dnsServers}"],
+    {
+        dns_servers: Vec<IpAddr> = 1 "dnsServers",
+    }
+}
+
+impl ResolverStatus {
+    /// Its only id.
+    pub const ID: &'static str = "resolvers";
+}
+
+resource! {
+    /// How far the network is ready.
+    NetworkStatus: "NetworkStatuses.net.talos.dev" in "network", aliases ["netstatus", "netstatuses"],
+    columns [
+        "Address" => "{.addressReady}",
+        "Connectivity" => "{.connectivityReady}",
+        "Hostname" => "{.hostnameReady}",
+        "Etc" => "{.etcFilesReady}",
+    ],
+    {
+        address_ready: bool = 1 "addressReady",
+        connectivity_ready: bool = 2 "connectivityReady",
+        hostname_ready: bool = 3 "hostnameReady",
+        etc_files_ready: bool = 4 "etcFilesReady",
+    }
+}
+
+impl NetworkStatus {
+    /// Its only id.
+    pub const ID: &'static str = "status";
+}
+
+resource! {
+    /// Time servers to use.
+    TimeServerSpec: "TimeServerSpecs.net.talos.dev" in "network",
+    {
+        time_servers: Vec<String> = 1 "timeServers",
+        layer: ConfigLayer = 2 "layer",
+    }
+}
+
+impl TimeServerSpec {
+    /// Its only id.
+    pub const ID: &'static str = "timeservers";
+}
+
+resource! {
+    /// Time servers in use.
+    TimeServerStatus: "TimeServerStatuses.net.talos.dev" in "network", aliases ["timeserver", "timeservers"],
+    columns ["Timeservers" => "{.timeServers}"],
+    {
+        time_servers: Vec<String> = 1 "timeServers",
+    }
+}
+
+impl TimeServerStatus {
+    /// Its only id.
+    pub const ID: &'static str = "timeservers";
+}

@@ -1,0 +1,79 @@
+//! The command line: parsing as the documented one does. Boolean flags take `--flag`, `--flag=true` and
+//! `--flag=false`; lists are repeated or separated by commas; durations are like `1m30s`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
+
+use crate::commands::{Command, planned};
+use crate::session::GlobalFlags;
+
+#[cfg(test)]
+mod tests;
+
+/// Manages machines of a Kubernetes operating system through their API
+#[derive(Debug, Parser)]
+#[command(name = "talosctl", disable_help_subcommand = false, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: GlobalFlags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A parsed command line.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) globals: GlobalFlags,
+    pub(crate) command: Command,
+}
+
+/// Parses; an error may also be help that was asked for.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
+    match switches_with_values(command()).try_get_matches_from(arguments) {
+        Ok(matches) => match planned::find(&matches) {
+            Some(path) => Ok(Invocation { globals: GlobalFlags::default(), command: Command::Planned(path) }),
+            None => Cli::from_arg_matches(&matches)
+                .map(|cli| Invocation { globals: cli.globals, command: cli.command })
+                .map_err(|error| error.format(&mut command())),
+        },
+        // Help is rendered from the plain definition, where a switch looks like a switch.
+        Err(error) if is_help(&error) => Err(match command().try_get_matches_from(arguments) {
+            Err(plain) if is_help(&plain) => plain,
+            _ => error,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// The whole command line, with the commands that are known and do not work yet.
+pub(crate) fn command() -> clap::Command {
+    planned::add_to(Cli::command())
+}
+
+/// Lets each switch take an optional value behind `=`.
+fn switches_with_values(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| match argument.get_action() {
+        ArgAction::SetTrue => argument
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_parser(clap::value_parser!(bool)),
+        _ => argument,
+    });
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, switches_with_values))
+}
+
+/// Parses a duration such as `1m0s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    stdx::duration::parse(text).map_err(|error| stdx::error_chain(&error))
+}

@@ -1,0 +1,163 @@
+//! The one error of commands: what kind decides the exit code, the cause chain says what happened, hints say what to
+//! do. Every library error that reaches the user is classified here.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use client::talosconfig::TalosConfigError;
+use client::{CallError, ConnectError, Failure};
+
+/// What sort of failure; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The command line or a file it names cannot be used as it is.
+    Usage,
+    /// The command was run and failed.
+    Failed,
+    /// Some nodes failed; they have been reported already.
+    Nodes,
+    /// The command is known and does not work yet.
+    NotAvailable,
+    /// Whoever read the output went away.
+    OutputClosed,
+}
+
+/// A command that did not succeed.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    pub(crate) kind: Kind,
+    pub(crate) error: Box<dyn Error + Send + Sync>,
+    pub(crate) hints: Vec<String>,
+}
+
+/// A message with an optional cause.
+#[derive(Debug)]
+struct Message {
+    text: String,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl CommandError {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::message(Kind::Usage, text)
+    }
+
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Self::message(Kind::Failed, text)
+    }
+
+    pub(crate) fn nodes(text: impl Into<String>) -> Self {
+        Self::message(Kind::Nodes, text)
+    }
+
+    pub(crate) fn not_available(what: &str) -> Self {
+        Self::message(Kind::NotAvailable, format!("{what} is not available yet"))
+    }
+
+    fn message(kind: Kind, text: impl Into<String>) -> Self {
+        Self { kind, error: Box::new(Message { text: text.into(), cause: None }), hints: Vec::new() }
+    }
+
+    /// The same message with what led to it.
+    pub(crate) fn caused_by(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let message = Message { text: self.error.to_string(), cause: Some(cause.into()) };
+        Self { error: Box::new(message), ..self }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// A library error under a message of our own, for errors that have no class of their own.
+    pub(crate) fn wrap<E: Into<Box<dyn Error + Send + Sync>>>(text: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |error| Self::failed(text).caused_by(error)
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Usage | Kind::Failed | Kind::Nodes => ExitCode::FAILURE,
+            Kind::NotAvailable => ExitCode::from(2),
+            Kind::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Message {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    /// Errors of writing output; errors of files carry their path and come through [`CommandError::wrap`].
+    fn from(error: std::io::Error) -> Self {
+        let kind = if error.kind() == std::io::ErrorKind::BrokenPipe { Kind::OutputClosed } else { Kind::Failed };
+        Self { kind, ..Self::failed("writing output").caused_by(error) }
+    }
+}
+
+impl From<TalosConfigError> for CommandError {
+    fn from(error: TalosConfigError) -> Self {
+        let hint = match &error {
+            TalosConfigError::NoPath => Some("give a file with --talosconfig"),
+            TalosConfigError::NoCurrentContext => {
+                Some("choose one with `talosctl config context NAME`, or give --talosconfig FILE or --endpoints")
+            }
+            TalosConfigError::UnknownContext(_) => Some("`talosctl config contexts` lists the contexts"),
+            _ => None,
+        };
+        let base = Self { kind: Kind::Usage, error: Box::new(error), hints: Vec::new() };
+        match hint {
+            Some(hint) => base.hint(hint),
+            None => base,
+        }
+    }
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            ConnectError::Dial(_) | ConnectError::Transport(_) => Kind::Failed,
+            _ => Kind::Usage,
+        };
+        let hints = advice(Failure::of_connect(&error));
+        let hints = if matches!(error, ConnectError::NoEndpoints) {
+            vec!["set them with `talosctl config endpoint ADDRESS` or give --endpoints".to_owned()]
+        } else {
+            hints
+        };
+        Self { kind, error: Box::new(error), hints }
+    }
+}
+
+impl From<CallError> for CommandError {
+    fn from(error: CallError) -> Self {
+        let hints = advice(error.failure());
+        Self { kind: Kind::Failed, error: Box::new(error), hints }
+    }
+}
+
+fn advice(failure: Failure) -> Vec<String> {
+    let text = match failure {
+        Failure::Unreachable => "is the node up, and are the endpoints right? `talosctl config info` shows them",
+        Failure::ServerNotTrusted => {
+            "the server's certificate is not of this context's cluster: another --context, or --insecure for a node in \
+             maintenance mode"
+        }
+        Failure::ClientRefused => {
+            "the node refused this context's certificate: another --context, or a new one with `talosctl config new`"
+        }
+        Failure::Expired => "a certificate is out of date: check the clocks, or make a new talosconfig",
+        Failure::PermissionDenied => "`talosctl config info` shows the roles of this context",
+        _ => return Vec::new(),
+    };
+    vec![text.to_owned()]
+}

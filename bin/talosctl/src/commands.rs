@@ -1,0 +1,133 @@
+//! One module per family of commands, each with its arguments and its `run`.
+
+use clap::Subcommand;
+
+use crate::cluster::{self, ClusterCommand};
+use crate::command_error::CommandError;
+use crate::session::Session;
+
+pub(crate) mod apply_config;
+pub(crate) mod bootstrap;
+pub(crate) mod completion;
+pub(crate) mod containers;
+pub(crate) mod etcd;
+pub(crate) mod events;
+pub(crate) mod files;
+pub(crate) mod generate;
+pub(crate) mod get;
+pub(crate) mod health;
+pub(crate) mod inspect;
+pub(crate) mod kubeconfig;
+pub(crate) mod logs;
+pub(crate) mod machineconfig;
+pub(crate) mod planned;
+pub(crate) mod processes;
+pub(crate) mod services;
+pub(crate) mod talosconfig;
+pub(crate) mod validate;
+pub(crate) mod version;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Applies a machine configuration to nodes
+    #[command(visible_alias = "apply")]
+    ApplyConfig(apply_config::ApplyConfigArgs),
+    /// Bootstraps the etcd cluster on one control plane node
+    Bootstrap(bootstrap::BootstrapArgs),
+    /// Manages local clusters
+    Cluster {
+        #[command(flatten)]
+        flags: cluster::ClusterFlags,
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Prints the completion script of a shell
+    Completion(completion::CompletionArgs),
+    /// Manages the talosconfig: contexts, endpoints, nodes
+    #[command(subcommand)]
+    Config(talosconfig::ConfigCommand),
+    /// Lists containers
+    #[command(visible_alias = "c")]
+    Containers(containers::ContainersArgs),
+    /// Shows the kernel log
+    Dmesg(logs::DmesgArgs),
+    /// Manages etcd
+    #[command(subcommand)]
+    Etcd(etcd::EtcdCommand),
+    /// Streams runtime events
+    Events(events::EventsArgs),
+    /// Generates secrets, certificates and configurations
+    Gen {
+        /// Overwrites existing files
+        #[arg(short, long, global = true)]
+        force: bool,
+        #[command(subcommand)]
+        command: generate::GenCommand,
+    },
+    /// Gets resources of nodes
+    #[command(visible_alias = "g")]
+    Get(get::GetArgs),
+    /// Checks the health of a cluster
+    Health(health::HealthArgs),
+    /// Looks into the internals of a node
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
+    /// Fetches the administrator's kubeconfig of the cluster
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Lists files of nodes
+    #[command(visible_aliases = ["l", "ls"])]
+    List(files::ListArgs),
+    /// Shows the logs of a service or a container
+    Logs(logs::LogsArgs),
+    /// Generates and patches machine configurations
+    #[command(subcommand, visible_alias = "mc")]
+    Machineconfig(machineconfig::MachineconfigCommand),
+    /// Shows memory usage
+    #[command(visible_aliases = ["m", "free"])]
+    Memory(processes::MemoryArgs),
+    /// Lists processes
+    #[command(visible_aliases = ["p", "ps"])]
+    Processes(processes::ProcessesArgs),
+    /// Prints a file of a node
+    #[command(visible_alias = "cat")]
+    Read(files::ReadArgs),
+    /// Lists services, shows one, or acts on it
+    #[command(visible_alias = "services")]
+    Service(services::ServiceArgs),
+    /// Validates a machine configuration
+    Validate(validate::ValidateArgs),
+    /// Shows the versions of client and nodes
+    Version(version::VersionArgs),
+    /// A command that is known and does not work yet.
+    #[command(skip)]
+    Planned(String),
+}
+
+pub(crate) async fn run(command: Command, session: &Session) -> Result<(), CommandError> {
+    match command {
+        Command::ApplyConfig(args) => apply_config::run(args, session).await,
+        Command::Bootstrap(args) => bootstrap::run(args, session).await,
+        Command::Cluster { flags, command } => cluster::run(flags, command, session).await,
+        Command::Completion(args) => completion::run(args, session),
+        Command::Config(command) => talosconfig::run(command, session),
+        Command::Containers(args) => containers::run(args, session).await,
+        Command::Dmesg(args) => logs::dmesg(args, session).await,
+        Command::Etcd(command) => etcd::run(command, session).await,
+        Command::Events(args) => events::run(args, session).await,
+        Command::Gen { force, command } => generate::run(command, force, session),
+        Command::Get(args) => get::run(args, session).await,
+        Command::Health(args) => health::run(args, session).await,
+        Command::Inspect(command) => inspect::run(command, session).await,
+        Command::Kubeconfig(args) => kubeconfig::run(args, session).await,
+        Command::List(args) => files::list(args, session).await,
+        Command::Logs(args) => logs::run(args, session).await,
+        Command::Machineconfig(command) => machineconfig::run(command, session),
+        Command::Memory(args) => processes::memory(args, session).await,
+        Command::Processes(args) => processes::run(args, session).await,
+        Command::Read(args) => files::read(args, session).await,
+        Command::Service(args) => services::run(args, session).await,
+        Command::Validate(args) => validate::run(args, session),
+        Command::Version(args) => version::run(args, session).await,
+        Command::Planned(path) => Err(CommandError::not_available(&format!("`talosctl {path}`"))),
+    }
+}

@@ -1,0 +1,348 @@
+//! Commands that are known and do not work yet: their whole command line is parsed, and running them says so.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use Argument::{Flag, Positional, Value};
+
+/// A command that does not work yet, by its path below `talosctl`.
+struct Planned {
+    path: &'static str,
+    about: &'static str,
+    alias: Option<&'static str>,
+    arguments: &'static [Argument],
+}
+
+enum Argument {
+    Positional(&'static str, Count),
+    /// Short name or a space, long name, help.
+    Flag(char, &'static str, &'static str),
+    /// Short name or a space, long name, type with its default behind `=`, help.
+    Value(char, &'static str, &'static str, &'static str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    One,
+    Optional,
+    Any,
+}
+
+const fn planned(path: &'static str, about: &'static str, arguments: &'static [Argument]) -> Planned {
+    Planned { path, about, alias: None, arguments }
+}
+
+const fn aliased(
+    path: &'static str,
+    alias: &'static str,
+    about: &'static str,
+    arguments: &'static [Argument],
+) -> Planned {
+    Planned { path, about, alias: Some(alias), arguments }
+}
+
+const INSECURE: Argument = Flag('i', "insecure", "Talks to a node in maintenance mode");
+const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits until it is done");
+const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while it waits");
+const TIMEOUT: Argument = Value(' ', "timeout", "duration=30m0s", "How long to wait");
+const DRY_RUN: Argument = Flag(' ', "dry-run", "Shows what would change");
+const MODE: Argument = Value('m', "mode", "auto|no-reboot|reboot|staged|try=auto", "How the change takes effect");
+const NAMESPACE: Argument = Value(' ', "namespace", "string", "Namespace of the resource");
+const TRY_TIMEOUT: Argument = Value(' ', "timeout", "duration=1m0s", "Time until --mode=try is rolled back");
+const TYPE: Argument = Positional("type", Count::One);
+const ID: Argument = Positional("id", Count::Optional);
+const WITH_DOCS: Argument = Value(' ', "with-docs", "bool=true", "Explains fields of configurations");
+const WITH_EXAMPLES: Argument = Value(' ', "with-examples", "bool=true", "Shows examples in configurations");
+
+const COMMANDS: &[Planned] = &[
+    planned("conformance", "Tests conformance", &[]),
+    planned(
+        "conformance kubernetes",
+        "Runs the conformance tests of Kubernetes",
+        &[Value(' ', "mode", "string=fast", "fast or certified")],
+    ),
+    aliased(
+        "copy",
+        "cp",
+        "Copies files from a node",
+        &[Positional("src-path", Count::One), Positional("local-path", Count::One)],
+    ),
+    planned(
+        "dashboard",
+        "Shows a dashboard of nodes",
+        &[Value('d', "update-interval", "duration=3s", "Time between updates")],
+    ),
+    planned("disks", "Lists disks", &[INSECURE]),
+    planned("edit", "Edits a resource", &[TYPE, ID, DRY_RUN, MODE, NAMESPACE, TRY_TIMEOUT]),
+    planned("etcd alarm", "Manages alarms of etcd", &[]),
+    planned("etcd alarm disarm", "Disarms the alarms", &[]),
+    planned("etcd alarm list", "Lists the alarms", &[]),
+    planned("etcd defrag", "Defragments the database of a node", &[]),
+    planned("etcd forfeit-leadership", "Hands leadership to another member", &[]),
+    planned("etcd leave", "Makes a node leave the cluster", &[]),
+    planned("etcd remove-member", "Removes a member", &[Positional("member ID", Count::One)]),
+    planned("etcd snapshot", "Saves a snapshot", &[Positional("path", Count::One)]),
+    planned("etcd status", "Shows the state of members", &[]),
+    planned("gen secureboot", "Generates secrets for SecureBoot", &[Value('o', "output", "string=_out", "Directory")]),
+    planned(
+        "gen secureboot database",
+        "Generates the database of UEFI variables",
+        &[
+            Value(' ', "enrolled-certificate", "string=_out/uki-signing-cert.pem", "Certificate to enrol"),
+            Value(' ', "signing-certificate", "string=_out/uki-signing-cert.pem", "Certificate to sign with"),
+            Value(' ', "signing-key", "string=_out/uki-signing-key.pem", "Key to sign with"),
+        ],
+    ),
+    planned("gen secureboot pcr", "Generates the key that signs PCR values", &[]),
+    planned(
+        "gen secureboot uki",
+        "Generates the certificate and key that sign images",
+        &[Value(' ', "common-name", "string=Test UKI Signing Key", "Common name of the certificate")],
+    ),
+    aliased(
+        "image",
+        "images",
+        "Manages images",
+        &[Value(' ', "namespace", "string=cri", "Namespace of containerd: system or cri")],
+    ),
+    planned("image default", "Lists the images that the system uses", &[]),
+    planned("image list", "Lists the images of nodes", &[]),
+    aliased("image pull", "p", "Pulls an image", &[Positional("image", Count::One)]),
+    planned("inject", "Injects access into Kubernetes manifests", &[]),
+    planned(
+        "inject serviceaccount",
+        "Adds access to the API to a manifest",
+        &[Value('f', "file", "string", "Manifest"), Value('r', "roles", "strings=os:reader", "Roles of the access")],
+    ),
+    planned("meta", "Writes and deletes keys of the META partition", &[INSECURE]),
+    planned("meta delete", "Deletes a key", &[Positional("key", Count::One)]),
+    planned("meta write", "Writes a key", &[Positional("key", Count::One), Positional("value", Count::One)]),
+    aliased("mounts", "mount", "Lists mounts", &[]),
+    aliased(
+        "netstat",
+        "ss",
+        "Lists sockets",
+        &[
+            Flag('a', "all", "All states"),
+            Flag('x', "extend", "More columns"),
+            Flag('4', "ipv4", "IPv4 only"),
+            Flag('6', "ipv6", "IPv6 only"),
+            Flag('l', "listening", "Listening sockets only"),
+            Flag('k', "pods", "Sockets of pods"),
+            Flag('p', "programs", "Programs that own the sockets"),
+            Flag('w', "raw", "Raw sockets"),
+            Flag('t', "tcp", "TCP sockets"),
+            Flag('o', "timers", "Timers"),
+            Flag('u', "udp", "UDP sockets"),
+            Flag('U', "udplite", "UDP-Lite sockets"),
+            Flag('v', "verbose", "All details"),
+        ],
+    ),
+    planned(
+        "patch",
+        "Patches a resource",
+        &[
+            TYPE,
+            ID,
+            DRY_RUN,
+            MODE,
+            NAMESPACE,
+            Value('p', "patch", "stringArray", "Patch"),
+            Value(' ', "patch-file", "string", "File with a patch"),
+            TRY_TIMEOUT,
+        ],
+    ),
+    aliased(
+        "pcap",
+        "tcpdump",
+        "Captures packets of a node",
+        &[
+            Value(' ', "bpf-filter", "string", "Filter as `tcpdump -dd` prints it"),
+            Value(' ', "duration", "duration", "How long to capture"),
+            Value('i', "interface", "string=eth0", "Interface"),
+            Value('o', "output", "string", "File to write to"),
+            Flag(' ', "promiscuous", "Captures packets of others too"),
+        ],
+    ),
+    planned(
+        "reboot",
+        "Reboots nodes",
+        &[DEBUG, Value('m', "mode", "string=default", "default or powercycle"), TIMEOUT, WAIT],
+    ),
+    planned(
+        "reset",
+        "Resets nodes",
+        &[
+            DEBUG,
+            Value(' ', "graceful", "bool=true", "Leaves the cluster first"),
+            Flag(' ', "insecure", "Talks to a node in maintenance mode"),
+            Flag(' ', "reboot", "Reboots instead of shutting down"),
+            Value(' ', "system-labels-to-wipe", "strings", "Partitions to wipe"),
+            TIMEOUT,
+            Value(' ', "user-disks-to-wipe", "strings", "Disks to wipe"),
+            WAIT,
+            Value(' ', "wipe-mode", "all|system-disk|user-disks=all", "What to wipe"),
+        ],
+    ),
+    planned(
+        "restart",
+        "Restarts a container",
+        &[Positional("id", Count::One), Flag('k', "kubernetes", "A container of Kubernetes")],
+    ),
+    planned("rollback", "Boots the previous version", &[]),
+    planned(
+        "rotate-ca",
+        "Replaces the certificate authorities",
+        &[
+            Value(' ', "control-plane-nodes", "strings", "Control plane nodes"),
+            Value(' ', "dry-run", "bool=true", "Shows what would be done"),
+            Value(' ', "init-node", "string", "The first control plane node"),
+            Value(' ', "k8s-endpoint", "string", "Kubernetes endpoint"),
+            Value(' ', "kubernetes", "bool=true", "Replaces that of Kubernetes"),
+            Value('o', "output", "string=talosconfig", "File for the new talosconfig"),
+            Value(' ', "talos", "bool=true", "Replaces that of the machine API"),
+            WITH_DOCS,
+            WITH_EXAMPLES,
+            Value(' ', "worker-nodes", "strings", "Worker nodes"),
+        ],
+    ),
+    planned("shutdown", "Shuts nodes down", &[DEBUG, Flag(' ', "force", "Does not drain first"), TIMEOUT, WAIT]),
+    planned("stats", "Shows what containers use", &[Flag('k', "kubernetes", "Containers of Kubernetes")]),
+    planned(
+        "support",
+        "Collects what helps to find a fault",
+        &[
+            Value('w', "num-workers", "int=1", "Parallel requests"),
+            Value('O', "output", "string", "File to write to"),
+            Flag('v', "verbose", "Shows errors of collecting"),
+        ],
+    ),
+    planned("time", "Shows the time of nodes", &[Value('c', "check", "string", "Server to compare with")]),
+    planned(
+        "upgrade",
+        "Upgrades nodes",
+        &[
+            DEBUG,
+            Flag('f', "force", "Skips the checks of etcd"),
+            Value('i', "image", "string=ghcr.io/siderolabs/installer:v1.7.0", "Image to install"),
+            Flag(' ', "insecure", "Talks to a node in maintenance mode"),
+            Flag('p', "preserve", "Keeps the data"),
+            Value('m', "reboot-mode", "string=default", "default or powercycle"),
+            Flag('s', "stage", "Upgrades at the next boot"),
+            TIMEOUT,
+            WAIT,
+        ],
+    ),
+    planned(
+        "upgrade-k8s",
+        "Upgrades Kubernetes",
+        &[
+            Value(' ', "apiserver-image", "string=registry.k8s.io/kube-apiserver", "Image of kube-apiserver"),
+            Value(
+                ' ',
+                "controller-manager-image",
+                "string=registry.k8s.io/kube-controller-manager",
+                "Image of kube-controller-manager",
+            ),
+            DRY_RUN,
+            Value(' ', "endpoint", "string", "Kubernetes endpoint"),
+            Value(' ', "from", "string", "Version to upgrade from"),
+            Value(' ', "kubelet-image", "string=ghcr.io/siderolabs/kubelet", "Image of the kubelet"),
+            Value(' ', "pre-pull-images", "bool=true", "Pulls images first"),
+            Value(' ', "proxy-image", "string=registry.k8s.io/kube-proxy", "Image of kube-proxy"),
+            Value(' ', "scheduler-image", "string=registry.k8s.io/kube-scheduler", "Image of kube-scheduler"),
+            Value(' ', "to", "string=1.30.0", "Version to upgrade to"),
+            Value(' ', "upgrade-kubelet", "bool=true", "Upgrades the kubelets too"),
+            WITH_DOCS,
+            WITH_EXAMPLES,
+        ],
+    ),
+    aliased(
+        "usage",
+        "du",
+        "Shows disk usage",
+        &[
+            Positional("path", Count::Any),
+            Flag('a', "all", "Files too, not only directories"),
+            Value('d', "depth", "int32=0", "How deep to descend"),
+            Flag('H', "humanize", "Sizes in the way people write them"),
+            Value('t', "threshold", "int=0", "Smallest size to show"),
+        ],
+    ),
+];
+
+/// Adds the commands to those that work.
+pub(crate) fn add_to(root: Command) -> Command {
+    COMMANDS.iter().fold(root, |root, planned| {
+        let path: Vec<&'static str> = planned.path.split(' ').collect();
+        insert(root, &path, planned)
+    })
+}
+
+/// The path of the command on this command line, if it is one of these.
+pub(crate) fn find(matches: &ArgMatches) -> Option<String> {
+    let mut path = Vec::new();
+    let mut next = matches.subcommand();
+    while let Some((name, below)) = next {
+        path.push(name);
+        next = below.subcommand();
+    }
+    let path = path.join(" ");
+    COMMANDS.iter().any(|planned| planned.path == path).then_some(path)
+}
+
+fn insert(command: Command, path: &[&'static str], planned: &Planned) -> Command {
+    match path {
+        [] => command,
+        [name] => {
+            let has_below = COMMANDS.iter().any(|other| other.path.starts_with(&format!("{} ", planned.path)));
+            command.subcommand(build(name, planned, has_below))
+        }
+        [name, rest @ ..] => command.mut_subcommand(*name, |below| insert(below, rest, planned)),
+    }
+}
+
+fn build(name: &'static str, planned: &Planned, has_below: bool) -> Command {
+    let command = Command::new(name).about(format!("{} (not available yet)", planned.about));
+    let command = match planned.alias {
+        Some(alias) => command.visible_alias(alias),
+        None => command,
+    };
+    let command = command.subcommand_required(has_below).arg_required_else_help(has_below);
+    planned.arguments.iter().fold(command, |command, argument| command.arg(convert(argument, has_below)))
+}
+
+fn convert(argument: &Argument, global: bool) -> Arg {
+    match *argument {
+        Positional(name, count) => {
+            let arg = Arg::new(name).value_name(name).required(count == Count::One);
+            if count == Count::Any { arg.num_args(0..) } else { arg }
+        }
+        Flag(short, long, help) => named(short, long, help).action(ArgAction::SetTrue).global(global),
+        Value(short, long, kind, help) => {
+            let (kind, default) = kind.split_once('=').map_or((kind, None), |(kind, default)| (kind, Some(default)));
+            let arg = named(short, long, help).value_name(kind).global(global);
+            let arg = match kind {
+                "bool" => arg
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_parser(clap::value_parser!(bool)),
+                "strings" => arg.action(ArgAction::Append).value_delimiter(','),
+                "stringArray" => arg.action(ArgAction::Append),
+                "int" | "int32" => arg.value_parser(clap::value_parser!(i64)),
+                "duration" => arg.value_parser(crate::cli::duration),
+                "string" => arg,
+                choices => arg.value_parser(choices.split('|').collect::<Vec<_>>()).value_name("string"),
+            };
+            match default {
+                Some(default) => arg.default_value(default),
+                None => arg,
+            }
+        }
+    }
+}
+
+fn named(short: char, long: &'static str, help: &'static str) -> Arg {
+    let arg = Arg::new(long).long(long).help(help);
+    if short == ' ' { arg } else { arg.short(short) }
+}

@@ -1,0 +1,40 @@
+//! What the process's environment says. Read once, here; the rest of the program is given values.
+
+use std::env::var_os;
+use std::path::PathBuf;
+
+/// The variables that matter, and the process's own name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) talosconfig: Option<PathBuf>,
+    pub(crate) config_home: Option<PathBuf>,
+    /// The first file of `KUBECONFIG`.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    log_filter: Option<String>,
+}
+
+impl Environment {
+    pub(crate) fn from_process() -> Self {
+        let path = |name: &str| var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let first_path = |name: &str| {
+            let value = var_os(name)?;
+            std::env::split_paths(&value).find(|path| !path.as_os_str().is_empty())
+        };
+        Self {
+            home: path("HOME"),
+            talosconfig: path("TALOSCONFIG"),
+            config_home: path("XDG_CONFIG_HOME"),
+            kubeconfig: first_path("KUBECONFIG"),
+            log_filter: var_os("TALOSCTL_LOG").and_then(|value| value.into_string().ok()),
+        }
+    }
+
+    /// Diagnostics go to standard error, and only when `TALOSCTL_LOG` asks for them.
+    pub(crate) fn start_logging(&self) {
+        if let Some(filter) = &self.log_filter {
+            let filter = tracing_subscriber::EnvFilter::new(filter);
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What every command works with: global flags, the environment, the output, and from them the talosconfig, the nodes
+//! and a connection.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use client::talosconfig::Lookup;
+use client::{Client, ConfigContext, ConnectOptions, Endpoint, Fingerprint, TalosConfig};
+
+use crate::command_error::CommandError;
+use crate::environment::Environment;
+use crate::output::Output;
+
+/// Flags that every command has.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GlobalFlags {
+    /// Cluster to connect to if a proxy endpoint is used
+    #[arg(long, global = true, value_name = "string")]
+    pub(crate) cluster: Option<String>,
+    /// Context of the talosconfig to use
+    #[arg(long, global = true, value_name = "string")]
+    pub(crate) context: Option<String>,
+    /// Endpoints to connect to, instead of those of the context
+    #[arg(short, long, global = true, value_name = "strings", value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+    /// Nodes to act on, instead of those of the context
+    #[arg(short, long, global = true, value_name = "strings", value_delimiter = ',')]
+    pub(crate) nodes: Vec<String>,
+    /// Path of the talosconfig; else TALOSCONFIG, $XDG_CONFIG_HOME/talos/config.yaml, $HOME/.talos/config and
+    /// /var/run/secrets/talos.dev/config are tried in this order
+    #[arg(long, global = true, value_name = "string")]
+    pub(crate) talosconfig: Option<PathBuf>,
+}
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) globals: GlobalFlags,
+    pub(crate) environment: Environment,
+    pub(crate) out: Output,
+}
+
+impl Session {
+    pub(crate) fn new(globals: GlobalFlags, environment: Environment, out: Output) -> Self {
+        Self { globals, environment, out }
+    }
+
+    /// Where the talosconfig is read and written.
+    pub(crate) fn talosconfig_path(&self) -> Result<PathBuf, CommandError> {
+        let lookup = Lookup {
+            flag: self.globals.talosconfig.clone(),
+            variable: self.environment.talosconfig.clone(),
+            config_home: self.environment.config_home.clone(),
+            home: self.environment.home.clone(),
+        };
+        Ok(lookup.path()?)
+    }
+
+    pub(crate) fn talosconfig(&self) -> Result<TalosConfig, CommandError> {
+        Ok(TalosConfig::load(&self.talosconfig_path()?)?)
+    }
+
+    /// The context that this run uses, with endpoints replaced by those of the command line.
+    pub(crate) fn context(&self) -> Result<ConfigContext, CommandError> {
+        if self.globals.cluster.is_some() {
+            return Err(CommandError::not_available("connecting through a proxy endpoint (--cluster)"));
+        }
+        let config = self.talosconfig()?;
+        let mut context = config.select(self.globals.context.as_deref())?.1.clone();
+        if !self.globals.endpoints.is_empty() {
+            context.endpoints.clone_from(&self.globals.endpoints);
+        }
+        Ok(context)
+    }
+
+    /// The nodes to act on; at least one.
+    pub(crate) fn nodes(&self) -> Result<Vec<String>, CommandError> {
+        let nodes = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
+        if nodes.is_empty() {
+            return Err(CommandError::usage("no nodes to act on")
+                .hint("give --nodes, or set them for the context with `talosctl config node ADDRESS`"));
+        }
+        Ok(nodes)
+    }
+
+    /// The only node to act on, for commands that cannot take several.
+    pub(crate) fn one_node(&self, command: &str) -> Result<String, CommandError> {
+        let mut nodes = self.nodes()?;
+        match nodes.pop() {
+            Some(node) if nodes.is_empty() => Ok(node),
+            _ => Err(CommandError::usage(format!("`talosctl {command}` takes exactly one node"))),
+        }
+    }
+
+    /// A connection that is not routed to nodes yet.
+    pub(crate) async fn connect(&self) -> Result<Client, CommandError> {
+        Ok(Client::connect(ConnectOptions::from_context(&self.context()?)?).await?)
+    }
+
+    /// A connection routed to all nodes of this run.
+    pub(crate) async fn client(&self) -> Result<Client, CommandError> {
+        let nodes = self.nodes()?;
+        Ok(self.connect().await?.to_nodes(nodes.iter().map(String::as_str)))
+    }
+
+    /// A connection to a node in maintenance mode, dialled directly.
+    pub(crate) async fn insecure(&self, node: &str, fingerprints: &[String]) -> Result<Client, CommandError> {
+        let endpoint: Endpoint = node
+            .parse()
+            .map_err(|error| CommandError::usage("reading --nodes").caused_by(Box::new(error) as Box<_>))?;
+        let fingerprints: Result<Vec<Fingerprint>, _> = fingerprints.iter().map(|text| text.parse()).collect();
+        let fingerprints = fingerprints
+            .map_err(|error| CommandError::usage("reading --cert-fingerprint").caused_by(Box::new(error) as Box<_>))?;
+        Ok(Client::connect(ConnectOptions::insecure(vec![endpoint], fingerprints)).await?)
+    }
+}

@@ -1,1 +1,55 @@
-//! 
+//! Controllers: what they promise, and the runtime that holds them to it.
+//!
+//! A controller reads declared inputs, writes declared outputs, and is run again when an input changed. The runtime
+//! owns waking, retries, panics, timers and access; it knows no domain. The contract is in `docs/controllers.md`.
+
+mod access;
+mod ctx;
+mod error;
+mod graph;
+mod index;
+mod io;
+mod run;
+mod runtime;
+mod signal;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use access::AccessError;
+pub use ctx::{Ctx, Destroyed, TaskHandle};
+pub use error::ReconcileError;
+pub use graph::{Edge, EdgeKind, GraphError};
+pub use io::{Input, Output, OutputMode, Strength};
+pub use runtime::{Runtime, Status};
+pub use signal::Waker;
+
+/// Brings outputs in line with inputs, again and again.
+///
+/// Guarantees: one pass at a time; a first pass at the start; another after any change of an input, also one that
+/// comes while a pass runs; changes that come together give one pass. A pass that errs or panics is counted, logged
+/// and tried again after a growing delay.
+/// Assumptions: a pass is idempotent, takes what it needs from `ctx`, and may be dropped at an await point at the end
+/// of the process.
+#[async_trait]
+pub trait Controller: Send + 'static {
+    /// The runtime name, `network.AddressStatusController`; also the owner of its outputs and its finalizer.
+    fn name(&self) -> &'static str;
+
+    /// What it reads. [`Ctx::set_inputs`] can replace them later.
+    fn inputs(&self) -> Vec<Input>;
+
+    /// What it writes.
+    fn outputs(&self) -> Vec<Output>;
+
+    /// Also run a pass when the last one is this long ago.
+    fn resync(&self) -> Option<Duration> {
+        None
+    }
+
+    /// One pass.
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError>;
+}

@@ -1,0 +1,330 @@
+//! What a controller sees of the world during a pass.
+
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use resources::Spec;
+use state::{Key, Kind, Phase, Query, Resource, StateError, Store};
+use stdx::{
+    Clock,
+    tasks::{CancellationToken, TaskSet},
+};
+use tokio::{task::AbortHandle, time::Instant};
+
+use crate::{
+    access::Access,
+    error::ReconcileError,
+    graph,
+    index::Index,
+    io::Input,
+    signal::{Signal, Waker},
+};
+
+/// What became of a resource that is to be destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destroyed {
+    /// It is gone, or never was.
+    Gone,
+    /// It is tearing down and somebody still holds it; the controller is woken when the last one lets go.
+    Waiting,
+}
+
+/// A task started by [`Ctx::spawn`]. Dropping the handle leaves the task alone: it ends with the controller.
+#[derive(Debug)]
+pub struct TaskHandle(AbortHandle);
+
+impl TaskHandle {
+    /// Ends the task at its next await point.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+/// A controller's access to the store, to timers and to tasks. Everything is checked against its declarations.
+#[derive(Debug)]
+pub struct Ctx {
+    store: Store,
+    access: Arc<RwLock<Access>>,
+    index: Arc<Index>,
+    signal: Arc<Signal>,
+    tasks: TaskSet,
+    name: &'static str,
+    touched: HashSet<Key>,
+    requeue: Option<Instant>,
+}
+
+impl Ctx {
+    pub(crate) fn new(
+        store: Store,
+        access: Arc<RwLock<Access>>,
+        index: Arc<Index>,
+        signal: Arc<Signal>,
+        tasks: TaskSet,
+    ) -> Self {
+        let name = access.read().controller;
+        Self { store, access, index, signal, tasks, name, touched: HashSet::new(), requeue: None }
+    }
+
+    pub(crate) fn begin_pass(&mut self) {
+        self.touched.clear();
+        self.requeue = None;
+    }
+
+    pub(crate) const fn requeue(&self) -> Option<Instant> {
+        self.requeue
+    }
+
+    /// The controller's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The wall clock, for what is stamped or expires.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.store.clock()
+    }
+
+    /// Fires when the controller shall stop, for passes and tasks that wait long.
+    #[must_use]
+    pub const fn cancelled(&self) -> &CancellationToken {
+        self.tasks.token()
+    }
+
+    /// One resource of type `S` in its own namespace.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredRead`].
+    pub fn get<S: Spec>(&self, id: &str) -> Result<Option<Resource<S>>, ReconcileError> {
+        self.get_in(S::DEFINITION.namespace, id)
+    }
+
+    /// [`get`](Self::get) in another namespace.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredRead`].
+    pub fn get_in<S: Spec>(&self, namespace: &str, id: &str) -> Result<Option<Resource<S>>, ReconcileError> {
+        self.access.read().read(&Kind::of_in::<S>(namespace).key(id))?;
+        Ok(self.store.get_as_in(namespace, id)?)
+    }
+
+    /// All resources of type `S` in its own namespace, by id.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredRead`].
+    pub fn list<S: Spec>(&self) -> Result<Vec<Resource<S>>, ReconcileError> {
+        self.list_in(S::DEFINITION.namespace)
+    }
+
+    /// [`list`](Self::list) in another namespace.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredRead`].
+    pub fn list_in<S: Spec>(&self, namespace: &str) -> Result<Vec<Resource<S>>, ReconcileError> {
+        self.access.read().list(&Kind::of_in::<S>(namespace))?;
+        Ok(self.store.list_as_in(namespace)?)
+    }
+
+    /// Makes the output `id` of type `S` be `spec`; changes nothing when it is already.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredWrite`]; [`StateError::OwnerConflict`]; [`StateError::PhaseConflict`] while an
+    /// earlier resource of that name is still held by somebody.
+    pub fn put<S: Spec>(&mut self, id: &str, spec: S) -> Result<Resource<S>, ReconcileError> {
+        self.put_in(S::DEFINITION.namespace, id, spec)
+    }
+
+    /// [`put`](Self::put) in another namespace.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub fn put_in<S: Spec>(&mut self, namespace: &str, id: &str, spec: S) -> Result<Resource<S>, ReconcileError> {
+        self.write_in(namespace, id, |_| spec)
+    }
+
+    /// Changes the output `id` of type `S`, starting from the default where there is none.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub fn modify<S: Spec + Default>(
+        &mut self,
+        id: &str,
+        f: impl FnOnce(&mut S),
+    ) -> Result<Resource<S>, ReconcileError> {
+        self.modify_in(S::DEFINITION.namespace, id, f)
+    }
+
+    /// [`modify`](Self::modify) in another namespace.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub fn modify_in<S: Spec + Default>(
+        &mut self,
+        namespace: &str,
+        id: &str,
+        f: impl FnOnce(&mut S),
+    ) -> Result<Resource<S>, ReconcileError> {
+        self.write_in(namespace, id, |current: Option<&S>| {
+            let mut spec = current.cloned().unwrap_or_default();
+            f(&mut spec);
+            spec
+        })
+    }
+
+    fn write_in<S: Spec>(
+        &mut self,
+        namespace: &str,
+        id: &str,
+        f: impl FnOnce(Option<&S>) -> S,
+    ) -> Result<Resource<S>, ReconcileError> {
+        self.access.read().write::<S>()?;
+        let key = Kind::of_in::<S>(namespace).key(id);
+        // An earlier resource of that name that is only waiting to be destroyed makes room.
+        let old = self
+            .store
+            .get(&key)
+            .ok()
+            .filter(|old| old.metadata.phase == Phase::TearingDown && old.metadata.owner == self.name);
+        if old.is_some() {
+            self.destroy_key(&key)?;
+        }
+        let written = self.store.modify_in(namespace, id, self.name, f)?;
+        self.touched.insert(key);
+        Ok(written)
+    }
+
+    /// Destroys the output `id` of type `S`: tears it down first where somebody holds it.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredWrite`]; [`StateError::OwnerConflict`].
+    pub fn destroy<S: Spec>(&mut self, id: &str) -> Result<Destroyed, ReconcileError> {
+        self.destroy_in::<S>(S::DEFINITION.namespace, id)
+    }
+
+    /// [`destroy`](Self::destroy) in another namespace.
+    ///
+    /// # Errors
+    /// Those of [`destroy`](Self::destroy).
+    pub fn destroy_in<S: Spec>(&mut self, namespace: &str, id: &str) -> Result<Destroyed, ReconcileError> {
+        self.access.read().write::<S>()?;
+        let key = Kind::of_in::<S>(namespace).key(id);
+        self.touched.remove(&key);
+        self.destroy_key(&key)
+    }
+
+    fn destroy_key(&self, key: &Key) -> Result<Destroyed, ReconcileError> {
+        loop {
+            match self.store.destroy(key, self.name) {
+                Ok(()) | Err(StateError::NotFound(_)) => return Ok(Destroyed::Gone),
+                Err(StateError::PendingFinalizers { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match self.store.teardown(key, self.name) {
+                Ok(false) => return Ok(Destroyed::Waiting),
+                // The last holder let go in between.
+                Ok(true) | Err(StateError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Destroys this controller's outputs of type `S`, in all namespaces, that this pass did not write.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::UndeclaredWrite`].
+    pub fn keep_touched<S: Spec>(&mut self) -> Result<(), ReconcileError> {
+        self.access.read().write::<S>()?;
+        let kinds = self.store.kinds().into_iter().filter(|kind| kind.type_name == S::DEFINITION.type_name);
+        for kind in kinds {
+            for resource in self.store.list(&kind, &Query::default()) {
+                let key = resource.key();
+                if resource.metadata.owner == self.name && !self.touched.contains(&key) {
+                    self.destroy_key(&key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds a strong input, so that its owner cannot destroy it before [`remove_finalizer`](Self::remove_finalizer).
+    ///
+    /// # Errors
+    /// [`crate::AccessError::NotStrong`]; [`StateError::NotFound`]; [`StateError::PhaseConflict`] when it is going.
+    pub fn add_finalizer<S: Spec>(&self, id: &str) -> Result<(), ReconcileError> {
+        self.add_finalizer_in::<S>(S::DEFINITION.namespace, id)
+    }
+
+    /// [`add_finalizer`](Self::add_finalizer) in another namespace.
+    ///
+    /// # Errors
+    /// Those of [`add_finalizer`](Self::add_finalizer).
+    pub fn add_finalizer_in<S: Spec>(&self, namespace: &str, id: &str) -> Result<(), ReconcileError> {
+        let key = Kind::of_in::<S>(namespace).key(id);
+        self.access.read().hold(&key)?;
+        self.store.add_finalizer(&key, self.name)?;
+        Ok(())
+    }
+
+    /// Lets go of a strong input; of what is gone too.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::NotStrong`].
+    pub fn remove_finalizer<S: Spec>(&self, id: &str) -> Result<(), ReconcileError> {
+        self.remove_finalizer_in::<S>(S::DEFINITION.namespace, id)
+    }
+
+    /// [`remove_finalizer`](Self::remove_finalizer) in another namespace.
+    ///
+    /// # Errors
+    /// [`crate::AccessError::NotStrong`].
+    pub fn remove_finalizer_in<S: Spec>(&self, namespace: &str, id: &str) -> Result<(), ReconcileError> {
+        let key = Kind::of_in::<S>(namespace).key(id);
+        self.access.read().hold(&key)?;
+        match self.store.remove_finalizer(&key, self.name) {
+            Ok(_) | Err(StateError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks for another pass at the latest after this time. Of several calls in a pass the earliest counts; the next
+    /// pass starts without.
+    pub fn requeue_after(&mut self, after: Duration) {
+        let at = Instant::now() + after;
+        self.requeue = Some(self.requeue.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Wakes this controller, for tasks that watch the outside world.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.signal))
+    }
+
+    /// Starts a task that lives until its own end, or the controller's.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
+        TaskHandle(self.tasks.spawn(name, task))
+    }
+
+    /// Replaces the inputs, for controllers whose inputs follow from what they read.
+    ///
+    /// # Errors
+    /// [`crate::GraphError::DuplicateInput`].
+    pub fn set_inputs(&mut self, inputs: Vec<Input>) -> Result<(), ReconcileError> {
+        let mut access = self.access.write();
+        let unchanged =
+            access.inputs.len() == inputs.len() && access.inputs.iter().zip(&inputs).all(|(old, new)| old.same(new));
+        if unchanged {
+            return Ok(());
+        }
+        graph::check_inputs(self.name, &inputs)?;
+        self.index.set(self.name, &inputs, &self.signal);
+        access.inputs = inputs;
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Runs controllers in tests: a store, a clock that stands still, and a way to wait until nothing is left to do.
+//!
+//! Use it under `#[tokio::test(start_paused = true)]`: waiting then costs no real time.
+
+use std::{sync::Arc, time::Duration};
+
+use resources::Spec;
+use state::{Key, Kind, Resource, StateError, Store, StoreOptions};
+use stdx::clock::ManualClock;
+
+use crate::{Controller, Runtime, Status};
+
+/// How much paused time [`Harness::settle`] gives controllers before it calls them stuck.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// A store with controllers on it.
+#[derive(Debug)]
+pub struct Harness {
+    /// The store; tests may use all of it.
+    pub store: Store,
+    /// The runtime.
+    pub runtime: Runtime,
+    /// The wall clock that controllers and metadata see.
+    pub clock: Arc<ManualClock>,
+}
+
+impl Default for Harness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::panic, reason = "a test helper: what goes wrong here fails the test")]
+impl Harness {
+    /// An empty store and no controller.
+    #[must_use]
+    pub fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let store =
+            Store::with_options(StoreOptions { clock: Arc::clone(&clock) as Arc<_>, ..StoreOptions::default() });
+        let runtime = Runtime::new(store.clone());
+        Self { store, runtime, clock }
+    }
+
+    /// A harness that runs `controller`.
+    pub fn with(controller: impl Controller) -> Self {
+        let harness = Self::new();
+        harness.run(controller);
+        harness
+    }
+
+    /// Adds a controller and starts it.
+    pub fn run(&self, controller: impl Controller) {
+        if let Err(error) = self.runtime.register(controller) {
+            panic!("registering: {error}");
+        }
+        self.runtime.start();
+    }
+
+    /// Writes a resource that nobody owns, in the type's own namespace.
+    pub fn put<S: Spec>(&self, id: &str, spec: S) -> Resource<S> {
+        self.put_in(S::DEFINITION.namespace, id, spec)
+    }
+
+    /// [`put`](Self::put) in another namespace.
+    pub fn put_in<S: Spec>(&self, namespace: &str, id: &str, spec: S) -> Resource<S> {
+        self.store.put_in(namespace, id, spec, "").unwrap_or_else(|error| panic!("putting {id}: {error}"))
+    }
+
+    /// Removes a resource that nobody owns or holds.
+    pub fn destroy<S: Spec>(&self, id: &str) {
+        self.store.destroy(&Key::of::<S>(id), "").unwrap_or_else(|error| panic!("destroying {id}: {error}"));
+    }
+
+    /// Begins the teardown of a resource that nobody owns; true when nobody holds it.
+    pub fn teardown<S: Spec>(&self, id: &str) -> bool {
+        self.store.teardown(&Key::of::<S>(id), "").unwrap_or_else(|error| panic!("tearing down {id}: {error}"))
+    }
+
+    /// One resource in the type's own namespace.
+    #[must_use]
+    pub fn get<S: Spec>(&self, id: &str) -> Option<Resource<S>> {
+        self.get_in(S::DEFINITION.namespace, id)
+    }
+
+    /// [`get`](Self::get) in another namespace.
+    #[must_use]
+    pub fn get_in<S: Spec>(&self, namespace: &str, id: &str) -> Option<Resource<S>> {
+        let key = Kind::of_in::<S>(namespace).key(id);
+        match self.store.get(&key) {
+            Ok(resource) => Some(resource.typed().unwrap_or_else(|error| panic!("getting {id}: {error}"))),
+            Err(StateError::NotFound(_)) => None,
+            Err(error) => panic!("getting {id}: {error}"),
+        }
+    }
+
+    /// All resources of the type in its own namespace, by id.
+    #[must_use]
+    pub fn list<S: Spec>(&self) -> Vec<Resource<S>> {
+        self.store.list_as().unwrap_or_else(|error| panic!("listing: {error}"))
+    }
+
+    /// Ids of all resources of the type in its own namespace.
+    #[must_use]
+    pub fn ids<S: Spec>(&self) -> Vec<String> {
+        self.list::<S>().iter().map(|resource| resource.id().to_owned()).collect()
+    }
+
+    /// Waits until no controller runs or is about to. Timers that are further away, such as retries, do not count.
+    ///
+    /// # Panics
+    /// When a controller is still busy after a minute of paused time.
+    pub async fn settle(&self) {
+        let start = tokio::time::Instant::now();
+        loop {
+            // Paused time moves only when every task waits.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let busy: Vec<Status> = self.runtime.status().into_iter().filter(|status| !status.idle).collect();
+            if busy.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < SETTLE, "controllers do not settle: {busy:?}");
+        }
+    }
+
+    /// Lets time pass, on the wall too, then settles.
+    pub async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        tokio::time::sleep(by).await;
+        self.settle().await;
+    }
+
+    /// How the controller of that name is doing.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn status(&self, name: &str) -> Status {
+        let found = self.runtime.status().into_iter().find(|status| status.name == name);
+        found.unwrap_or_else(|| panic!("no controller {name}"))
+    }
+}

@@ -1,1 +1,30 @@
-//! 
+//! Keys, certificate authorities, certificates, signing requests, roles and the secrets bundle.
+//!
+//! Everything here is a function of its arguments and of random bytes: no file is read, no clock is asked. Times come in
+//! as [`Validity`], and a caller that wants a certificate renewed compares [`Certificate::not_after`] with its own clock.
+//!
+//! Private keys are written in the form that the machine configuration has always used (`ED25519 PRIVATE KEY`,
+//! `EC PRIVATE KEY`, `RSA PRIVATE KEY`) and read in that form and in plain PKCS#8. A TLS stack that knows only the
+//! standard labels takes [`PrivateKey::pkcs8_der`] and [`Certificate::der`].
+
+pub mod authority;
+pub mod certificate;
+mod der;
+mod error;
+pub mod key;
+pub mod names;
+pub mod pem;
+pub mod request;
+pub mod role;
+pub mod secrets;
+pub mod token;
+
+pub use authority::{Authority, CaProfile, Template, Usage, Validity};
+pub use certificate::Certificate;
+pub use error::PkiError;
+pub use key::{Algorithm, PrivateKey};
+pub use names::{Sans, Subject};
+pub use pem::PemPair;
+pub use request::CertificateRequest;
+pub use role::{Role, RoleSet};
+pub use secrets::{KubernetesPki, SecretsBundle, SecretsOptions};

@@ -1,0 +1,176 @@
+//! A connection to the API, and where its requests are routed.
+
+use std::time::Duration;
+
+use tokio_rustls::TlsConnector;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+
+use crate::credentials::Credentials;
+use crate::dial::Dialer;
+use crate::endpoint::Endpoint;
+use crate::error::ConnectError;
+use crate::talosconfig::ConfigContext;
+use crate::tls::{Fingerprint, ServerTrust, client_config};
+
+/// Largest message that is accepted; as large as what nodes send.
+pub const MAX_MESSAGE_SIZE: usize = 32 << 20;
+
+/// Deadline of a unary call when the caller sets none.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A channel that adds routing metadata to each request.
+pub type Channel = InterceptedService<tonic::transport::Channel, RouteInterceptor>;
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    pub endpoints: Vec<Endpoint>,
+    pub trust: ServerTrust,
+    /// Time for each endpoint to accept TCP and finish the TLS handshake.
+    pub dial_timeout: Duration,
+}
+
+/// A connection to the API. Clones share it.
+#[derive(Clone)]
+pub struct Client {
+    channel: tonic::transport::Channel,
+    dialer: Dialer,
+    route: RouteInterceptor,
+    call_timeout: Duration,
+}
+
+/// Adds `node` or `nodes` to the metadata of requests.
+#[derive(Debug, Clone, Default)]
+pub struct RouteInterceptor {
+    key: &'static str,
+    nodes: Vec<MetadataValue<Ascii>>,
+}
+
+impl ConnectOptions {
+    const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// With mutual TLS.
+    pub fn new(endpoints: Vec<Endpoint>, credentials: Credentials) -> Self {
+        Self { endpoints, trust: ServerTrust::Authority(credentials), dial_timeout: Self::DIAL_TIMEOUT }
+    }
+
+    /// To nodes in maintenance mode, which have no authority; empty `fingerprints` accept any server.
+    pub fn insecure(endpoints: Vec<Endpoint>, fingerprints: Vec<Fingerprint>) -> Self {
+        Self { endpoints, trust: ServerTrust::Fingerprints(fingerprints), dial_timeout: Self::DIAL_TIMEOUT }
+    }
+
+    /// As a context of a talosconfig says.
+    pub fn from_context(context: &ConfigContext) -> Result<Self, ConnectError> {
+        let parsed: Result<Vec<_>, _> = context.endpoints.iter().map(|text| text.parse()).collect();
+        let endpoints: Vec<Endpoint> = parsed.map_err(ConnectError::Endpoint)?;
+        if endpoints.is_empty() {
+            return Err(ConnectError::NoEndpoints);
+        }
+        Ok(Self::new(endpoints, context.credentials().map_err(ConnectError::Credentials)?))
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.dialer.last_good()).field("route", &self.route).finish()
+    }
+}
+
+impl Client {
+    /// Connects to the first endpoint that answers; later reconnects try all of them again.
+    ///
+    /// Errors: [`ConnectError::Dial`] with one attempt for each endpoint when none answers. A server that refuses the
+    /// client's certificate says so only on the first call.
+    pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
+        let (endpoint, dialer) = prepare(options)?;
+        match endpoint.connect_with_connector(dialer.clone()).await {
+            Ok(channel) => Ok(Self::assemble(channel, dialer)),
+            Err(error) => Err(dial_error(error)),
+        }
+    }
+
+    /// Connects on the first call.
+    pub fn connect_lazy(options: ConnectOptions) -> Result<Self, ConnectError> {
+        let (endpoint, dialer) = prepare(options)?;
+        Ok(Self::assemble(endpoint.connect_with_connector_lazy(dialer.clone()), dialer))
+    }
+
+    fn assemble(channel: tonic::transport::Channel, dialer: Dialer) -> Self {
+        Self { channel, dialer, route: RouteInterceptor::default(), call_timeout: DEFAULT_CALL_TIMEOUT }
+    }
+
+    /// The same connection; requests go to one node, which answers as if it were asked directly.
+    pub fn to_node(&self, node: &str) -> Self {
+        self.routed("node", [node])
+    }
+
+    /// The same connection; requests go to all these nodes, and replies are aggregated.
+    pub fn to_nodes<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> Self {
+        self.routed("nodes", nodes)
+    }
+
+    fn routed<'a>(&self, key: &'static str, nodes: impl IntoIterator<Item = &'a str>) -> Self {
+        // A name that cannot stand in a header cannot be a node's name either; the server reports the rest.
+        let nodes = nodes.into_iter().filter_map(|node| MetadataValue::try_from(node).ok()).collect();
+        Self { route: RouteInterceptor { key, nodes }, ..self.clone() }
+    }
+
+    /// The same connection with another deadline for unary calls.
+    pub fn with_call_timeout(&self, call_timeout: Duration) -> Self {
+        Self { call_timeout, ..self.clone() }
+    }
+
+    /// The endpoint that answered last.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.dialer.last_good()
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// The channel for generated clients, with this client's routing.
+    pub fn channel(&self) -> Channel {
+        InterceptedService::new(self.channel.clone(), self.route.clone())
+    }
+}
+
+impl Interceptor for RouteInterceptor {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        for node in &self.nodes {
+            request.metadata_mut().append(self.key, node.clone());
+        }
+        Ok(request)
+    }
+}
+
+fn prepare(options: ConnectOptions) -> Result<(tonic::transport::Endpoint, Dialer), ConnectError> {
+    let first = options.endpoints.first().ok_or(ConnectError::NoEndpoints)?;
+    let authority = first.to_string();
+    let config = client_config(&options.trust)?;
+    // The connector does TLS itself, so that each endpoint is verified by its own name; to tonic the URI is opaque.
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{authority}"))
+        .map_err(ConnectError::Transport)?
+        .user_agent(concat!("talosctl/", env!("CARGO_PKG_VERSION")))
+        .map_err(ConnectError::Transport)?
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let tls = TlsConnector::from(std::sync::Arc::new(config));
+    let dialer = Dialer::new(options.endpoints, tls, options.dial_timeout);
+    Ok((endpoint, dialer))
+}
+
+/// tonic hides the connector's error two layers down and owns it; a copy of it is what callers get.
+fn dial_error(error: tonic::transport::Error) -> ConnectError {
+    use std::error::Error as _;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(dial) = cause.downcast_ref::<crate::dial::DialError>() {
+            return ConnectError::Dial(dial.clone());
+        }
+        next = cause.source();
+    }
+    ConnectError::Transport(error)
+}

@@ -1,0 +1,199 @@
+//! Typed calls of the machine, cluster and inspect services: replies split by node, streams with the node's name, and
+//! a deadline on every unary call. Calls that are not wrapped here go through [`Client::machine`].
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+use wire::cluster::cluster_service_client::ClusterServiceClient;
+use wire::common::{ContainerDriver, Data};
+use wire::inspect::inspect_service_client::InspectServiceClient;
+use wire::machine::machine_service_client::MachineServiceClient;
+use wire::{cluster, inspect, machine};
+
+use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
+use crate::error::CallError;
+use crate::reply::{self, NodeReply, WithMetadata};
+
+/// Messages of a stream with the node they come from; ends after the first error of the stream itself.
+pub type NodeStream<T> = Pin<Box<dyn Stream<Item = StreamItem<T>> + Send>>;
+
+/// One message, or the end of the stream for a reason.
+pub type StreamItem<T> = Result<NodeReply<T>, CallError>;
+
+impl Client {
+    /// The generated client of the machine service, routed as this client is.
+    pub fn machine(&self) -> MachineServiceClient<Channel> {
+        MachineServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_SIZE)
+    }
+
+    pub fn cluster(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_SIZE)
+    }
+
+    pub fn inspect(&self) -> InspectServiceClient<Channel> {
+        InspectServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_SIZE)
+    }
+
+    pub(crate) fn unary<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.call_timeout());
+        request
+    }
+
+    pub async fn version(&self) -> Result<Vec<NodeReply<machine::Version>>, CallError> {
+        let reply = self.machine().version(self.unary(())).await;
+        split("Version", reply, |reply| reply.messages)
+    }
+
+    pub async fn apply_configuration(
+        &self,
+        request: machine::ApplyConfigurationRequest,
+    ) -> Result<Vec<NodeReply<machine::ApplyConfiguration>>, CallError> {
+        let reply = self.machine().apply_configuration(self.unary(request)).await;
+        split("ApplyConfiguration", reply, |reply| reply.messages)
+    }
+
+    pub async fn bootstrap(
+        &self,
+        request: machine::BootstrapRequest,
+    ) -> Result<Vec<NodeReply<machine::Bootstrap>>, CallError> {
+        let reply = self.machine().bootstrap(self.unary(request)).await;
+        split("Bootstrap", reply, |reply| reply.messages)
+    }
+
+    /// The administrator's kubeconfig of the cluster.
+    pub async fn kubeconfig(&self) -> Result<Vec<u8>, CallError> {
+        let stream = self.machine().kubeconfig(Request::new(())).await;
+        self.collect("Kubeconfig", stream).await
+    }
+
+    /// The contents of one file of one node.
+    pub async fn read(&self, path: &str) -> Result<NodeStream<Data>, CallError> {
+        let request = machine::ReadRequest { path: path.to_owned() };
+        stream("Read", self.machine().read(Request::new(request)).await)
+    }
+
+    pub async fn services(&self) -> Result<Vec<NodeReply<machine::ServiceList>>, CallError> {
+        let reply = self.machine().service_list(self.unary(())).await;
+        split("ServiceList", reply, |reply| reply.messages)
+    }
+
+    pub async fn service_start(&self, id: &str) -> Result<Vec<NodeReply<machine::ServiceStart>>, CallError> {
+        let request = machine::ServiceStartRequest { id: id.to_owned() };
+        let reply = self.machine().service_start(self.unary(request)).await;
+        split("ServiceStart", reply, |reply| reply.messages)
+    }
+
+    pub async fn service_stop(&self, id: &str) -> Result<Vec<NodeReply<machine::ServiceStop>>, CallError> {
+        let request = machine::ServiceStopRequest { id: id.to_owned() };
+        let reply = self.machine().service_stop(self.unary(request)).await;
+        split("ServiceStop", reply, |reply| reply.messages)
+    }
+
+    pub async fn service_restart(&self, id: &str) -> Result<Vec<NodeReply<machine::ServiceRestart>>, CallError> {
+        let request = machine::ServiceRestartRequest { id: id.to_owned() };
+        let reply = self.machine().service_restart(self.unary(request)).await;
+        split("ServiceRestart", reply, |reply| reply.messages)
+    }
+
+    pub async fn logs(&self, request: machine::LogsRequest) -> Result<NodeStream<Data>, CallError> {
+        stream("Logs", self.machine().logs(Request::new(request)).await)
+    }
+
+    /// Names of the logs that nodes keep.
+    pub async fn log_ids(&self) -> Result<Vec<NodeReply<machine::LogsContainer>>, CallError> {
+        let reply = self.machine().logs_containers(self.unary(())).await;
+        split("LogsContainers", reply, |reply| reply.messages)
+    }
+
+    pub async fn dmesg(&self, request: machine::DmesgRequest) -> Result<NodeStream<Data>, CallError> {
+        stream("Dmesg", self.machine().dmesg(Request::new(request)).await)
+    }
+
+    pub async fn events(&self, request: machine::EventsRequest) -> Result<NodeStream<machine::Event>, CallError> {
+        stream("Events", self.machine().events(Request::new(request)).await)
+    }
+
+    pub async fn list(&self, request: machine::ListRequest) -> Result<NodeStream<machine::FileInfo>, CallError> {
+        stream("List", self.machine().list(Request::new(request)).await)
+    }
+
+    pub async fn containers(
+        &self,
+        namespace: &str,
+        driver: ContainerDriver,
+    ) -> Result<Vec<NodeReply<machine::Container>>, CallError> {
+        let request = machine::ContainersRequest { namespace: namespace.to_owned(), driver: driver.into() };
+        let reply = self.machine().containers(self.unary(request)).await;
+        split("Containers", reply, |reply| reply.messages)
+    }
+
+    pub async fn processes(&self) -> Result<Vec<NodeReply<machine::Process>>, CallError> {
+        let reply = self.machine().processes(self.unary(())).await;
+        split("Processes", reply, |reply| reply.messages)
+    }
+
+    pub async fn memory(&self) -> Result<Vec<NodeReply<machine::Memory>>, CallError> {
+        let reply = self.machine().memory(self.unary(())).await;
+        split("Memory", reply, |reply| reply.messages)
+    }
+
+    pub async fn etcd_members(&self, query_local: bool) -> Result<Vec<NodeReply<machine::EtcdMembers>>, CallError> {
+        let request = machine::EtcdMemberListRequest { query_local };
+        let reply = self.machine().etcd_member_list(self.unary(request)).await;
+        split("EtcdMemberList", reply, |reply| reply.messages)
+    }
+
+    pub async fn dependencies(&self) -> Result<Vec<NodeReply<inspect::ControllerRuntimeDependency>>, CallError> {
+        let reply = self.inspect().controller_runtime_dependencies(self.unary(())).await;
+        split("ControllerRuntimeDependencies", reply, |reply| reply.messages)
+    }
+
+    /// The server's own checks of the cluster, as they proceed; ends when all are done, or with an error.
+    pub async fn health_check(
+        &self,
+        info: Option<cluster::ClusterInfo>,
+        wait_timeout: Duration,
+    ) -> Result<NodeStream<cluster::HealthCheckProgress>, CallError> {
+        let wait_timeout = prost_types::Duration::try_from(wait_timeout).ok();
+        let request = cluster::HealthCheckRequest { wait_timeout, cluster_info: info };
+        stream("HealthCheck", self.cluster().health_check(Request::new(request)).await)
+    }
+
+    async fn collect(
+        &self,
+        method: &'static str,
+        reply: Result<Response<Streaming<Data>>, Status>,
+    ) -> Result<Vec<u8>, CallError> {
+        let mut stream = reply.map_err(|status| CallError::new(method, status))?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(part) = stream.message().await.map_err(|status| CallError::new(method, status))? {
+            let part = reply::of_message(part).result;
+            let part = part.map_err(|error| CallError::new(method, Status::new(error.code, error.message)))?;
+            bytes.extend_from_slice(&part.bytes);
+        }
+        Ok(bytes)
+    }
+}
+
+fn split<R, M: WithMetadata>(
+    method: &'static str,
+    reply: Result<Response<R>, Status>,
+    messages: impl FnOnce(R) -> Vec<M>,
+) -> Result<Vec<NodeReply<M>>, CallError> {
+    let reply = reply.map_err(|status| CallError::new(method, status))?;
+    Ok(messages(reply.into_inner()).into_iter().map(reply::of_message).collect())
+}
+
+fn stream<M: WithMetadata + Send + 'static>(
+    method: &'static str,
+    reply: Result<Response<Streaming<M>>, Status>,
+) -> Result<NodeStream<M>, CallError> {
+    let stream = reply.map_err(|status| CallError::new(method, status))?.into_inner();
+    Ok(Box::pin(stream.map(move |part| match part {
+        Ok(message) => Ok(reply::of_message(message)),
+        Err(status) => Err(CallError::new(method, status)),
+    })))
+}

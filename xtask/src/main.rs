@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask image` and so on. Each is a list of steps that shows its progress and that
 //! skips what exists already.
 
+mod bundle;
 mod host;
 #[cfg(test)]
 mod layers;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Build our programs and the root file system of a node
     Image,
+    /// Build the offline bundle: Kubernetes and all images of a cluster, once a machine
+    Bundle,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,12 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Image => {
             let programs = programs::build(&mut steps, &paths)?;
             programs::image(&mut steps, &paths, &programs)?;
+        }
+        Command::Bundle => {
+            let programs = programs::build(&mut steps, &paths)?;
+            let bundle = bundle::build(&mut steps, &paths, &programs)?;
+            step::say(&format!("bundle:  {}", bundle.directory.display()));
+            step::say(&format!("kubectl: {}", bundle.kubectl.display()));
         }
     }
     Ok(())

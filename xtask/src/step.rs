@@ -42,6 +42,11 @@ pub(crate) fn error_line(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 
+/// Prints a line for the reader.
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
 impl Steps {
     pub(crate) fn new(paths: &Paths) -> anyhow::Result<Self> {
         let logs = paths.out.join("logs");

@@ -1,4 +1,5 @@
-//! Builds images: `imager rootfs` makes the root file system of a node.
+//! Builds images: `imager rootfs` makes the root file system of a node, `imager bundle` the container images of an
+//! offline cluster, `imager source` fetches what the latter is built from.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use image::packages::Packages;
-use image::rootfs;
+use image::{bundle, rootfs};
 
 #[derive(Debug, Parser)]
 #[command(name = "imager", version, about = "Builds the images that nodes run")]
@@ -21,6 +22,10 @@ struct Arguments {
 enum Command {
     /// Build the root file system of a node as one squashfs, with its SPDX bill of materials beside it
     Rootfs(Rootfs),
+    /// Build the container images of an offline cluster as one OCI image layout, and print its directory
+    Bundle(Bundle),
+    /// Fetch and unpack a Debian source package
+    Source(Source),
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,11 +50,41 @@ struct Rootfs {
     level: u32,
 }
 
+#[derive(Debug, clap::Args)]
+struct Bundle {
+    /// Directory with the programs of the images
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// Directory in which Debian packages are kept
+    #[arg(long, value_name = "DIR")]
+    packages: PathBuf,
+    /// Directory that gets a directory for each bundle, named by the content of all that it is made of
+    #[arg(long, value_name = "DIR")]
+    cache: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// Name of the source package
+    name: String,
+    /// Debian release to take it from
+    #[arg(long, default_value = "bookworm")]
+    release: String,
+    /// Directory for scratch files
+    #[arg(long, value_name = "DIR")]
+    packages: PathBuf,
+    /// Directory to make
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().init();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Rootfs(command) => build_rootfs(&command),
+        Command::Bundle(command) => build_bundle(&command),
+        Command::Source(command) => fetch_source(&command),
     };
     match result {
         Ok(line) => {
@@ -69,12 +104,7 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
     if command.refresh {
         packages.refresh()?;
     }
-    let mut programs = BTreeMap::new();
-    for name in rootfs::programs()? {
-        let path = command.programs.join(&name);
-        let content = std::fs::read(&path).with_context(|| format!("reading program {}", path.display()))?;
-        programs.insert(name, content);
-    }
+    let programs = read_programs(&command.programs, rootfs::programs()?)?;
     let packages = packages.get(&rootfs::list()?.packages())?;
     let inputs = rootfs::inputs_digest(&packages, &programs, &command.image_version, command.level);
     let stamp = command.out.with_extension("inputs");
@@ -88,6 +118,28 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
     replace(&command.out.with_extension("spdx.json"), &sbom)?;
     replace(&stamp, inputs.as_bytes())?;
     Ok(format!("{}: {} bytes, sha256 {}", command.out.display(), image.bytes.len(), image.digest))
+}
+
+fn build_bundle(command: &Bundle) -> anyhow::Result<String> {
+    let programs = read_programs(&command.programs, bundle::programs()?)?;
+    let directory = bundle::build(&Packages::new(&command.packages), programs, &command.cache)?;
+    Ok(directory.display().to_string())
+}
+
+fn fetch_source(command: &Source) -> anyhow::Result<String> {
+    Packages::new(&command.packages).source(&command.name, &command.release, &command.out)?;
+    Ok(command.out.display().to_string())
+}
+
+fn read_programs(directory: &Path, names: Vec<String>) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    names
+        .into_iter()
+        .map(|name| {
+            let path = directory.join(&name);
+            let content = std::fs::read(&path).with_context(|| format!("reading program {}", path.display()))?;
+            Ok((name, content))
+        })
+        .collect()
 }
 
 /// Writes a file so that a reader sees the old or the new one, never half of one.

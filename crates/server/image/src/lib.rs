@@ -9,10 +9,12 @@
 
 pub mod assemble;
 pub mod audit;
+pub mod bundle;
 pub mod deb;
 pub mod elf;
 pub mod error;
 pub mod list;
+pub mod oci;
 pub mod packages;
 pub mod rootfs;
 pub mod sbom;

@@ -58,6 +58,29 @@ impl Packages {
         }
     }
 
+    /// Fetches the source package `name` of Debian `release` and unpacks it as the directory `out`, which must not exist.
+    ///
+    /// # Errors
+    /// If the package is not to be had or `dpkg-source` refuses it.
+    pub fn source(&self, name: &str, release: &str, out: &Path) -> Result<(), ImageError> {
+        std::fs::create_dir_all(&self.directory).map_err(ImageError::write(&self.directory))?;
+        let scratch = tempfile::tempdir_in(&self.directory).map_err(ImageError::write(&self.directory))?;
+        let config = self.private_apt(scratch.path(), "deb-src", release)?;
+        let download = scratch.path().join("download");
+        std::fs::create_dir(&download).map_err(ImageError::write(&download))?;
+        run("apt-get", &["update", "--quiet"], &config, &download)?;
+        run("apt-get", &["source", "--quiet", "--download-only", name], &config, &download)?;
+        let description = std::fs::read_dir(&download)
+            .map_err(ImageError::read(&download))?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
+            .ok_or_else(|| ImageError::NoSuchFile { package: name.to_owned(), path: "*.dsc".to_owned() })?;
+        let (description, out) = (description.to_string_lossy(), out.to_string_lossy());
+        // The archive's signed index vouches for the files; the signature inside names keys that few machines have.
+        run("dpkg-source", &["--no-check", "-x", &description, &out], &config, &download)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.deb"))
     }
@@ -66,11 +89,11 @@ impl Packages {
         tracing::info!(packages = names.join(" "), release = RELEASE, "fetching packages");
         std::fs::create_dir_all(&self.directory).map_err(ImageError::write(&self.directory))?;
         let scratch = tempfile::tempdir_in(&self.directory).map_err(ImageError::write(&self.directory))?;
-        let config = self.private_apt(scratch.path())?;
-        apt(&config, scratch.path(), &["update", "--quiet"])?;
+        let config = self.private_apt(scratch.path(), "deb", RELEASE)?;
+        run("apt-get", &["update", "--quiet"], &config, scratch.path())?;
         let download = scratch.path().join("download");
         std::fs::create_dir(&download).map_err(ImageError::write(&download))?;
-        apt(&config, &download, &[&["download", "--quiet"], names].concat())?;
+        run("apt-get", &[&["download", "--quiet"], names].concat(), &config, &download)?;
         for entry in std::fs::read_dir(&download).map_err(ImageError::read(&download))? {
             let file = entry.map_err(ImageError::read(&download))?.path();
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -82,14 +105,14 @@ impl Packages {
     }
 
     /// Writes an apt configuration of its own below `scratch` and returns its path.
-    fn private_apt(&self, scratch: &Path) -> Result<PathBuf, ImageError> {
+    fn private_apt(&self, scratch: &Path, kind: &str, release: &str) -> Result<PathBuf, ImageError> {
         let mirror = self.mirror()?;
         let (lists, archives) = (scratch.join("lists/partial"), scratch.join("archives/partial"));
         for directory in [&lists, &archives] {
             std::fs::create_dir_all(directory).map_err(ImageError::write(directory))?;
         }
         let options = mirror.signed_by.map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
-        let sources = format!("deb {options}{} {RELEASE} main\n", mirror.uri);
+        let sources = format!("{kind} {options}{} {release} main\n", mirror.uri);
         let scratch_path = scratch.display();
         let config = format!(
             "Dir::Etc::SourceList \"{scratch_path}/sources.list\";\n\
@@ -179,18 +202,18 @@ fn from_deb822(text: &str, suite: &str) -> Option<Mirror> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a tool that runs on a host, never as PID 1 of a node")]
-fn apt(config: &Path, directory: &Path, arguments: &[&str]) -> Result<(), ImageError> {
-    let output = std::process::Command::new("apt-get")
+fn run(program: &str, arguments: &[&str], config: &Path, directory: &Path) -> Result<(), ImageError> {
+    let output = std::process::Command::new(program)
         .args(arguments)
         .env("APT_CONFIG", config)
         .current_dir(directory)
         .output()
-        .map_err(|source| ImageError::Start { program: "apt-get".to_owned(), source })?;
+        .map_err(|source| ImageError::Start { program: program.to_owned(), source })?;
     if output.status.success() {
         return Ok(());
     }
     Err(ImageError::Command {
-        command: format!("apt-get {}", arguments.join(" ")),
+        command: format!("{program} {}", arguments.join(" ")),
         status: output.status.to_string(),
         stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })

@@ -1,0 +1,135 @@
+//! The offline bundle: every image that a cluster needs, as one OCI image layout, from embedded lists.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::assemble::{Inputs, assemble};
+use crate::deb::Package;
+use crate::list::{Item, List};
+use crate::oci::{Layout, Start};
+use crate::packages::Packages;
+use crate::{ImageError, sha256};
+
+const LISTS: &[(&str, &str)] = &[
+    ("busybox.list", include_str!("../bundle/busybox.list")),
+    ("etcd.list", include_str!("../bundle/etcd.list")),
+    ("kube-apiserver.list", include_str!("../bundle/kube-apiserver.list")),
+    ("kube-controller-manager.list", include_str!("../bundle/kube-controller-manager.list")),
+    ("kube-proxy.list", include_str!("../bundle/kube-proxy.list")),
+    ("kube-scheduler.list", include_str!("../bundle/kube-scheduler.list")),
+    ("kubelet.list", include_str!("../bundle/kubelet.list")),
+    ("pause.list", include_str!("../bundle/pause.list")),
+];
+
+/// Raised when the writer changes what it writes for the same inputs.
+const FORMAT: u32 = 1;
+
+/// The list of each image.
+///
+/// # Errors
+/// If a list does not parse; a test keeps that from happening.
+pub fn lists() -> Result<Vec<List>, ImageError> {
+    LISTS.iter().map(|(name, text)| List::parse(name, text)).collect()
+}
+
+/// Names of the programs that must be given.
+///
+/// # Errors
+/// As [`lists`].
+pub fn programs() -> Result<Vec<String>, ImageError> {
+    let entries = lists()?.into_iter().flat_map(|list| list.entries);
+    Ok(entries
+        .filter_map(|entry| if let Item::Program { name, .. } = entry.item { Some(name) } else { None })
+        .collect())
+}
+
+/// Makes the bundle of `programs` and Debian's packages in a directory of `cache` that is named by the content of all
+/// inputs, unless it is there already; returns that directory.
+///
+/// # Errors
+/// If something is missing or cannot be written.
+pub fn build(packages: &Packages, programs: BTreeMap<String, Vec<u8>>, cache: &Path) -> Result<PathBuf, ImageError> {
+    let lists = lists()?;
+    let mut names: Vec<String> = lists.iter().flat_map(List::packages).collect();
+    names.sort();
+    names.dedup();
+    let inputs = Inputs { packages: packages.get(&names)?, programs, locals: BTreeMap::new() };
+    let directory = cache.join(format!("bundle-{}", &digest(&inputs)[..16]));
+    if directory.join("index.json").exists() {
+        return Ok(directory);
+    }
+    std::fs::create_dir_all(cache).map_err(ImageError::write(cache))?;
+    let partial = tempfile::tempdir_in(cache).map_err(ImageError::write(cache))?;
+    let mut layout = Layout::create(partial.path())?;
+    for list in &lists {
+        let reference = reference(list, &inputs.packages)?;
+        tracing::info!(image = reference, "writing");
+        let done = assemble(list, &inputs)?;
+        let start = Start { entrypoint: list.entrypoint.clone(), env: list.env.clone() };
+        layout.add(&reference, &done.tree, &start)?;
+    }
+    layout.finish()?;
+    let partial = partial.keep();
+    std::fs::rename(&partial, &directory).map_err(ImageError::write(&directory))?;
+    Ok(directory)
+}
+
+/// The reference of a list's image, with `{package}` replaced by that package's upstream version.
+fn reference(list: &List, packages: &[Package]) -> Result<String, ImageError> {
+    let wrong = |problem: &str| ImageError::List { list: list.name.clone(), line: 1, problem: problem.to_owned() };
+    let template = list.image.as_deref().ok_or_else(|| wrong("no image is named"))?;
+    let Some((before, rest)) = template.split_once('{') else { return Ok(template.to_owned()) };
+    let (name, after) = rest.split_once('}').ok_or_else(|| wrong("a brace is not closed"))?;
+    let package = packages.iter().find(|package| package.name == name);
+    let version = package.ok_or_else(|| wrong("the package of its version is not listed"))?.upstream_version();
+    Ok(format!("{before}{version}{after}"))
+}
+
+fn digest(inputs: &Inputs) -> String {
+    let mut text = format!("format {FORMAT}\n");
+    for (name, list) in LISTS {
+        let _ = writeln!(text, "{name} {}", sha256(list.as_bytes()));
+    }
+    for package in &inputs.packages {
+        let _ = writeln!(text, "{} {}", package.name, package.sha256);
+    }
+    for (name, content) in &inputs.programs {
+        let _ = writeln!(text, "{name} {}", sha256(content));
+    }
+    sha256(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundle_has_every_image_and_is_made_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let packages = Packages::new(&cache.path().join("packages"));
+        let programs: BTreeMap<String, Vec<u8>> =
+            programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
+        let directory = build(&packages, programs.clone(), cache.path()).unwrap();
+        let index = directory.join("index.json");
+        let text = std::fs::read_to_string(&index).unwrap();
+        for reference in [
+            "registry.k8s.io/kube-apiserver:v1.20.2",
+            "registry.k8s.io/kube-controller-manager:v1.20.2",
+            "registry.k8s.io/kube-scheduler:v1.20.2",
+            "registry.k8s.io/kube-proxy:v1.20.2",
+            "ghcr.io/siderolabs/kubelet:v1.20.2",
+            "gcr.io/etcd-development/etcd:v3.5.",
+            "registry.k8s.io/pause:3.8",
+            "docker.io/library/busybox:1.",
+        ] {
+            assert!(text.contains(reference), "{reference} is not in {text}");
+        }
+        let written = std::fs::metadata(&index).unwrap().modified().unwrap();
+        assert_eq!(build(&packages, programs.clone(), cache.path()).unwrap(), directory);
+        assert_eq!(std::fs::metadata(&index).unwrap().modified().unwrap(), written);
+        let mut other = programs;
+        other.insert("pause".to_owned(), b"another".to_vec());
+        assert_ne!(build(&packages, other, cache.path()).unwrap(), directory);
+    }
+}

@@ -1,1 +1,15 @@
-//! 
+//! Containers on a node: images pulled into containerd, containers run by it, and what runs listed.
+//!
+//! The node's own containers (etcd, kubelet) are made here in the namespace `system`; those of pods are the kubelet's
+//! and are only listed. Registries are spoken to by [`registry`]; containerd itself never reaches out for a node.
+
+pub mod containerd;
+mod generated;
+pub mod pull;
+pub mod reference;
+pub mod registry;
+pub mod run;
+
+pub use containerd::{Containerd, ContainerdError, Namespace};
+pub use reference::{ParseReferenceError, Reference};
+pub use registry::{Credentials, HostConfig, Mirror, Registries, RegistryError};

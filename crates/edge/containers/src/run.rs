@@ -1,0 +1,278 @@
+//! Running one container of the node: made afresh, started, waited for, and cleared away.
+//!
+//! A container outlives containerd (its shim holds it), so a lost connection is waited out, and the wait goes on.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tonic::Code;
+
+use crate::containerd::{Containerd, ContainerdError};
+use crate::generated::containerd::services::containers::v1::{
+    Container, CreateContainerRequest, DeleteContainerRequest, container::Runtime,
+};
+use crate::generated::containerd::services::snapshots::v1::{PrepareSnapshotRequest, RemoveSnapshotRequest};
+use crate::generated::containerd::services::tasks::v1::{
+    CreateTaskRequest, DeleteTaskRequest, KillRequest, StartRequest, WaitRequest,
+};
+use crate::pull::{PulledImage, SNAPSHOTTER};
+
+const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+const RUNTIME: &str = "io.containerd.runc.v2";
+const SIGTERM: u32 = 15;
+const SIGKILL: u32 = 9;
+
+/// How long containerd may be away before a container is given up.
+const RECONNECT: Duration = Duration::from_secs(60);
+
+/// What a container's first process writes goes here.
+pub type OutputSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// A container to run.
+#[derive(Clone)]
+pub struct ContainerSpec {
+    pub id: String,
+    pub image: PulledImage,
+    /// The OCI runtime specification; its root is filled in by containerd.
+    pub spec: serde_json::Value,
+    /// Directory for the pipes of its output.
+    pub pipes: PathBuf,
+    pub output: OutputSink,
+    /// From SIGTERM to SIGKILL when it is asked to end.
+    pub stop_grace: Duration,
+}
+
+impl fmt::Debug for ContainerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContainerSpec")
+            .field("id", &self.id)
+            .field("image", &self.image.reference)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code (128 + the signal for a signal).
+    Code(u32),
+    /// Because it was asked to.
+    Stopped,
+}
+
+/// Clears away what an earlier run of the same id left: task, container, snapshot.
+///
+/// # Errors
+/// `Call` for anything but "not there".
+pub async fn clear(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
+    let mut tasks = containerd.tasks_client();
+    let kill = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal: SIGKILL, all: true };
+    if tasks.kill(kill).await.is_ok() {
+        let wait = tasks.wait(WaitRequest { container_id: id.to_owned(), exec_id: String::new() });
+        // Not ending in time shows in the deletion below.
+        drop(tokio::time::timeout(Duration::from_secs(10), wait).await);
+    }
+    absent_is_fine(tasks.delete(DeleteTaskRequest { container_id: id.to_owned() }).await, "deleting task", id)?;
+    let delete = containerd.containers_client().delete(DeleteContainerRequest { id: id.to_owned() }).await;
+    absent_is_fine(delete, "deleting container", id)?;
+    let remove = RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: id.to_owned() };
+    absent_is_fine(containerd.snapshots().remove(remove).await, "removing snapshot", id)
+}
+
+fn absent_is_fine<T>(
+    result: Result<tonic::Response<T>, tonic::Status>,
+    operation: &'static str,
+    id: &str,
+) -> Result<(), ContainerdError> {
+    match result {
+        Err(status) if status.code() != Code::NotFound => Err(ContainerdError::call(operation, id)(status)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs a container until it ends, or until `cancel` fires and it has been stopped. `started` is told its process id.
+///
+/// # Errors
+/// `Call` with the step that failed.
+pub async fn run(
+    containerd: &Containerd,
+    spec: &ContainerSpec,
+    cancel: impl Future<Output = ()> + Send,
+    started: impl FnOnce(u32) + Send,
+) -> Result<Ended, ContainerdError> {
+    clear(containerd, &spec.id).await?;
+    let pipes = Pipes::make(spec)?;
+    create(containerd, spec, &pipes).await?;
+    let id = spec.id.as_str();
+    let mut tasks = containerd.tasks_client();
+    let start = StartRequest { container_id: id.to_owned(), exec_id: String::new() };
+    let pid = tasks.start(start).await.map_err(ContainerdError::call("starting", id))?.into_inner().pid;
+    started(pid);
+    // Both arms are cancel-safe: waiting takes nothing away, and copying output loses at most what a dead reader would.
+    let ended = tokio::select! {
+        ended = wait(containerd, id) => ended?,
+        never = pipes.copy(&spec.output) => match never {},
+        () = cancel => {
+            stop(containerd, spec).await?;
+            Ended::Stopped
+        }
+    };
+    pipes.drain(&spec.output);
+    clear(containerd, id).await?;
+    Ok(ended)
+}
+
+async fn create(containerd: &Containerd, spec: &ContainerSpec, pipes: &Pipes) -> Result<(), ContainerdError> {
+    let id = spec.id.as_str();
+    let prepare = PrepareSnapshotRequest {
+        snapshotter: SNAPSHOTTER.into(),
+        key: id.to_owned(),
+        parent: spec.image.snapshot.clone(),
+        labels: std::collections::HashMap::new(),
+    };
+    let mounts =
+        containerd.snapshots().prepare(prepare).await.map_err(ContainerdError::call("preparing the root of", id))?;
+    let value = serde_json::to_vec(&spec.spec).map_err(|e| ContainerdError::Unexpected {
+        operation: "encoding the specification of",
+        subject: id.to_owned(),
+        reason: e.to_string(),
+    })?;
+    let container = Container {
+        id: id.to_owned(),
+        image: spec.image.reference.clone(),
+        runtime: Some(Runtime { name: RUNTIME.to_owned(), options: None }),
+        spec: Some(prost_types::Any { type_url: SPEC_TYPE.to_owned(), value }),
+        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshot_key: id.to_owned(),
+        ..Container::default()
+    };
+    let request = CreateContainerRequest { container: Some(container) };
+    containerd.containers_client().create(request).await.map_err(ContainerdError::call("creating container", id))?;
+    let task = CreateTaskRequest {
+        container_id: id.to_owned(),
+        rootfs: mounts.into_inner().mounts,
+        stdout: pipes.path("stdout"),
+        stderr: pipes.path("stderr"),
+        ..CreateTaskRequest::default()
+    };
+    containerd.tasks_client().create(task).await.map_err(ContainerdError::call("creating task", id))?;
+    Ok(())
+}
+
+async fn wait(containerd: &Containerd, id: &str) -> Result<Ended, ContainerdError> {
+    let mut away_since: Option<tokio::time::Instant> = None;
+    loop {
+        let request = WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
+        match containerd.tasks_client().wait(request).await {
+            Ok(answer) => return Ok(Ended::Code(answer.into_inner().exit_status)),
+            Err(status) if is_connection_loss(&status) => {
+                let since = *away_since.get_or_insert_with(tokio::time::Instant::now);
+                if since.elapsed() > RECONNECT {
+                    return Err(ContainerdError::call("waiting for", id)(status));
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                if containerd.version().await.is_ok() {
+                    away_since = None;
+                }
+            }
+            Err(status) => return Err(ContainerdError::call("waiting for", id)(status)),
+        }
+    }
+}
+
+/// What a call says when containerd went away under it.
+fn is_connection_loss(status: &tonic::Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
+}
+
+async fn stop(containerd: &Containerd, spec: &ContainerSpec) -> Result<(), ContainerdError> {
+    let id = spec.id.as_str();
+    let signal = |signal, all| KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal, all };
+    let mut tasks = containerd.tasks_client();
+    absent_is_fine(tasks.kill(signal(SIGTERM, false)).await, "sending SIGTERM to", id)?;
+    if tokio::time::timeout(spec.stop_grace, wait(containerd, id)).await.is_err() {
+        absent_is_fine(tasks.kill(signal(SIGKILL, true)).await, "sending SIGKILL to", id)?;
+        wait(containerd, id).await?;
+    }
+    Ok(())
+}
+
+/// The named pipes for standard output and standard error. They stay open for reading and writing here, so that the
+/// shim never blocks on opening and never sees them closed.
+struct Pipes {
+    directory: PathBuf,
+    id: String,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+}
+
+impl Pipes {
+    fn make(spec: &ContainerSpec) -> Result<Self, ContainerdError> {
+        let failed = |e: std::io::Error| ContainerdError::Unexpected {
+            operation: "making output pipes for",
+            subject: spec.id.clone(),
+            reason: e.to_string(),
+        };
+        std::fs::create_dir_all(&spec.pipes).map_err(failed)?;
+        let open = |stream: &str| {
+            let path = pipe_path(&spec.pipes, &spec.id, stream);
+            // Left by an earlier run.
+            drop(std::fs::remove_file(&path));
+            make_fifo(&path)?;
+            pipe::OpenOptions::new().read_write(true).open_receiver(&path)
+        };
+        let (stdout, stderr) = (open("stdout").map_err(failed)?, open("stderr").map_err(failed)?);
+        Ok(Self { directory: spec.pipes.clone(), id: spec.id.clone(), stdout, stderr })
+    }
+
+    fn path(&self, stream: &str) -> String {
+        pipe_path(&self.directory, &self.id, stream).display().to_string()
+    }
+
+    async fn copy(&self, to: &OutputSink) -> std::convert::Infallible {
+        let (never, _) = tokio::join!(copy(&self.stdout, to), copy(&self.stderr, to));
+        never
+    }
+
+    fn drain(&self, to: &OutputSink) {
+        let mut buffer = vec![0; 4096];
+        for stream in [&self.stdout, &self.stderr] {
+            while let Ok(n @ 1..) = stream.try_read(&mut buffer) {
+                to(&buffer[..n]);
+            }
+        }
+    }
+}
+
+impl Drop for Pipes {
+    fn drop(&mut self) {
+        for stream in ["stdout", "stderr"] {
+            // On tmpfs below /run; what cannot be removed is replaced by the next run.
+            drop(std::fs::remove_file(pipe_path(&self.directory, &self.id, stream)));
+        }
+    }
+}
+
+async fn copy(from: &pipe::Receiver, to: &OutputSink) -> std::convert::Infallible {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        match from.readable().await.and_then(|()| from.try_read(&mut buffer)) {
+            Ok(n) if n > 0 => to(&buffer[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            // Neither happens while both ends are held open here.
+            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn pipe_path(directory: &Path, id: &str, stream: &str) -> PathBuf {
+    directory.join(format!("{id}.{stream}"))
+}
+
+fn make_fifo(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    Ok(mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?)
+}

@@ -74,7 +74,6 @@ impl Cluster {
             plan: spec.plan.clone(),
             image,
             forwarding_was_off,
-            registry_port: None,
             bundle: spec.bundle.clone(),
             discoveryd: spec.discoveryd.clone(),
             kubernetes_version: None,

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::error::CommandError;
 
@@ -25,11 +25,13 @@ pub(crate) const MOUNT: Tool = Tool { program: "mount", package: "mount" };
 pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 pub(crate) const NSENTER: Tool = Tool { program: "nsenter", package: "util-linux" };
 pub(crate) const RUNC: Tool = Tool { program: "runc", package: "runc" };
+/// Lets a child end with its parent.
+pub(crate) const SETPRIV: Tool = Tool { program: "setpriv", package: "util-linux" };
 pub(crate) const UMOUNT: Tool = Tool { program: "umount", package: "mount" };
 pub(crate) const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
 
 /// All that creating a cluster needs.
-pub(crate) const NEEDED: [Tool; 8] = [CP, IP, MOUNT, NFT, NSENTER, RUNC, UMOUNT, UNSHARE];
+pub(crate) const NEEDED: [Tool; 9] = [CP, IP, MOUNT, NFT, NSENTER, RUNC, SETPRIV, UMOUNT, UNSHARE];
 
 impl Tool {
     /// Where the tool is installed.
@@ -64,7 +66,6 @@ impl Tool {
         self.execute(arguments, Stdin::Nothing, Some(log)).map(drop)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a tool on a host, not on a node: there is no reaper to disturb")]
     fn execute<I, S>(self, arguments: I, stdin: Stdin<'_>, log: Option<&File>) -> Result<String, CommandError>
     where
         I: IntoIterator<Item = S>,
@@ -74,8 +75,8 @@ impl Tool {
         let path = self.find().ok_or(CommandError::Missing { program, package })?;
         let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
         let start = |source| CommandError::Start { program, source };
-        let mut command = Command::new(path);
-        command.args(&arguments).env_clear().env("PATH", FOLDERS.join(":")).env("LC_ALL", "C");
+        let mut command = prepare(&path);
+        command.args(&arguments);
         command.stdin(if matches!(stdin, Stdin::Nothing) { Stdio::null() } else { Stdio::piped() });
         match log {
             Some(log) => {
@@ -93,6 +94,24 @@ impl Tool {
         let output = child.wait_with_output().map_err(start)?;
         check(program, &arguments, &output)
     }
+}
+
+/// Starts a program that stays, with its output in `log`.
+pub(crate) fn start<I, S>(program: &Path, arguments: I, log: &File) -> std::io::Result<Child>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = prepare(program);
+    command.args(arguments).current_dir("/").stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a tool on a host, not on a node: there is no reaper to disturb")]
+fn prepare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", FOLDERS.join(":")).env("LC_ALL", "C");
+    command
 }
 
 enum Stdin<'a> {

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::agent;
 use crate::error::ProvisionError;
 use crate::host;
 use crate::mounts;
@@ -53,6 +54,7 @@ pub fn destroy(root: &Path, name: &str) -> Result<Destroyed, ProvisionError> {
     {
         errors.push(error);
     }
+    agent::stop(&folder, &mut errors);
     node::remove_all(&folder, &mut errors);
     wait_for_processes(name, &mut errors);
     remove_cgroups(name, &mut errors);

@@ -4,6 +4,7 @@
 //! that a killed create or a reboot can be cleaned up. Tools of the host (`ip`, `nft`, `runc`, `mount`) do the work; the
 //! crate opens no terminal, reads no environment, and knows nothing about what runs inside a node.
 
+pub mod agent;
 mod cluster;
 mod command;
 mod destroy;
@@ -14,6 +15,8 @@ mod network;
 mod node;
 mod plan;
 mod precheck;
+mod process;
+pub mod registry;
 mod spec;
 mod state;
 

@@ -31,8 +31,6 @@ pub struct State {
     pub image: PathBuf,
     /// Whether the host did not forward packets before its clusters came.
     pub forwarding_was_off: bool,
-    /// The port of the cluster's registry on its gateway.
-    pub registry_port: Option<u16>,
     /// The OCI layout that the registry serves.
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
@@ -78,6 +76,21 @@ impl Folder {
 
     pub(crate) fn bundle(&self, node: &str) -> PathBuf {
         self.node(node).join("bundle")
+    }
+
+    /// Who the agent is, written by itself.
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.0.join("agent.json")
+    }
+
+    /// Held by the agent while it lives.
+    pub(crate) fn agent_lock(&self) -> PathBuf {
+        self.0.join("agent.lock")
+    }
+
+    /// Who the discovery server is, written by the agent.
+    pub(crate) fn discoveryd(&self) -> PathBuf {
+        self.0.join("discoveryd.json")
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
@@ -179,7 +192,6 @@ mod tests {
             plan: Plan::new(name, "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap(),
             image: PathBuf::from("/image"),
             forwarding_was_off: true,
-            registry_port: Some(5000),
             bundle: None,
             discoveryd: None,
             kubernetes_version: Some("1.20.2".to_owned()),

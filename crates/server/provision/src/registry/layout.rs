@@ -1,0 +1,114 @@
+//! An OCI image layout on disk: which references it has and where its blobs are.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The annotation with the full upstream reference of a manifest.
+const REFERENCE: &str = "org.opencontainers.image.ref.name";
+
+/// A folder with `index.json` and `blobs`.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// What the layout says of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    pub media_type: String,
+    pub digest: String,
+    pub size: u64,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// The full upstream reference, like `registry.k8s.io/pause:3.8`.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        self.annotations.get(REFERENCE).map(String::as_str)
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+/// A layout that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    #[error("reading {}", .path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("decoding {}", .path.display())]
+    Decode { path: PathBuf, source: serde_json::Error },
+}
+
+impl Layout {
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// All manifests of the index, read anew: a bundle may be rebuilt while it is served.
+    ///
+    /// # Errors
+    ///
+    /// When `index.json` cannot be read.
+    pub fn manifests(&self) -> Result<Vec<Descriptor>, LayoutError> {
+        let path = self.root.join("index.json");
+        let bytes = std::fs::read(&path).map_err(|source| LayoutError::Read { path: path.clone(), source })?;
+        let index: Index = serde_json::from_slice(&bytes).map_err(|source| LayoutError::Decode { path, source })?;
+        Ok(index.manifests)
+    }
+
+    /// All references, like `registry.k8s.io/pause:3.8`.
+    ///
+    /// # Errors
+    ///
+    /// When `index.json` cannot be read.
+    pub fn references(&self) -> Result<Vec<String>, LayoutError> {
+        let manifests = self.manifests()?;
+        Ok(manifests.iter().filter_map(Descriptor::reference).map(str::to_owned).collect())
+    }
+
+    /// The manifest of a repository's tag or digest. `host` is the registry that the client wanted; without it, any.
+    pub(super) fn find(
+        &self,
+        host: Option<&str>,
+        repository: &str,
+        reference: &str,
+    ) -> Result<Option<Descriptor>, LayoutError> {
+        let by_digest = digest(reference).is_some();
+        let found = self.manifests()?.into_iter().find(|manifest| {
+            if by_digest {
+                return manifest.digest == reference;
+            }
+            let Some((registry, rest)) = manifest.reference().and_then(|full| full.split_once('/')) else {
+                return false;
+            };
+            rest == format!("{repository}:{reference}") && host.is_none_or(|host| host == registry)
+        });
+        Ok(found)
+    }
+
+    /// Where a blob with a valid digest lies, whether or not it is there.
+    pub(super) fn blob(&self, digest_text: &str) -> Option<PathBuf> {
+        digest(digest_text).map(|hex| self.root.join("blobs/sha256").join(hex))
+    }
+
+    /// The folder of the layout.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// The hexadecimal part of a well-formed SHA-256 digest.
+pub(super) fn digest(text: &str) -> Option<&str> {
+    let hex = text.strip_prefix("sha256:")?;
+    let valid = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    valid.then_some(hex)
+}

@@ -195,3 +195,6 @@ impl Runtime {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,12 @@
 //! The store: every resource of a node with its metadata, its history and watches.
 //!
 //! It keeps resources in memory and checks each write; it knows no concrete type, runs no task and persists nothing.
-//! [`Reader`] is the reading half of the store as anybody far away sees it.
+//! [`Reader`] is the reading half of the store as anybody far away sees it; the suite in
+//! `conformance` (feature `testing`) is what every implementation of it passes.
 
 mod collection;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod error;
 mod metadata;
 mod query;

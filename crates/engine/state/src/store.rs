@@ -473,3 +473,6 @@ fn in_phase(key: &Key, current: &AnyResource, expected: Phase) -> Result<(), Sta
     }
     Err(StateError::PhaseConflict { key: key.clone(), expected, actual })
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,3 +235,6 @@ impl Watch {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,21 @@
-//! 
+//! Configuration documents: decode, validate, patch, generate, compare.
+//!
+//! A configuration is a stream of YAML documents: one root document (`version: v1alpha1`, with `machine` and `cluster`)
+//! and any number of smaller ones, each with its kind. [`Documents`] holds them with their text. Nothing here reads a
+//! file or a clock, and no default is written into a document: what an absent field means is said by accessors.
+
+mod decode;
+mod document;
+mod error;
+mod formats;
+pub mod images;
+pub mod kinds;
+pub mod scalar;
+pub mod v1alpha1;
+pub mod validate;
+pub mod yaml;
+
+pub use document::{Document, Documents};
+pub use error::{ConfigError, ConfigErrors};
+pub use scalar::{MachineType, SecretString};
+pub use validate::{Mode, Report, validate};

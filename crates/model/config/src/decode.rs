@@ -1,0 +1,158 @@
+//! Text to documents.
+//!
+//! A stream is parsed into trees, each tree is matched with its kind and decoded, and then the form of each value is
+//! checked (`formats`). One run finds as much as it can: a field that does not fit is noted, taken out, and the rest is
+//! tried again.
+
+use crate::document::Document;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::formats;
+use crate::yaml::{self, DecodeError, FieldPath, Kind, Node};
+
+/// How many errors of one document are worth telling.
+const MAX_ERRORS: usize = 20;
+
+/// The kinds that may stand beside the root document.
+const KINDS: [&str; 7] = [
+    "NetworkDefaultActionConfig",
+    "NetworkRuleConfig",
+    "ExtensionServiceConfig",
+    "EventSinkConfig",
+    "KmsgLogConfig",
+    "WatchdogTimerConfig",
+    "SideroLinkConfig",
+];
+
+pub(crate) fn decode(raw: &[u8]) -> Result<(Vec<Document>, Vec<Node>), ConfigErrors> {
+    let text = std::str::from_utf8(raw).map_err(|error| {
+        let before = &raw[..error.valid_up_to()];
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        plain(0, line, 1, "the text is not UTF-8".to_owned())
+    })?;
+    let nodes = yaml::nodes(text)?;
+    let mut documents = Vec::new();
+    let mut errors = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        match document(index, node) {
+            Ok(document) => documents.push(document),
+            Err(more) => errors.extend(more),
+        }
+    }
+    if errors.is_empty() {
+        errors.extend(duplicates(&documents, &nodes));
+    }
+    if errors.is_empty() { Ok((documents, nodes)) } else { Err(ConfigErrors(errors)) }
+}
+
+fn plain(document: usize, line: usize, column: usize, message: String) -> ConfigError {
+    ConfigError { document, kind: String::new(), path: String::new(), line, column, message, hint: None }
+}
+
+fn document(index: usize, node: &Node) -> Result<Document, Vec<ConfigError>> {
+    let at = |message: String, hint: Option<String>, node: &Node| {
+        let mut error = plain(index, node.at.line, node.at.column, message);
+        error.hint = hint;
+        vec![error]
+    };
+    if !matches!(node.kind, Kind::Map(_)) {
+        return Err(at(format!("expected a mapping, found {}", node.describe()), None, node));
+    }
+    let Some(kind) = node.get("kind") else {
+        if let Some(version) = node.get("version")
+            && version.as_str() != Some("v1alpha1")
+        {
+            return Err(at(format!("unknown version {}", version.describe()), Some("use v1alpha1".into()), version));
+        }
+        return typed(index, node, "v1alpha1").map(|config| Document::V1alpha1(Box::new(config)));
+    };
+    let name = kind.as_str().unwrap_or_default();
+    let known = KINDS.contains(&name);
+    if known && node.get("apiVersion").and_then(Node::as_str) != Some("v1alpha1") {
+        let here = node.get("apiVersion").unwrap_or(kind);
+        return Err(at(format!("{name} needs apiVersion v1alpha1"), None, here));
+    }
+    match name {
+        "NetworkDefaultActionConfig" => typed(index, node, name).map(Document::NetworkDefaultAction),
+        "NetworkRuleConfig" => typed(index, node, name).map(Document::NetworkRule),
+        "ExtensionServiceConfig" => typed(index, node, name).map(Document::ExtensionService),
+        "EventSinkConfig" => typed(index, node, name).map(Document::EventSink),
+        "KmsgLogConfig" => typed(index, node, name).map(Document::KmsgLog),
+        "WatchdogTimerConfig" => typed(index, node, name).map(Document::WatchdogTimer),
+        "SideroLinkConfig" => typed(index, node, name).map(Document::SideroLink),
+        _ => {
+            let hint = format!("known kinds: {}", KINDS.join(", "));
+            Err(at(format!("unknown kind {}", kind.describe()), Some(hint), kind))
+        }
+    }
+}
+
+/// Decodes one document; on an error the offending value is taken out and the rest is tried, to find more.
+fn typed<T: serde::de::DeserializeOwned>(index: usize, node: &Node, kind: &str) -> Result<T, Vec<ConfigError>> {
+    let mut errors: Vec<ConfigError> = formats::check(node, kind)
+        .into_iter()
+        .map(|issue| ConfigError {
+            document: index,
+            kind: kind.to_owned(),
+            path: issue.path.to_string(),
+            line: issue.at.line,
+            column: issue.at.column,
+            message: issue.message,
+            hint: issue.hint,
+        })
+        .collect();
+    match yaml::from_node(node) {
+        Ok(document) if errors.is_empty() => return Ok(document),
+        Ok(_) => return Err(errors),
+        Err(error) => errors.push(located(index, kind, node, &error)),
+    }
+    let mut rest = node.clone();
+    while errors.len() < MAX_ERRORS {
+        let Err(error) = yaml::from_node::<T>(&rest) else { break };
+        let located = located(index, kind, node, &error);
+        if errors.iter().all(|e| e.path != located.path) {
+            errors.push(located);
+        }
+        let Some((path, _)) = &error.place else { break };
+        if !rest.blank(&path.0, error.unknown) {
+            break;
+        }
+    }
+    errors.sort_by_key(|e| (e.line, e.column));
+    Err(errors)
+}
+
+fn located(index: usize, kind: &str, node: &Node, error: &DecodeError) -> ConfigError {
+    let (path, at) = error.place.clone().unwrap_or_else(|| (FieldPath::default(), node.at));
+    ConfigError {
+        document: index,
+        kind: kind.to_owned(),
+        path: path.to_string(),
+        line: at.line,
+        column: at.column,
+        message: error.message.clone(),
+        hint: error.hint.clone(),
+    }
+}
+
+/// A document may be there once for its kind and name.
+fn duplicates(documents: &[Document], nodes: &[Node]) -> Vec<ConfigError> {
+    let identity = |document: &Document| (document.kind(), document.name().map(str::to_owned));
+    let mut errors = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let Some(first) = documents[..index].iter().position(|d| identity(d) == identity(document)) else { continue };
+        let name = document.name().map(|n| format!(" named {n:?}")).unwrap_or_default();
+        let at = nodes[index].at;
+        let mut error = plain(
+            index,
+            at.line,
+            at.column,
+            format!("a second document of this kind{name}; the first is document {}", first + 1),
+        );
+        document.kind().clone_into(&mut error.kind);
+        errors.push(error);
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests;

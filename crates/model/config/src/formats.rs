@@ -1,0 +1,61 @@
+//! The form of values: which field holds an address, a URL, a duration, one of a few words.
+//!
+//! The table is data: a field's path, with `[]` for any list element and `*` for any key, and the form of its scalar.
+//! Only the form is checked; whether an address makes sense where it stands is not known here.
+
+use std::net::IpAddr;
+
+use crate::yaml::{FieldPath, Kind, Node, Position};
+
+mod forms;
+mod table;
+
+use forms::Form;
+
+pub(crate) struct Issue {
+    pub(crate) path: FieldPath,
+    pub(crate) at: Position,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Checks all scalars of a document that have a form. Empty values pass: they count as absent.
+pub(crate) fn check(node: &Node, kind: &str) -> Vec<Issue> {
+    let mut issues = Vec::new();
+    walk(node, &FieldPath::default(), &mut Vec::new(), kind, &mut issues);
+    issues
+}
+
+fn walk<'n>(node: &'n Node, path: &FieldPath, generic: &mut Vec<&'n str>, kind: &str, issues: &mut Vec<Issue>) {
+    match &node.kind {
+        Kind::Null => {}
+        Kind::Map(entries) => {
+            for entry in entries {
+                generic.push(&entry.key);
+                walk(&entry.value, &path.key(&entry.key), generic, kind, issues);
+                generic.pop();
+            }
+        }
+        Kind::List(items) => {
+            generic.push("[]");
+            for (index, item) in items.iter().enumerate() {
+                walk(item, &path.index(index), generic, kind, issues);
+            }
+            generic.pop();
+        }
+        Kind::Scalar { text, .. } => {
+            let Some(form) = table::form(kind, generic) else { return };
+            if text.is_empty() {
+                return;
+            }
+            if let Err((message, hint)) = form.check(text) {
+                issues.push(Issue { path: path.clone(), at: node.at, message, hint });
+            }
+        }
+    }
+}
+
+/// An address, with or without brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
+}

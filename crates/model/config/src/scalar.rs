@@ -1,0 +1,233 @@
+//! Values that several documents share: secrets, sizes, port ranges, the type of a machine.
+
+use std::fmt;
+use std::str::FromStr;
+
+use pki::pem::base64_text;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A free-form mapping, such as a Kubernetes object.
+pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// Text that never shows in debug output. Serializing writes it: a configuration is made of secrets.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretString(String);
+
+impl SecretString {
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Into<String>> From<T> for SecretString {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "hidden" })
+    }
+}
+
+/// What a machine is in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineType {
+    /// Runs etcd and the Kubernetes control plane.
+    ControlPlane,
+    /// Runs workloads.
+    Worker,
+    /// A control plane that bootstraps etcd by itself: accepted for old configurations.
+    Init,
+}
+
+impl MachineType {
+    /// The name in configurations: `controlplane`, `worker`, `init`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "controlplane",
+            Self::Worker => "worker",
+            Self::Init => "init",
+        }
+    }
+
+    /// Whether it runs the control plane.
+    #[must_use]
+    pub fn is_control_plane(self) -> bool {
+        self != Self::Worker
+    }
+}
+
+impl fmt::Display for MachineType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A size in bytes; read from a number or from a text such as `10 GB`, `512MiB`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct DiskSize(pub u64);
+
+const SIZE_UNITS: [(&str, u64); 12] = [
+    ("", 1),
+    ("b", 1),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("pib", 1 << 50),
+];
+
+impl FromStr for DiskSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || format!("{text:?} is not a size; write bytes or, for example, 10 GB or 512MiB");
+        let trimmed = text.trim();
+        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(split);
+        let unit = unit.trim().to_ascii_lowercase();
+        let factor =
+            SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor).ok_or_else(invalid)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let scale = 10u64.checked_pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX)).ok_or_else(invalid)?;
+        let digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| invalid())?;
+        let bytes = u128::from(digits) * u128::from(factor) / u128::from(scale);
+        u64::try_from(bytes).map(Self).map_err(|_| invalid())
+    }
+}
+
+impl<'de> Deserialize<'de> for DiskSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// One port or an inclusive range of ports: `80` or `8000-8080`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    pub low: u16,
+    pub high: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |part: &str| part.trim().parse::<u16>().map_err(|_| format!("{part:?} is not a port (0 to 65535)"));
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let range = Self { low: port(low)?, high: port(high)? };
+        if range.low > range.high { Err(format!("port range {text} ends before it starts")) } else { Ok(range) }
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.low == self.high {
+            serializer.serialize_u16(self.low)
+        } else {
+            serializer.collect_str(&format_args!("{}-{}", self.low, self.high))
+        }
+    }
+}
+
+/// A certificate that is accepted beside the issuing one, as base64 of PEM text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcceptedCa {
+    #[serde(with = "base64_text")]
+    pub crt: String,
+}
+
+/// A list, or a single element that stands for a list of one.
+pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct OneOrMany<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list or a single value")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|value| vec![value])
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            T::deserialize(de::value::StrDeserializer::new(text)).map(|value| vec![value])
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_both_families_of_units() {
+        for (text, bytes) in
+            [("1024", 1024), ("10 GB", 10_000_000_000), ("1.5GiB", 1_610_612_736), ("0", 0), ("512mib", 536_870_912)]
+        {
+            assert_eq!(text.parse(), Ok(DiskSize(bytes)), "{text}");
+        }
+        for text in ["", "GB", "1 parsec", "-1", "99999999999 PB"] {
+            let error = text.parse::<DiskSize>().unwrap_err();
+            assert!(error.contains("is not a size"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn port_ranges_must_not_run_backwards() {
+        assert_eq!("80".parse(), Ok(PortRange { low: 80, high: 80 }));
+        assert_eq!("10-20".parse(), Ok(PortRange { low: 10, high: 20 }));
+        assert_eq!("20-10".parse::<PortRange>(), Err("port range 20-10 ends before it starts".to_owned()));
+        assert_eq!("x".parse::<PortRange>(), Err("\"x\" is not a port (0 to 65535)".to_owned()));
+    }
+
+    #[test]
+    fn debug_output_hides_secrets() {
+        assert_eq!(format!("{:?}", SecretString::from("tell nobody")), "hidden");
+    }
+}

@@ -1,0 +1,87 @@
+//! The `machine.network` part.
+
+use super::Check;
+use crate::scalar::MachineType;
+use crate::v1alpha1::{Device, DhcpOptions, Machine};
+
+pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
+    let Some(network) = &machine.network else { return };
+    let mut names: Vec<&str> = Vec::new();
+    let worker = machine.r#type == Some(MachineType::Worker);
+    for (index, device) in network.interfaces.iter().enumerate() {
+        let base = format!("machine.network.interfaces[{index}]");
+        match (device.interface.is_empty(), device.device_selector.is_none()) {
+            (true, true) => check.error(&base, "a link needs interface or deviceSelector"),
+            (false, false) => check.error(&base, "a link has either interface or deviceSelector"),
+            _ => {}
+        }
+        if !device.interface.is_empty() {
+            if names.contains(&device.interface.as_str()) {
+                check.error(&format!("{base}.interface"), format!("{} is described twice", device.interface));
+            }
+            names.push(&device.interface);
+        }
+        if device.interface.len() > 15 {
+            check.error(&format!("{base}.interface"), "names of links have at most 15 characters");
+        }
+        device_check(check, &base, device, worker);
+    }
+}
+
+fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool) {
+    let kinds =
+        [device.bond.is_some(), device.bridge.is_some(), device.wireguard.is_some(), device.dummy == Some(true)];
+    if kinds.iter().filter(|kind| **kind).count() > 1 {
+        check.error(base, "a link is at most one of bond, bridge, wireguard, dummy");
+    }
+    if let Some(bond) = &device.bond {
+        match (bond.interfaces.is_empty(), bond.device_selectors.is_empty()) {
+            (true, true) => check.error(&format!("{base}.bond"), "a bond needs interfaces or deviceSelectors"),
+            (false, false) => check.error(&format!("{base}.bond"), "a bond has either interfaces or deviceSelectors"),
+            _ => {}
+        }
+        if bond.mode.is_empty() {
+            check.error(&format!("{base}.bond.mode"), "the mode of the bond is missing");
+        }
+    }
+    if let Some(wireguard) = &device.wireguard {
+        if wireguard.private_key.is_empty() {
+            check.error(&format!("{base}.wireguard.privateKey"), "the private key is missing");
+        }
+        for (index, peer) in wireguard.peers.iter().enumerate() {
+            if peer.public_key.is_empty() {
+                check.error(&format!("{base}.wireguard.peers[{index}].publicKey"), "the public key is missing");
+            }
+        }
+    }
+    dhcp(check, base, device.dhcp, device.dhcp_options.as_ref());
+    if worker && device.vip.is_some() {
+        check.error(&format!("{base}.vip"), "a shared address works only on a control plane");
+    }
+    let mut ids = Vec::new();
+    for (index, vlan) in device.vlans.iter().enumerate() {
+        let base = format!("{base}.vlans[{index}]");
+        match vlan.vlan_id {
+            None => check.error(&format!("{base}.vlanId"), "the VLAN's number is missing"),
+            Some(id) if ids.contains(&id) => {
+                check.error(&format!("{base}.vlanId"), format!("VLAN {id} is there twice"));
+            }
+            Some(id) => ids.push(id),
+        }
+        dhcp(check, &base, vlan.dhcp, vlan.dhcp_options.as_ref());
+        if worker && vlan.vip.is_some() {
+            check.error(&format!("{base}.vip"), "a shared address works only on a control plane");
+        }
+    }
+    for (index, route) in device.routes.iter().enumerate() {
+        if route.network.is_empty() && route.gateway.is_empty() {
+            check.error(&format!("{base}.routes[{index}]"), "a route needs a network or a gateway");
+        }
+    }
+}
+
+fn dhcp(check: &mut Check<'_>, base: &str, enabled: Option<bool>, options: Option<&DhcpOptions>) {
+    if options.is_some() && enabled != Some(true) {
+        check.warn(&format!("{base}.dhcpOptions"), "options for DHCP have no effect without dhcp: true");
+    }
+}

@@ -1,0 +1,87 @@
+use super::*;
+
+fn report(text: &str, mode: Mode) -> Report {
+    validate(&Documents::from_yaml(text.as_bytes()).unwrap(), mode)
+}
+
+fn paths(errors: &[ConfigError]) -> Vec<&str> {
+    errors.iter().map(|error| error.path.as_str()).collect()
+}
+
+#[test]
+fn an_empty_configuration_lacks_both_parts() {
+    assert_eq!(paths(&report("version: v1alpha1\n", Mode::Container).errors), ["machine", "cluster"]);
+}
+
+#[test]
+fn a_worker_with_keys_of_authorities_is_refused_with_its_line() {
+    let secret = "c2VjcmV0";
+    let text = format!(
+        "machine:\n  type: worker\n  token: t\n  ca:\n    crt: {secret}\n    key: {secret}\ncluster:\n  token: abcdef.0123456789abcdef\n  controlPlane:\n    endpoint: https://a:6443\n  ca:\n    crt: {secret}\n    key: {secret}\n"
+    );
+    let report = report(&text, Mode::Container);
+    let found: Vec<_> = report.errors.iter().map(|e| (e.path.as_str(), e.line)).collect();
+    assert_eq!(found, [("machine.ca.key", 6), ("cluster.ca.key", 13)]);
+}
+
+#[test]
+fn metal_needs_a_disk_and_a_container_does_not() {
+    let text = "machine:\n  type: worker\n  install:\n    wipe: false\n";
+    assert!(paths(&report(text, Mode::Metal).errors).contains(&"machine.install.disk"));
+    assert!(!paths(&report(text, Mode::Container).errors).contains(&"machine.install.disk"));
+    let text = "machine:\n  type: worker\n";
+    assert!(paths(&report(text, Mode::Metal).errors).contains(&"machine.install"));
+    assert!(!paths(&report(text, Mode::Cloud).errors).contains(&"machine.install"));
+}
+
+#[test]
+fn links_that_contradict_themselves_are_refused() {
+    let text = "\
+machine:
+    type: worker
+    network:
+        interfaces:
+            - interface: eth0
+              deviceSelector: {driver: virtio}
+            - mtu: 1500
+            - interface: bond0
+              bond: {mode: 802.3ad}
+              bridge: {interfaces: [eth1]}
+              vlans:
+                  - vlanId: 5
+                  - vlanId: 5
+              vip: {ip: 10.0.0.1}
+";
+    let report = report(text, Mode::Container);
+    let found = paths(&report.errors);
+    for path in [
+        "machine.network.interfaces[0]",
+        "machine.network.interfaces[1]",
+        "machine.network.interfaces[2]",
+        "machine.network.interfaces[2].bond",
+        "machine.network.interfaces[2].vip",
+        "machine.network.interfaces[2].vlans[1].vlanId",
+    ] {
+        assert!(found.contains(&path), "{path} in {found:?}");
+    }
+}
+
+#[test]
+fn networks_of_a_cluster_must_not_overlap() {
+    let text = "cluster:\n  network:\n    podSubnets: [10.96.0.0/16]\n    serviceSubnets: [10.96.0.0/12]\n";
+    assert!(paths(&report(text, Mode::Container).errors).contains(&"cluster.network.podSubnets"));
+}
+
+#[test]
+fn strict_makes_errors_of_warnings() {
+    let report = report("debug: true\nmachine: {type: init}\n", Mode::Container);
+    assert_eq!(paths(&report.warnings), ["debug", "machine.type"]);
+    let errors = report.errors.len();
+    assert_eq!(report.strict().errors.len(), errors + 2);
+}
+
+#[test]
+fn rules_for_the_firewall_are_checked() {
+    let text = "apiVersion: v1alpha1\nkind: NetworkRuleConfig\nname: x\nportSelector:\n  ports: [80, 70-90]\n  protocol: tcp\ningress:\n  - subnet: 10.0.0.0/8\n    except: 11.0.0.0/8\n";
+    assert_eq!(paths(&report(text, Mode::Container).errors), ["portSelector.ports", "ingress[0].except"]);
+}

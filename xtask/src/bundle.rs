@@ -11,6 +11,9 @@ use crate::step::{Step, Steps, command};
 /// Debian packages that building Kubernetes needs.
 const BUILD_PACKAGES: &[&str] = &["golang-1.19-go", "dpkg-dev", "rsync", "jq", "make", "gcc", "musl-tools"];
 
+/// Version that the recipe builds, as configurations have it.
+pub(crate) const KUBERNETES: &str = "1.20.2";
+
 const RECIPE: &str = include_str!("../bundle/kubernetes.sh");
 const PAUSE: &str = include_str!("../bundle/pause.c");
 
@@ -117,6 +120,11 @@ fn fingerprint(texts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_recipe_builds_the_version_that_is_asked_for() {
+        assert!(RECIPE.contains(&format!("version=v{KUBERNETES}\n")));
+    }
 
     #[test]
     fn another_recipe_gets_another_cache_directory() {

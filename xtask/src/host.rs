@@ -22,7 +22,10 @@ pub(crate) fn install(step: &mut Step, packages: &[&str]) -> anyhow::Result<()> 
             command("apt-get")
                 .args(["install", "--yes", "--no-install-recommends", "--quiet"])
                 .args(&missing)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                // Some of the packages would start a daemon; only their programs are wanted.
+                .env("RUNLEVEL", "1")
+                .env("SYSTEMD_OFFLINE", "1"),
         )
     };
     // Lists may be absent or old; they are renewed only then.

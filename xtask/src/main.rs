@@ -2,6 +2,8 @@
 //! skips what exists already.
 
 mod bundle;
+mod check;
+mod cluster;
 mod host;
 #[cfg(test)]
 mod layers;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cluster::{ClusterArguments, UpArguments};
 use crate::paths::Paths;
 use crate::step::Steps;
 
@@ -29,6 +32,12 @@ enum Command {
     Image,
     /// Build the offline bundle: Kubernetes and all images of a cluster, once a machine
     Bundle,
+    /// Make a cluster on this machine, with everything that it needs
+    Up(UpArguments),
+    /// Remove the cluster and what it left on this machine
+    Down(ClusterArguments),
+    /// Run everything that CI runs
+    Test,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +65,9 @@ fn run(command: &Command) -> anyhow::Result<()> {
             step::say(&format!("bundle:  {}", bundle.directory.display()));
             step::say(&format!("kubectl: {}", bundle.kubectl.display()));
         }
+        Command::Up(arguments) => cluster::up(&mut steps, &paths, arguments)?,
+        Command::Down(arguments) => cluster::down(&mut steps, &paths, arguments)?,
+        Command::Test => check::test(&mut steps, &paths)?,
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::paths::Paths;
 use crate::step::{Steps, command};
 
 /// Debian packages that building our programs needs: a C compiler and the C library that nodes' programs link with.
-const BUILD_PACKAGES: &[&str] = &["gcc", "libc6-dev", "make", "musl-tools"];
+pub(crate) const BUILD_PACKAGES: &[&str] = &["gcc", "libc6-dev", "make", "musl-tools"];
 
 const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager"];
 
@@ -26,6 +26,11 @@ pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf>
         step.call(&mut cargo)?;
         Ok(())
     })?;
+    directory(paths)
+}
+
+/// The directory that [`build`] leaves the programs in.
+pub(crate) fn directory(paths: &Paths) -> anyhow::Result<PathBuf> {
     Ok(target_directory(paths)?.join(TARGET).join("node"))
 }
 

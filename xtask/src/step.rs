@@ -122,6 +122,19 @@ impl Step {
         Ok(output)
     }
 
+    /// Runs `command` with its output shown as it is.
+    pub(crate) fn show(&self, command: &mut Command) -> anyhow::Result<()> {
+        let shown = format!("{} {}", command.get_program().display(), words(command));
+        if self.terminal {
+            println!();
+        }
+        let status = command.stdin(Stdio::null()).status().with_context(|| format!("starting `{shown}`"))?;
+        if !status.success() {
+            bail!("`{shown}` failed ({status})");
+        }
+        Ok(())
+    }
+
     fn follow(&self, reader: impl Read, shown: &str) -> anyhow::Result<String> {
         let mut log = open_log(&self.log)?;
         writeln!(log, "$ {shown}")?;

@@ -1,0 +1,77 @@
+//! `test`: everything that CI runs. Every part runs even if an earlier one failed, so that one run tells all; the tools'
+//! own output is shown as it is.
+
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::bundle::{self, Bundle};
+use crate::cluster::RUN_PACKAGES;
+use crate::host;
+use crate::paths::Paths;
+use crate::programs;
+use crate::step::{Steps, command, say};
+
+/// Debian packages that tests start programs of.
+const TEST_PACKAGES: &[&str] = &[
+    "containerd",
+    "containernetworking-plugins",
+    "etcd-server",
+    "etcd-client",
+    "iptables",
+    "squashfs-tools",
+    "busybox-static",
+];
+
+/// Runs all checks and tests.
+pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
+    if !host::is_root() {
+        bail!("tests make namespaces, mounts and nodes: run this as root");
+    }
+    let mut failed = Vec::new();
+    let mut part = |name: &str, result: anyhow::Result<()>| {
+        if let Err(error) = result {
+            say(&format!("{name}: {error:#}"));
+            failed.push(name.to_owned());
+        }
+    };
+    steps.run("packages", |step| host::install(step, programs::BUILD_PACKAGES))?;
+    steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
+    steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
+    part("format", cargo(steps, paths, "format", &["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    part("lints", cargo(steps, paths, "lints", &clippy));
+    let unit = ["test", "--locked", "--workspace", "--exclude", "tests", "--no-fail-fast"];
+    part("unit tests and layer check", cargo(steps, paths, "unit tests and layer check", &unit));
+    part("system tests", system_tests(steps, paths));
+    if failed.is_empty() {
+        say("all checks passed");
+        Ok(())
+    } else {
+        bail!("failed: {}", failed.join(", "))
+    }
+}
+
+fn system_tests(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
+    let programs = programs::build(steps, paths)?;
+    programs::image(steps, paths, &programs)?;
+    let bundle = bundle::build(steps, paths, &programs)?;
+    steps.run("system tests", |step| step.show(&mut system_test_command(paths, &programs, &bundle)))
+}
+
+/// The system tests find what they test by these variables.
+fn system_test_command(paths: &Paths, programs: &Path, bundle: &Bundle) -> std::process::Command {
+    let mut cargo = command("cargo");
+    cargo
+        .current_dir(&paths.root)
+        .args(["test", "--locked", "--package", "tests", "--no-fail-fast", "--", "--test-threads", "1"])
+        .env("TEST_PROGRAMS", programs)
+        .env("TEST_IMAGE", paths.image())
+        .env("TEST_BUNDLE", &bundle.directory)
+        .env("TEST_KUBECTL", &bundle.kubectl);
+    cargo
+}
+
+fn cargo(steps: &mut Steps, paths: &Paths, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    steps.run(name, |step| step.show(command("cargo").current_dir(&paths.root).args(arguments)))
+}

@@ -1,0 +1,193 @@
+//! The real etcd, by its gRPC API.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, LockOptions, MemberAddOptions, TlsOptions};
+use stdx::tasks::{self, Task};
+use tokio::time::timeout;
+
+use crate::{Connector, Etcd, EtcdError, Lock, LockGuard, Member, MemberId, MemberStatus, Tls};
+
+/// How long a request may take; etcd gives up on an election or a slow disk well before.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Connects to real etcd clusters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EtcdConnector;
+
+#[async_trait]
+impl Connector for EtcdConnector {
+    async fn connect(&self, endpoints: &[String], tls: &Tls) -> Result<Arc<dyn Etcd>, EtcdError> {
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(&tls.ca))
+            .identity(Identity::from_pem(&tls.crt, tls.key.expose()));
+        let options = ConnectOptions::new()
+            .with_tls(tls)
+            .with_connect_timeout(CONNECT)
+            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
+            .with_keep_alive_while_idle(true);
+        let failed = |source| EtcdError::Connect { endpoints: endpoints.to_vec(), source: Box::new(source) };
+        let client = Client::connect(endpoints, Some(options)).await.map_err(failed)?;
+        Ok(Arc::new(EtcdClient { client, endpoints: endpoints.to_vec() }))
+    }
+}
+
+struct EtcdClient {
+    client: Client,
+    endpoints: Vec<String>,
+}
+
+impl fmt::Debug for EtcdClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdClient").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}
+
+/// `request` with a deadline; `meaning` may know what an error message of etcd stands for.
+async fn ask<T>(
+    operation: &'static str,
+    request: impl Future<Output = Result<T, Error>>,
+    meaning: impl FnOnce(&str) -> Option<EtcdError>,
+) -> Result<T, EtcdError> {
+    match timeout(REQUEST, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Error::GRpcStatus(status))) => Err(meaning(status.message())
+            .unwrap_or_else(|| EtcdError::Request { operation, source: Box::new(Error::GRpcStatus(status)) })),
+        Ok(Err(source)) => Err(EtcdError::Request { operation, source: Box::new(source) }),
+        Err(_) => Err(EtcdError::Timeout { operation, after: REQUEST }),
+    }
+}
+
+const fn nothing_known(_: &str) -> Option<EtcdError> {
+    None
+}
+
+fn member(member: &etcd_client::Member) -> Member {
+    Member {
+        id: MemberId(member.id()),
+        name: member.name().to_owned(),
+        peer_urls: member.peer_urls().to_vec(),
+        client_urls: member.client_urls().to_vec(),
+        is_learner: member.is_learner(),
+    }
+}
+
+#[async_trait]
+impl Etcd for EtcdClient {
+    async fn members(&self) -> Result<Vec<Member>, EtcdError> {
+        let mut client = self.client.clone();
+        let answer = ask("listing etcd members", client.member_list(), nothing_known).await?;
+        Ok(answer.members().iter().map(member).collect())
+    }
+
+    async fn add_learner(&self, peer_urls: &[String]) -> Result<Member, EtcdError> {
+        const OPERATION: &str = "adding an etcd learner";
+        let mut client = self.client.clone();
+        let request = client.member_add(peer_urls, Some(MemberAddOptions::new().with_is_learner()));
+        // The id is made from the URLs, so which of the two comes depends on the version.
+        let exists = |text: &str| {
+            let known = text.contains("Peer URLs already exists") || text.contains("member ID already exist");
+            known.then(|| EtcdError::PeerExists(peer_urls.to_vec()))
+        };
+        let answer = ask(OPERATION, request, exists).await?;
+        answer.member().map(member).ok_or(EtcdError::Incomplete { operation: OPERATION })
+    }
+
+    async fn promote(&self, id: MemberId) -> Result<(), EtcdError> {
+        let mut client = self.client.clone();
+        let meaning = |text: &str| {
+            if text.contains("in sync with leader") {
+                return Some(EtcdError::LearnerNotReady(id));
+            }
+            text.contains("member not found").then_some(EtcdError::MemberNotFound(id))
+        };
+        ask("promoting an etcd learner", client.member_promote(id.0), meaning).await.map(drop)
+    }
+
+    async fn remove(&self, id: MemberId) -> Result<(), EtcdError> {
+        let mut client = self.client.clone();
+        let meaning = |text: &str| text.contains("member not found").then_some(EtcdError::MemberNotFound(id));
+        ask("removing an etcd member", client.member_remove(id.0), meaning).await.map(drop)
+    }
+
+    async fn status(&self) -> Result<MemberStatus, EtcdError> {
+        const OPERATION: &str = "asking etcd for its status";
+        let mut client = self.client.clone();
+        let answer = ask(OPERATION, client.status(), nothing_known).await?;
+        let header = answer.header().ok_or(EtcdError::Incomplete { operation: OPERATION })?;
+        Ok(MemberStatus {
+            id: MemberId(header.member_id()),
+            version: answer.version().to_owned(),
+            leader: Some(answer.leader()).filter(|leader| *leader != 0).map(MemberId),
+            db_size: answer.db_size(),
+            db_size_in_use: answer.raft_used_db_size(),
+            raft_index: answer.raft_index(),
+            raft_term: answer.raft_term(),
+            raft_applied_index: answer.raft_applied_index(),
+            is_learner: answer.is_learner(),
+            errors: answer.errors().to_vec(),
+        })
+    }
+
+    async fn lock(&self, key: &str, ttl: Duration, wait: Duration) -> Result<LockGuard, EtcdError> {
+        let mut client = self.client.clone();
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let lease = ask("granting an etcd lease", client.lease_grant(seconds, None), nothing_known).await?.id();
+        let keeper = keep_alive(client.clone(), lease, ttl);
+        let held = Box::new(HeldLock { client: client.clone(), lease, _keeper: keeper });
+        let request = client.lock(key, Some(LockOptions::new().with_lease(lease)));
+        let failed = match timeout(wait, request).await {
+            Ok(Ok(_)) => return Ok(LockGuard::new(key, held)),
+            Ok(Err(source)) => EtcdError::Request { operation: "taking an etcd lock", source: Box::new(source) },
+            Err(_) => EtcdError::LockTimeout { key: key.to_owned(), after: wait },
+        };
+        // Leaves the queue of waiters; should that fail, the lease ends by itself.
+        if let Err(error) = held.release().await {
+            tracing::debug!(error = %stdx::ErrorChain(&error), "lease of a lock that was not taken was not revoked");
+        }
+        Err(failed)
+    }
+}
+
+struct HeldLock {
+    client: Client,
+    lease: i64,
+    _keeper: Task<()>,
+}
+
+#[async_trait]
+impl Lock for HeldLock {
+    async fn release(mut self: Box<Self>) -> Result<(), EtcdError> {
+        let request = self.client.lease_revoke(self.lease);
+        ask("revoking an etcd lease", request, nothing_known).await.map(drop)
+    }
+}
+
+/// Renews the lease three times in its life until dropped.
+fn keep_alive(mut client: Client, lease: i64, ttl: Duration) -> Task<()> {
+    tasks::spawn("etcd-lease", async move {
+        let pause = ttl / 3;
+        loop {
+            let (mut keeper, mut answers) = match client.lease_keep_alive(lease).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "lease is not kept alive, trying again");
+                    tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+                    continue;
+                }
+            };
+            while keeper.keep_alive().await.is_ok() {
+                match answers.message().await {
+                    Ok(Some(answer)) if answer.ttl() > 0 => tokio::time::sleep(pause).await,
+                    // The lease is gone: nothing left to keep.
+                    Ok(Some(_)) => return,
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        }
+    })
+}

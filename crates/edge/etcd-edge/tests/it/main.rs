@@ -1,0 +1,135 @@
+//! The client against a real etcd with mutual TLS. Needs the `etcd` program (Debian package `etcd-server`).
+
+use std::{
+    net::TcpListener,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, Tls, with_lock};
+use pki::{Algorithm, Authority, CaProfile, Sans, Subject, Template, Usage, Validity};
+use stdx::{Clock, Secret, SystemClock};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Each step may take this long on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Server {
+    // Killed before its directory goes.
+    _child: Child,
+    _dir: TempDir,
+    endpoint: String,
+    ca: Authority,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn template(now: SystemTime, usage: Usage, name: &str) -> Template {
+    Template {
+        subject: Subject::common_name(name),
+        sans: Sans::parse(["127.0.0.1", "localhost"]),
+        usage,
+        validity: Validity::starting(now, Duration::from_secs(3600)),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "starts etcd on the machine that runs the test")]
+fn start() -> Server {
+    let now = SystemClock.now();
+    let ca = Authority::generate(CaProfile::Etcd, now).unwrap();
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let server = ca.issue_pair(Algorithm::EcdsaP256, &template(now, Usage::Peer, "server")).unwrap();
+    std::fs::write(path("ca.crt"), ca.certificate().to_pem()).unwrap();
+    std::fs::write(path("server.crt"), &server.crt).unwrap();
+    std::fs::write(path("server.key"), &server.key).unwrap();
+    let (client, peer) = (free_port(), free_port());
+    let (endpoint, peer) = (format!("https://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let child = Command::new("etcd")
+        .args(["--name", "one", "--data-dir", &path("data")])
+        .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("one={peer}")])
+        .args(["--cert-file", &path("server.crt"), "--key-file", &path("server.key")])
+        .args(["--trusted-ca-file", &path("ca.crt"), "--client-cert-auth"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starting etcd: is the package etcd-server installed?");
+    Server { _child: child, _dir: dir, endpoint, ca }
+}
+
+fn tls(ca: &Authority, issuer: &Authority) -> Tls {
+    let pair = issuer.issue_pair(Algorithm::EcdsaP256, &template(SystemClock.now(), Usage::Client, "client")).unwrap();
+    let ca = ca.certificate().to_pem().into_bytes();
+    Tls { ca, crt: pair.crt.into_bytes(), key: Secret::new(pair.key.into_bytes()) }
+}
+
+async fn connect(server: &Server, tls: &Tls) -> Arc<dyn Etcd> {
+    EtcdConnector.connect(std::slice::from_ref(&server.endpoint), tls).await.unwrap()
+}
+
+async fn wait_until_up(etcd: &dyn Etcd) {
+    let up = async {
+        while etcd.members().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, up).await.expect("etcd did not come up");
+}
+
+#[tokio::test]
+async fn members_status_and_locks_of_a_real_etcd() {
+    let server = start();
+    let etcd = connect(&server, &tls(&server.ca, &server.ca)).await;
+    wait_until_up(&*etcd).await;
+
+    let members = etcd.members().await.unwrap();
+    assert_eq!(members.len(), 1);
+    assert_eq!((members[0].name.as_str(), members[0].is_learner), ("one", false));
+    assert_eq!(members[0].client_urls, [server.endpoint.clone()]);
+    let status = etcd.status().await.unwrap();
+    assert_eq!((status.id, status.leader), (members[0].id, Some(members[0].id)));
+
+    let second = connect(&server, &tls(&server.ca, &server.ca)).await;
+    let (ttl, wait) = (Duration::from_secs(2), Duration::from_secs(1));
+    let held = etcd.lock("talos:v1:test", ttl, DEADLINE).await.unwrap();
+    // Longer than the lease lives: it is kept alive.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let error = with_lock(&*second, "talos:v1:test", wait, async {}).await.unwrap_err();
+    assert!(matches!(error, EtcdError::LockTimeout { .. }), "{error:?}");
+    held.release().await.unwrap();
+    with_lock(&*second, "talos:v1:test", wait, async {}).await.unwrap();
+    // A holder that dies is outlived by its lock for the time to live only.
+    drop(etcd.lock("talos:v1:test", ttl, DEADLINE).await.unwrap());
+    with_lock(&*second, "talos:v1:test", DEADLINE, async {}).await.unwrap();
+
+    let urls = ["http://127.0.0.1:9".to_owned()];
+    let learner = etcd.add_learner(&urls).await.unwrap();
+    assert!(learner.is_learner);
+    let error = etcd.add_learner(&urls).await.unwrap_err();
+    assert!(matches!(error, EtcdError::PeerExists(_)), "{error:?}");
+    let error = etcd.promote(learner.id).await.unwrap_err();
+    assert!(matches!(error, EtcdError::LearnerNotReady(id) if id == learner.id), "{error:?}");
+    etcd.remove(learner.id).await.unwrap();
+    let error = etcd.remove(learner.id).await.unwrap_err();
+    assert!(matches!(error, EtcdError::MemberNotFound(id) if id == learner.id), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_client_of_another_authority_gets_no_answer() {
+    let server = start();
+    wait_until_up(&*connect(&server, &tls(&server.ca, &server.ca)).await).await;
+    let other = Authority::generate(CaProfile::Etcd, SystemClock.now()).unwrap();
+    let stranger = connect(&server, &tls(&server.ca, &other)).await;
+    let error = stranger.members().await.unwrap_err();
+    assert!(matches!(error, EtcdError::Request { .. } | EtcdError::Timeout { .. }), "{error:?}");
+    let deceived = connect(&server, &tls(&other, &server.ca)).await;
+    let error = deceived.members().await.unwrap_err();
+    assert!(matches!(error, EtcdError::Request { .. } | EtcdError::Timeout { .. }), "{error:?}");
+}

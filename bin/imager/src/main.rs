@@ -46,7 +46,7 @@ struct Rootfs {
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     image_version: String,
     /// zstd level
-    #[arg(long, default_value_t = 19, value_parser = clap::value_parser!(u32).range(1..=22))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=22))]
     level: u32,
 }
 
@@ -79,7 +79,7 @@ struct Source {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().with_ansi(false).init();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Rootfs(command) => build_rootfs(&command),
@@ -105,13 +105,13 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
         packages.refresh()?;
     }
     let programs = read_programs(&command.programs, rootfs::programs()?)?;
-    let packages = packages.get(&rootfs::list()?.packages())?;
-    let inputs = rootfs::inputs_digest(&packages, &programs, &command.image_version, command.level);
+    let names = rootfs::list()?.packages();
+    let inputs = rootfs::inputs_digest(&packages.digests(&names)?, &programs, &command.image_version, command.level);
     let stamp = command.out.with_extension("inputs");
     if command.out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|known| known == inputs) {
         return Ok(format!("{}: up to date", command.out.display()));
     }
-    let image = rootfs::build(packages, programs, &command.image_version, command.level)?;
+    let image = rootfs::build(packages.get(&names)?, programs, &command.image_version, command.level)?;
     let mut sbom = serde_json::to_vec_pretty(&image.sbom).context("writing the bill of materials")?;
     sbom.push(b'\n');
     replace(&command.out, &image.bytes)?;

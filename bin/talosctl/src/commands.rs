@@ -109,7 +109,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Comma
         Command::Bootstrap(args) => bootstrap::run(args, session).await,
         Command::Cluster { flags, command } => cluster::run(flags, command, session).await,
         Command::Completion(args) => completion::run(args, session),
-        Command::Config(command) => talosconfig::run(command, session),
+        Command::Config(command) => talosconfig::run(command, session).await,
         Command::Containers(args) => containers::run(args, session).await,
         Command::Dmesg(args) => logs::dmesg(args, session).await,
         Command::Etcd(command) => etcd::run(command, session).await,

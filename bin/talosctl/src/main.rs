@@ -1,13 +1,13 @@
 //! The operator's command line. Reads arguments and environment, runs one command, exits with its code.
 
-#![allow(dead_code, reason = "the commands that use the session and the output follow")]
-
 mod cli;
 mod cluster;
 mod command_error;
 mod commands;
 mod environment;
+mod local_file;
 mod output;
+mod replies;
 mod session;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::command_error::{CommandError, Kind};
 
@@ -18,7 +19,6 @@ pub(crate) enum Look {
 /// Where a run prints to.
 #[derive(Debug)]
 pub(crate) struct Output {
-    stdout: Look,
     stderr: Look,
 }
 
@@ -27,8 +27,6 @@ pub(crate) struct Output {
 pub(crate) enum Colour {
     Red,
     Green,
-    Yellow,
-    Dim,
 }
 
 impl Colour {
@@ -36,8 +34,6 @@ impl Colour {
         match self {
             Self::Red => "\u{1b}[31m",
             Self::Green => "\u{1b}[32m",
-            Self::Yellow => "\u{1b}[33m",
-            Self::Dim => "\u{1b}[2m",
         }
     }
 }
@@ -56,15 +52,13 @@ impl Output {
     pub(crate) fn standard() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let look = |terminal: bool| if terminal && wanted { Look::Coloured } else { Look::Plain };
-        Self { stdout: look(io::stdout().is_terminal()), stderr: look(io::stderr().is_terminal()) }
+        Self { stderr: look(io::stderr().is_terminal()) }
     }
 
-    pub(crate) fn stdout_look(&self) -> Look {
-        self.stdout
-    }
-
-    pub(crate) fn stderr_look(&self) -> Look {
-        self.stderr
+    /// No colours anywhere.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { stderr: Look::Plain }
     }
 
     /// A line of the result.
@@ -82,15 +76,17 @@ impl Output {
         stdout.flush()
     }
 
+    /// Replaces what a terminal shows; elsewhere one text follows the other.
+    pub(crate) fn screen(&self, text: &str) -> io::Result<()> {
+        let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
+        self.line(format!("{clear}{text}"))
+    }
+
     /// A line about what goes on, beside the result.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         let mut stderr = io::stderr().lock();
         // Nobody can be told that standard error is gone.
         writeln!(stderr, "{}", text.as_ref()).ok();
-    }
-
-    pub(crate) fn warning(&self, text: impl AsRef<str>) {
-        self.note(format!("{} {}", self.stderr.paint(Colour::Yellow, "warning:"), text.as_ref()));
     }
 
     /// A node's own error, while other nodes go on.
@@ -101,6 +97,19 @@ impl Output {
         } else {
             self.note(format!("{label} {node}: {error}"));
         }
+    }
+
+    /// Asks a question that `y` or `yes` answers; without a terminal the answer is no.
+    pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
+        if !io::stdin().is_terminal() {
+            return Ok(false);
+        }
+        let mut stderr = io::stderr().lock();
+        write!(stderr, "{question} [y/N] ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// Prints why a command failed, with hints, and gives its exit code.
@@ -120,5 +129,61 @@ impl Output {
         // Printing fails when nobody reads; there is nobody to tell then.
         stop.print().ok();
         if stop.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// A duration as people say it: `2s`, `5m3s`, `3h`, `4d`.
+pub(crate) fn ago(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600, seconds / 60);
+    match (days, hours, minutes) {
+        (3.., ..) => format!("{days}d"),
+        (_, 3.., _) => format!("{hours}h{}m", minutes % 60),
+        (_, _, 10..) => format!("{minutes}m"),
+        (_, _, 1..) => format!("{minutes}m{}s", seconds % 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// A value as YAML in the style of the project's files.
+pub(crate) fn yaml_of(value: &serde_json::Value) -> Result<String, CommandError> {
+    let options = serde_saphyr::ser_options! { indent_step: 4, compact_list_indent: false };
+    serde_saphyr::to_string_with_options(value, options).map_err(CommandError::wrap("encoding YAML"))
+}
+
+/// A size with decimal units: `512 B`, `2.0 kB`, `13 MB`.
+pub(crate) fn bytes(size: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if size < 1000 {
+        return format!("{size} B");
+    }
+    // Tenths of the unit; exact integers, so that nothing is rounded into the next unit.
+    let mut tenths = u128::from(size) * 10 / 1000;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    if tenths < 100 {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    } else {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_digits_and_a_unit() {
+        let shown = [0, 999, 1000, 2048, 9_999, 10_000, 999_999, 13_500_000, u64::MAX].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "2.0 kB", "9.9 kB", "10 kB", "999 kB", "13 MB", "18 EB"]);
+    }
+
+    #[test]
+    fn ages_use_the_units_that_matter() {
+        let shown = [5, 65, 720, 7_300, 11_000, 300_000].map(|seconds| ago(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["5s", "1m5s", "12m", "121m", "3h3m", "3d"]);
     }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use wire::machine::BootstrapRequest;
 
 use crate::command_error::CommandError;
+use crate::replies::Replies;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -17,6 +19,14 @@ pub(crate) struct BootstrapArgs {
     recover_skip_hash_check: bool,
 }
 
-pub(crate) async fn run(_args: BootstrapArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl bootstrap`"))
+pub(crate) async fn run(args: BootstrapArgs, session: &Session) -> Result<(), CommandError> {
+    if args.recover_from.is_some() {
+        return Err(CommandError::not_available("recovering etcd from a snapshot (--recover-from)"));
+    }
+    let node = session.one_node("bootstrap")?;
+    let client = session.connect().await?.to_nodes([node.as_str()]);
+    let request = BootstrapRequest { recover_etcd: false, recover_skip_hash_check: args.recover_skip_hash_check };
+    let mut nodes = Replies::new(&session.out, &client);
+    nodes.take_all(client.bootstrap(request).await?);
+    nodes.finish()
 }

@@ -1,9 +1,17 @@
 //! `containers`: what runs under containerd.
 
 use clap::Args;
+use wire::common::ContainerDriver;
+use wire::machine::ContainerInfo;
 
 use crate::command_error::CommandError;
+use crate::output::table::Table;
+use crate::replies::Replies;
 use crate::session::Session;
+
+/// The namespaces of containerd: the system's own containers, and those of Kubernetes.
+pub(crate) const SYSTEM_NAMESPACE: &str = "system";
+pub(crate) const KUBERNETES_NAMESPACE: &str = "k8s.io";
 
 #[derive(Debug, Args)]
 pub(crate) struct ContainersArgs {
@@ -12,6 +20,48 @@ pub(crate) struct ContainersArgs {
     kubernetes: bool,
 }
 
-pub(crate) async fn run(_args: ContainersArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl containers`"))
+/// Namespace and driver of the system's containers or of those of Kubernetes.
+pub(crate) fn namespace(kubernetes: bool) -> (&'static str, ContainerDriver) {
+    if kubernetes {
+        (KUBERNETES_NAMESPACE, ContainerDriver::Cri)
+    } else {
+        (SYSTEM_NAMESPACE, ContainerDriver::Containerd)
+    }
+}
+
+pub(crate) async fn run(args: ContainersArgs, session: &Session) -> Result<(), CommandError> {
+    let client = session.client().await?;
+    let mut nodes = Replies::new(&session.out, &client);
+    let (namespace, driver) = namespace(args.kubernetes);
+    let mut table = Table::new(["NODE", "NAMESPACE", "ID", "IMAGE", "PID", "STATUS"]);
+    for (node, reply) in nodes.take_all(client.containers(namespace, driver).await?) {
+        let mut containers = reply.containers;
+        containers.sort_by(|a, b| a.id.cmp(&b.id));
+        for container in containers {
+            table.row(cells(&node, &container));
+        }
+    }
+    session.out.line(table.take())?;
+    nodes.finish()
+}
+
+/// A container inside a pod stands under its pod.
+fn cells(node: &str, container: &ContainerInfo) -> [String; 6] {
+    let inside = !container.pod_id.is_empty() && container.pod_id != container.id;
+    let id = if inside { format!("└─ {}", container.id) } else { container.id.clone() };
+    let pid = container.pid.to_string();
+    [node.to_owned(), container.namespace.clone(), id, container.image.clone(), pid, container.status.clone()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_of_a_pod_is_drawn_below_it() {
+        let container = |id: &str, pod: &str| ContainerInfo { id: id.into(), pod_id: pod.into(), ..Default::default() };
+        assert_eq!(cells("n", &container("kube-system/a", "kube-system/a"))[2], "kube-system/a");
+        assert_eq!(cells("n", &container("kube-system/a:b:1", "kube-system/a"))[2], "└─ kube-system/a:b:1");
+        assert_eq!(cells("n", &container("etcd", ""))[2], "etcd");
+    }
 }

@@ -1,13 +1,24 @@
 //! `gen`: secrets, certificates, keys and machine configurations, all without a machine.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use pki::{Algorithm, Authority, CertificateRequest, PemPair, PrivateKey, Sans, Subject, Template, Usage, Validity};
+use stdx::{Clock as _, SystemClock};
 
 use crate::command_error::CommandError;
+use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
 
 pub(crate) mod config;
+mod secrets;
+
+/// Lifetime of a self-signed key pair.
+const DAY_HOURS: u32 = 24;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GenCommand {
@@ -105,6 +116,119 @@ pub(crate) struct SecretsArgs {
     talos_version: Option<String>,
 }
 
-pub(crate) fn run(_command: GenCommand, _force: bool, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl gen`"))
+pub(crate) fn run(command: GenCommand, force: bool, session: &Session) -> Result<(), CommandError> {
+    let overwrite = Overwrite::forced(force);
+    match command {
+        GenCommand::Ca(args) => ca(&args, overwrite),
+        GenCommand::Config(args) => config::run(&args, overwrite, session),
+        GenCommand::Crt(args) => crt(&args, overwrite),
+        GenCommand::Csr(args) => csr(&args, overwrite),
+        GenCommand::Key(args) => key(&args, overwrite),
+        GenCommand::Keypair(args) => keypair(&args, overwrite),
+        GenCommand::Secrets(args) => secrets::run(&args, overwrite, session),
+    }
+}
+
+/// Writes NAME.crt, NAME.key and NAME.sha256, the last with the hash of the public key in the form of kubeadm.
+fn ca(args: &CaArgs, overwrite: Overwrite) -> Result<(), CommandError> {
+    let algorithm = if args.rsa { Algorithm::Rsa4096 } else { Algorithm::Ed25519 };
+    let subject = Subject::organization(args.organization.clone());
+    let authority = Authority::self_signed(&subject, algorithm, validity(args.hours))
+        .map_err(CommandError::wrap("generating the authority"))?;
+    let certificate = authority.certificate().to_pem();
+    let hash = public_key_hash(&authority.certificate().fingerprint())?;
+    write_all(
+        &args.organization,
+        overwrite,
+        &[
+            ("crt", &certificate, Access::Everybody),
+            ("sha256", &hash, Access::Everybody),
+            ("key", &authority.key().to_pem(), Access::Owner),
+        ],
+    )
+}
+
+fn key(args: &KeyArgs, overwrite: Overwrite) -> Result<(), CommandError> {
+    let key = PrivateKey::generate(Algorithm::Ed25519).map_err(CommandError::wrap("generating the key"))?;
+    write_all(&args.name, overwrite, &[("key", &key.to_pem(), Access::Owner)])
+}
+
+/// Writes the request beside the key: KEY without its extension, with `.csr`.
+fn csr(args: &CsrArgs, overwrite: Overwrite) -> Result<(), CommandError> {
+    let key = PrivateKey::from_pem(&local_file::read(&args.key)?)
+        .map_err(CommandError::wrap(format!("reading key {}", args.key.display())))?;
+    let subject = Subject { common_name: None, organizations: args.roles.clone() };
+    let request = CertificateRequest::create(&key, &subject, &ip_sans(args.ip.as_deref())?)
+        .map_err(CommandError::wrap("making the request"))?;
+    let path = args.key.with_extension("csr");
+    local_file::write(&path, request.to_pem().as_bytes(), Access::Everybody, overwrite)
+}
+
+fn crt(args: &CrtArgs, overwrite: Overwrite) -> Result<(), CommandError> {
+    let certificate = local_file::read(Path::new(&format!("{}.crt", args.ca)))?;
+    let key = local_file::read(Path::new(&format!("{}.key", args.ca)))?;
+    let authority = Authority::from_pair(&PemPair::new(certificate, key))
+        .map_err(CommandError::wrap(format!("reading authority {}", args.ca)))?;
+    let request = CertificateRequest::from_pem(&local_file::read(&args.csr)?)
+        .map_err(CommandError::wrap(format!("reading request {}", args.csr.display())))?;
+    let template = Template {
+        subject: request.subject().clone(),
+        sans: request.sans().clone(),
+        usage: Usage::Peer,
+        validity: validity(args.hours),
+    };
+    let signed = authority.sign_request(&request, &template).map_err(CommandError::wrap("signing the certificate"))?;
+    write_all(&args.name, overwrite, &[("crt", &signed.to_pem(), Access::Everybody)])
+}
+
+/// A certificate that is its own authority, valid for a day as those that nodes make.
+fn keypair(args: &KeypairArgs, overwrite: Overwrite) -> Result<(), CommandError> {
+    let wrapped = || "generating the key pair";
+    let subject = Subject::organization(args.organization.clone());
+    let template = Template {
+        subject: subject.clone(),
+        sans: ip_sans(args.ip.as_deref())?,
+        usage: Usage::Peer,
+        validity: validity(DAY_HOURS),
+    };
+    let key = PrivateKey::generate(Algorithm::Ed25519).map_err(CommandError::wrap(wrapped()))?;
+    let own = Authority::self_signed_with(&subject, key.clone(), validity(DAY_HOURS))
+        .map_err(CommandError::wrap(wrapped()))?;
+    let certificate = own.issue(&key, &template).map_err(CommandError::wrap(wrapped()))?;
+    write_all(
+        &args.organization,
+        overwrite,
+        &[("crt", &certificate.to_pem(), Access::Everybody), ("key", &key.to_pem(), Access::Owner)],
+    )
+}
+
+fn write_all(name: &str, overwrite: Overwrite, files: &[(&str, &str, Access)]) -> Result<(), CommandError> {
+    let paths: Vec<PathBuf> = files.iter().map(|(extension, ..)| format!("{name}.{extension}").into()).collect();
+    local_file::check_absent(paths.iter().map(PathBuf::as_path), overwrite)?;
+    for (path, (_, text, access)) in paths.iter().zip(files) {
+        local_file::write(path, text.as_bytes(), *access, overwrite)?;
+    }
+    Ok(())
+}
+
+fn public_key_hash(fingerprint: &str) -> Result<String, CommandError> {
+    let bytes = STANDARD.decode(fingerprint).map_err(CommandError::wrap("reading the fingerprint"))?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{hex}"))
+}
+
+fn validity(hours: u32) -> Validity {
+    Validity::starting(SystemClock.now(), Duration::from_secs(u64::from(hours) * 3600))
+}
+
+fn ip_sans(ip: Option<&str>) -> Result<Sans, CommandError> {
+    match ip {
+        None => Ok(Sans::default()),
+        Some(text) => {
+            let ip: IpAddr = text
+                .parse()
+                .map_err(|error| CommandError::usage(format!("--ip {text:?}")).caused_by(Box::new(error) as Box<_>))?;
+            Ok(Sans { ips: vec![ip], dns: Vec::new() })
+        }
+    }
 }

@@ -1,8 +1,16 @@
 //! `logs` and `dmesg`: what services, containers and the kernel say.
 
+use std::collections::HashMap;
+
 use clap::Args;
+use client::NodeStream;
+use futures::StreamExt as _;
+use wire::common::Data;
+use wire::machine::{DmesgRequest, LogsRequest};
 
 use crate::command_error::CommandError;
+use crate::commands::containers;
+use crate::replies::Replies;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -31,10 +39,93 @@ pub(crate) struct DmesgArgs {
     tail: bool,
 }
 
-pub(crate) async fn run(_args: LogsArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl logs`"))
+pub(crate) async fn run(args: LogsArgs, session: &Session) -> Result<(), CommandError> {
+    let (namespace, driver) = containers::namespace(args.kubernetes);
+    let request = LogsRequest {
+        namespace: namespace.to_owned(),
+        id: args.service,
+        driver: driver.into(),
+        follow: args.follow,
+        tail_lines: args.tail,
+    };
+    let client = session.client().await?;
+    let stream = client.logs(request).await?;
+    show_lines(stream, Replies::new(&session.out, &client), session).await
 }
 
-pub(crate) async fn dmesg(_args: DmesgArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl dmesg`"))
+pub(crate) async fn dmesg(args: DmesgArgs, session: &Session) -> Result<(), CommandError> {
+    let client = session.client().await?;
+    let stream = client.dmesg(DmesgRequest { follow: args.follow, tail: args.tail }).await?;
+    show_lines(stream, Replies::new(&session.out, &client), session).await
+}
+
+/// Prints each line behind the name of its node, whole lines only.
+async fn show_lines(
+    mut stream: NodeStream<Data>,
+    mut nodes: Replies<'_>,
+    session: &Session,
+) -> Result<(), CommandError> {
+    let mut lines = Lines::default();
+    while let Some(part) = stream.next().await {
+        if let Some((node, data)) = nodes.take(part?) {
+            session.out.raw(&lines.push(&node, &data.bytes))?;
+        }
+    }
+    session.out.raw(&lines.rest())?;
+    nodes.finish()
+}
+
+/// Puts the parts of a stream together to lines, for each node on its own.
+#[derive(Debug, Default)]
+struct Lines {
+    begun: HashMap<String, Vec<u8>>,
+}
+
+impl Lines {
+    /// The lines that are complete with this part.
+    fn push(&mut self, node: &str, part: &[u8]) -> Vec<u8> {
+        let begun = self.begun.entry(node.to_owned()).or_default();
+        let mut complete = Vec::new();
+        let mut rest = part;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end + 1);
+            write_line(&mut complete, node, begun, line);
+            begun.clear();
+            rest = after;
+        }
+        begun.extend_from_slice(rest);
+        complete
+    }
+
+    /// What is left when the streams have ended.
+    fn rest(self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        for (node, begun) in self.begun {
+            if !begun.is_empty() {
+                write_line(&mut rest, &node, &begun, b"\n");
+            }
+        }
+        rest
+    }
+}
+
+fn write_line(into: &mut Vec<u8>, node: &str, begun: &[u8], line: &[u8]) {
+    into.extend_from_slice(node.as_bytes());
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(begun);
+    into.extend_from_slice(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_two_nodes_become_whole_lines() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push("a", b"one\ntw"), b"a: one\n");
+        assert_eq!(lines.push("b", b"uno\n"), b"b: uno\n");
+        assert_eq!(lines.push("a", b"o\n\nthr"), b"a: two\na: \n");
+        assert_eq!(lines.rest(), b"a: thr\n");
+    }
 }

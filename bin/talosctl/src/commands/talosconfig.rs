@@ -1,12 +1,23 @@
 //! `config`: the talosconfig.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use client::talosconfig::{Rename, SecretText, TalosConfigError};
+use client::{ConfigContext, TalosConfig};
 
 use crate::command_error::CommandError;
+use crate::local_file::{self, Overwrite};
+use crate::output::table::Table;
 use crate::session::Session;
+
+mod info;
+
+#[cfg(test)]
+mod tests;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -94,6 +105,157 @@ pub(crate) struct RemoveArgs {
     noconfirm: bool,
 }
 
-pub(crate) fn run(_command: ConfigCommand, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl config`"))
+pub(crate) async fn run(command: ConfigCommand, session: &Session) -> Result<(), CommandError> {
+    match command {
+        ConfigCommand::Add(args) => add(&args, session),
+        ConfigCommand::Context { context } => change(session, |config| {
+            config.select(Some(&context))?;
+            config.context.clone_from(&context);
+            Ok(())
+        }),
+        ConfigCommand::Contexts => contexts(session),
+        ConfigCommand::Endpoint { endpoints } => change(session, |config| {
+            for endpoint in &endpoints {
+                endpoint.parse::<client::Endpoint>().map_err(CommandError::wrap("reading the endpoints"))?;
+            }
+            config.select_mut(session.globals.context.as_deref())?.endpoints.clone_from(&endpoints);
+            Ok(())
+        }),
+        ConfigCommand::Info(args) => info::run(&args.output, session),
+        ConfigCommand::Merge { from } => merge(&from, session),
+        ConfigCommand::New(args) => new(&args, session).await,
+        ConfigCommand::Node { nodes } => change(session, |config| {
+            config.select_mut(session.globals.context.as_deref())?.nodes.clone_from(&nodes);
+            Ok(())
+        }),
+        ConfigCommand::Remove(args) => remove(&args, session),
+    }
+}
+
+/// Reads, changes and writes the talosconfig.
+fn change(
+    session: &Session,
+    edit: impl FnOnce(&mut TalosConfig) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let path = session.talosconfig_path()?;
+    let mut config = TalosConfig::load(&path)?;
+    edit(&mut config)?;
+    Ok(config.save(&path)?)
+}
+
+fn add(args: &AddArgs, session: &Session) -> Result<(), CommandError> {
+    let file = |path: &Option<PathBuf>| match path {
+        Some(path) => Ok::<_, CommandError>(STANDARD.encode(local_file::read_bytes(path)?)),
+        None => Ok(String::new()),
+    };
+    let context = ConfigContext {
+        ca: file(&args.ca)?,
+        crt: file(&args.crt)?,
+        key: SecretText(file(&args.key)?),
+        ..ConfigContext::default()
+    };
+    if !context.ca.is_empty() {
+        context.credentials().map_err(CommandError::wrap(format!("adding context {:?}", args.context)))?;
+    }
+    change(session, |config| {
+        config.contexts.insert(args.context.clone(), context);
+        if config.context.is_empty() {
+            config.context.clone_from(&args.context);
+        }
+        Ok(())
+    })
+}
+
+fn contexts(session: &Session) -> Result<(), CommandError> {
+    let config = session.talosconfig()?;
+    let mut table = Table::new(["CURRENT", "NAME", "ENDPOINTS", "NODES"]);
+    let mut names: Vec<_> = config.contexts.keys().collect();
+    names.sort();
+    for name in names {
+        let context = &config.contexts[name];
+        let current = if *name == config.context { "*" } else { "" };
+        table.row([current, name, &context.endpoints.join(","), &context.nodes.join(",")]);
+    }
+    Ok(session.out.line(table.take())?)
+}
+
+fn merge(from: &Path, session: &Session) -> Result<(), CommandError> {
+    if !from.exists() {
+        return Err(CommandError::usage(format!("there is no talosconfig {}", from.display())));
+    }
+    let other = TalosConfig::load(from)?;
+    let path = session.talosconfig_path()?;
+    let mut config = TalosConfig::load(&path)?;
+    let renames = config.merge(&other);
+    config.save(&path)?;
+    for Rename { from, to } in renames {
+        session.out.note(format!("renamed talosconfig context {from:?} -> {to:?}"));
+    }
+    Ok(())
+}
+
+async fn new(args: &NewArgs, session: &Session) -> Result<(), CommandError> {
+    let path = args.path.clone().unwrap_or_else(|| PathBuf::from("talosconfig"));
+    local_file::check_absent([path.as_path()], Overwrite::Refuse)?;
+    let node = session.one_node("config new")?;
+    let crt_ttl = prost_types::Duration::try_from(args.crt_ttl)
+        .map_err(|error| CommandError::usage("--crt-ttl").caused_by(Box::new(error) as Box<_>))?;
+    let request =
+        wire::machine::GenerateClientConfigurationRequest { roles: args.roles.clone(), crt_ttl: Some(crt_ttl) };
+    let replies = session.connect().await?.to_nodes([node.as_str()]).generate_client_configuration(request).await?;
+    let reply = replies.into_iter().next().ok_or_else(|| CommandError::failed("the node sent no talosconfig"))?;
+    let made = reply.result.map_err(CommandError::wrap(format!("asking {node} for a talosconfig")))?;
+    let text = String::from_utf8(made.talosconfig.to_vec())
+        .map_err(CommandError::wrap("reading the talosconfig of the node"))?;
+    let mut config =
+        TalosConfig::from_yaml(&text).map_err(CommandError::wrap("reading the talosconfig of the node"))?;
+    // The node does not know how it is reached.
+    let own = session.context()?;
+    let context = config.select_mut(None)?;
+    context.endpoints = own.endpoints;
+    context.nodes = own.nodes;
+    Ok(config.save(&path)?)
+}
+
+fn remove(args: &RemoveArgs, session: &Session) -> Result<(), CommandError> {
+    let path = session.talosconfig_path()?;
+    let mut config = TalosConfig::load(&path)?;
+    let matching: Vec<String> = config.contexts.keys().filter(|name| glob(&args.context, name)).cloned().collect();
+    if matching.is_empty() {
+        return Err(TalosConfigError::UnknownContext(args.context.clone()).into());
+    }
+    if args.dry_run {
+        return Ok(session.out.line(format!("would remove: {}", matching.join(", ")))?);
+    }
+    if !args.noconfirm && !session.out.confirm(&format!("remove contexts {}?", matching.join(", ")))? {
+        return Err(CommandError::usage("nothing was removed").hint("confirm with y, or give --noconfirm"));
+    }
+    for name in &matching {
+        config.contexts.shift_remove(name);
+        if config.context == *name {
+            config.context.clear();
+        }
+    }
+    if config.context.is_empty()
+        && let Some(first) = config.contexts.keys().next()
+    {
+        session.out.note(format!("the current context is now {first:?}"));
+        config.context.clone_from(first);
+    }
+    Ok(config.save(&path)?)
+}
+
+/// Matches a name against a pattern where `*` stands for any characters and `?` for one.
+fn glob(pattern: &str, name: &str) -> bool {
+    match (pattern.chars().next(), name.chars().next()) {
+        (None, None) => true,
+        (Some('*'), _) => {
+            let rest = &pattern[1..];
+            name.char_indices().any(|(at, _)| glob(rest, &name[at..])) || glob(rest, "")
+        }
+        (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+            glob(&pattern[wanted.len_utf8()..], &name[found.len_utf8()..])
+        }
+        _ => false,
+    }
 }

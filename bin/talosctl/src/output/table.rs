@@ -22,10 +22,6 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| one_line(&cell.into())).collect());
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The rows that were not shown yet, without the last line's end.
     pub(crate) fn take(&mut self) -> String {
         for row in &self.rows {

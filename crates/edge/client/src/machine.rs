@@ -55,6 +55,15 @@ impl Client {
         split("ApplyConfiguration", reply, |reply| reply.messages)
     }
 
+    /// A talosconfig with a certificate that the node signs.
+    pub async fn generate_client_configuration(
+        &self,
+        request: machine::GenerateClientConfigurationRequest,
+    ) -> Result<Vec<NodeReply<machine::GenerateClientConfiguration>>, CallError> {
+        let reply = self.machine().generate_client_configuration(self.unary(request)).await;
+        split("GenerateClientConfiguration", reply, |reply| reply.messages)
+    }
+
     pub async fn bootstrap(
         &self,
         request: machine::BootstrapRequest,

@@ -1,1 +1,25 @@
-//! 
+//! Client of the Kubernetes API as the node needs it, and the load balancer in front of the API servers.
+//!
+//! [`KubeApi`] is the seam: [`RealKube`] talks to a server of any release from 1.20 on, `FakeKube` (feature `testing`)
+//! keeps a cluster in memory. Nothing here decides what to write, and nothing reads resources of the node.
+
+mod api;
+pub mod balancer;
+mod create;
+mod error;
+#[cfg(any(test, feature = "testing"))]
+mod fake;
+mod node;
+mod node_cache;
+mod real;
+
+pub use api::{
+    Applied, Connect, KubeApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness, ServerVersion,
+    Workload,
+};
+pub use error::KubeError;
+#[cfg(any(test, feature = "testing"))]
+pub use fake::{FakeConnect, FakeKube};
+pub use node::{Node, NodeAddress, NodePatch, Taint};
+pub use node_cache::{Known, NodeCache};
+pub use real::{RealConnect, RealKube};

@@ -53,3 +53,8 @@ pub trait Controller: Send + 'static {
     /// One pass.
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError>;
 }
+
+/// Compiles and runs the example of the contract's page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/controllers.md")]
+mod contract {}

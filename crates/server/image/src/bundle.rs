@@ -54,11 +54,12 @@ pub fn build(packages: &Packages, programs: BTreeMap<String, Vec<u8>>, cache: &P
     let mut names: Vec<String> = lists.iter().flat_map(List::packages).collect();
     names.sort();
     names.dedup();
-    let inputs = Inputs { packages: packages.get(&names)?, programs, locals: BTreeMap::new() };
-    let directory = cache.join(format!("bundle-{}", &digest(&inputs)[..16]));
+    let digest = digest(&packages.digests(&names)?, &programs);
+    let directory = cache.join(format!("bundle-{}", &digest[..16]));
     if directory.join("index.json").exists() {
         return Ok(directory);
     }
+    let inputs = Inputs { packages: packages.get(&names)?, programs, locals: BTreeMap::new() };
     std::fs::create_dir_all(cache).map_err(ImageError::write(cache))?;
     let partial = tempfile::tempdir_in(cache).map_err(ImageError::write(cache))?;
     let mut layout = Layout::create(partial.path())?;
@@ -86,15 +87,15 @@ fn reference(list: &List, packages: &[Package]) -> Result<String, ImageError> {
     Ok(format!("{before}{version}{after}"))
 }
 
-fn digest(inputs: &Inputs) -> String {
+fn digest(packages: &BTreeMap<String, String>, programs: &BTreeMap<String, Vec<u8>>) -> String {
     let mut text = format!("format {FORMAT}\n");
     for (name, list) in LISTS {
         let _ = writeln!(text, "{name} {}", sha256(list.as_bytes()));
     }
-    for package in &inputs.packages {
-        let _ = writeln!(text, "{} {}", package.name, package.sha256);
+    for (name, digest) in packages {
+        let _ = writeln!(text, "{name} {digest}");
     }
-    for (name, content) in &inputs.programs {
+    for (name, content) in programs {
         let _ = writeln!(text, "{name} {}", sha256(content));
     }
     sha256(text.as_bytes())

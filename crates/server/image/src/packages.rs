@@ -4,10 +4,11 @@
 //! apt checks the packages against the archive's signed index. Packages that are in the cache already are used as they
 //! are, until [`Packages::refresh`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::ImageError;
 use crate::deb::Package;
+use crate::{ImageError, sha256};
 
 /// Debian release whose packages the images are made of.
 pub const RELEASE: &str = "trixie";
@@ -33,16 +34,34 @@ impl Packages {
         Self { directory: directory.to_owned(), etc: PathBuf::from("/etc/apt") }
     }
 
-    /// Opens each of the packages, after fetching those that are not in the cache.
+    /// Unpacks each of the packages, after fetching those that are not in the cache.
     ///
     /// # Errors
     /// If a package is neither cached nor to be had, or is damaged.
     pub fn get(&self, names: &[String]) -> Result<Vec<Package>, ImageError> {
-        let missing: Vec<&str> = names.iter().filter(|name| !self.path(name).exists()).map(String::as_str).collect();
-        if !missing.is_empty() {
-            self.fetch(&missing)?;
-        }
+        self.fetch_missing(names)?;
         names.iter().map(|name| Package::open(&self.path(name))).collect()
+    }
+
+    /// Names and SHA-256 digests of the packages, after fetching those that are not in the cache.
+    ///
+    /// # Errors
+    /// If a package is neither cached nor to be had.
+    pub fn digests(&self, names: &[String]) -> Result<BTreeMap<String, String>, ImageError> {
+        self.fetch_missing(names)?;
+        names
+            .iter()
+            .map(|name| {
+                let path = self.path(name);
+                let bytes = std::fs::read(&path).map_err(ImageError::read(&path))?;
+                Ok((name.clone(), sha256(&bytes)))
+            })
+            .collect()
+    }
+
+    fn fetch_missing(&self, names: &[String]) -> Result<(), ImageError> {
+        let missing: Vec<&str> = names.iter().filter(|name| !self.path(name).exists()).map(String::as_str).collect();
+        if missing.is_empty() { Ok(()) } else { self.fetch(&missing) }
     }
 
     /// Forgets the cached packages, so that the next use fetches the newest ones.
@@ -76,6 +95,8 @@ impl Packages {
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
             .ok_or_else(|| ImageError::NoSuchFile { package: name.to_owned(), path: "*.dsc".to_owned() })?;
+        // apt runs elsewhere, so that a relative path would mean something else there.
+        let out = std::path::absolute(out).map_err(ImageError::write(out))?;
         let (description, out) = (description.to_string_lossy(), out.to_string_lossy());
         // The archive's signed index vouches for the files; the signature inside names keys that few machines have.
         run("dpkg-source", &["--no-check", "-x", &description, &out], &config, &download)

@@ -51,15 +51,20 @@ pub fn programs() -> Result<Vec<String>, ImageError> {
     Ok(programs.collect())
 }
 
-/// A digest of everything that the image depends on: the same digest means the same bits.
+/// A digest of everything that the image depends on (`packages`: names and digests): the same digest means the same bits.
 #[must_use]
-pub fn inputs_digest(packages: &[Package], programs: &BTreeMap<String, Vec<u8>>, version: &str, level: u32) -> String {
+pub fn inputs_digest(
+    packages: &BTreeMap<String, String>,
+    programs: &BTreeMap<String, Vec<u8>>,
+    version: &str,
+    level: u32,
+) -> String {
     let mut text = format!("{version} {level}\n{LIST}\n");
     for (name, content) in LOCALS {
         let _ = writeln!(text, "{name} {}", sha256(content.as_bytes()));
     }
-    for package in packages {
-        let _ = writeln!(text, "{} {}", package.name, package.sha256);
+    for (name, digest) in packages {
+        let _ = writeln!(text, "{name} {digest}");
     }
     for (name, content) in programs {
         let _ = writeln!(text, "{name} {}", sha256(content));

@@ -1,8 +1,13 @@
 //! `gen config`: machine configurations and a talosconfig for a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
+use pki::SecretsBundle;
+
+use crate::command_error::CommandError;
+use crate::local_file::Overwrite;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct GenConfigArgs {
@@ -74,4 +79,13 @@ pub(crate) struct GenConfigArgs {
     /// Uses the secrets of this file (see `gen secrets`)
     #[arg(long, value_name = "string")]
     with_secrets: Option<PathBuf>,
+}
+
+pub(crate) fn run(_args: &GenConfigArgs, _overwrite: Overwrite, _session: &Session) -> Result<(), CommandError> {
+    Err(CommandError::not_available("`talosctl gen config`"))
+}
+
+/// The secrets that a control plane's configuration carries.
+pub(super) fn secrets_of_controlplane(_path: &Path) -> Result<SecretsBundle, CommandError> {
+    Err(CommandError::not_available("`talosctl gen secrets --from-controlplane-config`"))
 }

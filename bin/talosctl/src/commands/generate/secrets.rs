@@ -1,0 +1,92 @@
+//! `gen secrets`: the secrets bundle of a cluster, new or out of what exists.
+
+use std::path::Path;
+
+use pki::secrets::{EncryptionSecret, ServiceAccountKey};
+use pki::{Algorithm, KubernetesPki, PemPair, SecretsBundle, SecretsOptions};
+use stdx::{Clock as _, SystemClock};
+
+use super::SecretsArgs;
+use crate::command_error::CommandError;
+use crate::local_file::{self, Access, Overwrite};
+use crate::session::Session;
+
+pub(super) fn run(args: &SecretsArgs, overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
+    let to_file = args.output_file != Path::new("-");
+    if to_file {
+        local_file::check_absent([args.output_file.as_path()], overwrite)?;
+    }
+    let bundle = make(args)?;
+    if to_file {
+        local_file::write(&args.output_file, bundle.to_yaml().as_bytes(), Access::Owner, overwrite)
+    } else {
+        Ok(session.out.raw(bundle.to_yaml().as_bytes())?)
+    }
+}
+
+fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
+    let options = options_for(args.talos_version.as_deref())?;
+    match (&args.from_controlplane_config, &args.from_kubernetes_pki) {
+        (Some(_), Some(_)) => {
+            Err(CommandError::usage("--from-controlplane-config and --from-kubernetes-pki cannot be used together"))
+        }
+        (Some(path), None) => super::config::secrets_of_controlplane(path),
+        (None, Some(directory)) => {
+            let pki = kubernetes_pki(directory)?;
+            SecretsBundle::from_kubernetes_pki(
+                &pki,
+                args.kubernetes_bootstrap_token.clone(),
+                SystemClock.now(),
+                options,
+            )
+            .map_err(CommandError::wrap(format!("taking the PKI in {}", directory.display())))
+        }
+        (None, None) => {
+            SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))
+        }
+    }
+}
+
+/// What the bundle of a version looks like: the cipher changed with 1.3, the service account key with 1.7.
+fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
+    let mut options = SecretsOptions::default();
+    let Some(version) = version else { return Ok(options) };
+    let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Err(CommandError::usage(format!("--talos-version {version:?} is not like v1.7")));
+    };
+    if (major, minor) < (1, 3) {
+        options.encryption = EncryptionSecret::AesCbc;
+    }
+    if (major, minor) < (1, 7) {
+        options.service_account = Algorithm::EcdsaP256;
+    }
+    Ok(options)
+}
+
+/// Reads a directory as kubeadm leaves it.
+fn kubernetes_pki(directory: &Path) -> Result<KubernetesPki, CommandError> {
+    let read = |name: &str| local_file::read(&directory.join(name));
+    let pair =
+        |name: &str| Ok::<_, CommandError>(PemPair::new(read(&format!("{name}.crt"))?, read(&format!("{name}.key"))?));
+    Ok(KubernetesPki {
+        ca: pair("ca")?,
+        etcd: pair("etcd/ca")?,
+        front_proxy: pair("front-proxy-ca")?,
+        service_account: ServiceAccountKey { key: read("sa.key")? },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_versions_get_the_secrets_they_know() {
+        let of = |version: &str| options_for(Some(version)).unwrap();
+        assert_eq!(of("v1.7.0"), SecretsOptions::default());
+        assert_eq!(of("1.6").service_account, Algorithm::EcdsaP256);
+        assert_eq!(of("v1.2.3").encryption, EncryptionSecret::AesCbc);
+        assert_eq!(options_for(Some("new")).unwrap_err().kind, crate::command_error::Kind::Usage);
+    }
+}

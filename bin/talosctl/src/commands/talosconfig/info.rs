@@ -1,0 +1,87 @@
+//! `config info`: the current context and what its certificate says.
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::Certificate;
+use serde_json::{Value, json};
+use stdx::{Clock as _, SystemClock};
+
+use crate::command_error::CommandError;
+use crate::output::{ago, yaml_of};
+use crate::session::Session;
+
+pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
+    if !matches!(output, "text" | "json" | "yaml") {
+        return Err(CommandError::usage(format!("--output {output:?} is not text, json or yaml")));
+    }
+    let config = session.talosconfig()?;
+    let (name, context) = config.select(session.globals.context.as_deref())?;
+    let certificate = match context.crt.as_str() {
+        "" => None,
+        text => Some(certificate(text)?),
+    };
+    let roles = certificate.as_ref().map(|one| one.subject().organizations.clone()).unwrap_or_default();
+    let expiry = certificate.as_ref().map(|one| describe(one.not_after(), SystemClock.now()));
+    let (remaining, not_after) = expiry.unwrap_or_else(|| ("unknown".to_owned(), "unknown".to_owned()));
+    let info = json!({
+        "context": name, "nodes": context.nodes, "endpoints": context.endpoints, "roles": roles,
+        "certTTL": remaining, "certNotAfter": not_after,
+    });
+    let text = match output {
+        "json" => serde_json::to_string_pretty(&info).map_err(CommandError::wrap("encoding the context"))?,
+        "yaml" => yaml_of(&info)?,
+        _ => text_of(&info),
+    };
+    Ok(session.out.line(text.trim_end())?)
+}
+
+fn text_of(info: &Value) -> String {
+    let list = |key: &str| {
+        let values = info[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+        if texts.is_empty() { "not defined".to_owned() } else { texts.join(", ") }
+    };
+    let text = |key: &str| info[key].as_str().unwrap_or_default();
+    [
+        format!("Current context:     {}", text("context")),
+        format!("Nodes:               {}", list("nodes")),
+        format!("Endpoints:           {}", list("endpoints")),
+        format!("Roles:               {}", list("roles")),
+        format!("Certificate expires: {} ({})", text("certTTL"), text("certNotAfter")),
+    ]
+    .join("\n")
+}
+
+fn certificate(base64: &str) -> Result<Certificate, CommandError> {
+    let wrapped = || "reading the certificate of the context";
+    let pem = STANDARD.decode(base64.trim()).map_err(CommandError::wrap(wrapped()))?;
+    let pem = String::from_utf8(pem).map_err(CommandError::wrap(wrapped()))?;
+    Certificate::from_pem(&pem).map_err(CommandError::wrap(wrapped()))
+}
+
+/// How far away a time is, and the time itself.
+fn describe(at: SystemTime, now: SystemTime) -> (String, String) {
+    let stamp = jiff::Timestamp::try_from(at).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+    let distance = match at.duration_since(now) {
+        Ok(left) => format!("{} from now", ago(left)),
+        Err(past) => format!("{} ago", ago(past.duration())),
+    };
+    (distance, stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn expiry_says_how_far_and_when() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let (left, stamp) = describe(now + Duration::from_secs(365 * 24 * 3600), now);
+        assert_eq!((left.as_str(), stamp.as_str()), ("365d from now", "2024-11-13"));
+        assert_eq!(describe(now - Duration::from_secs(90), now).0, "1m30s ago");
+    }
+}

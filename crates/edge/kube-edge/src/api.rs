@@ -1,0 +1,161 @@
+//! The seam to the Kubernetes API.
+
+use std::fmt::{self, Debug};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde_json::Value;
+
+use crate::{KubeError, Node, NodePatch};
+
+/// What a server says that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerVersion {
+    /// Such as `v1.30.0`.
+    pub git_version: String,
+    pub major: String,
+    pub minor: String,
+}
+
+/// A change of the set of nodes. A stream begins with a snapshot and may repeat it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeEvent {
+    Snapshot(Vec<Node>),
+    Changed(Box<Node>),
+    Gone(String),
+}
+
+/// Ends after an error; subscribe again, with backoff.
+pub type NodeEvents = BoxStream<'static, Result<NodeEvent, KubeError>>;
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectRef {
+    pub api_version: String,
+    pub kind: String,
+    /// Empty for what is not in a namespace.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// What a manifest names; missing parts are empty.
+    #[must_use]
+    pub fn of(object: &Value) -> Self {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self {
+            api_version: text("/apiVersion"),
+            kind: text("/kind"),
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name"),
+        }
+    }
+
+    /// API group; empty for the core group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _version)| group)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.api_version, self.kind)?;
+        if !self.namespace.is_empty() {
+            write!(f, " {}", self.namespace)?;
+        }
+        write!(f, " {}", self.name)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Created,
+    /// Left as it is.
+    AlreadyThere,
+}
+
+/// What became of one object.
+#[derive(Debug)]
+pub struct Applied {
+    pub object: ObjectRef,
+    pub outcome: Result<Outcome, KubeError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSummary {
+    pub namespace: String,
+    pub name: String,
+    /// Empty until scheduled.
+    pub node: String,
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: String,
+    pub ready: bool,
+    pub ip: Option<IpAddr>,
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    DaemonSet,
+    Deployment,
+}
+
+/// Pods of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    pub desired: u32,
+    pub ready: u32,
+    /// Of the current template.
+    pub updated: u32,
+}
+
+impl Readiness {
+    /// All wanted pods are ready and of the current template.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        self.ready >= self.desired && self.updated >= self.desired
+    }
+}
+
+/// Kubernetes, as far as a node uses it.
+///
+/// **Guarantees.** Every call but the watch ends within about ten seconds.
+/// **Errors.** [`KubeError::is_retryable`] says whether the same call may succeed later.
+#[async_trait]
+pub trait KubeApi: Debug + Send + Sync {
+    /// Also tells whether the server is reachable and accepts the credentials.
+    async fn version(&self) -> Result<ServerVersion, KubeError>;
+
+    async fn node(&self, name: &str) -> Result<Option<Node>, KubeError>;
+
+    async fn nodes(&self) -> Result<Vec<Node>, KubeError>;
+
+    /// Follows all nodes, or one.
+    fn watch_nodes(&self, only: Option<&str>) -> NodeEvents;
+
+    /// Changes what the patch names and nothing else. With a resource version, fails with
+    /// [`KubeError::is_conflict`] when the node has changed since.
+    async fn patch_node(&self, name: &str, patch: &NodePatch) -> Result<(), KubeError>;
+
+    /// Creates what is not there, leaves what is; namespaces first, then resource definitions, then the rest in the given
+    /// order. Every object gets an outcome, in that order; a failure does not keep the others back.
+    async fn create_missing(&self, objects: &[Value]) -> Vec<Applied>;
+
+    async fn pods(&self, namespace: &str) -> Result<Vec<PodSummary>, KubeError>;
+
+    /// Nothing if there is no such workload.
+    async fn readiness(&self, kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError>;
+
+    /// Ready addresses behind a Service; empty if there is no such Service.
+    async fn endpoints(&self, namespace: &str, name: &str) -> Result<Vec<IpAddr>, KubeError>;
+}
+
+/// Makes clients out of kubeconfigs, so that who needs one can be given a fake.
+#[async_trait]
+pub trait Connect: Debug + Send + Sync {
+    /// A client; does not yet talk to the server.
+    async fn connect(&self, kubeconfig: &str) -> Result<Arc<dyn KubeApi>, KubeError>;
+}

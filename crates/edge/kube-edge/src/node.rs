@@ -1,0 +1,190 @@
+//! A Kubernetes node, as far as the operating system cares.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1 as core;
+use serde_json::{Map, Value, json};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname`, …
+    pub kind: String,
+    pub address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taint {
+    pub key: String,
+    /// May be empty.
+    pub value: String,
+    pub effect: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub ready: bool,
+    pub unschedulable: bool,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub pod_cidrs: Vec<IpNet>,
+    pub addresses: Vec<NodeAddress>,
+    pub kubelet_version: String,
+}
+
+impl Node {
+    /// Addresses of one kind that are IP addresses.
+    pub fn ips<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = std::net::IpAddr> + 'a {
+        self.addresses
+            .iter()
+            .filter(move |address| address.kind == kind)
+            .filter_map(|address| address.address.parse().ok())
+    }
+}
+
+impl From<core::Node> for Node {
+    fn from(node: core::Node) -> Self {
+        let metadata = node.metadata;
+        let spec = node.spec.unwrap_or_default();
+        let status = node.status.unwrap_or_default();
+        let pod_cidrs = match spec.pod_cidrs {
+            Some(all) if !all.is_empty() => all,
+            _ => spec.pod_cidr.into_iter().collect(),
+        };
+        Self {
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            ready: status
+                .conditions
+                .unwrap_or_default()
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            unschedulable: spec.unschedulable.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            taints: spec
+                .taints
+                .unwrap_or_default()
+                .into_iter()
+                .map(|taint| Taint { key: taint.key, value: taint.value.unwrap_or_default(), effect: taint.effect })
+                .collect(),
+            pod_cidrs: pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+            addresses: status
+                .addresses
+                .unwrap_or_default()
+                .into_iter()
+                .map(|address| NodeAddress { kind: address.type_, address: address.address })
+                .collect(),
+            kubelet_version: status.node_info.map(|info| info.kubelet_version).unwrap_or_default(),
+        }
+    }
+}
+
+/// What to change of a node. What is not named stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodePatch {
+    /// New values; `None` removes.
+    pub labels: BTreeMap<String, Option<String>>,
+    pub annotations: BTreeMap<String, Option<String>>,
+    /// All taints that the node shall have.
+    pub taints: Option<Vec<Taint>>,
+    pub unschedulable: Option<bool>,
+    /// Only if the node is still at this version.
+    pub resource_version: Option<String>,
+}
+
+impl NodePatch {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty() && self.taints.is_none() && self.unschedulable.is_none()
+    }
+
+    /// As a JSON merge patch (RFC 7396).
+    #[must_use]
+    pub fn to_merge_patch(&self) -> Value {
+        let mut metadata = Map::new();
+        if !self.labels.is_empty() {
+            metadata.insert("labels".to_owned(), json!(self.labels));
+        }
+        if !self.annotations.is_empty() {
+            metadata.insert("annotations".to_owned(), json!(self.annotations));
+        }
+        if let Some(version) = &self.resource_version {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
+        }
+        let mut spec = Map::new();
+        if let Some(taints) = &self.taints {
+            spec.insert("taints".to_owned(), Value::Array(taints.iter().map(taint_json).collect()));
+        }
+        if let Some(unschedulable) = self.unschedulable {
+            spec.insert("unschedulable".to_owned(), json!(unschedulable));
+        }
+        let mut patch = Map::new();
+        if !metadata.is_empty() {
+            patch.insert("metadata".to_owned(), Value::Object(metadata));
+        }
+        if !spec.is_empty() {
+            patch.insert("spec".to_owned(), Value::Object(spec));
+        }
+        Value::Object(patch)
+    }
+}
+
+fn taint_json(taint: &Taint) -> Value {
+    let mut json = json!({ "key": taint.key, "effect": taint.effect });
+    if !taint.value.is_empty() {
+        json["value"] = json!(taint.value);
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_is_read_with_one_or_many_pod_subnets() {
+        let json = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": "w1", "uid": "u", "resourceVersion": "7" },
+            "spec": { "podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00::/64"],
+                      "taints": [{ "key": "a", "effect": "NoSchedule" }] },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }],
+                        "addresses": [{ "type": "InternalIP", "address": "10.5.0.3" },
+                                      { "type": "Hostname", "address": "w1" }] },
+        });
+        let node = Node::from(serde_json::from_value::<core::Node>(json).unwrap());
+        assert!(node.ready);
+        assert_eq!(node.pod_cidrs.len(), 2);
+        assert_eq!(node.ips("InternalIP").map(|ip| ip.to_string()).collect::<Vec<_>>(), ["10.5.0.3"]);
+        assert_eq!(node.taints[0].effect, "NoSchedule");
+
+        let old = json!({ "metadata": { "name": "w1" }, "spec": { "podCIDR": "10.244.1.0/24" } });
+        let node = Node::from(serde_json::from_value::<core::Node>(old).unwrap());
+        assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse::<IpNet>().unwrap()]);
+        assert!(!node.ready);
+    }
+
+    #[test]
+    fn patch_names_only_what_changes() {
+        assert_eq!(NodePatch::default().to_merge_patch(), json!({}));
+        let patch = NodePatch {
+            labels: BTreeMap::from([("new".to_owned(), Some("1".to_owned())), ("old".to_owned(), None)]),
+            taints: Some(vec![Taint { key: "k".into(), value: String::new(), effect: "NoSchedule".into() }]),
+            resource_version: Some("9".to_owned()),
+            ..NodePatch::default()
+        };
+        assert_eq!(
+            patch.to_merge_patch(),
+            json!({
+                "metadata": { "labels": { "new": "1", "old": null }, "resourceVersion": "9" },
+                "spec": { "taints": [{ "key": "k", "effect": "NoSchedule" }] },
+            })
+        );
+    }
+}

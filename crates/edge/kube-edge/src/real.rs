@@ -1,0 +1,274 @@
+//! The real Kubernetes API.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1 as core;
+use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use crate::api::{Applied, Connect, KubeApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload};
+use crate::{KubeError, Node, NodePatch, create};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The server ends a watch after this long; then it is resumed. Shorter than the client's patience.
+const WATCH_SECONDS: u32 = 240;
+pub(crate) const FIELD_MANAGER: &str = "talos";
+
+/// Makes [`RealKube`] clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealConnect;
+
+#[async_trait]
+impl Connect for RealConnect {
+    async fn connect(&self, kubeconfig: &str) -> Result<Arc<dyn KubeApi>, KubeError> {
+        Ok(Arc::new(RealKube::from_kubeconfig(kubeconfig).await?))
+    }
+}
+
+/// A client of one API server, or of a balancer in front of several.
+#[derive(Clone)]
+pub struct RealKube {
+    client: kube::Client,
+}
+
+impl std::fmt::Debug for RealKube {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RealKube")
+    }
+}
+
+impl RealKube {
+    /// Files that the kubeconfig names are read now; make a new client when they change.
+    ///
+    /// # Errors
+    /// A kubeconfig that cannot be read or credentials that cannot be used.
+    pub async fn from_kubeconfig(text: &str) -> Result<Self, KubeError> {
+        let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| KubeError::Kubeconfig(Box::new(error)))?;
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .map_err(|error| KubeError::Kubeconfig(Box::new(error)))?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.proxy_url = None;
+        let client = kube::Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)))?;
+        Ok(Self { client })
+    }
+
+    fn nodes_api(&self) -> Api<core::Node> {
+        Api::all(self.client.clone())
+    }
+}
+
+/// Gives a call its deadline and its error a subject.
+pub(crate) async fn within<T>(
+    operation: &'static str,
+    subject: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, KubeError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(KubeError::from_kube(operation, subject, error)),
+        Err(_) => Err(KubeError::Timeout { operation, subject: subject.to_owned(), seconds: DEADLINE.as_secs() }),
+    }
+}
+
+#[async_trait]
+impl KubeApi for RealKube {
+    async fn version(&self) -> Result<ServerVersion, KubeError> {
+        let info = within("asking", "the version", self.client.apiserver_version()).await?;
+        Ok(ServerVersion { git_version: info.git_version, major: info.major, minor: info.minor })
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Node>, KubeError> {
+        let node = within("getting", &format!("node {name}"), self.nodes_api().get_opt(name)).await?;
+        Ok(node.map(Node::from))
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, KubeError> {
+        let list = within("listing", "nodes", self.nodes_api().list(&ListParams::default())).await?;
+        Ok(list.items.into_iter().map(Node::from).collect())
+    }
+
+    fn watch_nodes(&self, only: Option<&str>) -> NodeEvents {
+        let fields = only.map(|name| format!("metadata.name={name}"));
+        let watch = NodeWatch { api: self.nodes_api(), fields, at: At::List };
+        stream::unfold(Some(watch), |watch| async move {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(event) => Some((Ok(event), Some(watch))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed()
+    }
+
+    async fn patch_node(&self, name: &str, patch: &NodePatch) -> Result<(), KubeError> {
+        let body = Patch::Merge(patch.to_merge_patch());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.nodes_api();
+        within("patching", &format!("node {name}"), api.patch(name, &params, &body)).await?;
+        Ok(())
+    }
+
+    async fn create_missing(&self, objects: &[Value]) -> Vec<Applied> {
+        create::create_missing(&self.client, objects).await
+    }
+
+    async fn pods(&self, namespace: &str) -> Result<Vec<PodSummary>, KubeError> {
+        let api: Api<core::Pod> = Api::namespaced(self.client.clone(), namespace);
+        let subject = format!("pods of namespace {namespace}");
+        let list = within("listing", &subject, api.list(&ListParams::default())).await?;
+        Ok(list.items.into_iter().map(pod_summary).collect())
+    }
+
+    async fn readiness(&self, kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError> {
+        match kind {
+            Workload::DaemonSet => {
+                let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), namespace);
+                let found = within("getting", &format!("daemon set {namespace}/{name}"), api.get_opt(name)).await?;
+                Ok(found.map(|set| {
+                    let status = set.status.unwrap_or_default();
+                    Readiness {
+                        desired: count(status.desired_number_scheduled),
+                        ready: count(status.number_ready),
+                        updated: count(status.updated_number_scheduled.unwrap_or_default()),
+                    }
+                }))
+            }
+            Workload::Deployment => {
+                let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+                let found = within("getting", &format!("deployment {namespace}/{name}"), api.get_opt(name)).await?;
+                Ok(found.map(|deployment| {
+                    let status = deployment.status.unwrap_or_default();
+                    Readiness {
+                        desired: count(deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1)),
+                        ready: count(status.ready_replicas.unwrap_or_default()),
+                        updated: count(status.updated_replicas.unwrap_or_default()),
+                    }
+                }))
+            }
+        }
+    }
+
+    async fn endpoints(&self, namespace: &str, name: &str) -> Result<Vec<IpAddr>, KubeError> {
+        let api: Api<core::Endpoints> = Api::namespaced(self.client.clone(), namespace);
+        let found = within("getting", &format!("endpoints {namespace}/{name}"), api.get_opt(name)).await?;
+        let subsets = found.and_then(|endpoints| endpoints.subsets).unwrap_or_default();
+        let mut ips: Vec<IpAddr> = subsets
+            .into_iter()
+            .flat_map(|subset| subset.addresses.unwrap_or_default())
+            .filter_map(|address| address.ip.parse().ok())
+            .collect();
+        ips.sort();
+        ips.dedup();
+        Ok(ips)
+    }
+}
+
+fn count(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or_default()
+}
+
+fn pod_summary(pod: core::Pod) -> PodSummary {
+    let status = pod.status.unwrap_or_default();
+    PodSummary {
+        namespace: pod.metadata.namespace.unwrap_or_default(),
+        name: pod.metadata.name.unwrap_or_default(),
+        node: pod.spec.and_then(|spec| spec.node_name).unwrap_or_default(),
+        phase: status.phase.unwrap_or_default(),
+        ready: status
+            .conditions
+            .unwrap_or_default()
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
+        labels: pod.metadata.labels.unwrap_or_default(),
+    }
+}
+
+/// List, then watch from there; a version that is too old means to list again.
+struct NodeWatch {
+    api: Api<core::Node>,
+    fields: Option<String>,
+    at: At,
+}
+
+enum At {
+    List,
+    Resume(String),
+    Following { version: String, events: BoxStream<'static, kube::Result<WatchEvent<core::Node>>> },
+}
+
+impl NodeWatch {
+    async fn next(&mut self) -> Result<NodeEvent, KubeError> {
+        loop {
+            match std::mem::replace(&mut self.at, At::List) {
+                At::List => return self.list().await,
+                At::Resume(version) => self.resume(version).await?,
+                At::Following { version, events } => {
+                    if let Some(event) = self.follow(version, events).await? {
+                        return Ok(event);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Result<NodeEvent, KubeError> {
+        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() };
+        let list = within("listing", "nodes", self.api.list(&params)).await?;
+        self.at = At::Resume(list.metadata.resource_version.unwrap_or_default());
+        Ok(NodeEvent::Snapshot(list.items.into_iter().map(Node::from).collect()))
+    }
+
+    async fn resume(&mut self, version: String) -> Result<(), KubeError> {
+        let params = WatchParams { field_selector: self.fields.clone(), ..WatchParams::default() };
+        let params = params.timeout(WATCH_SECONDS);
+        match within("watching", "nodes", self.api.watch(&params, &version)).await {
+            Ok(events) => {
+                self.at = At::Following { version, events: events.boxed() };
+                Ok(())
+            }
+            // Too old: the state is already back at listing.
+            Err(error) if error.code() == Some(410) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One event, or nothing when the state changed instead.
+    async fn follow(
+        &mut self,
+        version: String,
+        mut events: BoxStream<'static, kube::Result<WatchEvent<core::Node>>>,
+    ) -> Result<Option<NodeEvent>, KubeError> {
+        let (version, event) = match events.next().await {
+            None => {
+                self.at = At::Resume(version);
+                return Ok(None);
+            }
+            Some(Err(error)) => return Err(KubeError::from_kube("watching", "nodes", error)),
+            Some(Ok(WatchEvent::Error(status))) if status.code == 410 => return Ok(None),
+            Some(Ok(WatchEvent::Error(status))) => {
+                return Err(KubeError::from_kube("watching", "nodes", kube::Error::Api(status)));
+            }
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => (bookmark.metadata.resource_version, None),
+            Some(Ok(WatchEvent::Added(node) | WatchEvent::Modified(node))) => {
+                let node = Node::from(node);
+                (node.resource_version.clone(), Some(NodeEvent::Changed(Box::new(node))))
+            }
+            Some(Ok(WatchEvent::Deleted(node))) => {
+                let node = Node::from(node);
+                (node.resource_version, Some(NodeEvent::Gone(node.name)))
+            }
+        };
+        self.at = At::Following { version, events };
+        Ok(event)
+    }
+}

@@ -1,0 +1,231 @@
+//! The traits in memory, for tests of what is built on them.
+//!
+//! It keeps what it is given and tells of changes; it has none of the kernel's rules about reachability.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use resources::enums::{AddressFlags, Family, LinkFlags, LinkType, OperationalState, RouteProtocol, RoutingTable};
+use rustix::io::Errno;
+
+use crate::{
+    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Master, Namespace, NetlinkError, Route, Routes,
+};
+
+/// Links, addresses and routes in memory; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct FakeNetlink {
+    state: Arc<Mutex<State>>,
+    links: Arc<ChangeSender>,
+    addresses: Arc<ChangeSender>,
+    routes: Arc<ChangeSender>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+impl FakeNetlink {
+    /// Replaces all links.
+    pub fn set_links(&self, links: Vec<Link>) {
+        self.state.lock().links = links;
+        self.links.notify();
+    }
+
+    /// Replaces all addresses.
+    pub fn set_addresses(&self, addresses: Vec<Address>) {
+        self.state.lock().addresses = addresses;
+        self.addresses.notify();
+    }
+
+    /// Replaces all routes.
+    pub fn set_routes(&self, routes: Vec<Route>) {
+        self.state.lock().routes = routes;
+        self.routes.notify();
+    }
+
+    fn add_link(&self, name: &str, kind: &str) -> Result<(), NetlinkError> {
+        let mut state = self.state.lock();
+        if state.links.iter().any(|link| link.name == name) {
+            return Err(NetlinkError::new(format!("making {kind} {name}"), Errno::EXIST));
+        }
+        let index = state.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
+        let operational_state = OperationalState::DOWN;
+        let link = Link {
+            index,
+            name: name.to_owned(),
+            link_type: LinkType::ETHER,
+            mtu: 1500,
+            kind: kind.to_owned(),
+            operational_state,
+            ..Link::default()
+        };
+        state.links.push(link);
+        drop(state);
+        self.links.notify();
+        Ok(())
+    }
+
+    fn index(&self, name: &str) -> Result<u32, NetlinkError> {
+        let state = self.state.lock();
+        let found = state.links.iter().find(|link| link.name == name).map(|link| link.index);
+        found.ok_or_else(|| NetlinkError::new(format!("looking up link {name}"), Errno::NODEV))
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Link)) -> Result<(), NetlinkError> {
+        let index = self.index(name)?;
+        self.state.lock().links.iter_mut().filter(|link| link.index == index).take(1).for_each(change_once(change));
+        self.links.notify();
+        Ok(())
+    }
+}
+
+/// `for_each` wants a function that can be called again; there is one link of an index.
+fn change_once(change: impl FnOnce(&mut Link)) -> impl FnMut(&mut Link) {
+    let mut change = Some(change);
+    move |link| {
+        if let Some(change) = change.take() {
+            change(link);
+        }
+    }
+}
+
+#[async_trait]
+impl Links for FakeNetlink {
+    async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        Ok(self.state.lock().links.clone())
+    }
+
+    fn link_changes(&self) -> Changes {
+        self.links.subscribe()
+    }
+
+    async fn create_bridge(&self, name: &str) -> Result<(), NetlinkError> {
+        self.add_link(name, "bridge")
+    }
+
+    async fn create_veth(&self, name: &str, peer: &str) -> Result<(), NetlinkError> {
+        self.add_link(name, "veth")?;
+        self.add_link(peer, "veth")
+    }
+
+    async fn change_link(&self, name: &str, change: LinkChange) -> Result<(), NetlinkError> {
+        let master = match &change.master {
+            Some(Master::Link(master)) => Some(self.index(master)?),
+            Some(Master::None) => Some(0),
+            None => None,
+        };
+        self.change(name, |link| {
+            link.master_index = master.unwrap_or(link.master_index);
+            link.mtu = change.mtu.unwrap_or(link.mtu);
+            if let Some(up) = change.up {
+                link.flags.0 = if up { link.flags.0 | LinkFlags::UP.0 } else { link.flags.0 & !LinkFlags::UP.0 };
+                link.operational_state = if up { OperationalState::UP } else { OperationalState::DOWN };
+            }
+            if let Some(name) = change.name {
+                link.name = name;
+            }
+            if let Some(address) = change.hardware_addr {
+                link.hardware_addr = address;
+            }
+        })
+    }
+
+    async fn move_link(&self, name: &str, _to: &Namespace) -> Result<(), NetlinkError> {
+        self.delete_link(name).await
+    }
+
+    async fn delete_link(&self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.index(name)?;
+        self.state.lock().links.retain(|link| link.index != index);
+        self.links.notify();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Addresses for FakeNetlink {
+    async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        Ok(self.state.lock().addresses.clone())
+    }
+
+    fn address_changes(&self) -> Changes {
+        self.addresses.subscribe()
+    }
+
+    async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError> {
+        let link_index = self.index(link)?;
+        let mut state = self.state.lock();
+        if !state.addresses.iter().any(|known| known.link_index == link_index && known.address == Some(address)) {
+            state.addresses.push(Address {
+                link_index,
+                address: Some(address),
+                local: Some(address.addr()),
+                family: if address.addr().is_ipv4() { Family::INET4 } else { Family::INET6 },
+                flags: AddressFlags::PERMANENT,
+                ..Address::default()
+            });
+        }
+        drop(state);
+        self.addresses.notify();
+        Ok(())
+    }
+
+    async fn delete_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError> {
+        let index = self.index(link)?;
+        let gone = |known: &Address| known.link_index == index && known.address == Some(address);
+        self.state.lock().addresses.retain(|known| !gone(known));
+        self.addresses.notify();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Routes for FakeNetlink {
+    async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        Ok(self.state.lock().routes.clone())
+    }
+
+    fn route_changes(&self) -> Changes {
+        self.routes.subscribe()
+    }
+
+    async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        if self.state.lock().routes.iter().any(|known| key(known) == key(route)) {
+            return Err(NetlinkError::new("adding a route", Errno::EXIST));
+        }
+        self.replace_route(route).await
+    }
+
+    async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let mut stored = route.clone();
+        stored.family = route.effective_family();
+        stored.table = key(route).2;
+        if stored.protocol == RouteProtocol::UNSPEC {
+            stored.protocol = RouteProtocol::STATIC;
+        }
+        let mut state = self.state.lock();
+        state.routes.retain(|known| key(known) != key(route));
+        state.routes.push(stored);
+        drop(state);
+        self.routes.notify();
+        Ok(())
+    }
+
+    async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        self.state.lock().routes.retain(|known| key(known) != key(route));
+        self.routes.notify();
+        Ok(())
+    }
+}
+
+/// What makes two routes the same one.
+fn key(route: &Route) -> (Family, Option<IpNet>, RoutingTable, u32) {
+    let table = if route.table == RoutingTable::UNSPEC { RoutingTable::MAIN } else { route.table };
+    (route.effective_family(), route.destination.map(|net| net.trunc()), table, route.priority)
+}

@@ -5,6 +5,7 @@ mod cluster;
 mod command_error;
 mod commands;
 mod environment;
+mod jsonpath;
 mod local_file;
 mod output;
 mod replies;

@@ -1,9 +1,18 @@
 //! `get`: resources of nodes.
 
 use clap::Args;
+use client::{CallError, Client, Definition, Resource, WatchEvent, WatchEventKind};
+use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::stream::{BoxStream, select_all};
 
 use crate::command_error::CommandError;
 use crate::session::Session;
+
+mod format;
+mod resolve;
+
+use format::{Change, Format, Printer};
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
@@ -26,6 +35,163 @@ pub(crate) struct GetArgs {
     watch: bool,
 }
 
-pub(crate) async fn run(_args: GetArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl get`"))
+/// A node and the way to it.
+struct Target {
+    node: String,
+    client: Client,
+}
+
+/// What is asked for, with the type resolved.
+struct Query {
+    namespace: String,
+    resource_type: String,
+    id: Option<String>,
+}
+
+pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<(), CommandError> {
+    let format: Format = args.output.parse()?;
+    let targets = targets(&args, session).await?;
+    let (definition, reachable) = definition(&targets, &args.resource_type, session).await?;
+    let query = Query {
+        namespace: args.namespace.unwrap_or_else(|| definition.default_namespace.clone()),
+        resource_type: definition.resource_type.clone(),
+        id: args.id,
+    };
+    let change = if args.watch { Change::Shown } else { Change::Hidden };
+    let printer = Printer::new(format, &definition, change)?;
+    let failed = targets.len() - reachable.len();
+    let failed = failed
+        + if args.watch {
+            watch(&reachable, &query, printer, session).await?
+        } else {
+            list(&reachable, &query, printer, session).await?
+        };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(CommandError::nodes(format!("{failed} of {} nodes answered with an error", targets.len())))
+    }
+}
+
+async fn targets(args: &GetArgs, session: &Session) -> Result<Vec<Target>, CommandError> {
+    let nodes = session.nodes()?;
+    let mut targets = Vec::new();
+    if args.insecure {
+        for node in nodes {
+            targets.push(Target { client: session.insecure(&node, &[]).await?, node });
+        }
+    } else {
+        let client = session.connect().await?;
+        targets.extend(nodes.into_iter().map(|node| Target { client: client.to_node(&node), node }));
+    }
+    Ok(targets)
+}
+
+/// The definition as the first node that answers knows it, and the nodes that answered. When all nodes fail, the first
+/// one's error is the command's.
+async fn definition<'a>(
+    targets: &'a [Target],
+    wanted: &str,
+    session: &Session,
+) -> Result<(Definition, Vec<&'a Target>), CommandError> {
+    let mut first_error = None;
+    let mut found = None;
+    let mut reachable = Vec::new();
+    for target in targets {
+        // One node's definitions serve for all; others are asked for the resources alone.
+        if found.is_some() {
+            reachable.push(target);
+            continue;
+        }
+        match target.client.state().definitions().await {
+            Ok(definitions) => {
+                found = Some(resolve::resolve(&definitions, wanted)?);
+                reachable.push(target);
+            }
+            Err(error) if targets.len() == 1 => return Err(error.into()),
+            Err(error) => {
+                session.out.node_error(&target.node, &error);
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    match (found, first_error) {
+        (Some(definition), _) => Ok((definition, reachable)),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Err(CommandError::usage("no nodes to ask")),
+    }
+}
+
+async fn list(
+    targets: &[&Target],
+    query: &Query,
+    mut printer: Printer,
+    session: &Session,
+) -> Result<usize, CommandError> {
+    let answers = join_all(targets.iter().map(|target| fetch(&target.client, query))).await;
+    let mut failed = 0;
+    for (target, answer) in targets.iter().zip(answers) {
+        match answer {
+            Ok(resources) => {
+                for resource in resources {
+                    printer.add(&target.node, &resource, None)?;
+                }
+            }
+            Err(error) => {
+                failed += 1;
+                session.out.node_error(&target.node, &error);
+            }
+        }
+    }
+    let text = printer.take();
+    if !text.is_empty() {
+        session.out.line(text)?;
+    }
+    Ok(failed)
+}
+
+async fn fetch(client: &Client, query: &Query) -> Result<Vec<Resource>, CallError> {
+    let state = client.state();
+    match &query.id {
+        Some(id) => Ok(vec![state.get(&query.namespace, &query.resource_type, id).await?]),
+        None => state.list(&query.namespace, &query.resource_type).await,
+    }
+}
+
+async fn watch(
+    targets: &[&Target],
+    query: &Query,
+    mut printer: Printer,
+    session: &Session,
+) -> Result<usize, CommandError> {
+    let mut failed = 0;
+    let mut streams: Vec<BoxStream<'_, (&str, Result<WatchEvent, CallError>)>> = Vec::new();
+    for target in targets {
+        match target.client.state().watch(&query.namespace, &query.resource_type, query.id.as_deref()).await {
+            Ok(stream) => streams.push(stream.map(|event| (target.node.as_str(), event)).boxed()),
+            Err(error) => {
+                failed += 1;
+                session.out.node_error(&target.node, &error);
+            }
+        }
+    }
+    let mut events = select_all(streams);
+    while let Some((node, event)) = events.next().await {
+        match event {
+            Ok(WatchEvent { kind: WatchEventKind::Errored(reason), .. }) => {
+                failed += 1;
+                session.out.node_error(node, &reason);
+            }
+            Ok(WatchEvent { kind, resource: Some(resource), .. }) => {
+                printer.add(node, &resource, Some(&kind))?;
+                session.out.line(printer.take())?;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                failed += 1;
+                session.out.node_error(node, &error);
+            }
+        }
+    }
+    Ok(failed)
 }

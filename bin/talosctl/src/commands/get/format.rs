@@ -1,0 +1,216 @@
+//! The forms of output of `get`: a table with the columns of the type, YAML, JSON, or a JSONPath template.
+
+use std::str::FromStr;
+
+use client::{Definition, Resource, ResourceMetadata, WatchEventKind};
+use serde_json::{Map, Value, json};
+
+use crate::command_error::CommandError;
+use crate::jsonpath::Template;
+use crate::output::table::Table;
+
+#[cfg(test)]
+mod tests;
+
+/// What `--output` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Format {
+    Table,
+    Yaml,
+    Json,
+    JsonPath(Template),
+}
+
+/// Whether the kind of change stands beside a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Shown,
+    Hidden,
+}
+
+/// Puts resources into words, one after the other.
+#[derive(Debug)]
+pub(super) struct Printer {
+    form: Form,
+    change: Change,
+    pending: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Table { table: Table, display_type: String, columns: Vec<Template> },
+    Yaml { begun: bool },
+    Json,
+    JsonPath(Template),
+}
+
+impl FromStr for Format {
+    type Err = CommandError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "table" => Ok(Self::Table),
+            "yaml" => Ok(Self::Yaml),
+            "json" => Ok(Self::Json),
+            _ => match text.strip_prefix("jsonpath=") {
+                Some(template) => Template::parse(template)
+                    .map(Self::JsonPath)
+                    .map_err(|error| CommandError::usage("reading --output").caused_by(error)),
+                None => {
+                    Err(CommandError::usage(format!("--output {text:?} is not table, yaml, json or jsonpath=TEMPLATE")))
+                }
+            },
+        }
+    }
+}
+
+impl Printer {
+    pub(super) fn new(format: Format, definition: &Definition, change: Change) -> Result<Self, CommandError> {
+        let form = match format {
+            Format::Yaml => Form::Yaml { begun: false },
+            Format::Json => Form::Json,
+            Format::JsonPath(template) => Form::JsonPath(template),
+            Format::Table => {
+                let mut header = vec!["NODE".to_owned()];
+                if change == Change::Shown {
+                    header.push("*".to_owned());
+                }
+                header.extend(["NAMESPACE", "TYPE", "ID", "VERSION"].map(str::to_owned));
+                header.extend(definition.columns.iter().map(|column| column.name.to_uppercase()));
+                let columns: Result<Vec<_>, _> =
+                    definition.columns.iter().map(|column| Template::parse(&column.json_path)).collect();
+                let columns = columns.map_err(CommandError::wrap("reading the columns of the type"))?;
+                let display_type = definition.display_type.clone();
+                Form::Table { table: Table::new(header), display_type, columns }
+            }
+        };
+        Ok(Self { form, change, pending: Vec::new() })
+    }
+
+    pub(super) fn add(
+        &mut self,
+        node: &str,
+        resource: &Resource,
+        event: Option<&WatchEventKind>,
+    ) -> Result<(), CommandError> {
+        match &mut self.form {
+            Form::Table { table, display_type, columns } => {
+                let metadata = &resource.metadata;
+                let mut row = vec![node.to_owned()];
+                if self.change == Change::Shown {
+                    row.push(event.map(sign).unwrap_or_default().to_owned());
+                }
+                row.extend([metadata.namespace.clone(), display_type.clone()]);
+                row.extend([metadata.id.clone(), metadata.version.clone()]);
+                row.extend(columns.iter().map(|column| column.render(&resource.spec)));
+                table.row(row);
+            }
+            Form::Yaml { begun } => {
+                let separator = if std::mem::replace(begun, true) { "---\n" } else { "" };
+                self.pending.push(format!("{separator}{}", yaml(node, resource, event)?));
+            }
+            Form::Json => {
+                let text = serde_json::to_string_pretty(&tree(node, resource, event))
+                    .map_err(CommandError::wrap("encoding the resource"))?;
+                self.pending.push(text);
+            }
+            Form::JsonPath(template) => self.pending.push(template.render(&tree(node, resource, event))),
+        }
+        Ok(())
+    }
+
+    /// What was added since the last time; a table without rows is nothing.
+    pub(super) fn take(&mut self) -> String {
+        match &mut self.form {
+            Form::Table { table, .. } => table.take(),
+            _ => std::mem::take(&mut self.pending).join("\n"),
+        }
+    }
+}
+
+fn sign(event: &WatchEventKind) -> &'static str {
+    match event {
+        WatchEventKind::Created => "+",
+        WatchEventKind::Destroyed => "-",
+        _ => " ",
+    }
+}
+
+fn event_name(event: &WatchEventKind) -> &'static str {
+    match event {
+        WatchEventKind::Created => "created",
+        WatchEventKind::Updated => "updated",
+        WatchEventKind::Destroyed => "destroyed",
+        _ => "other",
+    }
+}
+
+fn tree(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> Value {
+    let mut tree = Map::new();
+    tree.insert("node".to_owned(), json!(node));
+    if let Some(event) = event {
+        tree.insert("event".to_owned(), json!(event_name(event)));
+    }
+    tree.insert("metadata".to_owned(), metadata(&resource.metadata));
+    tree.insert("spec".to_owned(), resource.spec.clone());
+    Value::Object(tree)
+}
+
+fn metadata(metadata: &ResourceMetadata) -> Value {
+    let version = metadata.version.parse::<u64>().map_or_else(|_| json!(metadata.version), |number| json!(number));
+    let mut tree = Map::new();
+    let mut put = |key: &str, value: Value| tree.insert(key.to_owned(), value);
+    put("namespace", json!(metadata.namespace));
+    put("type", json!(metadata.resource_type));
+    put("id", json!(metadata.id));
+    put("version", version);
+    put("owner", json!(metadata.owner));
+    put("phase", json!(metadata.phase));
+    for (key, stamp) in [("created", metadata.created), ("updated", metadata.updated)] {
+        if let Some(at) = stamp.and_then(|(seconds, _)| jiff::Timestamp::from_second(seconds).ok()) {
+            put(key, json!(at.to_string()));
+        }
+    }
+    if !metadata.labels.is_empty() {
+        put("labels", json!(metadata.labels));
+    }
+    if !metadata.annotations.is_empty() {
+        put("annotations", json!(metadata.annotations));
+    }
+    if !metadata.finalizers.is_empty() {
+        put("finalizers", json!(metadata.finalizers));
+    }
+    Value::Object(tree)
+}
+
+/// Metadata in front of the spec as the node wrote it, so that comments and styles survive.
+fn yaml(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> Result<String, CommandError> {
+    let mut head = Map::new();
+    head.insert("node".to_owned(), json!(node));
+    if let Some(event) = event {
+        head.insert("event".to_owned(), json!(event_name(event)));
+    }
+    head.insert("metadata".to_owned(), metadata(&resource.metadata));
+    let head = crate::output::yaml_of(&Value::Object(head))?;
+    let spec = resource.yaml.trim_end();
+    let is_block = match &resource.spec {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => false,
+    };
+    let indented: Vec<String> = spec
+        .lines()
+        .enumerate()
+        .map(|(at, line)| match line {
+            "" => String::new(),
+            line if at == 0 && !is_block => line.to_owned(),
+            line => format!("    {line}"),
+        })
+        .collect();
+    let spec = match (is_block, indented.join("\n")) {
+        (_, empty) if empty.is_empty() => " {}".to_owned(),
+        (true, block) => format!("\n{block}"),
+        (false, scalar) => format!(" {scalar}"),
+    };
+    Ok(format!("{}\nspec:{spec}", head.trim_end()))
+}

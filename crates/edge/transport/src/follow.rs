@@ -1,0 +1,91 @@
+//! Follows the resources of a type on a state socket.
+//!
+//! A watch that breaks is begun again after a pause; what was seen last stays in force meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stdx::tasks::TaskSet;
+use tonic::Status;
+use tonic::transport::Channel;
+use wire::cosi::resource::state_client::StateClient;
+use wire::cosi::resource::{EventType, WatchOptions, WatchRequest};
+
+/// Pause before a broken watch is begun again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A spec in both of its forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// The protobuf form; empty where the type has none.
+    pub proto: Bytes,
+    /// The YAML form.
+    pub yaml: String,
+}
+
+/// The resources of a type by id.
+pub type Contents = BTreeMap<String, Form>;
+
+/// Starts a task in `tasks` that calls `seen` with all resources of a type, first when they are complete and then after
+/// each change.
+pub fn spawn(
+    tasks: &TaskSet,
+    channel: Channel,
+    namespace: &'static str,
+    kind: &'static str,
+    seen: impl Fn(&Contents) + Send + Sync + 'static,
+) {
+    tasks.spawn(format!("follow {kind}"), async move {
+        loop {
+            let why = follow(channel.clone(), namespace, kind, &seen).await;
+            tracing::debug!(kind, error = %why, "watch ended; beginning again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+}
+
+/// Follows a type until the watch breaks, and says why it broke.
+async fn follow(channel: Channel, namespace: &str, kind: &str, seen: &(impl Fn(&Contents) + Sync)) -> Status {
+    let request = WatchRequest {
+        namespace: namespace.to_owned(),
+        r#type: kind.to_owned(),
+        options: Some(WatchOptions { bootstrap_contents: true, ..WatchOptions::default() }),
+        api_version: 1,
+        ..WatchRequest::default()
+    };
+    let mut client = StateClient::new(channel).max_decoding_message_size(crate::MAX_MESSAGE);
+    let mut events = match client.watch(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    let mut contents = Contents::new();
+    let mut complete = false;
+    loop {
+        let response = match events.message().await {
+            Ok(Some(response)) => response,
+            Ok(None) => return Status::unavailable("the server ended the watch"),
+            Err(status) => return status,
+        };
+        for event in response.event {
+            match event.event_type() {
+                EventType::Errored => return Status::aborted(event.error.unwrap_or_default()),
+                EventType::Bootstrapped => complete = true,
+                EventType::Noop => continue,
+                kind @ (EventType::Created | EventType::Updated | EventType::Destroyed) => {
+                    let Some(resource) = event.resource else { continue };
+                    let id = resource.metadata.unwrap_or_default().id;
+                    if kind == EventType::Destroyed {
+                        contents.remove(&id);
+                    } else {
+                        let spec = resource.spec.unwrap_or_default();
+                        contents.insert(id, Form { proto: spec.proto_spec, yaml: spec.yaml_spec });
+                    }
+                }
+            }
+        }
+        if complete {
+            seen(&contents);
+        }
+    }
+}

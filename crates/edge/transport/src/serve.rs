@@ -1,0 +1,80 @@
+//! Serves a gRPC service on a listener until told to stop.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures::Stream;
+use http::{Request, Response};
+use rustls::ServerConfig;
+use stdx::tasks::CancellationToken;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
+use tonic::transport::server::Connected;
+use tower::Service;
+
+use crate::slot::Slot;
+use crate::tls::TlsIncoming;
+
+/// Calls that are open when the server stops are given this long to end.
+const GRACE: Duration = Duration::from_secs(3);
+/// Pings to clients, and how long they may be without an answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+
+/// What can be served: a gRPC service that answers failures with a status.
+pub trait GrpcService:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> GrpcService for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+/// Serves over TLS, with the configuration that `config` holds at each handshake, until `stop` fires.
+///
+/// # Errors
+/// The server failed.
+pub async fn tls(
+    listener: TcpListener,
+    config: Slot<ServerConfig>,
+    service: impl GrpcService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1));
+    run(server, TlsIncoming::new(listener, config), service, stop).await
+}
+
+/// Serves on a Unix socket until `stop` fires.
+///
+/// # Errors
+/// The server failed.
+pub async fn unix(
+    listener: UnixListener,
+    service: impl GrpcService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    run(tonic::transport::Server::builder(), UnixListenerStream::new(listener), service, stop).await
+}
+
+async fn run<IO, I>(
+    server: tonic::transport::Server,
+    incoming: I,
+    service: impl GrpcService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    I: Stream<Item = std::io::Result<IO>>,
+{
+    let serving = server.serve_with_incoming_shutdown(service, incoming, stop.clone().cancelled_owned());
+    // Either arm ends the server; open calls are dropped when their time of grace is over.
+    tokio::select! {
+        served = serving => served,
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Lets the nodes of clusters find each other.
@@ -31,18 +30,16 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut requests = sys::signals::Requests::listen().context("listening for signals")?;
     let listener =
         TcpListener::bind(arguments.listen).await.with_context(|| format!("listening on {}", arguments.listen))?;
     tracing::info!(address = %listener.local_addr()?, "discovery service is listening");
     let serving = discovery::serve(listener, discovery::Options::default(), stop.clone());
     tokio::pin!(serving);
-    // Signal receivers are cancel-safe, and `serving` is polled again below.
+    // The request is cancel-safe, and `serving` is polled again below.
     tokio::select! {
         served = &mut serving => return served.context("discovery service failed"),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = requests.next() => {}
     }
     tracing::info!("stopping");
     stop.cancel();

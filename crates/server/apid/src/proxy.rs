@@ -1,0 +1,208 @@
+//! The proxy service: decides about a call and carries it, byte for byte, to where it goes.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use parking_lot::Mutex;
+use pki::RoleSet;
+use rustls::ClientConfig;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::{Service, ServiceExt};
+use transport::{PeerInfo, Slot};
+
+use crate::authz;
+use crate::fanout;
+use crate::node::NodeState;
+use crate::route::{Caller, NODE, NODES, PROXY_FROM, ROLE, Route, route};
+
+/// A connection to another node that nobody used for so long is closed.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+/// Looking up the name of a node may take this long.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Where calls go.
+#[derive(Debug)]
+pub struct Backends {
+    local: Channel,
+    port: u16,
+    tls: Slot<ClientConfig>,
+    remote: Mutex<HashMap<SocketAddr, (Channel, Instant)>>,
+}
+
+impl Backends {
+    /// Calls for this node go to `local`, calls for others to their `apid` on `port` with the certificate in `tls`.
+    #[must_use]
+    pub fn new(local: Channel, port: u16, tls: Slot<ClientConfig>) -> Self {
+        Self { local, port, tls, remote: Mutex::new(HashMap::new()) }
+    }
+
+    /// Forgets the connections to other nodes, so that the next call uses the certificates of now.
+    pub fn forget(&self) {
+        self.remote.lock().clear();
+    }
+
+    fn remote(&self, address: IpAddr) -> Channel {
+        let address = SocketAddr::new(address, self.port);
+        let now = Instant::now();
+        let mut remote = self.remote.lock();
+        remote.retain(|_, (_, used)| now.saturating_duration_since(*used) < IDLE);
+        let entry = remote.entry(address).or_insert_with(|| (transport::dial::channel(address, self.tls.clone()), now));
+        entry.1 = now;
+        entry.0.clone()
+    }
+
+    async fn resolve(&self, node: &NodeState, target: &str) -> Result<IpAddr, Status> {
+        if let Ok(address) = target.parse() {
+            return Ok(address);
+        }
+        if let Some(address) = node.members.get(target).and_then(|addresses| addresses.first()) {
+            return Ok(*address);
+        }
+        let unknown = |why: String| Status::unavailable(format!("no address for node {target}: {why}"));
+        let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((target, self.port)))
+            .await
+            .map_err(|_| unknown(format!("no answer within {} s", LOOKUP.as_secs())))?
+            .map_err(|error| unknown(error.to_string()))?
+            .next();
+        found.map(|address| address.ip()).ok_or_else(|| unknown("it is no member and has no entry in DNS".into()))
+    }
+}
+
+/// The service on the port; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    backends: Arc<Backends>,
+    node: Slot<NodeState>,
+}
+
+impl Proxy {
+    /// A proxy that routes by `node` as it is at each call.
+    #[must_use]
+    pub fn new(backends: Arc<Backends>, node: Slot<NodeState>) -> Self {
+        Self { backends, node }
+    }
+
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let Some(method) = authz::lookup(request.uri().path()) else {
+            return Err(Status::unimplemented(format!("unknown method {}", request.uri().path())));
+        };
+        let peer = request.extensions().get::<PeerInfo>();
+        let caller = Caller::new(peer.map(certified_roles).unwrap_or_default(), request.headers());
+        let node = self.node.get();
+        match route(method, &caller, request.headers(), &node)? {
+            Route::Local => call(self.backends.local.clone(), local_request(request, &caller.roles)).await,
+            Route::Node(target) => {
+                let address = self.backends.resolve(&node, &target).await?;
+                let request = remote_request(request, &caller.roles, &node);
+                call(self.backends.remote(address), request).await
+            }
+            Route::Nodes(targets) => {
+                let deadline = fanout::deadline(request.headers());
+                let (parts, body) = request.into_parts();
+                let body = crate::frame::collect(body).await?;
+                let calls = targets.into_iter().map(|target| {
+                    let this = self.clone();
+                    let (node, roles, body) = (node.clone(), caller.roles.clone(), body.clone());
+                    let mut single = Request::new(Body::new(http_body_util::Full::new(body)));
+                    *single.method_mut() = parts.method.clone();
+                    *single.uri_mut() = parts.uri.clone();
+                    *single.headers_mut() = parts.headers.clone();
+                    // The name of the node is put into responses, which must not be compressed for that.
+                    single.headers_mut().remove("grpc-accept-encoding");
+                    fanout::NodeCall {
+                        name: target.clone(),
+                        call: Box::pin(async move { this.single(&node, &target, single, &roles).await }),
+                    }
+                });
+                Ok(fanout::gather(method.shape, calls.collect(), deadline).await)
+            }
+        }
+    }
+
+    async fn single(
+        &self,
+        node: &NodeState,
+        target: &str,
+        request: Request<Body>,
+        roles: &RoleSet,
+    ) -> Result<Response<Body>, Status> {
+        if node.is_local(target) {
+            return call(self.backends.local.clone(), local_request(request, roles)).await;
+        }
+        let address = self.backends.resolve(node, target).await?;
+        call(self.backends.remote(address), remote_request(request, roles, node)).await
+    }
+}
+
+impl Service<Request<Body>> for Proxy {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.handle(request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
+/// The roles in the organizations of the certificate that the TLS layer has verified.
+fn certified_roles(peer: &PeerInfo) -> RoleSet {
+    let leaf = peer.certificates.first().and_then(|leaf| pki::Certificate::from_der(leaf).ok());
+    leaf.map(|leaf| leaf.roles()).unwrap_or_default()
+}
+
+/// Carries a call to a backend; the response is passed on as it comes.
+pub(crate) async fn call(backend: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
+    backend.oneshot(request).await.map_err(|error| transport_status(&error))
+}
+
+fn transport_status(error: &tonic::transport::Error) -> Status {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if current.is::<tonic::TimeoutExpired>() {
+            return Status::deadline_exceeded("the deadline of the call has passed");
+        }
+        cause = current.source();
+    }
+    Status::unavailable(format!("node is not reachable: {}", stdx::error_chain(error)))
+}
+
+/// A request for `machined`, which trusts what `apid` says about roles.
+pub(crate) fn local_request(request: Request<Body>, roles: &RoleSet) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    parts.extensions = http::Extensions::new();
+    clean(&mut parts.headers, roles);
+    Request::from_parts(parts, body)
+}
+
+fn remote_request(request: Request<Body>, roles: &RoleSet, node: &NodeState) -> Request<Body> {
+    let mut request = local_request(request, roles);
+    let from = node.addresses.first().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+    if let Ok(from) = HeaderValue::try_from(from) {
+        request.headers_mut().insert(PROXY_FROM, from);
+    }
+    request
+}
+
+/// Removes what only this node may say, and says the roles.
+fn clean(headers: &mut HeaderMap, roles: &RoleSet) {
+    for key in [NODE, NODES, PROXY_FROM, ROLE, "host"] {
+        headers.remove(key);
+    }
+    for role in roles.iter() {
+        headers.append(ROLE, HeaderValue::from_static(role.as_str()));
+    }
+}

@@ -1,0 +1,159 @@
+//! Nodes on loopback addresses: a real `apid` proxy with real certificates, and a small `machined` behind it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use apid::{Backends, NodeState, Proxy};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use pki::{Algorithm, Authority, CaProfile, PemPair, Sans, Subject, Template, Usage, Validity};
+use prost::Message;
+use stdx::tasks::{CancellationToken, TaskSet};
+use tokio::net::{TcpListener, UnixListener};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use transport::{ClientAuth, Identity, Roots, Slot};
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+#[expect(clippy::disallowed_methods, reason = "certificates must be valid now")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+pub(crate) fn authority() -> Authority {
+    Authority::generate(CaProfile::Os, now()).unwrap()
+}
+
+pub(crate) fn client_certificate(ca: &Authority, roles: &[&str], validity: Validity) -> PemPair {
+    let subject = Subject { common_name: None, organizations: roles.iter().map(|r| (*r).to_owned()).collect() };
+    let template = Template { subject, sans: Sans::default(), usage: Usage::Client, validity };
+    ca.issue_pair(Algorithm::Ed25519, &template).unwrap()
+}
+
+pub(crate) fn server_certificate(ca: &Authority, ip: IpAddr) -> PemPair {
+    let validity = Validity::starting(now(), HOUR);
+    let sans = Sans { ips: vec![ip], dns: vec![] };
+    let template = Template { subject: Subject::common_name("node"), sans, usage: Usage::Server, validity };
+    ca.issue_pair(Algorithm::Ed25519, &template).unwrap()
+}
+
+pub(crate) fn identity(pair: &PemPair) -> Identity {
+    Identity::from_pem(&pair.crt, &pair.key).unwrap()
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) ip: IpAddr,
+    pub(crate) tls: Slot<rustls::ServerConfig>,
+    pub(crate) state: Slot<NodeState>,
+    tasks: TaskSet,
+    _directory: tempfile::TempDir,
+}
+
+impl Node {
+    /// Starts a node on `ip`, whose machined says `tag` for its version.
+    pub(crate) async fn start(ca: &Authority, ip: &str, port: u16, state: NodeState, tag: &'static str) -> (Self, u16) {
+        let ip: IpAddr = ip.parse().unwrap();
+        let tasks = TaskSet::new("test node");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("machine.sock");
+        let machine = UnixListener::bind(&socket).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(machine);
+        tasks.spawn("machined", async move {
+            let service = tower::service_fn(move |request| machined(request, tag));
+            tonic::transport::Server::builder().serve_with_incoming(service, incoming).await.unwrap();
+        });
+
+        let listener = TcpListener::bind(SocketAddr::new(ip, port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
+        let server =
+            transport::server_config(identity(&server_certificate(ca, ip)), &ClientAuth::Required(roots.clone()));
+        let node_client = client_certificate(ca, &["os:impersonator"], Validity::starting(now(), HOUR));
+        let client = transport::dial::client_config(Some(identity(&node_client)), &roots).unwrap();
+        let state = Slot::new(NodeState { addresses: [ip].into(), ..state });
+        let backends = Arc::new(Backends::new(transport::unix::channel(&socket), port, Slot::new(client)));
+        let proxy = Proxy::new(backends, state.clone());
+        let tls = Slot::new(server.unwrap());
+        let served = apid::serve(listener, tls.clone(), proxy, CancellationToken::new());
+        tasks.spawn("apid", async move { served.await.unwrap() });
+        (Self { ip, tls, state, tasks, _directory: directory }, port)
+    }
+
+    /// Kills the node.
+    pub(crate) async fn kill(self) {
+        drop(self.tasks.join(Duration::ZERO).await);
+    }
+}
+
+/// A client of the node at `address` with this certificate, trusting `ca`.
+pub(crate) fn client(address: SocketAddr, ca: &Authority, certificate: Option<&PemPair>) -> Channel {
+    let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
+    let config = transport::dial::client_config(certificate.map(identity), &roots).unwrap();
+    transport::dial::channel(address, Slot::new(config))
+}
+
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(0);
+    out.put_u32(u32::try_from(message.len()).unwrap());
+    out.put_slice(message);
+    out.freeze()
+}
+
+fn respond(messages: Vec<Bytes>, trailers: HeaderMap) -> Response<Body> {
+    let mut frames: Vec<Result<_, Status>> = messages.into_iter().map(|m| Ok(Frame::data(framed(&m)))).collect();
+    frames.push(Ok(Frame::trailers(trailers)));
+    let mut response = Response::new(Body::new(StreamBody::new(futures::stream::iter(frames))));
+    response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    response
+}
+
+fn trailers(status: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", status.parse().unwrap());
+    trailers
+}
+
+/// Speaks gRPC by hand, so that it can send what a generated server would not.
+async fn machined(request: Request<Body>, tag: &'static str) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let heard: Vec<_> = ["talos-role", "proxyfrom", "node", "nodes", "custom"]
+        .iter()
+        .flat_map(|key| parts.headers.get_all(*key).iter().map(move |v| format!("{key}={}", v.to_str().unwrap())))
+        .collect();
+    Ok(match parts.uri.path().rsplit('/').next().unwrap() {
+        "Version" => {
+            let version = wire::machine::VersionInfo { tag: tag.into(), sha: heard.join(";"), ..Default::default() };
+            let message = wire::machine::Version { version: Some(version), ..Default::default() };
+            let response = wire::machine::VersionResponse { messages: vec![message] };
+            respond(vec![response.encode_to_vec().into()], trailers("0"))
+        }
+        "Logs" => {
+            let line = |text: &str| wire::common::Data { bytes: format!("{tag} {text}").into(), ..Default::default() };
+            let lines = ["one", "two"].map(|text| Bytes::from(line(text).encode_to_vec()));
+            respond(lines.to_vec(), trailers("0"))
+        }
+        "Memory" => {
+            let mut trailers = trailers("9");
+            trailers.insert("grpc-message", "not now".parse().unwrap());
+            trailers.insert("grpc-status-details-bin", "AQID".parse().unwrap());
+            trailers.insert("x-custom", "kept".parse().unwrap());
+            respond(vec![], trailers)
+        }
+        // What came in goes out, whatever it is: here a client stream of two messages.
+        "EtcdRecover" => {
+            let mut response = respond(vec![], trailers("0"));
+            response.headers_mut().insert("x-length", body.len().into());
+            response
+        }
+        _ => Status::unimplemented("test").into_http(),
+    })
+}

@@ -1,0 +1,132 @@
+//! Runs `trustd` until told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pki::{Authority, PemPair};
+use stdx::SystemClock;
+use stdx::tasks::{CancellationToken, TaskSet};
+use tokio::net::TcpListener;
+use tokio::sync::watch::Receiver;
+use tower::Layer;
+use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Slot};
+use wire::securityapi::security_service_server::SecurityServiceServer;
+
+use crate::service::{Security, Trust};
+use crate::watch::{self, Root, Seen};
+
+/// How often it is said what is waited for.
+const REMIND: Duration = Duration::from_secs(30);
+
+/// What `trustd` is told when it starts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The socket of the state that this process may read.
+    pub state_socket: PathBuf,
+}
+
+/// Why `trustd` ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not listen.
+    #[error("listening on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificate of the node cannot be used.
+    #[error("using the certificate of trustd")]
+    Certificate(#[source] IdentityError),
+    /// The authority cannot sign.
+    #[error("using the authority of the cluster")]
+    Authority(#[source] pki::PkiError),
+    /// The server failed.
+    #[error("serving certificates")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Waits for certificate and authority and serves until `stop` fires, with what they are at each moment.
+///
+/// # Errors
+/// It cannot listen, the first certificate or authority cannot be used, or the server failed.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
+    let tasks = TaskSet::child_of(&stop, "trustd");
+    let mut seen = watch::start(&options.state_socket, &tasks);
+    let Some((server, root)) = first(&mut seen, &stop).await else { return Ok(()) };
+    let tls = Slot::new(config(&server).map_err(RunError::Certificate)?);
+    let trust = Slot::new(trust(&root).map_err(RunError::Authority)?);
+    let failed = |source| RunError::Listen { address: options.listen, source };
+    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+    tracing::info!(address = %options.listen, "serving certificates");
+    let security = SecurityServiceServer::new(Security::new(trust.clone(), Arc::new(SystemClock)));
+    let service = AuditLayer::new("trustd").layer(security);
+    let reload = reload_forever(seen, server, root, tls.clone(), trust);
+    // Both arms end the process's work; nothing is lost with the other.
+    tokio::select! {
+        served = transport::serve::tls(listener, tls, service, stop) => served.map_err(RunError::Serve),
+        () = reload => Ok(()),
+    }
+}
+
+async fn first(seen: &mut Receiver<Seen>, stop: &CancellationToken) -> Option<(PemPair, Root)> {
+    loop {
+        let now = seen.borrow_and_update().clone();
+        let missing = match (now.server, now.root) {
+            (Some(server), Some(root)) => return Some((server, root)),
+            (None, _) => "the certificate of trustd",
+            (Some(_), None) => "the authority of the cluster",
+        };
+        // `changed` and `cancelled` are cancel-safe; the reminder starts anew after each change.
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            changed = seen.changed() => changed.ok()?,
+            () = tokio::time::sleep(REMIND) => tracing::info!("waiting for {missing}"),
+        }
+    }
+}
+
+async fn reload_forever(
+    mut seen: Receiver<Seen>,
+    mut server: PemPair,
+    mut root: Root,
+    tls: Slot<rustls::ServerConfig>,
+    slot: Slot<Trust>,
+) {
+    while seen.changed().await.is_ok() {
+        let now = seen.borrow_and_update().clone();
+        if let Some(next) = now.server.filter(|next| *next != server) {
+            match config(&next) {
+                Ok(config) => tls.set(config),
+                Err(error) => keep_old("certificate", &error),
+            }
+            server = next;
+        }
+        if let Some(next) = now.root.filter(|next| *next != root) {
+            match trust(&next) {
+                Ok(trust) => slot.set(trust),
+                Err(error) => keep_old("authority", &error),
+            }
+            root = next;
+        }
+    }
+}
+
+fn keep_old(what: &str, error: &dyn std::error::Error) {
+    tracing::error!(error = %stdx::error_chain(error), "new {what} cannot be used; keeping the old");
+}
+
+fn config(server: &PemPair) -> Result<rustls::ServerConfig, IdentityError> {
+    transport::server_config(Identity::from_pem(&server.crt, &server.key)?, &ClientAuth::None)
+}
+
+fn trust(root: &Root) -> Result<Trust, pki::PkiError> {
+    let authority = Authority::from_pair(&root.authority)?;
+    Ok(Trust { authority, accepted: root.accepted.clone(), token: root.token.clone() })
+}

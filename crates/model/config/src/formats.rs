@@ -59,3 +59,12 @@ fn walk<'n>(node: &'n Node, path: &FieldPath, generic: &mut Vec<&'n str>, kind: 
 fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
+
+/// Whether a text can be a cluster's endpoint; else why not, with an example.
+pub(crate) fn endpoint(text: &str) -> Result<(), String> {
+    let form = Form::Url { schemes: &["https"], port: true };
+    form.check(text).map_err(|(message, hint)| match hint {
+        Some(hint) => format!("{message} ({hint})"),
+        None => message,
+    })
+}

@@ -8,6 +8,7 @@ mod decode;
 mod document;
 mod error;
 mod formats;
+pub mod generate;
 pub mod images;
 pub mod kinds;
 pub mod scalar;

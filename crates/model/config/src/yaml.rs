@@ -12,6 +12,7 @@ mod plain;
 
 pub(crate) use de::{DecodeError, from_node};
 pub use emit::to_text;
+pub(crate) use emit::{Comments, to_text_with};
 pub use node::Position;
 pub(crate) use node::{FieldPath, Kind, Node};
 pub(crate) use parse::parse;

@@ -10,7 +10,7 @@ use super::plain;
 /// What to write around a field.
 pub(crate) trait Comments {
     /// Lines above the field, without `#`.
-    fn above(&self, path: &[&str]) -> Vec<String>;
+    fn above(&self, path: &[&str], value: &Value) -> Vec<String>;
     /// A few words after a scalar, on its line.
     fn beside(&self, path: &[&str]) -> Option<String>;
     /// Lines at the end of a mapping: fields that are not set, as examples.
@@ -20,7 +20,7 @@ pub(crate) trait Comments {
 pub(crate) struct NoComments;
 
 impl Comments for NoComments {
-    fn above(&self, _path: &[&str]) -> Vec<String> {
+    fn above(&self, _path: &[&str], _value: &Value) -> Vec<String> {
         Vec::new()
     }
 
@@ -82,7 +82,7 @@ impl Emitter<'_> {
     ) {
         for (i, (key, value)) in map.iter().enumerate() {
             path.push(key);
-            let above = self.comments.above(path);
+            let above = self.comments.above(path, value);
             // the first entry of a list item already has its dash on the line
             if i > 0 || !self.out.ends_with("- ") {
                 self.comment_lines(indent, &above);

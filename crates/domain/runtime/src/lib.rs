@@ -1,1 +1,21 @@
-//! 
+//! Controllers of the machine itself: its configuration, files, clock and kernel parameters, its services and status.
+//!
+//! [`services`] are what the supervisor runs; [`services_run`] decides from resources which of them run.
+
+pub mod bootstrap;
+pub mod config_acquire;
+pub mod config_type;
+pub mod cri_config;
+pub mod etc_file;
+pub mod inbox;
+pub mod kernel_param;
+pub mod machine_status;
+pub mod platform;
+pub mod service_status;
+pub mod services;
+pub mod services_run;
+pub mod time_sync;
+
+pub use bootstrap::BootstrapGate;
+pub use inbox::ConfigInbox;
+pub use platform::Platform;

@@ -1,0 +1,130 @@
+//! What the boot sequences do.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain_runtime::cri_config::{CONTAINERD_FILE, ContainerdLimits, containerd_toml};
+use domain_runtime::services::ContainerdService;
+use sequencer::{Plan, Task, TaskError};
+use supervisor::Supervisor;
+use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
+use sys::files::{Access, write_atomic};
+
+use crate::machine::{CONTAINERD_SOCKET, ETC, RENDERED_ETC};
+
+/// A task that only talks to the kernel.
+const QUICK: Duration = Duration::from_secs(30);
+/// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
+const BOOT: Duration = Duration::from_secs(70 * 60);
+
+/// Directories of the system that are made at each boot, with their modes.
+const DIRECTORIES: [(&str, u32); 10] = [
+    ("/system/etc", 0o755),
+    ("/system/etc/cri", 0o755),
+    ("/system/run", 0o755),
+    ("/system/run/machined", 0o755),
+    ("/system/run/apid", 0o755),
+    ("/system/run/trustd", 0o755),
+    ("/system/secrets", 0o755),
+    ("/system/config", 0o755),
+    ("/system/state", 0o700),
+    ("/var/log", 0o755),
+];
+
+/// Brings the machine to where a configuration can be acquired.
+pub(crate) fn initialize(start_api: Task, supervisor: &Supervisor, containerd: ContainerdService) -> Plan {
+    let supervisor = supervisor.clone();
+    Plan::new("initialize")
+        .phase("systemRequirements", vec![
+            Task::new("setupSystemDirectory", QUICK, async { Ok(directories()?) }),
+            Task::new("mountPseudoFilesystems", QUICK, async { mounts() }),
+            Task::new("setRLimit", QUICK, async { limits() }),
+        ])
+        .phase("etc", vec![Task::new("createEtcFiles", QUICK, async { etc() })])
+        .phase("earlyServices", vec![
+            start_api,
+            Task::new("startContainerd", QUICK, async move {
+                supervisor.ensure(Arc::new(containerd));
+                Ok(())
+            }),
+        ])
+}
+
+/// Waits for all that a configured machine runs.
+pub(crate) fn boot(supervisor: &Supervisor, expected: Vec<&'static str>) -> Plan {
+    let supervisor = supervisor.clone();
+    let up = Task::new("startAllServices", BOOT, async move {
+        let mut revision = supervisor.revision();
+        loop {
+            revision.borrow_and_update();
+            let is_up = |id: &&str| supervisor.get(id).is_some_and(|status| status.is_up());
+            if expected.iter().all(is_up) {
+                return Ok(());
+            }
+            revision.changed().await?;
+        }
+    });
+    Plan::new("boot").phase("startEverything", vec![up])
+}
+
+/// Ends all services.
+pub(crate) fn shutdown(supervisor: &Supervisor) -> Plan {
+    let supervisor = supervisor.clone();
+    let stop = Task::new("stopAllServices", Duration::from_secs(90), async move {
+        supervisor.shutdown().await;
+        Ok(())
+    });
+    Plan::new("shutdown").phase("stopEverything", vec![stop])
+}
+
+fn directories() -> std::io::Result<()> {
+    for (path, mode) in DIRECTORIES {
+        std::fs::create_dir_all(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Mounts have to reach containers and come back from them; the kubelet and containerd make control groups and set
+/// kernel parameters. Where the host refuses, the machine says so once and goes on.
+fn mounts() -> Result<(), TaskError> {
+    sys::mounts::make_shared(Path::new("/"))?;
+    for mount in sys::mounts::table()? {
+        let wanted = mount.target.starts_with("/sys") || mount.target.starts_with("/proc/sys");
+        if wanted && mount.options.iter().any(|option| option == "ro") {
+            let result = sys::mounts::remount_writable(&mount.target);
+            if let Err(error) = result {
+                tracing::warn!(error = stdx::error_chain(&error), "read-only mount stays as it is");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn limits() -> Result<(), TaskError> {
+    /// Talos 1.7.
+    const OPEN_FILES: u64 = 1_048_576;
+    let got = sys::host::raise_open_files(OPEN_FILES)?;
+    if got < OPEN_FILES {
+        tracing::warn!(wanted = OPEN_FILES, got, "the host limits open files");
+    }
+    if !bounding().contains(&CAP_SYS_RESOURCE) {
+        tracing::warn!("the host withholds CAP_SYS_RESOURCE: OOM scores stay as they are");
+    }
+    Ok(())
+}
+
+fn etc() -> Result<(), TaskError> {
+    let limits = ContainerdLimits { restrict_oom_score: !bounding().contains(&CAP_SYS_RESOURCE) };
+    let path = Path::new(RENDERED_ETC).join(CONTAINERD_FILE);
+    write_atomic(&path, containerd_toml(limits).as_bytes(), Access::PUBLIC)?;
+    sys::mounts::bind(&Path::new(RENDERED_ETC).join("cri"), &Path::new(ETC).join("cri"))?;
+    Ok(())
+}
+
+/// containerd as the boot plan starts it.
+pub(crate) fn containerd(logs: supervisor::LogStore) -> ContainerdService {
+    ContainerdService::new(&Path::new(ETC).join(CONTAINERD_FILE), Path::new(CONTAINERD_SOCKET), logs)
+}

@@ -1,0 +1,210 @@
+//! What containerd is configured with: its own file, and how it reaches registries.
+
+use std::fmt::Write as _;
+
+use async_trait::async_trait;
+use config::Documents;
+use config::v1alpha1::Registries;
+use containers::{Credentials, HostConfig, Mirror};
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
+use resources::files::EtcFileSpec;
+use stdx::Secret;
+use url::Url;
+
+/// Below `/etc`: containerd's configuration.
+pub const CONTAINERD_FILE: &str = "cri/containerd.toml";
+/// Below `/etc`: a directory per registry host, as containerd reads it.
+const HOSTS: &str = "cri/conf.d/hosts";
+
+/// The image of the container that holds a pod's namespaces.
+const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.8";
+
+/// What of containerd's configuration depends on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerdLimits {
+    /// The kernel lets nobody lower an OOM score here.
+    pub restrict_oom_score: bool,
+}
+
+/// The configuration file. The same for the life of the machine: what changes is below `hosts`, which containerd reads
+/// at each pull.
+pub fn containerd_toml(limits: ContainerdLimits) -> String {
+    let restrict = limits.restrict_oom_score;
+    format!(
+        r#"version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
+
+[debug]
+  level = "info"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{SANDBOX_IMAGE}"
+  restrict_oom_score_adj = {restrict}
+  disable_apparmor = true
+  tolerate_missing_hugetlb_controller = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/{HOSTS}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/opt/cni/bin"
+    conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    discard_unpacked_layers = false
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"#
+    )
+}
+
+/// `files.CRIRegistryConfigController`: `machine.registries` as `hosts.toml` files.
+#[derive(Debug, Default)]
+pub struct CriRegistryConfigController;
+
+#[async_trait]
+impl Controller for CriRegistryConfigController {
+    fn name(&self) -> &'static str {
+        "files.CRIRegistryConfigController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::shared::<EtcFileSpec>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        if let Some(active) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
+            let documents = Documents::from_yaml(active.text.as_bytes())?;
+            let registries = documents.v1alpha1().and_then(|c| c.machine().registries.clone()).unwrap_or_default();
+            for (path, contents) in hosts_files(&registries)? {
+                ctx.put(&path, EtcFileSpec { contents: contents.into_bytes(), mode: 0o600 })?;
+            }
+        }
+        ctx.keep_touched::<EtcFileSpec>()
+    }
+}
+
+/// Paths below `/etc` and their contents.
+fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, ReconcileError> {
+    use base64::Engine as _;
+    let mut files = Vec::new();
+    for (host, mirror) in &registries.mirrors {
+        let directory = if host == "*" { "_default".to_owned() } else { host.replace(':', "_") };
+        let directory = format!("{HOSTS}/{directory}");
+        let mut toml = String::new();
+        if host != "*" {
+            let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
+            writeln!(toml, "server = \"https://{server}\"")?;
+        }
+        for endpoint in &mirror.endpoints {
+            let url = Url::parse(endpoint)?;
+            let complete = mirror.override_path.unwrap_or(false);
+            let base = if complete {
+                endpoint.trim_end_matches('/').to_owned()
+            } else {
+                format!("{}/v2", endpoint.trim_end_matches('/'))
+            };
+            writeln!(toml, "\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true")?;
+            let name = authority(&url);
+            let Some(tls) = registries.config.get(&name).and_then(|config| config.tls.as_ref()) else { continue };
+            if tls.insecure_skip_verify == Some(true) {
+                writeln!(toml, "  skip_verify = true")?;
+            }
+            if !tls.ca.is_empty() {
+                let pem = base64::engine::general_purpose::STANDARD.decode(&tls.ca)?;
+                let path = format!("{directory}/{}-ca.crt", name.replace(':', "_"));
+                writeln!(toml, "  ca = \"/etc/{path}\"")?;
+                files.push((path, String::from_utf8(pem)?));
+            }
+        }
+        files.push((format!("{directory}/hosts.toml"), toml));
+    }
+    Ok(files)
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
+/// validated when it came in.
+pub fn pull_registries(config_text: &str) -> containers::Registries {
+    let Ok(documents) = Documents::from_yaml(config_text.as_bytes()) else { return containers::Registries::default() };
+    let registries = documents.v1alpha1().and_then(|c| c.machine().registries.clone()).unwrap_or_default();
+    let mirrors = registries.mirrors.iter().map(|(host, mirror)| {
+        let endpoints = mirror.endpoints.iter().filter_map(|url| Url::parse(url).ok()).collect();
+        (host.clone(), Mirror { endpoints, override_path: mirror.override_path.unwrap_or(false) })
+    });
+    let hosts = registries.config.iter().map(|(host, registry)| (host.clone(), host_config(registry)));
+    containers::Registries { mirrors: mirrors.collect(), hosts: hosts.collect() }
+}
+
+fn host_config(registry: &config::v1alpha1::Registry) -> HostConfig {
+    use base64::Engine as _;
+    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).ok();
+    let tls = registry.tls.clone().unwrap_or_default();
+    let credentials = registry.auth.as_ref().map(|auth| {
+        let secret = |value: &config::SecretString| (!value.is_empty()).then(|| Secret::new(value.expose().to_owned()));
+        Credentials {
+            username: auth.username.clone(),
+            password: secret(&auth.password),
+            auth: secret(&auth.auth),
+            identity_token: secret(&auth.identity_token),
+        }
+    });
+    HostConfig {
+        credentials,
+        ca: if tls.ca.is_empty() { None } else { decode(&tls.ca) },
+        client_identity: None,
+        insecure_skip_verify: tls.insecure_skip_verify.unwrap_or(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registries(yaml: &str) -> Registries {
+        let text = format!("version: v1alpha1\nmachine:\n  registries:\n{yaml}");
+        let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+        documents.v1alpha1().unwrap().machine().registries.clone().unwrap()
+    }
+
+    #[test]
+    fn a_mirror_becomes_a_hosts_file_that_falls_back_to_the_host() {
+        let files =
+            hosts_files(&registries("    mirrors:\n      ghcr.io:\n        endpoints: [http://10.5.0.1:5000]\n"));
+        let files = files.unwrap();
+        assert_eq!(files[0].0, "cri/conf.d/hosts/ghcr.io/hosts.toml");
+        assert_eq!(
+            files[0].1,
+            "server = \"https://ghcr.io\"\n\n[host.\"http://10.5.0.1:5000/v2\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n"
+        );
+    }
+
+    #[test]
+    fn the_star_is_the_default_directory_without_a_server() {
+        let files = hosts_files(&registries(
+            "    mirrors:\n      \"*\":\n        endpoints: [http://m/x]\n        overridePath: true\n",
+        ));
+        let files = files.unwrap();
+        assert_eq!(files[0].0, "cri/conf.d/hosts/_default/hosts.toml");
+        assert!(files[0].1.starts_with("\n[host.\"http://m/x\"]"), "{}", files[0].1);
+    }
+
+    #[test]
+    fn containerd_is_told_to_leave_oom_scores_where_the_kernel_refuses_them() {
+        assert!(
+            containerd_toml(ContainerdLimits { restrict_oom_score: true }).contains("restrict_oom_score_adj = true")
+        );
+    }
+}

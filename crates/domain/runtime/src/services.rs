@@ -1,0 +1,39 @@
+//! The services of a node, as the supervisor runs them.
+
+mod container;
+mod containerd;
+mod daemon;
+mod etcd;
+mod kubelet;
+pub mod oci;
+
+pub use container::Runtime;
+pub use containerd::ContainerdService;
+pub use daemon::{DaemonService, DaemonSpec};
+pub use etcd::{EtcdService, EtcdSettings};
+pub use kubelet::{KubeletService, KubeletSettings};
+
+/// Linux user of apid.
+pub const APID_USER: u32 = 50;
+/// Linux user of trustd.
+pub const TRUSTD_USER: u32 = 51;
+/// Linux user of etcd.
+pub const ETCD_USER: u32 = 60;
+
+/// OOM score adjustments of Talos 1.7: the lower, the later the kernel kills it.
+pub mod oom {
+    pub const CONTAINERD: i32 = -999;
+    pub const APID: i32 = -998;
+    pub const TRUSTD: i32 = -998;
+    pub const ETCD: i32 = -998;
+    pub const KUBELET: i32 = -450;
+}
+
+/// The control group of each service below the root of the machine.
+pub mod group {
+    pub const RUNTIME: &str = "system/runtime";
+    pub const APID: &str = "system/apid";
+    pub const TRUSTD: &str = "system/trustd";
+    pub const ETCD: &str = "podruntime/etcd";
+    pub const KUBELET: &str = "podruntime/kubelet";
+}

@@ -1,0 +1,68 @@
+//! What the services that are containers share: pulling, running and stopping.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use containers::run::{ContainerSpec, Ended};
+use containers::{Containerd, Reference, Registries};
+use supervisor::{LogStore, RunContext, ServiceError};
+use sys::capabilities::{self, CAP_SYS_RESOURCE};
+
+use super::oci::{self, Shape};
+
+/// What a service needs to run containers.
+#[derive(Clone)]
+pub struct Runtime {
+    pub containerd: Containerd,
+    /// Asked anew for each pull: mirrors change with the configuration.
+    pub registries: Arc<dyn Fn() -> Registries + Send + Sync>,
+    pub logs: LogStore,
+    /// Directory for the pipes of containers.
+    pub pipes: PathBuf,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Brings in the image.
+    pub(super) async fn pull(&self, image: &str) -> Result<(), ServiceError> {
+        let reference: Reference = image.parse()?;
+        containers::pull::ensure(&self.containerd, &(self.registries)(), &reference).await?;
+        Ok(())
+    }
+
+    /// Runs `image` in the given shape until it ends.
+    pub(super) async fn run(
+        &self,
+        id: &str,
+        image: &str,
+        mut shape: Shape,
+        grace: Duration,
+        run: &RunContext,
+    ) -> Result<(), ServiceError> {
+        let reference: Reference = image.parse()?;
+        let image = containers::pull::ensure(&self.containerd, &(self.registries)(), &reference).await?;
+        if !capabilities::bounding().contains(&CAP_SYS_RESOURCE) {
+            // The kernel lets nobody lower a score without it, and runc would fail.
+            shape.oom_score_adj = None;
+        }
+        let spec = ContainerSpec {
+            id: id.to_owned(),
+            image,
+            spec: oci::specification(&shape, &capabilities::bounding_names()),
+            pipes: self.pipes.clone(),
+            output: self.logs.sink(id),
+            stop_grace: grace,
+        };
+        let started = |pid| run.running(&format!("Started task {id} (PID {pid}) for container {id}"));
+        match containers::run::run(&self.containerd, &spec, run.cancel.cancelled(), started).await? {
+            Ended::Stopped | Ended::Code(0) => Ok(()),
+            Ended::Code(code) => Err(format!("task {id} failed: exit code {code}").into()),
+        }
+    }
+}

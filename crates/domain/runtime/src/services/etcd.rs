@@ -1,0 +1,177 @@
+//! etcd, on control plane nodes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use supervisor::{Condition, FnCondition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
+use tokio_util::sync::CancellationToken;
+
+use super::container::Runtime;
+use super::daemon::listens;
+use super::oci::{Bind, Privilege, Shape};
+use super::{ETCD_USER, group, oom};
+use crate::bootstrap::{BootstrapGate, has_member};
+
+/// Where the certificates of etcd are.
+const SECRETS: &str = "/system/secrets/etcd";
+
+/// What etcd is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    pub image: String,
+    pub name: String,
+    pub advertised: Vec<IpAddr>,
+    pub listen_peer: Vec<IpAddr>,
+    pub listen_client: Vec<IpAddr>,
+    /// `None` removes nothing; a value replaces the argument.
+    pub extra_args: BTreeMap<String, String>,
+    pub data_directory: PathBuf,
+}
+
+/// Runs etcd; a member without data waits until the cluster is bootstrapped here.
+#[derive(Debug)]
+pub struct EtcdService {
+    settings: EtcdSettings,
+    runtime: Runtime,
+    gate: BootstrapGate,
+}
+
+impl EtcdService {
+    pub fn new(settings: EtcdSettings, runtime: Runtime, gate: BootstrapGate) -> Self {
+        Self { settings, runtime, gate }
+    }
+}
+
+#[async_trait]
+impl Service for EtcdService {
+    fn id(&self) -> &'static str {
+        "etcd"
+    }
+
+    fn depends_on(&self) -> Vec<String> {
+        vec!["containerd".into()]
+    }
+
+    fn conditions(&self) -> Vec<Arc<dyn Condition>> {
+        let (gate, data) = (self.gate.clone(), self.settings.data_directory.clone());
+        let what = "etcd to be bootstrapped: it is waiting to join the cluster; if this node is the first node in the \
+             cluster, please run `talosctl bootstrap` against one of its control plane nodes";
+        vec![Arc::new(FnCondition::new(what, move || gate.is_open() || has_member(&data)))]
+    }
+
+    async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
+        prepare_data(&self.settings.data_directory)?;
+        self.runtime.pull(&self.settings.image).await
+    }
+
+    async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+        let shape = Shape {
+            args: arguments(&self.settings),
+            environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
+            privilege: Privilege::User(ETCD_USER),
+            binds: vec![Bind::readonly(SECRETS), Bind::writable(&self.settings.data_directory.display().to_string())],
+            oom_score_adj: Some(oom::ETCD),
+            cgroup: format!("/{}", group::ETCD),
+        };
+        self.runtime.run(self.id(), &self.settings.image, shape, Duration::from_secs(20), &run).await
+    }
+
+    fn health(&self) -> Option<HealthCheck> {
+        let settings = HealthSettings {
+            initial_delay: Duration::from_secs(5),
+            period: Duration::from_secs(20),
+            timeout: Duration::from_secs(15),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 2379));
+        Some(HealthCheck::new(settings, move || listens(address)))
+    }
+}
+
+/// The data directory, private to etcd's user. Files that an older run left to somebody else are handed over.
+fn prepare_data(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    std::fs::create_dir_all(directory)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        chown(&path, Some(ETCD_USER), Some(ETCD_USER))?;
+        if path.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn arguments(settings: &EtcdSettings) -> Vec<String> {
+    let urls = |addresses: &[IpAddr], port: u16| {
+        let urls: Vec<String> = addresses.iter().map(|a| format!("https://{}", SocketAddr::new(*a, port))).collect();
+        urls.join(",")
+    };
+    let peers: Vec<String> = settings
+        .advertised
+        .iter()
+        .map(|a| format!("{}=https://{}", settings.name, SocketAddr::new(*a, 2380)))
+        .collect();
+    let mut args: BTreeMap<String, String> = BTreeMap::from(
+        [
+            ("name", settings.name.clone()),
+            ("data-dir", settings.data_directory.display().to_string()),
+            ("listen-peer-urls", urls(&settings.listen_peer, 2380)),
+            ("listen-client-urls", urls(&settings.listen_client, 2379)),
+            ("advertise-client-urls", urls(&settings.advertised, 2379)),
+            ("initial-advertise-peer-urls", urls(&settings.advertised, 2380)),
+            ("initial-cluster", peers.join(",")),
+            ("initial-cluster-state", "new".to_owned()),
+            ("client-cert-auth", "true".to_owned()),
+            ("cert-file", format!("{SECRETS}/server.crt")),
+            ("key-file", format!("{SECRETS}/server.key")),
+            ("trusted-ca-file", format!("{SECRETS}/ca.crt")),
+            ("peer-client-cert-auth", "true".to_owned()),
+            ("peer-cert-file", format!("{SECRETS}/peer.crt")),
+            ("peer-key-file", format!("{SECRETS}/peer.key")),
+            ("peer-trusted-ca-file", format!("{SECRETS}/ca.crt")),
+            ("auto-tls", "false".to_owned()),
+            ("peer-auto-tls", "false".to_owned()),
+            ("experimental-initial-corrupt-check", "true".to_owned()),
+            ("experimental-watch-progress-notify-interval", "5s".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    args.extend(settings.extra_args.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let args = args.into_iter().map(|(key, value)| format!("--{key}={value}"));
+    std::iter::once("/usr/local/bin/etcd".to_owned()).chain(args).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_all_urls_and_extra_ones_win() {
+        let settings = EtcdSettings {
+            image: "etcd:1".into(),
+            name: "cp".into(),
+            advertised: vec!["10.5.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            listen_peer: vec!["::".parse().unwrap()],
+            listen_client: vec!["::".parse().unwrap()],
+            extra_args: BTreeMap::from([("auto-tls".into(), "x".into())]),
+            data_directory: "/var/lib/etcd".into(),
+        };
+        let args = arguments(&settings);
+        assert_eq!(args[0], "/usr/local/bin/etcd");
+        for expected in [
+            "--advertise-client-urls=https://10.5.0.2:2379,https://[fd00::2]:2379",
+            "--initial-cluster=cp=https://10.5.0.2:2380,cp=https://[fd00::2]:2380",
+            "--listen-peer-urls=https://[::]:2380",
+            "--auto-tls=x",
+        ] {
+            assert!(args.iter().any(|a| a == expected), "{expected} is not in {args:?}");
+        }
+    }
+}

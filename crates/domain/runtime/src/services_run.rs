@@ -1,0 +1,154 @@
+//! Decides which services run, and with what, from resources.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineType;
+use resources::etcd::{EtcdSpec, PkiStatus};
+use resources::k8s::KubeletSpec;
+use resources::secrets::{ApiCertificate, TrustdCertificate};
+use resources::time::TimeStatus;
+use supervisor::{LogStore, Supervisor};
+
+use crate::bootstrap::BootstrapGate;
+use crate::services::oci::Bind;
+use crate::services::{
+    APID_USER, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings, Runtime,
+    TRUSTD_USER, group, oom,
+};
+
+/// `runtime.ServicesController`: apid, trustd, etcd and kubelet, each once what it needs is there; a service whose
+/// settings changed is replaced.
+#[derive(Debug)]
+pub struct ServicesController {
+    supervisor: Supervisor,
+    runtime: Runtime,
+    gate: BootstrapGate,
+    etcd: Option<EtcdSettings>,
+    kubelet: Option<KubeletSettings>,
+    apid: bool,
+    trustd: bool,
+}
+
+impl ServicesController {
+    pub fn new(supervisor: Supervisor, runtime: Runtime, gate: BootstrapGate) -> Self {
+        Self { supervisor, runtime, gate, etcd: None, kubelet: None, apid: false, trustd: false }
+    }
+}
+
+#[async_trait]
+impl Controller for ServicesController {
+    fn name(&self) -> &'static str {
+        "runtime.ServicesController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<MachineType>(),
+            Input::weak::<TimeStatus>(),
+            Input::weak::<ApiCertificate>(),
+            Input::weak::<TrustdCertificate>(),
+            Input::weak::<EtcdSpec>(),
+            Input::weak::<PkiStatus>(),
+            Input::weak::<KubeletSpec>(),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        if !self.apid && ctx.get::<ApiCertificate>(ApiCertificate::ID)?.is_some() {
+            self.supervisor.ensure(Arc::new(apid(&self.runtime.logs)));
+            self.apid = true;
+        }
+        let is_control_plane = ctx.get::<MachineType>(MachineType::ID)?.is_some_and(|kind| kind.is_control_plane());
+        if is_control_plane && !self.trustd && ctx.get::<TrustdCertificate>(TrustdCertificate::ID)?.is_some() {
+            self.supervisor.ensure(Arc::new(trustd(&self.runtime.logs)));
+            self.trustd = true;
+        }
+        if !ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced) {
+            // etcd and the kubelet rely on the clock.
+            return Ok(());
+        }
+        if is_control_plane {
+            self.etcd(ctx).await?;
+        }
+        self.kubelet(ctx).await
+    }
+}
+
+impl ServicesController {
+    async fn etcd(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
+        let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else { return Ok(()) };
+        if !ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready) {
+            return Ok(());
+        }
+        let settings = EtcdSettings {
+            image: spec.image.clone(),
+            name: spec.name.clone(),
+            advertised: spec.advertised_addresses.clone(),
+            listen_peer: spec.listen_peer_addresses.clone(),
+            listen_client: spec.listen_client_addresses.clone(),
+            extra_args: spec.extra_args.clone().into_iter().collect(),
+            data_directory: PathBuf::from("/var/lib/etcd"),
+        };
+        if self.etcd.as_ref() != Some(&settings) {
+            let service = EtcdService::new(settings.clone(), self.runtime.clone(), self.gate.clone());
+            self.supervisor.replace(Arc::new(service)).await;
+            self.etcd = Some(settings);
+        }
+        Ok(())
+    }
+
+    async fn kubelet(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
+        let Some(spec) = ctx.get::<KubeletSpec>(KubeletSpec::ID)? else { return Ok(()) };
+        let binds = spec.extra_mounts.iter().map(|mount| Bind {
+            source: mount.source.clone(),
+            destination: mount.destination.clone(),
+            options: mount.options.clone(),
+        });
+        let settings =
+            KubeletSettings { image: spec.image.clone(), args: spec.args.clone(), extra_binds: binds.collect() };
+        if self.kubelet.as_ref() != Some(&settings) {
+            let service = KubeletService::new(settings.clone(), self.runtime.clone(), Vec::new());
+            self.supervisor.replace(Arc::new(service)).await;
+            self.kubelet = Some(settings);
+        }
+        Ok(())
+    }
+}
+
+fn apid(logs: &LogStore) -> DaemonService {
+    let spec = DaemonSpec {
+        id: "apid",
+        program: "/usr/bin/apid".into(),
+        args: Vec::new(),
+        environment: Vec::new(),
+        user: Some(APID_USER),
+        oom_score_adj: oom::APID,
+        cgroup: group::APID,
+        depends_on: Vec::new(),
+        listens_on: Some(SocketAddr::from(([127, 0, 0, 1], 50000))),
+    };
+    DaemonService::new(spec, Vec::new(), logs.clone())
+}
+
+fn trustd(logs: &LogStore) -> DaemonService {
+    let spec = DaemonSpec {
+        id: "trustd",
+        program: "/usr/bin/trustd".into(),
+        args: Vec::new(),
+        environment: Vec::new(),
+        user: Some(TRUSTD_USER),
+        oom_score_adj: oom::TRUSTD,
+        cgroup: group::TRUSTD,
+        depends_on: Vec::new(),
+        listens_on: Some(SocketAddr::from(([127, 0, 0, 1], 50001))),
+    };
+    DaemonService::new(spec, Vec::new(), logs.clone())
+}

@@ -37,19 +37,25 @@ const DIRECTORIES: [(&str, u32); 10] = [
 pub(crate) fn initialize(start_api: Task, supervisor: &Supervisor, containerd: ContainerdService) -> Plan {
     let supervisor = supervisor.clone();
     Plan::new("initialize")
-        .phase("systemRequirements", vec![
-            Task::new("setupSystemDirectory", QUICK, async { Ok(directories()?) }),
-            Task::new("mountPseudoFilesystems", QUICK, async { mounts() }),
-            Task::new("setRLimit", QUICK, async { limits() }),
-        ])
+        .phase(
+            "systemRequirements",
+            vec![
+                Task::new("setupSystemDirectory", QUICK, async { Ok(directories()?) }),
+                Task::new("mountPseudoFilesystems", QUICK, async { mounts() }),
+                Task::new("setRLimit", QUICK, async { limits() }),
+            ],
+        )
         .phase("etc", vec![Task::new("createEtcFiles", QUICK, async { etc() })])
-        .phase("earlyServices", vec![
-            start_api,
-            Task::new("startContainerd", QUICK, async move {
-                supervisor.ensure(Arc::new(containerd));
-                Ok(())
-            }),
-        ])
+        .phase(
+            "earlyServices",
+            vec![
+                start_api,
+                Task::new("startContainerd", QUICK, async move {
+                    supervisor.ensure(Arc::new(containerd));
+                    Ok(())
+                }),
+            ],
+        )
 }
 
 /// Waits for all that a configured machine runs.

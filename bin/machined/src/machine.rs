@@ -10,7 +10,8 @@ use controller::Runtime;
 use domain_runtime::services::Runtime as ContainerRuntime;
 use domain_runtime::{BootstrapGate, ConfigInbox, Platform};
 use resources::config::{MachineConfig, MachineType};
-use resources::runtime::{MachineStage, MaintenanceServiceRequest};
+use resources::enums::MachineStage;
+use resources::runtime::MaintenanceServiceRequest;
 use sequencer::{EventBus, Payload, Sequencer, Task};
 use state::{Kind, Store, WatchOptions};
 use stdx::{Clock, SystemClock, error_chain};
@@ -139,7 +140,7 @@ async fn live(parts: &Parts) -> anyhow::Result<()> {
         let parts = parts.clone();
         Task::new("startMachined", Duration::from_secs(30), async move {
             parts.controllers.start();
-            Ok(wiring::serve(&parts).await?)
+            Ok(())
         })
     };
     let containerd = boot::containerd(parts.logs.clone());

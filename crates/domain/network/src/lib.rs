@@ -1,1 +1,139 @@
-//! 
+//! Controllers of the network: what the kernel has, what the configuration wants, and what follows from both.
+//!
+//! Addresses, links and routes are observed here, not configured: a platform or an operator sets them up. Settings
+//! (host name, resolvers, time servers) come in layers, are merged, and take effect.
+
+mod address_status;
+mod etc_file;
+mod hardware_addr;
+mod hostname_config;
+mod hostname_spec;
+mod link_status;
+mod machine_config;
+mod merge;
+mod network_status;
+mod node_address;
+mod resolver_config;
+mod route_status;
+mod settings_status;
+mod time_server_config;
+mod watch;
+
+use std::io;
+use std::sync::Arc;
+
+use controller::{GraphError, Runtime};
+use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Routes};
+
+pub use address_status::AddressStatusController;
+pub use etc_file::EtcFileController;
+pub use hardware_addr::HardwareAddrController;
+pub use hostname_config::{HostnameConfigController, stable_hostname};
+pub use hostname_spec::{HostnameSpecController, SetHostname};
+pub use link_status::LinkStatusController;
+pub use merge::MergeController;
+pub use network_status::StatusController;
+pub use node_address::NodeAddressController;
+pub use resolver_config::ResolverConfigController;
+pub use route_status::RouteStatusController;
+pub use settings_status::{ResolverSpecController, TimeServerSpecController};
+pub use time_server_config::TimeServerConfigController;
+
+/// What the controllers act on.
+#[derive(Clone)]
+pub struct Edges {
+    /// Links of the node.
+    pub links: Arc<dyn Links>,
+    /// Addresses of the node.
+    pub addresses: Arc<dyn Addresses>,
+    /// Routes of the node.
+    pub routes: Arc<dyn Routes>,
+    /// Sets the host name.
+    pub set_hostname: SetHostname,
+}
+
+impl Edges {
+    /// The kernel, in the namespaces of this process.
+    ///
+    /// Assumptions: called on a tokio runtime.
+    pub fn kernel() -> Result<Self, NetlinkError> {
+        let kernel = Arc::new(KernelNetlink::connect()?);
+        let set_hostname: SetHostname = Arc::new(|name: &str| -> io::Result<()> { sys::host::set_hostname(name) });
+        Ok(Self {
+            links: Arc::clone(&kernel) as Arc<dyn Links>,
+            addresses: Arc::clone(&kernel) as Arc<dyn Addresses>,
+            routes: kernel,
+            set_hostname,
+        })
+    }
+}
+
+impl std::fmt::Debug for Edges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edges").field("links", &self.links).finish_non_exhaustive()
+    }
+}
+
+/// Adds all controllers of this crate.
+pub fn register(runtime: &Runtime, edges: &Edges) -> Result<(), GraphError> {
+    runtime.register(LinkStatusController::new(Arc::clone(&edges.links)))?;
+    runtime.register(AddressStatusController::new(Arc::clone(&edges.links), Arc::clone(&edges.addresses)))?;
+    runtime.register(RouteStatusController::new(Arc::clone(&edges.links), Arc::clone(&edges.routes)))?;
+    runtime.register(HardwareAddrController)?;
+    runtime.register(NodeAddressController)?;
+    runtime.register(HostnameConfigController)?;
+    runtime.register(MergeController::hostname())?;
+    runtime.register(HostnameSpecController::new(Arc::clone(&edges.set_hostname)))?;
+    runtime.register(ResolverConfigController)?;
+    runtime.register(MergeController::resolver())?;
+    runtime.register(ResolverSpecController)?;
+    runtime.register(TimeServerConfigController)?;
+    runtime.register(MergeController::time_server())?;
+    runtime.register(TimeServerSpecController)?;
+    runtime.register(EtcFileController)?;
+    runtime.register(StatusController)
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+    use netlink::FakeNetlink;
+    use parking_lot::Mutex;
+    use resources::cluster::Identity;
+    use resources::files::EtcFileSpec;
+    use resources::network::NetworkStatus;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn together_they_make_a_named_node_with_files_from_an_identity_and_a_link() {
+        let fake = Arc::new(FakeNetlink::default());
+        fake.create_veth("eth0", "peer").await.unwrap();
+        fake.change_link("eth0", netlink::LinkChange { up: Some(true), ..Default::default() }).await.unwrap();
+        fake.add_address("eth0", "10.5.0.2/24".parse().unwrap()).await.unwrap();
+        let gateway = netlink::Route { gateway: Some("10.5.0.1".parse().unwrap()), ..Default::default() };
+        fake.add_route(&gateway).await.unwrap();
+        let name = Arc::new(Mutex::new(String::new()));
+        let kernel_name = Arc::clone(&name);
+        let edges = Edges {
+            links: fake.clone(),
+            addresses: fake.clone(),
+            routes: fake,
+            set_hostname: Arc::new(move |name: &str| {
+                name.clone_into(&mut kernel_name.lock());
+                Ok(())
+            }),
+        };
+        let harness = Harness::new();
+        register(&harness.runtime, &edges).unwrap();
+        harness.runtime.start();
+        harness.put(Identity::ID, Identity { node_id: "abc".into() });
+        harness.settle().await;
+        assert_eq!(*name.lock(), stable_hostname("abc"));
+        let hosts = harness.get::<EtcFileSpec>("hosts").unwrap();
+        let hosts = String::from_utf8_lossy(&hosts.contents);
+        assert!(hosts.contains(&format!("10.5.0.2  {}", stable_hostname("abc"))), "{hosts}");
+        let status = harness.get::<NetworkStatus>("status").unwrap();
+        assert!(status.address_ready && status.connectivity_ready && status.hostname_ready, "{status:?}");
+    }
+}

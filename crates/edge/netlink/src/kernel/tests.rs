@@ -129,7 +129,7 @@ async fn changes_are_told_by_kind() {
         (netlink.link_changes(), netlink.address_changes(), netlink.route_changes());
     netlink.create_veth("d0", "d1").await.unwrap();
     assert!(soon(links.changed()).await);
-    assert!(tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await.is_err());
+    tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await.expect_err("no address changed");
     netlink.add_address("d0", "10.5.0.2/24".parse().unwrap()).await.unwrap();
     assert!(soon(addresses.changed()).await);
     both_up(&netlink).await;

@@ -1,0 +1,25 @@
+//! Wakes a controller when the kernel tells of changes.
+
+use controller::Ctx;
+use netlink::Changes;
+
+/// Starts the watch on the first call; later calls do nothing.
+#[derive(Debug, Default)]
+pub(crate) struct WatchOnce(bool);
+
+impl WatchOnce {
+    /// Call it before looking, so that no change falls between look and watch.
+    pub(crate) fn start(&mut self, ctx: &mut Ctx, changes: impl IntoIterator<Item = Changes>) {
+        if std::mem::replace(&mut self.0, true) {
+            return;
+        }
+        for mut changes in changes {
+            let waker = ctx.waker();
+            ctx.spawn("netlink-changes", async move {
+                while changes.changed().await {
+                    waker.wake();
+                }
+            });
+        }
+    }
+}

@@ -64,7 +64,8 @@ fn system_test_command(paths: &Paths, programs: &Path, bundle: &Bundle) -> std::
     let mut cargo = command("cargo");
     cargo
         .current_dir(&paths.root)
-        .args(["test", "--locked", "--package", "tests", "--no-fail-fast", "--", "--test-threads", "1"])
+        // The whole workspace again, as other features of the dependencies would mean to compile them again.
+        .args(["test", "--locked", "--workspace", "--test", "system", "--no-fail-fast", "--", "--test-threads", "1"])
         .env("TEST_PROGRAMS", programs)
         .env("TEST_IMAGE", paths.image())
         .env("TEST_BUNDLE", &bundle.directory)

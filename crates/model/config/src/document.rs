@@ -127,6 +127,12 @@ impl Documents {
         write(self.documents())
     }
 
+    /// The documents as ordered trees, as they were written: with empty values and in their order.
+    #[must_use]
+    pub fn values(&self) -> Vec<serde_json::Value> {
+        self.inner.nodes.iter().map(Node::to_value).collect()
+    }
+
     /// An error about a field of a document, with its place in the text.
     pub(crate) fn error_at(&self, document: usize, path: &FieldPath, message: String) -> ConfigError {
         let at = self.inner.nodes.get(document).map(|node| node.locate(&path.0)).unwrap_or_default();

@@ -182,12 +182,11 @@ pub fn generate(input: &Input, kind: MachineType, comments: CommentStyle) -> Res
 /// A document as text with comments: for configurations that were patched after they were generated.
 #[must_use]
 pub fn write_with_comments(documents: &Documents, comments: CommentStyle) -> String {
+    let documents = documents.documents().iter().zip(documents.values());
     let texts: Vec<_> = documents
-        .documents()
-        .iter()
-        .map(|document| match document {
-            crate::Document::V1alpha1(_) => docs::write(&document.to_value(), comments),
-            other => yaml::to_text(&other.to_value()),
+        .map(|(document, value)| match document {
+            crate::Document::V1alpha1(_) => docs::write(&value, comments),
+            _ => yaml::to_text(&value),
         })
         .collect();
     texts.join("---\n")

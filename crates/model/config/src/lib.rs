@@ -5,12 +5,14 @@
 //! file or a clock, and no default is written into a document: what an absent field means is said by accessors.
 
 mod decode;
+pub mod diff;
 mod document;
 mod error;
 mod formats;
 pub mod generate;
 pub mod images;
 pub mod kinds;
+pub mod patch;
 pub mod scalar;
 pub mod v1alpha1;
 pub mod validate;
@@ -18,5 +20,6 @@ pub mod yaml;
 
 pub use document::{Document, Documents};
 pub use error::{ConfigError, ConfigErrors};
+pub use patch::{Patch, PatchError};
 pub use scalar::{MachineType, SecretString};
 pub use validate::{Mode, Report, validate};

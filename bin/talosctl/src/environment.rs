@@ -9,16 +9,24 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     pub(crate) talosconfig: Option<PathBuf>,
     pub(crate) config_home: Option<PathBuf>,
-    log_filter: Option<String>,
+    /// The first file of `KUBECONFIG`.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Filter of diagnostics, `TALOSCTL_LOG`.
+    pub(crate) log_filter: Option<String>,
 }
 
 impl Environment {
     pub(crate) fn from_process() -> Self {
         let path = |name: &str| var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let first_path = |name: &str| {
+            let value = var_os(name)?;
+            std::env::split_paths(&value).find(|path| !path.as_os_str().is_empty())
+        };
         Self {
             home: path("HOME"),
             talosconfig: path("TALOSCONFIG"),
             config_home: path("XDG_CONFIG_HOME"),
+            kubeconfig: first_path("KUBECONFIG"),
             log_filter: var_os("TALOSCTL_LOG").and_then(|value| value.into_string().ok()),
         }
     }

@@ -73,6 +73,30 @@ pub(crate) fn write(path: &Path, data: &[u8], access: Access, overwrite: Overwri
     write().map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
 }
 
+/// Replaces a file as a whole or not at all; a symlink is followed, the mode is kept.
+pub(crate) fn replace(path: &Path, data: &[u8]) -> Result<(), CommandError> {
+    let replace = || -> io::Result<()> {
+        let target = fs::canonicalize(path)?;
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let temporary = target.with_file_name(name);
+        let written = (|| {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(data)?;
+            file.set_permissions(fs::metadata(&target)?.permissions())?;
+            file.sync_all()?;
+            fs::rename(&temporary, &target)
+        })();
+        if written.is_err() {
+            // The first error is the one that matters.
+            fs::remove_file(&temporary).ok();
+        }
+        written
+    };
+    replace().map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

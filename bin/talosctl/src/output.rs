@@ -27,6 +27,7 @@ pub(crate) struct Output {
 pub(crate) enum Colour {
     Red,
     Green,
+    Yellow,
 }
 
 impl Colour {
@@ -34,6 +35,7 @@ impl Colour {
         match self {
             Self::Red => "\u{1b}[31m",
             Self::Green => "\u{1b}[32m",
+            Self::Yellow => "\u{1b}[33m",
         }
     }
 }
@@ -87,6 +89,10 @@ impl Output {
         let mut stderr = io::stderr().lock();
         // Nobody can be told that standard error is gone.
         writeln!(stderr, "{}", text.as_ref()).ok();
+    }
+
+    pub(crate) fn warning(&self, text: impl AsRef<str>) {
+        self.note(format!("{} {}", self.stderr.paint(Colour::Yellow, "warning:"), text.as_ref()));
     }
 
     /// A node's own error, while other nodes go on.

@@ -4,8 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use client::Client;
+use wire::machine::ApplyConfigurationRequest;
+use wire::machine::apply_configuration_request::Mode as WireMode;
 
 use crate::command_error::CommandError;
+use crate::local_file;
+use crate::replies::Replies;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -43,6 +48,57 @@ enum Mode {
     Try,
 }
 
-pub(crate) async fn run(_args: ApplyConfigArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl apply-config`"))
+pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), CommandError> {
+    let mode = match args.mode {
+        Mode::Auto => WireMode::Auto,
+        Mode::NoReboot => WireMode::NoReboot,
+        Mode::Reboot => WireMode::Reboot,
+        Mode::Staged => WireMode::Staged,
+        Mode::Try => WireMode::Try,
+        Mode::Interactive => return Err(CommandError::not_available("the interactive mode of apply-config")),
+    };
+    if !args.cert_fingerprint.is_empty() && !args.insecure {
+        return Err(CommandError::usage("--cert-fingerprint is for --insecure"));
+    }
+    let path = args.file.as_deref().ok_or_else(|| {
+        CommandError::usage("no configuration to apply").hint("give the file with --file; `-` reads standard input")
+    })?;
+    let data = patched(local_file::read(path)?, &args.config_patch)?;
+    let request = ApplyConfigurationRequest {
+        data: data.into_bytes().into(),
+        mode: mode.into(),
+        dry_run: args.dry_run,
+        try_mode_timeout: prost_types::Duration::try_from(args.timeout).ok(),
+    };
+    if !args.insecure {
+        let nodes = session.nodes()?;
+        let client = session.connect().await?.to_nodes(nodes.iter().map(String::as_str));
+        return apply(&client, request, session).await;
+    }
+    for node in session.nodes()? {
+        let client = session.insecure(&node, &args.cert_fingerprint).await?;
+        apply(&client, request.clone(), session).await?;
+    }
+    Ok(())
+}
+
+/// Sends the configuration and shows what the nodes say: warnings, and for a dry run the difference.
+async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Session) -> Result<(), CommandError> {
+    let mut nodes = Replies::new(&session.out, client);
+    for (node, reply) in nodes.take_all(client.apply_configuration(request).await?) {
+        for warning in &reply.warnings {
+            session.out.warning(format!("{node}: {warning}"));
+        }
+        if !reply.mode_details.is_empty() {
+            session.out.line(reply.mode_details.trim_end())?;
+        }
+    }
+    nodes.finish()
+}
+
+fn patched(text: String, patches: &[String]) -> Result<String, CommandError> {
+    if patches.is_empty() {
+        return Ok(text);
+    }
+    Err(CommandError::not_available("patching in apply-config"))
 }

@@ -3,9 +3,18 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use client::Client;
+use futures::StreamExt as _;
+use wire::cluster::ClusterInfo;
 
 use crate::command_error::CommandError;
+use crate::replies::Replies;
 use crate::session::Session;
+
+mod checks;
+
+/// How much longer than the node this program waits.
+const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
@@ -33,6 +42,55 @@ pub(crate) struct HealthArgs {
     worker_nodes: Vec<String>,
 }
 
-pub(crate) async fn run(_args: HealthArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl health`"))
+pub(crate) async fn run(args: HealthArgs, session: &Session) -> Result<(), CommandError> {
+    if args.run_e2e {
+        return Err(CommandError::not_available("running the end-to-end tests (--run-e2e)"));
+    }
+    let node = session.one_node("health")?;
+    let client = session.connect().await?;
+    let mut control_planes = args.control_plane_nodes.clone();
+    if let Some(init) = args.init_node.iter().find(|init| !control_planes.contains(init)) {
+        control_planes.insert(0, init.clone());
+    }
+    if args.server {
+        let info = ClusterInfo {
+            control_plane_nodes: control_planes,
+            worker_nodes: args.worker_nodes,
+            force_endpoint: args.k8s_endpoint.unwrap_or_default(),
+        };
+        return on_server(&client.to_nodes([node.as_str()]), info, args.wait_timeout, session).await;
+    }
+    let cluster =
+        checks::Cluster { client, node, control_planes, workers: args.worker_nodes, k8s_endpoint: args.k8s_endpoint };
+    match tokio::time::timeout(args.wait_timeout, checks::run(cluster, session)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(CommandError::failed(format!(
+            "the cluster was not healthy within {}",
+            stdx::duration::format(args.wait_timeout)
+        ))
+        .hint("the last line above says what was waited for")),
+    }
+}
+
+/// Shows what the node checks; its last word decides. The node keeps the time, this program a little longer.
+async fn on_server(
+    client: &Client,
+    info: ClusterInfo,
+    wait_timeout: Duration,
+    session: &Session,
+) -> Result<(), CommandError> {
+    let check = async {
+        let mut nodes = Replies::new(&session.out, client);
+        let mut progress = client.health_check(Some(info), wait_timeout).await?;
+        while let Some(part) = progress.next().await {
+            if let Some((_, said)) = nodes.take(part?) {
+                session.out.note(said.message);
+            }
+        }
+        nodes.finish()
+    };
+    match tokio::time::timeout(wait_timeout + GRACE, check).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(CommandError::failed("the node did not end its checks in time")),
+    }
 }

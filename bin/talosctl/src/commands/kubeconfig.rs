@@ -1,11 +1,16 @@
 //! `kubeconfig`: access to the Kubernetes of the cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
 use crate::command_error::CommandError;
+use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
+
+mod merge;
+
+use merge::{Conflict, KubeconfigFile};
 
 #[derive(Debug, Args)]
 pub(crate) struct KubeconfigArgs {
@@ -24,6 +29,128 @@ pub(crate) struct KubeconfigArgs {
     merge: bool,
 }
 
-pub(crate) async fn run(_args: KubeconfigArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl kubeconfig`"))
+pub(crate) async fn run(args: KubeconfigArgs, session: &Session) -> Result<(), CommandError> {
+    let target = target(&args, session)?;
+    if let Target::File(path) = &target
+        && !args.merge
+    {
+        local_file::check_absent([path.as_path()], Overwrite::forced(args.force))?;
+    }
+    let node = session.one_node("kubeconfig")?;
+    let bytes = session.connect().await?.to_nodes([node.as_str()]).kubeconfig().await?;
+    let bytes = unpacked(bytes)?;
+    let text = String::from_utf8(bytes).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
+    let mut fetched = KubeconfigFile::parse(&text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
+    if let Some(name) = &args.force_context_name {
+        fetched.rename_context(name);
+    }
+    match target {
+        Target::Stdout => Ok(session.out.raw(fetched.to_yaml()?.as_bytes())?),
+        Target::File(path) if args.merge && path.exists() => {
+            merge_into(&path, &fetched, Conflict::forced(args.force), session)
+        }
+        Target::File(path) => {
+            local_file::write(&path, fetched.to_yaml()?.as_bytes(), Access::Owner, Overwrite::forced(args.force))
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Stdout,
+    File(PathBuf),
+}
+
+/// Merged without a path: the usual file of Kubernetes tools. A directory means the file `kubeconfig` in it.
+fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandError> {
+    let environment = &session.environment;
+    let path = match &args.local_path {
+        Some(path) if path == Path::new("-") => return Ok(Target::Stdout),
+        Some(path) => path.clone(),
+        None if !args.merge => PathBuf::from("."),
+        None => environment
+            .kubeconfig
+            .clone()
+            .or_else(|| environment.home.as_ref().map(|home| home.join(".kube/config")))
+            .ok_or_else(|| CommandError::usage("no place for the kubeconfig: no KUBECONFIG and no home directory"))?,
+    };
+    Ok(Target::File(if path.is_dir() { path.join("kubeconfig") } else { path }))
+}
+
+/// The node sends the file alone, or packed as `tar.gz`; the latter starts with gzip's mark.
+pub(super) fn unpacked(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    let wrapped = "unpacking the kubeconfig of the node";
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
+    let entries = archive.entries().map_err(CommandError::wrap(wrapped))?;
+    for entry in entries {
+        let mut entry = entry.map_err(CommandError::wrap(wrapped))?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).map_err(CommandError::wrap(wrapped))?;
+            return Ok(content);
+        }
+    }
+    Err(CommandError::failed(format!("{wrapped}: there is no file in it")))
+}
+
+fn merge_into(
+    path: &Path,
+    fetched: &KubeconfigFile,
+    conflict: Conflict,
+    session: &Session,
+) -> Result<(), CommandError> {
+    let text = local_file::read(path)?;
+    let mut existing =
+        KubeconfigFile::parse(&text).map_err(CommandError::wrap(format!("reading kubeconfig {}", path.display())))?;
+    let renames = existing.merge(fetched, conflict);
+    local_file::replace(path, existing.to_yaml()?.as_bytes())?;
+    for (what, from, to) in renames {
+        session.out.note(format!("renamed {what} {from:?} -> {to:?}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::output::Output;
+    use crate::session::GlobalFlags;
+
+    fn target_of(path: Option<&str>, merge: bool, environment: Environment) -> Result<Target, CommandError> {
+        let args = KubeconfigArgs { local_path: path.map(Into::into), force: false, force_context_name: None, merge };
+        target(&args, &Session::new(GlobalFlags::default(), environment, Output::plain()))
+    }
+
+    #[test]
+    fn the_file_is_the_given_one_or_the_usual_one() {
+        let home = || Environment { home: Some("/h".into()), ..Environment::default() };
+        let both = || Environment { kubeconfig: Some("/k".into()), ..home() };
+        assert_eq!(target_of(Some("-"), true, home()).unwrap(), Target::Stdout);
+        assert_eq!(target_of(Some("/x/y"), true, both()).unwrap(), Target::File("/x/y".into()));
+        assert_eq!(target_of(Some("/"), true, both()).unwrap(), Target::File("/kubeconfig".into()));
+        assert_eq!(target_of(None, true, both()).unwrap(), Target::File("/k".into()));
+        assert_eq!(target_of(None, true, home()).unwrap(), Target::File("/h/.kube/config".into()));
+        assert_eq!(target_of(None, false, both()).unwrap(), Target::File("./kubeconfig".into()));
+        let error = target_of(None, true, Environment::default()).unwrap_err();
+        assert_eq!(error.kind, crate::command_error::Kind::Usage);
+    }
+
+    #[test]
+    fn a_packed_kubeconfig_is_unpacked() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_entry_type(tar::EntryType::Regular);
+        builder.append_data(&mut header, "kubeconfig", &b"a: b\n"[..]).unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&builder.into_inner().unwrap()).unwrap();
+        assert_eq!(unpacked(gzip.finish().unwrap()).unwrap(), b"a: b\n");
+        assert_eq!(unpacked(b"a: b\n".to_vec()).unwrap(), b"a: b\n");
+    }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use config::Documents;
 
 use crate::command_error::CommandError;
+use crate::local_file;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -27,6 +29,22 @@ enum Mode {
     Container,
 }
 
-pub(crate) fn run(_args: ValidateArgs, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl validate`"))
+pub(crate) fn run(args: ValidateArgs, session: &Session) -> Result<(), CommandError> {
+    let name = args.config.display();
+    let mode = match args.mode {
+        Mode::Metal => config::Mode::Metal,
+        Mode::Cloud => config::Mode::Cloud,
+        Mode::Container => config::Mode::Container,
+    };
+    let text = local_file::read(&args.config)?;
+    let invalid = |errors| {
+        CommandError::usage(format!("{name} is not valid for {mode} mode")).caused_by(Box::new(errors) as Box<_>)
+    };
+    let documents = Documents::from_yaml(text.as_bytes()).map_err(invalid)?;
+    let report = config::validate(&documents, mode);
+    let report = if args.strict { report.strict() } else { report };
+    for warning in report.into_result().map_err(invalid)? {
+        session.out.warning(warning.to_string());
+    }
+    Ok(session.out.line(format!("{name} is valid for {mode} mode"))?)
 }

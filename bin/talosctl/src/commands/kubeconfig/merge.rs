@@ -1,0 +1,146 @@
+//! Kubeconfig files as trees: merged by name, everything else in them kept as it is.
+
+use serde_json::{Map, Value, json};
+
+use crate::command_error::CommandError;
+use crate::output::yaml_of;
+
+#[cfg(test)]
+mod tests;
+
+/// A kubeconfig.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct KubeconfigFile {
+    tree: Map<String, Value>,
+}
+
+/// What happens to an entry whose name is taken by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conflict {
+    Rename,
+    Overwrite,
+}
+
+/// Kind of entry, old name, new name.
+pub(super) type Renamed = (&'static str, String, String);
+
+/// List in the file, field of its entries, and what it is called.
+type Section = (&'static str, &'static str, &'static str);
+
+const CLUSTERS: Section = ("clusters", "cluster", "cluster");
+const USERS: Section = ("users", "user", "user");
+const CONTEXTS: Section = ("contexts", "context", "context");
+
+impl Conflict {
+    pub(super) fn forced(force: bool) -> Self {
+        if force { Self::Overwrite } else { Self::Rename }
+    }
+}
+
+impl KubeconfigFile {
+    /// An empty text is an empty kubeconfig.
+    pub(super) fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        if text.trim().is_empty() {
+            return Ok(Self { tree: empty() });
+        }
+        match serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })? {
+            Value::Object(tree) => Ok(Self { tree }),
+            Value::Null => Ok(Self { tree: empty() }),
+            _ => Err("it is not a map".into()),
+        }
+    }
+
+    pub(super) fn to_yaml(&self) -> Result<String, CommandError> {
+        yaml_of(&Value::Object(self.tree.clone()))
+    }
+
+    fn entries(&self, section: Section) -> &[Value] {
+        self.tree.get(section.0).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn find(&self, section: Section, name: &str) -> Option<&Value> {
+        self.entries(section).iter().find(|entry| entry["name"] == name).map(|entry| &entry[section.1])
+    }
+
+    fn current(&self) -> &str {
+        self.tree.get("current-context").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Gives the current context another name.
+    pub(super) fn rename_context(&mut self, name: &str) {
+        let old = self.current().to_owned();
+        if let Some(list) = self.tree.get_mut(CONTEXTS.0).and_then(Value::as_array_mut) {
+            for entry in list.iter_mut().filter(|entry| entry["name"] == old.as_str()) {
+                entry["name"] = json!(name);
+            }
+        }
+        self.tree.insert("current-context".to_owned(), json!(name));
+    }
+
+    /// Takes over clusters, users and contexts of another file and makes its current context current.
+    pub(super) fn merge(&mut self, other: &Self, conflict: Conflict) -> Vec<Renamed> {
+        let mut renamed = Vec::new();
+        let mut clusters = Map::new();
+        let mut users = Map::new();
+        for (section, names) in [(CLUSTERS, &mut clusters), (USERS, &mut users)] {
+            for entry in other.entries(section) {
+                let name = entry["name"].as_str().unwrap_or_default();
+                let target = self.put(section, name, &entry[section.1], conflict, &mut renamed);
+                names.insert(name.to_owned(), json!(target));
+            }
+        }
+        for entry in other.entries(CONTEXTS) {
+            let name = entry["name"].as_str().unwrap_or_default();
+            let mut context = entry["context"].clone();
+            for (field, names) in [("cluster", &clusters), ("user", &users)] {
+                if let Some(target) = context[field].as_str().and_then(|old| names.get(old)).cloned() {
+                    context[field] = target;
+                }
+            }
+            let target = self.put(CONTEXTS, name, &context, conflict, &mut renamed);
+            if name == other.current() {
+                self.tree.insert("current-context".to_owned(), json!(target));
+            }
+        }
+        renamed
+    }
+
+    /// Adds an entry under its name or, where that is taken by a different one, as `conflict` says; tells the name.
+    fn put(
+        &mut self,
+        section: Section,
+        name: &str,
+        content: &Value,
+        conflict: Conflict,
+        renamed: &mut Vec<Renamed>,
+    ) -> String {
+        let fits = |candidate: &str| self.find(section, candidate).is_none_or(|taken| taken == content);
+        let target = if conflict == Conflict::Overwrite || fits(name) {
+            name.to_owned()
+        } else {
+            (1u64..).map(|n| format!("{name}-{n}")).find(|candidate| fits(candidate)).unwrap_or_default()
+        };
+        if target != name {
+            renamed.push((section.2, name.to_owned(), target.clone()));
+        }
+        let entry = json!({ "name": target, section.1: content });
+        let list = self.tree.entry(section.0).or_insert_with(|| json!([]));
+        if !list.is_array() {
+            *list = json!([]);
+        }
+        if let Some(list) = list.as_array_mut() {
+            match list.iter_mut().find(|taken| taken["name"] == target.as_str()) {
+                Some(taken) => *taken = entry,
+                None => list.push(entry),
+            }
+        }
+        target
+    }
+}
+
+fn empty() -> Map<String, Value> {
+    let mut tree = Map::new();
+    tree.insert("apiVersion".to_owned(), json!("v1"));
+    tree.insert("kind".to_owned(), json!("Config"));
+    tree
+}

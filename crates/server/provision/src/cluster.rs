@@ -1,5 +1,6 @@
 //! A cluster of containers: creating it, starting its nodes, looking at it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::ProvisionError;
@@ -78,6 +79,7 @@ impl Cluster {
             discoveryd: spec.discoveryd.clone(),
             kubernetes_version: None,
             kubernetes_endpoint: None,
+            limits: BTreeMap::new(),
         };
         make_folder(folder.path())?;
         let lock = FolderLock::of_cluster(&folder, name)?;

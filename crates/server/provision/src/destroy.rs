@@ -18,6 +18,15 @@ use crate::state::{Folder, FolderLock, Phase, State, siblings};
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(20);
 
+/// What to do about what cannot be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Keep the cluster's folder, so that it can be tried again.
+    Keep,
+    /// Remove the folder all the same.
+    Forget,
+}
+
 /// What became of a cluster that was to be removed.
 #[derive(Debug)]
 pub struct Destroyed {
@@ -30,7 +39,7 @@ pub struct Destroyed {
 /// # Errors
 ///
 /// When there is nothing of such a cluster, or another command works on it. What could not be removed is in the result.
-pub fn destroy(root: &Path, name: &str) -> Result<Destroyed, ProvisionError> {
+pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroyed, ProvisionError> {
     let folder = Folder::new(root, name)?;
     let mut errors = Vec::new();
     if !folder.path().exists() {
@@ -62,7 +71,7 @@ pub fn destroy(root: &Path, name: &str) -> Result<Destroyed, ProvisionError> {
     network::remove(name, &mut errors);
     restore_forwarding(root, name, state.as_ref(), &mut errors);
     // While something failed, the folder stays: it is what the next attempt goes by.
-    if errors.is_empty() {
+    if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(&folder, &mut errors);
     }
     drop(lock);

@@ -19,9 +19,10 @@ mod process;
 pub mod registry;
 mod spec;
 mod state;
+pub mod up;
 
 pub use cluster::{Cluster, ClusterSpec, NodeReport};
-pub use destroy::{Destroyed, destroy};
+pub use destroy::{Destroyed, Leftovers, destroy};
 pub use error::{Problem, ProvisionError};
 pub use host::notices;
 pub use plan::{DISCOVERY_PORT, NAME_LIMIT, NodeSpec, Plan, PlanError, PlannedNode, Role};

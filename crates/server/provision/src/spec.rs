@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::host::{Cgroups, Host};
@@ -21,7 +22,8 @@ pub(crate) const MOUNT_POINTS: [&str; 11] =
     ["dev", "etc/cni", "etc/kubernetes", "opt", "proc", "run", "sys", "system", "tmp", "usr/libexec/kubernetes", "var"];
 
 /// What a node may use at most.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Thousandths of a CPU; none is no limit.
     pub milli_cpus: Option<u64>,

@@ -2,6 +2,7 @@
 //!
 //! The file is written before anything is made and replaced as a whole, so a killed command leaves a readable one.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -11,7 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ProvisionError;
-use crate::plan::{Plan, check_name};
+use crate::plan::{Plan, Role, check_name};
+use crate::spec::Limits;
 
 /// How far a cluster's creation came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct State {
     pub discoveryd: Option<PathBuf>,
     pub kubernetes_version: Option<String>,
     pub kubernetes_endpoint: Option<String>,
+    /// What nodes were given, by role.
+    #[serde(default)]
+    pub limits: BTreeMap<Role, Limits>,
 }
 
 /// The folder of a cluster and where things are in it.
@@ -196,6 +201,7 @@ mod tests {
             discoveryd: None,
             kubernetes_version: Some("1.20.2".to_owned()),
             kubernetes_endpoint: None,
+            limits: BTreeMap::from([(Role::Worker, Limits { milli_cpus: Some(2000), memory: None })]),
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use provision::agent::{self, AgentError, AgentProgram};
-use provision::{Cluster, Limits};
+use provision::{Cluster, Leftovers, Limits};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Place, census, wait_for};
@@ -70,7 +70,7 @@ fn the_agent_serves_comes_back_on_its_port_and_ends_with_its_cluster() {
     drop(cluster);
     wait_for("discovery server", || server_pid(&place, "pt-agent").is_some());
     let server = server_pid(&place, "pt-agent").unwrap();
-    let destroyed = provision::destroy(&place.root(), "pt-agent").unwrap();
+    let destroyed = provision::destroy(&place.root(), "pt-agent", Leftovers::Keep).unwrap();
     assert!(destroyed.errors.is_empty(), "{:?}", destroyed.errors);
     assert!(census(&place.root(), "pt-agent").is_empty());
     let gone = |pid: i32| !std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());

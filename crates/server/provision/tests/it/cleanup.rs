@@ -1,11 +1,11 @@
 //! What is left of a cluster after it is removed, and what is refused before anything is made.
 
-use provision::{Cluster, Limits, Problem, ProvisionError};
+use provision::{Cluster, Leftovers, Limits, Problem, ProvisionError};
 
 use crate::support::{Place, census, kinds, run};
 
 fn destroy(place: &Place, name: &str) {
-    let destroyed = provision::destroy(&place.root(), name).unwrap();
+    let destroyed = provision::destroy(&place.root(), name, Leftovers::Keep).unwrap();
     assert!(destroyed.errors.is_empty(), "{:?}", destroyed.errors);
     let left = census(&place.root(), name);
     assert!(left.is_empty(), "left behind: {left:#?}");
@@ -23,7 +23,7 @@ fn nothing_is_left_of_a_cluster_that_is_destroyed() {
     let before = census(&place.root(), "pt-gone");
     assert_eq!(kinds(&before), ["cgroup", "folder", "link", "mount", "process", "table"], "{before:#?}");
     destroy(&place, "pt-gone");
-    let again = provision::destroy(&place.root(), "pt-gone").unwrap_err();
+    let again = provision::destroy(&place.root(), "pt-gone", Leftovers::Keep).unwrap_err();
     assert!(matches!(again, ProvisionError::NoSuchCluster { .. }), "{again}");
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use provision::{Cluster, ClusterSpec, NodeSpec, Plan};
+use provision::{Cluster, ClusterSpec, Leftovers, NodeSpec, Plan};
 use tempfile::TempDir;
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -95,7 +95,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for entry in std::fs::read_dir(self.root()).into_iter().flatten().filter_map(Result::ok) {
-            drop(provision::destroy(&self.root(), &entry.file_name().to_string_lossy()));
+            drop(provision::destroy(&self.root(), &entry.file_name().to_string_lossy(), Leftovers::Keep));
         }
     }
 }

@@ -1,0 +1,188 @@
+//! Bringing a cluster up: from nothing to all nodes Ready, step by step.
+//!
+//! Each step has a name, each wait says what it waits for and what it last heard, and a failure says on which node, with
+//! the last lines of the service that did not come up. What was made stays for inspection.
+
+mod configs;
+mod failure;
+mod offline;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use client::{Client, ConnectOptions, TalosConfig};
+use tokio::time::Instant;
+
+use crate::agent::{self, AgentProgram};
+use crate::cluster::{Cluster, ClusterSpec};
+use crate::plan::Role;
+use crate::spec::Limits;
+use crate::state::Phase;
+
+use self::configs::Rendered;
+use self::wait::Waiting;
+
+pub use configs::ConfigRequest;
+pub use failure::{Failure, UpError};
+pub use offline::Offline;
+
+/// Told what happens, as it happens.
+pub trait Progress: Send + Sync {
+    /// A step begins.
+    fn begin(&self, step: &str);
+    /// What the step waits for, or does, right now.
+    fn detail(&self, text: &str);
+    /// The step that began last is done.
+    fn end(&self, step: &str, took: Duration);
+    /// Something worth knowing that stops nothing.
+    fn notice(&self, text: &str);
+}
+
+/// What a cluster should be like.
+#[derive(Debug)]
+pub struct UpRequest {
+    /// The folder of all clusters.
+    pub root: PathBuf,
+    pub spec: ClusterSpec,
+    pub agent: AgentProgram,
+    pub config: ConfigRequest,
+    pub limits: BTreeMap<Role, Limits>,
+    /// Where the cluster's context goes.
+    pub talosconfig: PathBuf,
+    pub wait: Wait,
+}
+
+/// Whether to wait for the cluster, and how long for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until the cluster is bootstrapped, no longer.
+    Bootstrapped(Duration),
+    Ready(Duration),
+}
+
+impl Wait {
+    fn limit(self) -> Duration {
+        let (Self::Bootstrapped(limit) | Self::Ready(limit)) = self;
+        limit
+    }
+}
+
+/// A cluster that is up.
+#[derive(Debug)]
+pub struct Up {
+    pub cluster: Cluster,
+    /// The name under which the talosconfig has the cluster.
+    pub context: String,
+    /// The administrator's; none when nobody waited for it.
+    pub kubeconfig: Option<String>,
+    pub kubernetes_version: String,
+    pub nodes: Vec<ReadyNode>,
+}
+
+/// A node as Kubernetes sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyNode {
+    pub name: String,
+    pub ready: bool,
+    pub kubelet_version: String,
+}
+
+/// Creates a cluster and brings it up.
+///
+/// # Errors
+///
+/// When the provisioner refused, nothing was changed; anything else leaves what was made for inspection.
+pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
+    let deadline = Instant::now() + request.wait.limit();
+    let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
+    let (mut cluster, rendered) = make(&request, offline, progress).await?;
+    let context = merge(&request.talosconfig, &rendered.talosconfig)?;
+    cluster.remember(|state| {
+        state.kubernetes_version = Some(rendered.kubernetes_version.clone());
+        state.kubernetes_endpoint = Some(rendered.endpoint.clone());
+        state.limits.clone_from(&request.limits);
+    })?;
+
+    let client = connect(&rendered.talosconfig)?;
+    let waiting = Waiting { cluster: &cluster, root: &request.root, client: &client, progress, deadline };
+    waiting.api().await?;
+    waiting.bootstrap().await?;
+    let (mut kubeconfig, mut nodes) = (None, Vec::new());
+    if matches!(request.wait, Wait::Ready(_)) {
+        waiting.etcd().await?;
+        let text = waiting.kubernetes().await?;
+        nodes = waiting.nodes(&text).await?;
+        kubeconfig = Some(text);
+    }
+    cluster.remember(|state| state.phase = Phase::Created)?;
+    Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
+}
+
+/// The steps that make things: network, agent, configurations, nodes.
+async fn make(
+    request: &UpRequest,
+    offline: Option<Offline>,
+    progress: &dyn Progress,
+) -> Result<(Cluster, Rendered), UpError> {
+    let (root, spec) = (request.root.clone(), request.spec.clone());
+    let step = "network and root file system";
+    let cluster = blocking(progress, step, move || Cluster::create(&root, &spec)).await?;
+    crate::host::notices().iter().for_each(|notice| progress.notice(notice));
+
+    let plan = cluster.plan().clone();
+    let (root, name, program) = (request.root.clone(), plan.name.clone(), request.agent.clone());
+    let agent = blocking(progress, "cluster agent", move || agent::start(&root, &name, &program)).await?;
+
+    let (config, gateway) = (request.config.clone(), plan.gateway);
+    let registry = offline.as_ref().map(|_| format!("http://{gateway}:{}", agent.registry_port));
+    let for_config = plan.clone();
+    let render = move || configs::render(&config, &for_config, offline.as_ref(), registry.as_deref());
+    let rendered = blocking(progress, "machine configurations", render).await?;
+
+    let mut cluster = cluster;
+    for node in plan.nodes {
+        let limits = request.limits.get(&node.role).copied().unwrap_or_default();
+        let data = rendered.of(node.role).to_vec();
+        let step = format!("node {} at {}", node.name, node.address);
+        let start = move || cluster.start_node(&node.name, Some(&data), limits).map(|()| cluster);
+        cluster = blocking(progress, &step, start).await?;
+    }
+    Ok((cluster, rendered))
+}
+
+/// A step that has its own thread, because it waits for tools of the host.
+async fn blocking<T, E>(
+    progress: &dyn Progress,
+    step: &str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, UpError>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    UpError: From<E>,
+{
+    let began = Instant::now();
+    progress.begin(step);
+    let done =
+        tokio::task::spawn_blocking(work).await.map_err(|source| UpError::Step { step: step.to_owned(), source })?;
+    let value = done?;
+    progress.end(step, began.elapsed());
+    Ok(value)
+}
+
+/// Adds the cluster to the operator's talosconfig and makes it current there.
+fn merge(path: &Path, own: &TalosConfig) -> Result<String, UpError> {
+    let mut config = TalosConfig::load(path)?;
+    config.merge(own);
+    config.save(path)?;
+    Ok(config.context)
+}
+
+/// Directly to the first control plane; it may not listen yet.
+fn connect(config: &TalosConfig) -> Result<Client, UpError> {
+    let (_, context) = config.select(None)?;
+    let options = ConnectOptions { dial_timeout: Duration::from_secs(2), ..ConnectOptions::from_context(context)? };
+    Ok(Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(5)))
+}

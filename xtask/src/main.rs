@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask image` and so on. Each is a list of steps that shows its progress and that
 //! skips what exists already.
 
+mod bench;
 mod bundle;
 mod check;
 mod cluster;
@@ -38,6 +39,8 @@ enum Command {
     Down(ClusterArguments),
     /// Run everything that CI runs
     Test,
+    /// Measure what has a budget, and write docs/benchmarks.md
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Up(arguments) => cluster::up(&mut steps, &paths, arguments)?,
         Command::Down(arguments) => cluster::down(&mut steps, &paths, arguments)?,
         Command::Test => check::test(&mut steps, &paths)?,
+        Command::Bench => bench::bench(&mut steps, &paths)?,
     }
     Ok(())
 }

@@ -113,16 +113,20 @@ mod tests {
     use crate::packages::Packages;
     use crate::tree::Kind;
 
-    fn image() -> Image {
+    /// Builds the image twice, from packages that are given in another order the second time.
+    fn images() -> [Image; 2] {
         let cache = tempfile::tempdir().unwrap();
-        let programs = programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
+        let programs: BTreeMap<String, Vec<u8>> =
+            programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
         let packages = Packages::new(cache.path()).get(&list().unwrap().packages()).unwrap();
-        build(packages, programs, "v0", 1).unwrap()
+        let reversed = packages.iter().rev().cloned().collect();
+        [packages, reversed].map(|packages| build(packages, programs.clone(), "v0", 1).unwrap())
     }
 
     #[test]
-    fn the_image_made_of_debian_packages_keeps_every_rule_and_the_node_contract() {
-        let image = image();
+    fn the_image_of_debian_packages_is_reproducible_and_keeps_every_rule_and_the_node_contract() {
+        let [image, again] = images();
+        assert_eq!(image.digest, again.digest, "the same inputs must give the same bits");
         let tree = squashfs::read(&image.bytes).unwrap();
         assert_eq!(audit::audit(&tree), Vec::<String>::new());
         for program in ["apid", "trustd", "containerd", "containerd-shim-runc-v2", "runc"] {

@@ -8,6 +8,7 @@ mod environment;
 mod jsonpath;
 mod local_file;
 mod output;
+mod patches;
 mod replies;
 mod session;
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use client::Client;
+use config::Documents;
 use wire::machine::ApplyConfigurationRequest;
 use wire::machine::apply_configuration_request::Mode as WireMode;
 
 use crate::command_error::CommandError;
 use crate::local_file;
+use crate::patches;
 use crate::replies::Replies;
 use crate::session::Session;
 
@@ -96,9 +98,13 @@ async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Se
     nodes.finish()
 }
 
+/// The file as it is, unless patches change it.
 fn patched(text: String, patches: &[String]) -> Result<String, CommandError> {
     if patches.is_empty() {
         return Ok(text);
     }
-    Err(CommandError::not_available("patching in apply-config"))
+    let documents = Documents::from_yaml(text.as_bytes())
+        .map_err(|errors| CommandError::usage("reading the configuration").caused_by(errors))?;
+    let patched = patches::apply(&documents, &patches::read(patches)?)?;
+    String::from_utf8(patched.raw().to_vec()).map_err(CommandError::wrap("reading the patched configuration"))
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::command_error::CommandError;
-use crate::commands::generate::config::GenConfigArgs;
+use crate::commands::generate::config::{self, GenConfigArgs};
+use crate::local_file::{self, Access, Overwrite};
+use crate::patches;
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
@@ -29,6 +31,18 @@ pub(crate) struct PatchArgs {
     patch: Vec<String>,
 }
 
-pub(crate) fn run(_command: MachineconfigCommand, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl machineconfig`"))
+pub(crate) fn run(command: MachineconfigCommand, session: &Session) -> Result<(), CommandError> {
+    match command {
+        MachineconfigCommand::Gen(args) => config::run(&args, Overwrite::Refuse, session),
+        MachineconfigCommand::Patch(args) => patch(&args, session),
+    }
+}
+
+fn patch(args: &PatchArgs, session: &Session) -> Result<(), CommandError> {
+    let documents = patches::documents(&args.file)?;
+    let patched = patches::apply(&documents, &patches::read(&args.patch)?)?;
+    match &args.output {
+        None => Ok(session.out.raw(patched.raw())?),
+        Some(path) => local_file::write(path, patched.raw(), Access::Owner, Overwrite::Allow),
+    }
 }

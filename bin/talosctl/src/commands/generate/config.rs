@@ -3,11 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
-use pki::SecretsBundle;
+use client::talosconfig::SecretText;
+use client::{ConfigContext, TalosConfig};
+use config::generate::{self, CommentStyle, Contract, GenerateError, Input};
+use config::{Documents, MachineType};
+use pki::{Role, RoleSet, SecretsBundle, SecretsOptions};
+use stdx::{Clock as _, SystemClock};
 
+use super::secrets;
 use crate::command_error::CommandError;
-use crate::local_file::Overwrite;
+use crate::local_file::{self, Access, Overwrite};
+use crate::patches;
 use crate::session::Session;
+
+#[cfg(test)]
+mod tests;
 
 #[derive(Debug, Args)]
 pub(crate) struct GenConfigArgs {
@@ -81,11 +91,218 @@ pub(crate) struct GenConfigArgs {
     with_secrets: Option<PathBuf>,
 }
 
-pub(crate) fn run(_args: &GenConfigArgs, _overwrite: Overwrite, _session: &Session) -> Result<(), CommandError> {
-    Err(CommandError::not_available("`talosctl gen config`"))
+/// One of the files that are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputType {
+    ControlPlane,
+    Worker,
+    Talosconfig,
+}
+
+impl OutputType {
+    fn parse(text: &str) -> Result<Self, CommandError> {
+        match text {
+            "controlplane" => Ok(Self::ControlPlane),
+            "worker" => Ok(Self::Worker),
+            "talosconfig" => Ok(Self::Talosconfig),
+            _ => {
+                Err(CommandError::usage(format!("--output-types {text:?} is not controlplane, worker or talosconfig")))
+            }
+        }
+    }
+
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "controlplane.yaml",
+            Self::Worker => "worker.yaml",
+            Self::Talosconfig => "talosconfig",
+        }
+    }
+}
+
+pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
+    let types: Vec<_> = args.output_types.iter().map(|one| OutputType::parse(one)).collect::<Result<_, _>>()?;
+    if args.version != "v1alpha1" {
+        return Err(CommandError::usage(format!("--version {:?}: the only version is v1alpha1", args.version)));
+    }
+    // Everything that can be wrong is found before a key is made or a file is written.
+    check_endpoint(&args.cluster_endpoint)?;
+    let targets = targets(args.output.as_deref(), &types)?;
+    if let Targets::Files(paths) = &targets {
+        local_file::check_absent(paths.iter().map(PathBuf::as_path), overwrite)?;
+    }
+    let patches = Patches::read(args)?;
+    let contract = contract(args.talos_version.as_deref())?;
+    let mirrors = mirrors(&args.registry_mirror)?;
+    let secrets = match &args.with_secrets {
+        Some(path) => SecretsBundle::from_yaml(&local_file::read(path)?)
+            .map_err(|error| CommandError::usage(format!("reading {}", path.display())).caused_by(error))?,
+        None => {
+            let options = secrets::options_for(args.talos_version.as_deref())?;
+            make_secrets(options, session)?
+        }
+    };
+    let input = Input {
+        kubernetes_version: args.kubernetes_version.clone(),
+        contract,
+        additional_sans: args.additional_sans.clone(),
+        install_disk: args.install_disk.clone(),
+        install_image: args.install_image.clone(),
+        dns_domain: args.dns_domain.clone(),
+        registry_mirrors: mirrors,
+        persist: args.persist,
+        discovery: args.with_cluster_discovery,
+        kubespan: args.with_kubespan,
+        ..Input::new(&args.cluster_name, &args.cluster_endpoint, secrets)
+    };
+    let comments = CommentStyle { docs: args.with_docs, examples: args.with_examples };
+    let texts: Vec<String> =
+        types.iter().map(|one| make(*one, &input, comments, &patches)).collect::<Result<_, _>>()?;
+    write(&targets, &texts, overwrite, session)
+}
+
+fn make_secrets(options: SecretsOptions, session: &Session) -> Result<SecretsBundle, CommandError> {
+    let bundle =
+        SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))?;
+    session.out.note("generating PKI and tokens");
+    Ok(bundle)
+}
+
+/// Patches by what they are for.
+#[derive(Debug)]
+struct Patches {
+    all: Vec<config::Patch>,
+    control_plane: Vec<config::Patch>,
+    worker: Vec<config::Patch>,
+}
+
+impl Patches {
+    fn read(args: &GenConfigArgs) -> Result<Self, CommandError> {
+        Ok(Self {
+            all: patches::read(&args.config_patch)?,
+            control_plane: patches::read(&args.config_patch_control_plane)?,
+            worker: patches::read(&args.config_patch_worker)?,
+        })
+    }
+
+    fn apply(&self, text: String, kind: OutputType, comments: CommentStyle) -> Result<String, CommandError> {
+        let own = if kind == OutputType::ControlPlane { &self.control_plane } else { &self.worker };
+        if self.all.is_empty() && own.is_empty() {
+            return Ok(text);
+        }
+        let generated = Documents::from_yaml(text.as_bytes())
+            .map_err(|errors| CommandError::failed("reading the generated configuration").caused_by(errors))?;
+        let patched = patches::apply(&patches::apply(&generated, &self.all)?, own)?;
+        Ok(generate::write_with_comments(&patched, comments))
+    }
+}
+
+fn make(output: OutputType, input: &Input, comments: CommentStyle, patches: &Patches) -> Result<String, CommandError> {
+    let kind = match output {
+        OutputType::ControlPlane => MachineType::ControlPlane,
+        OutputType::Worker => MachineType::Worker,
+        OutputType::Talosconfig => return talosconfig(input),
+    };
+    let text = generate::generate(input, kind, comments).map_err(generate_error)?;
+    patches.apply(text, output, comments)
+}
+
+/// The administrator's talosconfig; it has no endpoints yet, as nobody knows the addresses of the nodes.
+fn talosconfig(input: &Input) -> Result<String, CommandError> {
+    let roles: RoleSet = [Role::Admin].into_iter().collect();
+    let now = SystemClock.now();
+    let made = generate::client_context(
+        &input.cluster_name,
+        Vec::new(),
+        &input.secrets,
+        &roles,
+        now,
+        generate::CLIENT_LIFETIME,
+    )
+    .map_err(generate_error)?;
+    let context = ConfigContext { ca: made.ca, crt: made.crt, key: SecretText(made.key), ..ConfigContext::default() };
+    let contexts = [(made.context.clone(), context)].into_iter().collect();
+    Ok(TalosConfig { context: made.context, contexts }.to_yaml()?)
+}
+
+fn generate_error(error: GenerateError) -> CommandError {
+    CommandError::usage("generating the configuration").caused_by(error)
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), CommandError> {
+    generate::check_endpoint(endpoint).map_err(|error| {
+        CommandError::usage("reading the command line")
+            .caused_by(error)
+            .hint("the endpoint is a full URL, such as https://10.5.0.2:6443")
+    })
+}
+
+fn contract(version: Option<&str>) -> Result<Contract, CommandError> {
+    match version {
+        None => Ok(Contract::default()),
+        Some(text) => text.parse().map_err(|error: String| CommandError::usage(format!("--talos-version: {error}"))),
+    }
+}
+
+/// `HOST=URL`, in order; several URLs of a host are asked one after the other.
+fn mirrors(flags: &[String]) -> Result<Vec<(String, Vec<String>)>, CommandError> {
+    let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
+    for flag in flags {
+        let (host, url) = flag
+            .split_once('=')
+            .filter(|(host, url)| !host.is_empty() && !url.is_empty())
+            .ok_or_else(|| CommandError::usage(format!("--registry-mirror {flag:?} is not HOST=URL")))?;
+        match mirrors.iter_mut().find(|(known, _)| known == host) {
+            Some((_, urls)) => urls.push(url.to_owned()),
+            None => mirrors.push((host.to_owned(), vec![url.to_owned()])),
+        }
+    }
+    Ok(mirrors)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Targets {
+    Stdout,
+    Files(Vec<PathBuf>),
+}
+
+/// A directory for several files; a single one may be named, or go to standard output.
+fn targets(output: Option<&Path>, types: &[OutputType]) -> Result<Targets, CommandError> {
+    let in_directory = |directory: &Path| types.iter().map(|one| directory.join(one.file_name())).collect();
+    match (output, types) {
+        (_, []) => Err(CommandError::usage("--output-types names nothing to generate")),
+        (None, _) => Ok(Targets::Files(in_directory(Path::new("")))),
+        (Some(path), [_]) if path == Path::new("-") => Ok(Targets::Stdout),
+        (Some(path), _) if path == Path::new("-") => {
+            Err(CommandError::usage("only one file can go to standard output").hint("choose it with --output-types"))
+        }
+        (Some(path), [_]) if !path.is_dir() && !path.to_string_lossy().ends_with('/') => {
+            Ok(Targets::Files(vec![path.to_owned()]))
+        }
+        (Some(path), _) => Ok(Targets::Files(in_directory(path))),
+    }
+}
+
+fn write(targets: &Targets, texts: &[String], overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
+    let paths = match targets {
+        Targets::Stdout => return Ok(session.out.raw(texts.concat().as_bytes())?),
+        Targets::Files(paths) => paths,
+    };
+    for (path, text) in paths.iter().zip(texts) {
+        // All of them hold secrets.
+        local_file::write(path, text.as_bytes(), Access::Owner, overwrite)?;
+        session.out.note(format!("created {}", path.display()));
+    }
+    Ok(())
 }
 
 /// The secrets that a control plane's configuration carries.
-pub(super) fn secrets_of_controlplane(_path: &Path) -> Result<SecretsBundle, CommandError> {
-    Err(CommandError::not_available("`talosctl gen secrets --from-controlplane-config`"))
+pub(super) fn secrets_of_controlplane(path: &Path) -> Result<SecretsBundle, CommandError> {
+    let documents = patches::documents(path)?;
+    let wrong = |text: &str| CommandError::usage(format!("{}: {text}", path.display()));
+    let config = documents.v1alpha1().ok_or_else(|| wrong("there is no machine configuration in it"))?;
+    if !config.is_control_plane() {
+        return Err(wrong("it is not the configuration of a control plane"));
+    }
+    generate::secrets_from_config(config).map_err(|error| wrong("its secrets cannot be taken").caused_by(error))
 }

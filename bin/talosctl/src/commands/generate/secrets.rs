@@ -48,7 +48,7 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
 }
 
 /// What the bundle of a version looks like: the cipher changed with 1.3, the service account key with 1.7.
-fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
+pub(super) fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
     let mut options = SecretsOptions::default();
     let Some(version) = version else { return Ok(options) };
     let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);

@@ -1,0 +1,100 @@
+use clap::Parser;
+
+use super::*;
+use crate::command_error::Kind;
+use crate::environment::Environment;
+use crate::output::Output;
+use crate::session::GlobalFlags;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: GenConfigArgs,
+}
+
+fn generate_in(directory: &Path, flags: &[&str]) -> Result<(), CommandError> {
+    let output = format!("{}/", directory.display());
+    let line = ["gen", "demo", "https://10.5.0.2:6443", "--output", &output];
+    let args = Line::try_parse_from(line.into_iter().chain(flags.iter().copied())).unwrap().args;
+    let session = Session::new(GlobalFlags::default(), Environment::default(), Output::plain());
+    run(&args, Overwrite::Refuse, &session)
+}
+
+fn bundle(directory: &Path) -> PathBuf {
+    let path = directory.join("secrets.yaml");
+    let options = SecretsOptions { service_account: pki::Algorithm::EcdsaP256, ..SecretsOptions::default() };
+    let bundle = SecretsBundle::generate(SystemClock.now(), options).unwrap();
+    std::fs::write(&path, bundle.to_yaml()).unwrap();
+    path
+}
+
+#[test]
+fn the_same_secrets_give_the_same_files_and_a_talosconfig_that_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = bundle(dir.path());
+    let secrets = secrets.to_str().unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    generate_in(&one, &["--with-secrets", secrets]).unwrap();
+    generate_in(&two, &["--with-secrets", secrets]).unwrap();
+    for name in ["controlplane.yaml", "worker.yaml"] {
+        assert_eq!(std::fs::read(one.join(name)).unwrap(), std::fs::read(two.join(name)).unwrap());
+    }
+    let talosconfig = TalosConfig::load(&one.join("talosconfig")).unwrap();
+    let (name, context) = talosconfig.select(None).unwrap();
+    assert_eq!(name, "demo");
+    context.credentials().unwrap();
+    let taken = secrets_of_controlplane(&one.join("controlplane.yaml")).unwrap();
+    assert_eq!(taken.to_yaml(), std::fs::read_to_string(secrets).unwrap());
+    let error = secrets_of_controlplane(&one.join("worker.yaml")).unwrap_err();
+    assert_eq!(error.kind, Kind::Usage);
+}
+
+#[test]
+fn patches_reach_the_machines_they_are_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = bundle(dir.path());
+    let flags = [
+        "--with-secrets",
+        secrets.to_str().unwrap(),
+        "--config-patch",
+        "machine: {network: {nameservers: [9.9.9.9]}}",
+        "--config-patch-worker",
+        r#"[{"op": "replace", "path": "/machine/install/disk", "value": "/dev/vdb"}]"#,
+    ];
+    generate_in(dir.path(), &flags).unwrap();
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(text("controlplane.yaml").contains("9.9.9.9") && text("worker.yaml").contains("9.9.9.9"));
+    assert!(!text("controlplane.yaml").contains("/dev/vdb") && text("worker.yaml").contains("disk: /dev/vdb"));
+}
+
+#[test]
+fn nothing_is_written_when_a_file_exists_or_the_line_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("worker.yaml"), "mine").unwrap();
+    assert_eq!(generate_in(dir.path(), &[]).unwrap_err().hints, ["overwrite it with --force"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(generate_in(dir.path(), &["-t", "init"]).unwrap_err().kind, Kind::Usage);
+    assert_eq!(generate_in(dir.path(), &["--registry-mirror", "x"]).unwrap_err().kind, Kind::Usage);
+    assert_eq!(check_endpoint("10.5.0.2").unwrap_err().kind, Kind::Usage);
+}
+
+#[test]
+fn one_type_may_have_its_own_file_name_or_go_to_standard_output() {
+    let files = |paths: &[&str]| Targets::Files(paths.iter().map(Into::into).collect());
+    let all = [OutputType::ControlPlane, OutputType::Worker, OutputType::Talosconfig];
+    assert_eq!(targets(None, &all).unwrap(), files(&["controlplane.yaml", "worker.yaml", "talosconfig"]));
+    assert_eq!(targets(Some(Path::new("x.yaml")), &all[..1]).unwrap(), files(&["x.yaml"]));
+    assert_eq!(targets(Some(Path::new("d/")), &all[..1]).unwrap(), files(&["d/controlplane.yaml"]));
+    assert_eq!(targets(Some(Path::new("-")), &all[1..2]).unwrap(), Targets::Stdout);
+    assert_eq!(targets(Some(Path::new("-")), &all).unwrap_err().kind, Kind::Usage);
+}
+
+#[test]
+fn mirrors_of_one_host_are_kept_in_order() {
+    let flags = ["docker.io=http://a", "ghcr.io=http://b", "docker.io=http://c"].map(str::to_owned);
+    let expected = vec![
+        ("docker.io".to_owned(), vec!["http://a".to_owned(), "http://c".to_owned()]),
+        ("ghcr.io".to_owned(), vec!["http://b".to_owned()]),
+    ];
+    assert_eq!(mirrors(&flags).unwrap(), expected);
+}

@@ -155,4 +155,8 @@ fn duplicates(documents: &[Document], nodes: &[Node]) -> Vec<ConfigError> {
 }
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;

@@ -20,6 +20,9 @@ use crate::yaml;
 mod docs;
 mod tree;
 
+#[cfg(test)]
+pub(crate) use docs::DOCS;
+
 /// What a cluster's configurations are made of.
 #[derive(Clone, Debug)]
 pub struct Input {

@@ -6,128 +6,161 @@ use serde::{Deserialize, Serialize};
 
 use crate::scalar::PortRange;
 
-/// ExtensionServiceConfig
+/// Files and environment for the service of a system extension.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExtensionServiceConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `ExtensionServiceConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// Name, which must be the only one of its kind.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Files for the service.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub config_files: Vec<ExtensionConfigFile>,
+    /// Environment of the service, as NAME=value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<String>,
 }
 
-/// ExtensionConfigFile
+/// Files for the service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExtensionConfigFile {
+    /// What is in the file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
+    /// Where the service sees it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mount_path: String,
 }
 
-/// NetworkDefaultActionConfig
+/// What happens to packets that no rule of the firewall speaks of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkDefaultActionConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `NetworkDefaultActionConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// accept or block.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ingress: String,
 }
 
-/// NetworkRuleConfig
+/// Lets some networks reach some ports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkRuleConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `NetworkRuleConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// Name, which must be the only one of its kind.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Which ports the rule is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_selector: Option<RulePortSelector>,
+    /// Who may reach them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<IngressRule>,
 }
 
-/// RulePortSelector
+/// Which ports the rule is about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RulePortSelector {
+    /// Ports and ranges of ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRange>,
+    /// tcp, udp, icmp or icmpv6.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub protocol: String,
 }
 
-/// IngressRule
+/// Who may reach them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngressRule {
+    /// A network that may.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subnet: String,
+    /// A part of it that may not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub except: String,
 }
 
-/// EventSinkConfig
+/// Sends events elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventSinkConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `EventSinkConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// host:port of the receiver.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub endpoint: String,
 }
 
-/// KmsgLogConfig
+/// Sends the kernel's log elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct KmsgLogConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `KmsgLogConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// Name, which must be the only one of its kind.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// tcp:// or udp:// with host and port.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub url: String,
 }
 
-/// WatchdogTimerConfig
+/// Feeds a hardware watchdog, which resets a machine that hangs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct WatchdogTimerConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `WatchdogTimerConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// Path of the watchdog.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub device: String,
+    /// After how long without food it resets; at least 10s, one minute where nothing is said.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub timeout: String,
 }
 
-/// SideroLinkConfig
+/// A management tunnel to a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SideroLinkConfig {
+    /// `v1alpha1`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_version: String,
+    /// `SideroLinkConfig`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// Address of the service, with its token.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_url: String,
 }

@@ -23,18 +23,23 @@ pub use network::*;
 pub use registries::*;
 pub use storage::*;
 
-/// Config
+/// The root document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
+    /// Version of this format.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// Writes what services log to the console as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
+    /// Keeps the configuration across reboots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<bool>,
+    /// What concerns this one machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+    /// What all machines of the cluster share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
 }

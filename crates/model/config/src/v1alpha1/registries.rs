@@ -8,58 +8,71 @@ use serde::{Deserialize, Serialize};
 
 use crate::scalar::SecretString;
 
-/// Registries
+/// Where images come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registries {
+    /// Servers to ask in place of a registry; * stands for all others.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub mirrors: IndexMap<String, RegistryMirror>,
+    /// TLS and credentials for single servers.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub config: IndexMap<String, Registry>,
 }
 
-/// RegistryMirror
+/// Servers to ask in place of a registry; * stands for all others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryMirror {
+    /// Servers in the order in which they are asked; the registry itself comes last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
+    /// Takes the path of the endpoint as it is, without adding /v2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub override_path: Option<bool>,
 }
 
-/// Registry
+/// TLS and credentials for single servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registry {
+    /// How to talk TLS to the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<RegistryTls>,
+    /// Credentials for the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<RegistryAuth>,
 }
 
-/// RegistryTls
+/// How to talk TLS to the server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryTls {
+    /// Client certificate with its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_identity: Option<PemPair>,
+    /// Certificate authority of the server, base64 of PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ca: String,
+    /// Accepts any certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub insecure_skip_verify: Option<bool>,
 }
 
-/// RegistryAuth
+/// Credentials for the server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryAuth {
+    /// User name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub username: String,
+    /// Password.
     #[serde(skip_serializing_if = "SecretString::is_empty")]
     pub password: SecretString,
+    /// User name and password in base64, as in the file of Docker.
     #[serde(skip_serializing_if = "SecretString::is_empty")]
     pub auth: SecretString,
+    /// Token in place of a password.
     #[serde(skip_serializing_if = "SecretString::is_empty")]
     pub identity_token: SecretString,
 }

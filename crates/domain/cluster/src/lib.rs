@@ -1,1 +1,87 @@
-//! 
+//! Controllers that know who belongs to the cluster: the identity of this node, what it tells the others, what they
+//! tell, and the members that follow.
+//!
+//! One registry so far, the discovery service; the one in Kubernetes comes later.
+
+mod affiliate_merge;
+mod config_status;
+pub mod discovery;
+mod discovery_service;
+mod endpoint;
+mod info;
+mod local_affiliate;
+mod machine_config;
+mod member;
+mod node_identity;
+
+use std::path::PathBuf;
+
+use controller::{GraphError, Runtime};
+
+pub use affiliate_merge::AffiliateMergeController;
+pub use config_status::ConfigController;
+pub use discovery_service::DiscoveryServiceController;
+pub use endpoint::EndpointController;
+pub use info::InfoController;
+pub use local_affiliate::LocalAffiliateController;
+pub use member::MemberController;
+pub use node_identity::{NodeIdentityController, new_node_id};
+
+/// Where things are on a node.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The directory that keeps `node-identity.yaml`.
+    pub state: PathBuf,
+    /// Certificate authorities that a discovery service's certificate may come from, PEM.
+    pub ca_bundle: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { state: "/system/state".into(), ca_bundle: "/etc/ssl/certs/ca-certificates.crt".into() }
+    }
+}
+
+/// Adds all controllers of this crate.
+pub fn register(runtime: &Runtime, paths: &Paths) -> Result<(), GraphError> {
+    runtime.register(NodeIdentityController::new(&paths.state))?;
+    runtime.register(ConfigController)?;
+    runtime.register(InfoController)?;
+    runtime.register(LocalAffiliateController)?;
+    runtime.register(DiscoveryServiceController::new(paths.ca_bundle.clone()))?;
+    runtime.register(AffiliateMergeController)?;
+    runtime.register(MemberController)?;
+    runtime.register(EndpointController)
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+    use resources::MachineType;
+    use resources::cluster::{Identity, Member};
+    use resources::config::MachineConfig;
+    use resources::k8s::{Endpoint, Nodename};
+    use resources::network::{HostnameStatus, NodeAddress};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn together_they_make_this_node_a_member_and_an_endpoint() {
+        let state = tempfile::tempdir().unwrap();
+        let harness = Harness::new();
+        let paths = Paths { state: state.path().to_owned(), ..Paths::default() };
+        register(&harness.runtime, &paths).unwrap();
+        harness.runtime.start();
+        let text = "version: v1alpha1\nmachine:\n  type: controlplane\ncluster:\n  id: abc\n  discovery:\n    \
+                    enabled: true\n    registries:\n      service:\n        disabled: true\n";
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineType::ID, MachineType::ControlPlane);
+        harness.put("hostname", HostnameStatus { hostname: "cp-1".into(), ..Default::default() });
+        harness.put("nodename", Nodename { nodename: "cp-1".into(), ..Default::default() });
+        harness.put("routed-no-k8s", NodeAddress { addresses: vec!["10.5.0.2/24".parse().unwrap()] });
+        harness.settle().await;
+        let member = harness.get::<Member>("cp-1").unwrap();
+        assert_eq!(member.node_id, harness.get::<Identity>("local").unwrap().node_id);
+        assert_eq!(harness.get::<Endpoint>("discovery").unwrap().addresses, member.addresses);
+    }
+}

@@ -1,0 +1,233 @@
+//! The conversation with the service: greet, tell about this node, hear about the others, again and again.
+//!
+//! It ends only when its task is ended. Whatever fails, it starts over after a growing delay; what it heard last stays.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use resources::cluster::Affiliate;
+use stdx::Backoff;
+use stdx::backoff::random_jitter;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use wire::sidero::discovery::server as proto;
+use wire::sidero::discovery::server::cluster_client::ClusterClient;
+
+use super::connect::{ConnectError, connect};
+use super::message::{open_affiliate, seal_affiliate};
+use super::seal::{SealError, Sealer};
+
+/// How long the service keeps what it was told.
+const TTL: Duration = Duration::from_secs(30 * 60);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(30);
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Which service, which cluster, which node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Without TLS.
+    pub insecure: bool,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The cluster's secret, 32 bytes.
+    pub key: Vec<u8>,
+    /// This node's id.
+    pub node_id: String,
+    /// Certificate authorities of the service.
+    pub ca_bundle: PathBuf,
+}
+
+/// The other nodes, by id, as they were heard of last.
+pub type Heard = Arc<Mutex<BTreeMap<String, Affiliate>>>;
+
+/// Why a conversation ended.
+#[derive(Debug, thiserror::Error)]
+enum TalkError {
+    #[error("reaching the discovery service")]
+    Connect(#[from] ConnectError),
+    #[error("{0} of the discovery service")]
+    Call(&'static str, #[source] Status),
+    #[error("{0} of the discovery service: no answer within {1:?}")]
+    Timeout(&'static str, Duration),
+    #[error("sealing what is told to the discovery service")]
+    Seal(#[from] SealError),
+    #[error("the discovery service sends us to {0}")]
+    Redirect(String),
+    #[error("the discovery service closed the watch")]
+    Closed,
+}
+
+/// What a client needs while it runs.
+#[derive(Debug)]
+pub struct Client<Wake> {
+    options: Options,
+    sealer: Sealer,
+    /// What to tell; `None` before there is anything.
+    own: watch::Receiver<Option<Affiliate>>,
+    heard: Heard,
+    wake: Wake,
+}
+
+impl<Wake: Fn() + Send + Sync> Client<Wake> {
+    /// A client that tells `own`, keeps what it hears in `heard`, and calls `wake` when that changed.
+    pub fn new(
+        options: Options,
+        own: watch::Receiver<Option<Affiliate>>,
+        heard: Heard,
+        wake: Wake,
+    ) -> Result<Self, SealError> {
+        let sealer = Sealer::new(&options.key)?;
+        Ok(Self { options, sealer, own, heard, wake })
+    }
+
+    /// Talks until its task is ended.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        loop {
+            let started = Instant::now();
+            let Err(error) = self.talk().await;
+            if let TalkError::Redirect(address) = &error {
+                tracing::info!(address, "the discovery service moved");
+                self.options.address.clone_from(address);
+            } else {
+                tracing::warn!(error = %stdx::ErrorChain(&error), "discovery will be tried again");
+            }
+            if started.elapsed() > BACKOFF.1 {
+                backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+            }
+            tokio::time::sleep(backoff.next_delay(random_jitter())).await;
+        }
+    }
+
+    async fn talk(&mut self) -> Result<std::convert::Infallible, TalkError> {
+        let channel = connect(&self.options.address, self.options.insecure, &self.options.ca_bundle).await?;
+        let mut service = ClusterClient::new(channel);
+        self.hello(&mut service).await?;
+        self.tell(&mut service).await?;
+        let request = proto::WatchRequest { cluster_id: self.options.cluster_id.clone() };
+        let watch = service.watch(request).await.map_err(|status| TalkError::Call("Watch", status))?;
+        let mut watch = watch.into_inner();
+        tracing::info!(address = self.options.address, "discovery service connected");
+        let mut first = true;
+        let mut renew = tokio::time::interval_at(Instant::now() + TTL / 2, TTL / 2);
+        loop {
+            tokio::select! {
+                // Cancel-safe: a stream keeps a message that was not taken.
+                message = watch.message() => {
+                    let message = message.map_err(|status| TalkError::Call("Watch", status))?.ok_or(TalkError::Closed)?;
+                    self.hear(message, std::mem::take(&mut first));
+                }
+                // Cancel-safe by contract. An error means that nobody will tell anything new: then only renewals.
+                changed = self.own.changed(), if self.own.has_changed().is_ok() => {
+                    if changed.is_ok() {
+                        self.tell(&mut service).await?;
+                    }
+                }
+                // Cancel-safe by contract.
+                _ = renew.tick() => self.tell(&mut service).await?,
+            }
+        }
+    }
+
+    async fn hello(&self, service: &mut ClusterClient<Channel>) -> Result<(), TalkError> {
+        let request = proto::HelloRequest {
+            cluster_id: self.options.cluster_id.clone(),
+            client_version: stdx::version::TAG.to_owned(),
+        };
+        let answer = call("Hello", HELLO_TIMEOUT, service.hello(request)).await?;
+        match answer.into_inner().redirect {
+            Some(redirect) if !redirect.endpoint.is_empty() => Err(TalkError::Redirect(redirect.endpoint)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn tell(&mut self, service: &mut ClusterClient<Channel>) -> Result<(), TalkError> {
+        let Some(own) = self.own.borrow_and_update().clone() else {
+            return Ok(());
+        };
+        let request = proto::AffiliateUpdateRequest {
+            cluster_id: self.options.cluster_id.clone(),
+            affiliate_id: self.options.node_id.clone(),
+            affiliate_data: Some(seal_affiliate(&self.sealer, &own)?.into()),
+            affiliate_endpoints: Vec::new(),
+            ttl: Some(prost_types::Duration { seconds: i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX), nanos: 0 }),
+        };
+        call("AffiliateUpdate", UPDATE_TIMEOUT, service.affiliate_update(request)).await?;
+        tracing::debug!("told the discovery service about this node");
+        Ok(())
+    }
+
+    /// The first message is everything there is; later ones are changes.
+    fn hear(&self, message: proto::WatchResponse, everything: bool) {
+        let mut heard = self.heard.lock();
+        let before = heard.clone();
+        if everything {
+            heard.clear();
+        }
+        for affiliate in message.affiliates {
+            if affiliate.id == self.options.node_id {
+                continue;
+            }
+            if message.deleted {
+                heard.remove(&affiliate.id);
+                continue;
+            }
+            // Endpoints alone say nothing without the mesh.
+            if affiliate.data.is_empty() {
+                continue;
+            }
+            match open_affiliate(&self.sealer, &affiliate.data) {
+                Ok(opened) => {
+                    heard.insert(affiliate.id, opened);
+                }
+                Err(error) => {
+                    tracing::warn!(id = affiliate.id, error = %stdx::ErrorChain(&error), "an affiliate is unreadable");
+                }
+            }
+        }
+        let changed = *heard != before;
+        drop(heard);
+        if changed {
+            (self.wake)();
+        }
+    }
+}
+
+/// Takes this node out of the service, before a reset.
+pub async fn retire(options: &Options) -> Result<(), RetireError> {
+    let channel = connect(&options.address, options.insecure, &options.ca_bundle).await?;
+    let request =
+        proto::AffiliateDeleteRequest { cluster_id: options.cluster_id.clone(), affiliate_id: options.node_id.clone() };
+    match ClusterClient::new(channel).affiliate_delete(request).await {
+        Err(status) if status.code() != Code::NotFound => Err(RetireError::Call(status)),
+        _ => Ok(()),
+    }
+}
+
+/// Why this node could not be taken out.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// The service does not answer.
+    #[error("reaching the discovery service")]
+    Connect(#[from] ConnectError),
+    /// It refused.
+    #[error("AffiliateDelete of the discovery service")]
+    Call(#[source] Status),
+}
+
+async fn call<T>(
+    name: &'static str,
+    within: Duration,
+    request: impl Future<Output = Result<T, Status>>,
+) -> Result<T, TalkError> {
+    let answer = timeout(within, request).await.map_err(|_| TalkError::Timeout(name, within))?;
+    answer.map_err(|status| TalkError::Call(name, status))
+}

@@ -1,0 +1,77 @@
+//! The way to a discovery service: TLS with the system's certificate authorities, or plain where the configuration says
+//! so.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The service closes connections that ask more often than every 10 s; a tenth of the time to live of an affiliate.
+const KEEP_ALIVE: Duration = Duration::from_secs(180);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is not `HOST:PORT`.
+    #[error("reading the discovery service's address {0:?}")]
+    Address(String),
+    /// Its host cannot stand in a certificate.
+    #[error("reading the discovery service's host")]
+    Host(#[source] InvalidDnsNameError),
+    /// There are no certificate authorities.
+    #[error("reading certificate authorities from {path}")]
+    Authorities { path: String, source: rustls::pki_types::pem::Error },
+    /// TLS cannot be set up.
+    #[error("setting up TLS")]
+    Tls(#[from] rustls::Error),
+    /// It does not answer.
+    #[error("connecting to the discovery service {address}")]
+    Connect { address: String, source: tonic::transport::Error },
+}
+
+/// Opens a channel to `address` (`HOST:PORT`).
+pub async fn connect(address: &str, insecure: bool, ca_bundle: &Path) -> Result<Channel, ConnectError> {
+    let invalid = || ConnectError::Address(address.to_owned());
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE);
+    let refused = |source| ConnectError::Connect { address: address.to_owned(), source };
+    if insecure {
+        return endpoint.connect().await.map_err(refused);
+    }
+    let host = address.rsplit_once(':').ok_or_else(invalid)?.0.trim_matches(['[', ']']);
+    let server = ServerName::try_from(host.to_owned()).map_err(ConnectError::Host)?;
+    let tls = TlsConnector::from(Arc::new(client_config(ca_bundle)?));
+    let target = address.to_owned();
+    let connector = service_fn(move |_| {
+        let (tls, server, target) = (tls.clone(), server.clone(), target.clone());
+        async move {
+            let stream = TcpStream::connect(&target).await?;
+            Ok::<_, io::Error>(TokioIo::new(tls.connect(server, stream).await?))
+        }
+    });
+    endpoint.connect_with_connector(connector).await.map_err(refused)
+}
+
+fn client_config(ca_bundle: &Path) -> Result<ClientConfig, ConnectError> {
+    let failed = |source| ConnectError::Authorities { path: ca_bundle.display().to_string(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca_bundle).map_err(failed)? {
+        // A certificate in the bundle that is of no use does not spoil the others.
+        roots.add_parsable_certificates([certificate.map_err(failed)?]);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}

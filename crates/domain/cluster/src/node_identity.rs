@@ -1,0 +1,153 @@
+//! Who this node is: made once, kept with the state, gone with a reset.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use aws_lc_rs::{digest, rand};
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::cluster::Identity;
+use resources::files::EtcFileSpec;
+use sys::files::{self, Access};
+
+/// The file in the state directory.
+const FILE: &str = "node-identity.yaml";
+const KEY: &str = "nodeId:";
+/// The id of the file for programs that want the machine's id.
+const MACHINE_ID: &str = "machine-id";
+
+/// `node-identity.yaml` → `Identity` `local`, and `EtcFileSpec` `machine-id` derived from it.
+#[derive(Debug)]
+pub struct NodeIdentityController {
+    path: PathBuf,
+}
+
+impl NodeIdentityController {
+    /// Keeps the identity in the directory `state`.
+    pub fn new(state: &Path) -> Self {
+        Self { path: state.join(FILE) }
+    }
+
+    fn load_or_create(&self) -> Result<String, ReconcileError> {
+        if let Some(bytes) = files::read(&self.path)? {
+            let text = String::from_utf8_lossy(&bytes);
+            if let Some(id) = parse(&text) {
+                return Ok(id.to_owned());
+            }
+            tracing::warn!(path = %self.path.display(), "the node identity is unreadable; a new one takes its place");
+        }
+        let id = new_node_id()?;
+        files::write_atomic(&self.path, format!("{KEY} {id}\n").as_bytes(), Access::SECRET)?;
+        Ok(id)
+    }
+}
+
+/// No random bytes could be had.
+#[derive(Debug, thiserror::Error)]
+#[error("making a node identity: the system has no random bytes")]
+pub struct NodeIdError;
+
+/// A new id: 32 random bytes in base 62, 43 characters.
+pub fn new_node_id() -> Result<String, NodeIdError> {
+    let mut bytes = [0u8; 32];
+    rand::fill(&mut bytes).map_err(|_| NodeIdError)?;
+    Ok(base62(bytes))
+}
+
+fn base62(mut bytes: [u8; 32]) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    // 62^43 is just above 2^256.
+    let mut digits = [0u8; 43];
+    for digit in digits.iter_mut().rev() {
+        let mut rest = 0u32;
+        for byte in &mut bytes {
+            let value = rest << 8 | u32::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or_default();
+            rest = value % 62;
+        }
+        *digit = ALPHABET[usize::try_from(rest).unwrap_or_default()];
+    }
+    String::from_utf8_lossy(&digits).into_owned()
+}
+
+fn parse(text: &str) -> Option<&str> {
+    let id = text.lines().find_map(|line| line.trim().strip_prefix(KEY))?.trim().trim_matches('"');
+    (!id.is_empty() && id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric())).then_some(id)
+}
+
+/// 32 hexadecimal digits, the same for the same identity.
+fn machine_id(node_id: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, node_id.as_bytes());
+    hash.as_ref().iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[async_trait]
+impl Controller for NodeIdentityController {
+    fn name(&self) -> &'static str {
+        "cluster.NodeIdentityController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<Identity>(), Output::shared::<EtcFileSpec>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let node_id = self.load_or_create()?;
+        let contents = format!("{}\n", machine_id(&node_id)).into_bytes();
+        ctx.put(Identity::ID, Identity { node_id })?;
+        ctx.put(MACHINE_ID, EtcFileSpec { contents, mode: 0o444 })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+
+    use super::*;
+
+    #[test]
+    fn base62_keeps_the_order_of_bytes_and_has_a_fixed_length() {
+        assert_eq!(base62([0; 32]), "0".repeat(43));
+        let mut one = [0; 32];
+        one[31] = 61;
+        assert!(base62(one).ends_with("0z"));
+        one[31] = 62;
+        assert!(base62(one).ends_with("010"));
+        assert_eq!(base62([0xff; 32]).len(), 43);
+        assert_ne!(new_node_id().unwrap(), new_node_id().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_identity_outlives_the_process() {
+        let state = tempfile::tempdir().unwrap();
+        let first = Harness::with(NodeIdentityController::new(state.path()));
+        first.settle().await;
+        let identity = first.get::<Identity>("local").unwrap();
+        let second = Harness::with(NodeIdentityController::new(state.path()));
+        second.settle().await;
+        assert_eq!(second.get::<Identity>("local").unwrap().node_id, identity.node_id);
+        let text = std::fs::read_to_string(state.path().join(FILE)).unwrap();
+        assert_eq!(text, format!("nodeId: {}\n", identity.node_id));
+        let machine_id = second.get::<EtcFileSpec>("machine-id").unwrap();
+        assert_eq!(machine_id.contents.len(), 33);
+        assert!(machine_id.contents.iter().take(32).all(u8::is_ascii_hexdigit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreadable_file_gets_a_new_identity() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join(FILE), "\0\0garbage").unwrap();
+        let harness = Harness::with(NodeIdentityController::new(state.path()));
+        harness.settle().await;
+        assert_eq!(harness.get::<Identity>("local").unwrap().node_id.len(), 43);
+    }
+}

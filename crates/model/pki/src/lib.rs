@@ -28,3 +28,6 @@ pub use pem::PemPair;
 pub use request::CertificateRequest;
 pub use role::{Role, RoleSet};
 pub use secrets::{KubernetesPki, SecretsBundle, SecretsOptions};
+
+#[cfg(test)]
+mod fuzz_tests;

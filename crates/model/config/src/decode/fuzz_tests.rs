@@ -57,6 +57,7 @@ fn value() -> impl Strategy<Value = Value> {
         any::<String>().prop_map(Value::from),
         "[-+.0-9eExo_: ]{0,6}".prop_map(Value::from),
         "[a-z#:\\-\\n '\"|>]{0,16}".prop_map(Value::from),
+        yaml_like().prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![

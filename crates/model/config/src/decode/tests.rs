@@ -140,6 +140,31 @@ fn the_text_is_kept_as_it_was_given() {
 }
 
 #[test]
+fn a_secret_of_the_wrong_form_is_not_repeated() {
+    let text =
+        "machine:\n  network:\n    interfaces:\n      - interface: wg0\n        wireguard: {privateKey: tell-nobody}\n";
+    let error = one(text);
+    assert!(!error.to_string().contains("tell-nobody"), "{error}");
+    assert_eq!(error.path, "machine.network.interfaces[0].wireguard.privateKey");
+}
+
+#[test]
+fn byte_order_marks_and_windows_line_ends_are_understood() {
+    let text = "\u{feff}version: v1alpha1\r\nmachine:\r\n  type: worker\r\n";
+    let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+    assert_eq!(documents.v1alpha1().unwrap().machine_type(), MachineType::Worker);
+    assert_eq!(documents.raw(), text.as_bytes());
+}
+
+#[test]
+fn an_endpoint_may_leave_its_port_to_the_scheme() {
+    let text = "cluster: {controlPlane: {endpoint: \"https://kube.example.org\"}}";
+    let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+    let url = documents.v1alpha1().unwrap().cluster().endpoint().unwrap();
+    assert_eq!(url.port_or_known_default(), Some(443));
+}
+
+#[test]
 fn anchors_and_merges_are_followed_within_bounds() {
     let text = "machine:\n  env: &e {a: b}\n  sysctls:\n    <<: *e\n    c: d\n";
     let documents = Documents::from_yaml(text.as_bytes()).unwrap();

@@ -79,7 +79,9 @@ impl Form {
             Self::Path => ensure(text.starts_with('/') && !text.contains("/../"), "an absolute path", "/var/etc/file"),
             Self::Dns => ensure(dns(text), "a DNS name", "cluster.local"),
             Self::MacPattern => ensure(mac(text), "a hardware address", "00:1a:2b:3c:4d:5e, 00:1a:2b:*"),
-            Self::Key32 => ensure(key(text), "32 bytes in base64", "the output of wg genkey"),
+            // a key may be secret: the message does not repeat it
+            Self::Key32 if key(text) => Ok(()),
+            Self::Key32 => Err(("the key is not 32 bytes in base64".to_owned(), Some("use wg genkey".to_owned()))),
             Self::Range(low, high) => {
                 let valid = text.parse::<u64>().is_ok_and(|value| (low..=high).contains(&value));
                 // what is no number at all is the type's complaint

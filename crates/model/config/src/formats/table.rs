@@ -66,7 +66,7 @@ const V1ALPHA1: &[(&str, Form)] = &[
         "machine.features.kubernetesTalosAPIAccess.allowedRoles[]",
         Form::OneOf(&["os:admin", "os:operator", "os:reader", "os:etcd:backup"]),
     ),
-    ("cluster.controlPlane.endpoint", Form::Url { schemes: &["https"], port: true }),
+    ("cluster.controlPlane.endpoint", Form::Url { schemes: &["https"], port: false }),
     ("cluster.controlPlane.localAPIServerPort", Form::Range(1, 65_535)),
     ("cluster.network.cni.name", Form::OneOf(&["flannel", "custom", "none", "native"])),
     ("cluster.network.cni.urls[]", HTTP),

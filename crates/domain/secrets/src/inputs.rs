@@ -1,0 +1,68 @@
+//! What several controllers read in the same way.
+
+use std::net::IpAddr;
+
+use config::Documents;
+use controller::{Ctx, Input, ReconcileError};
+use resources::{
+    config::MachineConfig,
+    network::{HostnameStatus, NetworkStatus, NodeAddress},
+};
+
+/// Every address that the node has or once had.
+pub(crate) const ACCUMULATIVE: &str = "accumulative";
+/// Addresses that others can route to.
+pub(crate) const ROUTED: &str = "routed";
+
+pub(crate) fn config_input() -> Input {
+    Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)
+}
+
+/// The configuration in force; none before there is one.
+pub(crate) fn config(ctx: &Ctx) -> Result<Option<Documents>, ReconcileError> {
+    match ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
+        Some(config) => Ok(Some(Documents::from_yaml(config.text.as_bytes())?)),
+        None => Ok(None),
+    }
+}
+
+pub(crate) fn addresses_input(id: &str) -> Input {
+    Input::weak::<NodeAddress>().id(id)
+}
+
+/// The node's addresses, without lengths of networks; none before they are known.
+pub(crate) fn addresses(ctx: &Ctx, id: &str) -> Result<Vec<IpAddr>, ReconcileError> {
+    let known = ctx.get::<NodeAddress>(id)?;
+    Ok(known.map(|known| known.addresses.iter().map(ipnet::IpNet::addr).collect()).unwrap_or_default())
+}
+
+pub(crate) fn hostname_input() -> Input {
+    Input::weak::<HostnameStatus>().id(HostnameStatus::ID)
+}
+
+/// The node's name, short and with its domain (the same where there is none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub(crate) hostname: String,
+    pub(crate) fqdn: String,
+}
+
+pub(crate) fn names(ctx: &Ctx) -> Result<Option<Names>, ReconcileError> {
+    Ok(ctx.get::<HostnameStatus>(HostnameStatus::ID)?.filter(|status| !status.hostname.is_empty()).map(|status| {
+        let hostname = status.hostname.clone();
+        let fqdn = match status.domainname.as_str() {
+            "" => hostname.clone(),
+            domain => format!("{hostname}.{domain}"),
+        };
+        Names { hostname, fqdn }
+    }))
+}
+
+pub(crate) fn network_input() -> Input {
+    Input::weak::<NetworkStatus>().id(NetworkStatus::ID)
+}
+
+/// Whether names and addresses are what they will be.
+pub(crate) fn network_ready(ctx: &Ctx) -> Result<bool, ReconcileError> {
+    Ok(ctx.get::<NetworkStatus>(NetworkStatus::ID)?.is_some_and(|s| s.address_ready && s.hostname_ready))
+}

@@ -1,0 +1,78 @@
+//! The certificates of the API server, which follow the node's names and addresses; on control planes.
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use pki::{Algorithm, Sans, Subject, Usage, Validity};
+use resources::{
+    secrets::{CertSans, KubernetesDynamicCerts, KubernetesRootSecret},
+    time::TimeStatus,
+};
+
+use crate::{
+    inputs,
+    issue::{self, KUBERNETES_LIFETIME, Renewal},
+};
+
+/// `secrets.KubernetesDynamicCertsController`.
+#[derive(Debug, Default)]
+pub struct KubernetesDynamicCertsController {
+    renewal: Renewal<(KubernetesRootSecret, CertSans, i64)>,
+}
+
+#[async_trait]
+impl Controller for KubernetesDynamicCertsController {
+    fn name(&self) -> &'static str {
+        "secrets.KubernetesDynamicCertsController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<KubernetesRootSecret>().id(KubernetesRootSecret::ID),
+            Input::weak::<CertSans>().id(CertSans::K8S_ID),
+            Input::weak::<TimeStatus>().id(TimeStatus::ID),
+            inputs::network_input(),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<KubernetesDynamicCerts>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let root = ctx.get::<KubernetesRootSecret>(KubernetesRootSecret::ID)?;
+        let cas = root.as_ref().and_then(|root| root.issuing_ca.as_ref().zip(root.aggregator_ca.as_ref()));
+        let (Some(root), Some((ca, aggregator))) = (&root, cas) else {
+            self.renewal.forget();
+            ctx.destroy::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID)?;
+            return Ok(());
+        };
+        let names = ctx.get::<CertSans>(CertSans::K8S_ID)?;
+        let time = ctx.get::<TimeStatus>(TimeStatus::ID)?.filter(|status| status.synced);
+        let (Some(names), Some(time), true) = (names, time, inputs::network_ready(ctx)?) else { return Ok(()) };
+        let from = ((*root.spec).clone(), (*names.spec).clone(), time.epoch);
+        if self.renewal.is_current(ctx, &from) {
+            return Ok(());
+        }
+
+        let (authority, aggregator) = (issue::authority(ca)?, issue::authority(aggregator)?);
+        let validity = Validity::starting(ctx.clock().now(), KUBERNETES_LIFETIME);
+        let leaf = |authority, usage, subject, sans| {
+            issue::leaf(authority, Algorithm::EcdsaP256, usage, subject, sans, validity)
+        };
+        let server = Subject::common_name("kube-apiserver").with_organization("kube-master");
+        let api_server = leaf(&authority, Usage::Server, server, issue::sans(&names))?;
+        let client = Subject::common_name("apiserver-kubelet-client").with_organization("system:masters");
+        let kubelet_client = leaf(&authority, Usage::Client, client, Sans::default())?;
+        let front_proxy =
+            leaf(&aggregator, Usage::Client, Subject::common_name("front-proxy-client"), Sans::default())?;
+        let renew_at = api_server.renew_at.min(kubelet_client.renew_at).min(front_proxy.renew_at);
+        let spec = KubernetesDynamicCerts {
+            api_server: Some(api_server.pair),
+            api_server_kubelet_client: Some(kubelet_client.pair),
+            front_proxy: Some(front_proxy.pair),
+        };
+        ctx.put(KubernetesDynamicCerts::ID, spec)?;
+        self.renewal.issued(ctx, from, renew_at);
+        Ok(())
+    }
+}

@@ -113,6 +113,12 @@ impl Etcd for EtcdClient {
         ask("removing an etcd member", client.member_remove(id.0), meaning).await.map(drop)
     }
 
+    async fn update_peers(&self, id: MemberId, peer_urls: &[String]) -> Result<(), EtcdError> {
+        let mut client = self.client.clone();
+        let meaning = |text: &str| text.contains("member not found").then_some(EtcdError::MemberNotFound(id));
+        ask("changing an etcd member's peer URLs", client.member_update(id.0, peer_urls), meaning).await.map(drop)
+    }
+
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
         const OPERATION: &str = "asking etcd for its status";
         let mut client = self.client.clone();

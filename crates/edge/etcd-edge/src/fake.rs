@@ -127,6 +127,14 @@ impl Etcd for FakeEtcd {
         })
     }
 
+    async fn update_peers(&self, id: MemberId, peer_urls: &[String]) -> Result<(), EtcdError> {
+        self.up("changing an etcd member's peer URLs", |state| {
+            let position = state.position(id)?;
+            state.members[position].peer_urls = peer_urls.to_vec();
+            Ok(())
+        })
+    }
+
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
         const OPERATION: &str = "asking etcd for its status";
         self.up(OPERATION, |state| {

@@ -105,6 +105,12 @@ pub trait Etcd: fmt::Debug + Send + Sync + 'static {
     /// [`EtcdError::MemberNotFound`].
     async fn remove(&self, id: MemberId) -> Result<(), EtcdError>;
 
+    /// Changes where other members reach a member.
+    ///
+    /// # Errors
+    /// [`EtcdError::MemberNotFound`].
+    async fn update_peers(&self, id: MemberId, peer_urls: &[String]) -> Result<(), EtcdError>;
+
     /// How the member that answers is doing.
     ///
     /// # Errors

@@ -1,0 +1,77 @@
+//! The way to etcd on this node.
+
+use std::sync::Arc;
+
+use controller::{Ctx, Input, ReconcileError};
+use etcd_edge::{Connector, Etcd, Tls};
+use resources::{
+    secrets::{EtcdRootSecret, EtcdSecrets},
+    v1alpha1::Service,
+};
+use stdx::Secret;
+
+const ENDPOINT: &str = "https://127.0.0.1:2379";
+const SERVICE: &str = "etcd";
+
+/// Connects when etcd is healthy, and again when the certificates change.
+#[derive(Debug)]
+pub(crate) struct LocalEtcd {
+    connector: Arc<dyn Connector>,
+    connected: Option<(u64, u64, Arc<dyn Etcd>)>,
+}
+
+impl LocalEtcd {
+    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
+        Self { connector, connected: None }
+    }
+
+    pub(crate) fn inputs() -> Vec<Input> {
+        vec![
+            Input::weak::<Service>().id(SERVICE),
+            Input::weak::<EtcdRootSecret>().id(EtcdRootSecret::ID),
+            Input::weak::<EtcdSecrets>().id(EtcdSecrets::ID),
+        ]
+    }
+
+    /// A connection to etcd here; none while it does not run well.
+    pub(crate) async fn get(&mut self, ctx: &Ctx) -> Result<Option<Arc<dyn Etcd>>, ReconcileError> {
+        let healthy = ctx.get::<Service>(SERVICE)?.is_some_and(|service| service.running && service.healthy);
+        let root = ctx.get::<EtcdRootSecret>(EtcdRootSecret::ID)?;
+        let secrets = ctx.get::<EtcdSecrets>(EtcdSecrets::ID)?;
+        let (Some(root), Some(secrets), true) = (root, secrets, healthy) else {
+            self.connected = None;
+            return Ok(None);
+        };
+        let (Some(ca), Some(admin)) = (&root.etcd_ca, &secrets.etcd_admin) else { return Ok(None) };
+        let versions = (root.metadata.version, secrets.metadata.version);
+        if let Some((root, secrets, etcd)) = &self.connected
+            && (*root, *secrets) == versions
+        {
+            return Ok(Some(Arc::clone(etcd)));
+        }
+        let tls = Tls { ca: ca.crt.0.clone(), crt: admin.crt.0.clone(), key: Secret::new(admin.key.0.clone()) };
+        let etcd = self.connector.connect(&[ENDPOINT.to_owned()], &tls).await?;
+        self.connected = Some((versions.0, versions.1, Arc::clone(&etcd)));
+        Ok(Some(etcd))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use controller::testing::Harness;
+    use resources::values::CertificateAndKey;
+
+    use super::*;
+
+    /// Makes etcd on this node look as it does when it runs.
+    pub(crate) fn run_etcd(harness: &Harness) {
+        let pair = Some(CertificateAndKey::new("crt", "key"));
+        harness.put(EtcdRootSecret::ID, EtcdRootSecret { etcd_ca: pair.clone() });
+        harness.put(EtcdSecrets::ID, EtcdSecrets { etcd_admin: pair, ..EtcdSecrets::default() });
+        harness.put(SERVICE, Service { running: true, healthy: true, unknown: false });
+    }
+
+    pub(crate) fn stop_etcd(harness: &Harness) {
+        harness.put(SERVICE, Service { running: false, healthy: false, unknown: true });
+    }
+}

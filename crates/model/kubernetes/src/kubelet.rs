@@ -132,6 +132,11 @@ fn base(input: &KubeletInput) -> Value {
         "clusterDNS": input.cluster_dns,
         "clusterDomain": input.cluster_domain,
         "failSwapOn": false,
+        // Static pods come over loopback, where asking often costs nothing and each question may start the cluster.
+        "httpCheckFrequency": "1s",
+        // Computed often, so that a node is ready soon after its network is; reported only when something changed.
+        "nodeStatusUpdateFrequency": "2s",
+        "nodeStatusReportFrequency": "5m0s",
         "oomScoreAdj": -450,
         "protectKernelDefaults": input.protect_kernel_defaults,
         "rotateCertificates": true,

@@ -153,9 +153,19 @@ pub trait KubeApi: Debug + Send + Sync {
     async fn endpoints(&self, namespace: &str, name: &str) -> Result<Vec<IpAddr>, KubeError>;
 }
 
+/// The kubelet of this node.
+#[async_trait]
+pub trait KubeletApi: Debug + Send + Sync {
+    /// All pods that it knows, as objects of the API, static ones included.
+    async fn pods(&self) -> Result<Vec<Value>, KubeError>;
+}
+
 /// Makes clients out of kubeconfigs, so that who needs one can be given a fake.
 #[async_trait]
 pub trait Connect: Debug + Send + Sync {
     /// A client; does not yet talk to the server.
     async fn connect(&self, kubeconfig: &str) -> Result<Arc<dyn KubeApi>, KubeError>;
+
+    /// A client of the kubelet that the kubeconfig names as its server; does not yet talk to it.
+    async fn connect_kubelet(&self, kubeconfig: &str) -> Result<Arc<dyn KubeletApi>, KubeError>;
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::api::{
-    Applied, Connect, KubeApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness, ServerVersion,
-    Workload,
+    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
+    ServerVersion, Workload,
 };
 use crate::{KubeError, Node, NodePatch, create};
 
@@ -40,6 +40,7 @@ struct State {
     nodes: BTreeMap<String, Node>,
     objects: BTreeMap<ObjectRef, Value>,
     pods: Vec<PodSummary>,
+    kubelet_pods: Vec<Value>,
     readiness: BTreeMap<(String, String), Readiness>,
     endpoints: BTreeMap<(String, String), Vec<IpAddr>>,
     version: u64,
@@ -102,6 +103,11 @@ impl FakeKube {
 
     pub fn put_pod(&self, pod: PodSummary) {
         self.change(|state| state.pods.push(pod));
+    }
+
+    /// What the kubelet says that it runs.
+    pub fn set_kubelet_pods(&self, pods: Vec<Value>) {
+        self.change(|state| state.kubelet_pods = pods);
     }
 
     pub fn put_readiness(&self, namespace: &str, name: &str, readiness: Readiness) {
@@ -332,6 +338,14 @@ impl KubeApi for FakeKube {
     }
 }
 
+#[async_trait]
+impl KubeletApi for FakeKube {
+    async fn pods(&self) -> Result<Vec<Value>, KubeError> {
+        self.check("asking", "the kubelet for pods")?;
+        Ok(self.state.lock().kubelet_pods.clone())
+    }
+}
+
 /// Gives the same fake to everybody, and remembers who asked.
 #[derive(Debug, Clone)]
 pub struct FakeConnect {
@@ -354,6 +368,11 @@ impl FakeConnect {
 #[async_trait]
 impl Connect for FakeConnect {
     async fn connect(&self, kubeconfig: &str) -> Result<Arc<dyn KubeApi>, KubeError> {
+        self.kubeconfigs.lock().push(kubeconfig.to_owned());
+        Ok(Arc::new(self.kube.clone()))
+    }
+
+    async fn connect_kubelet(&self, kubeconfig: &str) -> Result<Arc<dyn KubeletApi>, KubeError> {
         self.kubeconfigs.lock().push(kubeconfig.to_owned());
         Ok(Arc::new(self.kube.clone()))
     }

@@ -14,8 +14,8 @@ mod node_cache;
 mod real;
 
 pub use api::{
-    Applied, Connect, KubeApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness, ServerVersion,
-    Workload,
+    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
+    ServerVersion, Workload,
 };
 pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]

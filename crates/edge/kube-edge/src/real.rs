@@ -13,7 +13,9 @@ use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
-use crate::api::{Applied, Connect, KubeApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload};
+use crate::api::{
+    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload,
+};
 use crate::{KubeError, Node, NodePatch, create};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -29,6 +31,10 @@ pub struct RealConnect;
 #[async_trait]
 impl Connect for RealConnect {
     async fn connect(&self, kubeconfig: &str) -> Result<Arc<dyn KubeApi>, KubeError> {
+        Ok(Arc::new(RealKube::from_kubeconfig(kubeconfig).await?))
+    }
+
+    async fn connect_kubelet(&self, kubeconfig: &str) -> Result<Arc<dyn KubeletApi>, KubeError> {
         Ok(Arc::new(RealKube::from_kubeconfig(kubeconfig).await?))
     }
 }
@@ -169,6 +175,22 @@ impl KubeApi for RealKube {
         ips.sort();
         ips.dedup();
         Ok(ips)
+    }
+}
+
+#[async_trait]
+impl KubeletApi for RealKube {
+    async fn pods(&self) -> Result<Vec<Value>, KubeError> {
+        let request = http::Request::get("/pods").body(Vec::new()).map_err(|error| KubeError::Transport {
+            operation: "asking",
+            subject: "the kubelet for pods".to_owned(),
+            cause: Box::new(error),
+        })?;
+        let mut list: Value = within("asking", "the kubelet for pods", self.client.request(request)).await?;
+        Ok(match list["items"].take() {
+            Value::Array(pods) => pods,
+            _ => Vec::new(),
+        })
     }
 }
 

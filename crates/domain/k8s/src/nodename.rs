@@ -1,0 +1,70 @@
+//! `k8s.NodenameController`: the node's name in Kubernetes follows its host name.
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::k8s::Nodename;
+use resources::network::HostnameStatus;
+
+use crate::machine_config::{self, ConfigCache};
+
+#[derive(Debug, Default)]
+pub struct NodenameController {
+    config: ConfigCache,
+}
+
+#[async_trait]
+impl Controller for NodenameController {
+    fn name(&self) -> &'static str {
+        "k8s.NodenameController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![machine_config::input(), Input::weak::<HostnameStatus>().id(HostnameStatus::ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<Nodename>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let documents = self.config.read(ctx)?;
+        let hostname = ctx.get::<HostnameStatus>(HostnameStatus::ID)?;
+        if let Some(config) = documents.as_ref().and_then(|documents| documents.v1alpha1())
+            && let Some(hostname) = hostname
+        {
+            let kubelet = config.machine().kubelet.clone().unwrap_or_default();
+            let nodename = match kubelet.extra_args.get("hostname-override") {
+                Some(name) => name.clone(),
+                None => from_hostname(&hostname, kubelet.register_with_fqdn.unwrap_or(false)),
+            };
+            let spec = Nodename {
+                nodename,
+                hostname_version: hostname.metadata.version.to_string(),
+                skip_node_registration: kubelet.skip_node_registration.unwrap_or(false),
+            };
+            ctx.put(Nodename::ID, spec)?;
+        }
+        ctx.keep_touched::<Nodename>()
+    }
+}
+
+/// Kubernetes wants lower case letters, digits, dashes and dots.
+fn from_hostname(hostname: &HostnameStatus, with_domain: bool) -> String {
+    let mut name = hostname.hostname.clone();
+    if with_domain && !hostname.domainname.is_empty() {
+        name = format!("{name}.{}", hostname.domainname);
+    }
+    name.trim_matches(['.', '-']).to_lowercase().replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_is_what_kubernetes_accepts() {
+        let hostname = HostnameStatus { hostname: "Node_1".into(), domainname: "Example.org".into() };
+        assert_eq!(from_hostname(&hostname, false), "node-1");
+        assert_eq!(from_hostname(&hostname, true), "node-1.example.org");
+    }
+}

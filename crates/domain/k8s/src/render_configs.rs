@@ -1,0 +1,98 @@
+//! `k8s.RenderConfigsStaticPodController`: configuration files of the control plane's pods.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use kubernetes::component_files::{self, AdmissionPlugin};
+use kubernetes::version::Version;
+use kubernetes::{paths, static_pods, yaml};
+use resources::k8s::{AdmissionControlConfig, ApiServerConfig, AuditPolicyConfig, ConfigStatus, SchedulerConfig};
+use serde_json::Value;
+use sys::files::{self, Access};
+
+use crate::Root;
+use crate::render_secrets::fingerprint;
+
+#[derive(Debug)]
+pub struct RenderConfigsStaticPodController {
+    root: Root,
+}
+
+impl RenderConfigsStaticPodController {
+    #[must_use]
+    pub fn new(root: Root) -> Self {
+        Self { root }
+    }
+}
+
+#[async_trait]
+impl Controller for RenderConfigsStaticPodController {
+    fn name(&self) -> &'static str {
+        "k8s.RenderConfigsStaticPodController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<AdmissionControlConfig>().id(AdmissionControlConfig::ID),
+            Input::weak::<AuditPolicyConfig>().id(AuditPolicyConfig::ID),
+            Input::weak::<ApiServerConfig>().id(ApiServerConfig::ID),
+            Input::weak::<SchedulerConfig>().id(SchedulerConfig::ID),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<ConfigStatus>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let (Some(admission), Some(audit), Some(api_server), Some(scheduler)) = (
+            ctx.get::<AdmissionControlConfig>(AdmissionControlConfig::ID)?,
+            ctx.get::<AuditPolicyConfig>(AuditPolicyConfig::ID)?,
+            ctx.get::<ApiServerConfig>(ApiServerConfig::ID)?,
+            ctx.get::<SchedulerConfig>(SchedulerConfig::ID)?,
+        ) else {
+            return ctx.keep_touched::<ConfigStatus>();
+        };
+        let plugins: Vec<AdmissionPlugin> = admission
+            .config
+            .iter()
+            .map(|plugin| AdmissionPlugin { name: plugin.name.clone(), configuration: plugin.configuration.clone() })
+            .collect();
+        let api_version = Version::of_image_or_newest(&api_server.image);
+        let scheduler_version = Version::of_image_or_newest(&scheduler.image);
+        let rendered = [
+            (
+                static_pods::API_SERVER,
+                component_files::ADMISSION_CONFIG_FILE,
+                component_files::admission(api_version, &plugins),
+            ),
+            (static_pods::API_SERVER, component_files::AUDIT_POLICY_FILE, Value::Object(audit.config.clone())),
+            (
+                static_pods::SCHEDULER,
+                component_files::SCHEDULER_CONFIG_FILE,
+                component_files::scheduler(scheduler_version, &scheduler.config),
+            ),
+        ];
+        let mut texts = Vec::new();
+        for (component, file, document) in rendered {
+            let text = yaml::to_string(&document)?;
+            let path = self.root.at(paths::CONFIG_DIR).join(component).join(file);
+            files::write_atomic(&path, text.as_bytes(), Access::PUBLIC)?;
+            texts.push(text);
+        }
+        make_audit_log_dir(&self.root.at(paths::AUDIT_LOG_DIR))?;
+        let version = fingerprint(texts.iter().map(String::as_bytes));
+        ctx.put(ConfigStatus::ID, ConfigStatus { ready: true, version })?;
+        Ok(())
+    }
+}
+
+/// kube-apiserver writes there as its own user.
+fn make_audit_log_dir(dir: &Path) -> Result<(), ReconcileError> {
+    let uid = static_pods::API_SERVER_UID;
+    std::fs::create_dir_all(dir)?;
+    std::os::unix::fs::chown(dir, Some(uid), Some(uid))?;
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! `k8s.RenderSecretsStaticPodController`: keys, certificates and kubeconfigs of the control plane's pods, each folder
+//! readable by the pod's user alone.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use kubernetes::static_pods::{self, API_SERVER_UID, CONTROLLER_MANAGER_UID, SCHEDULER_UID};
+use kubernetes::{component_files, paths, yaml};
+use pki::PrivateKey;
+use resources::k8s::SecretStatus;
+use resources::secrets::{
+    EtcdRootSecret, EtcdSecrets, KubernetesDynamicCerts, KubernetesRootSecret, KubernetesSecrets,
+};
+use resources::values::CertificateAndKey;
+use sys::files::{self, Access};
+
+use crate::Root;
+
+#[derive(Debug)]
+pub struct RenderSecretsStaticPodController {
+    root: Root,
+}
+
+impl RenderSecretsStaticPodController {
+    #[must_use]
+    pub fn new(root: Root) -> Self {
+        Self { root }
+    }
+}
+
+/// A secret that another controller has not provided yet is no error; one that is incomplete is.
+#[derive(Debug, thiserror::Error)]
+#[error("the secrets of Kubernetes lack {what}")]
+struct IncompleteSecrets {
+    what: &'static str,
+}
+
+struct File {
+    component: &'static str,
+    uid: u32,
+    name: &'static str,
+    content: Vec<u8>,
+}
+
+#[async_trait]
+impl Controller for RenderSecretsStaticPodController {
+    fn name(&self) -> &'static str {
+        "k8s.RenderSecretsStaticPodController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<KubernetesRootSecret>().id(KubernetesRootSecret::ID),
+            Input::weak::<KubernetesSecrets>().id(KubernetesSecrets::ID),
+            Input::weak::<KubernetesDynamicCerts>().id(KubernetesDynamicCerts::ID),
+            Input::weak::<EtcdSecrets>().id(EtcdSecrets::ID),
+            Input::weak::<EtcdRootSecret>().id(EtcdRootSecret::ID),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<SecretStatus>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let (Some(root), Some(secrets), Some(certs), Some(etcd), Some(etcd_root)) = (
+            ctx.get::<KubernetesRootSecret>(KubernetesRootSecret::ID)?,
+            ctx.get::<KubernetesSecrets>(KubernetesSecrets::ID)?,
+            ctx.get::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID)?,
+            ctx.get::<EtcdSecrets>(EtcdSecrets::ID)?,
+            ctx.get::<EtcdRootSecret>(EtcdRootSecret::ID)?,
+        ) else {
+            return Ok(());
+        };
+        let mut all = api_server_files(&root, &certs, &etcd, &etcd_root)?;
+        all.extend(other_files(&root, &secrets)?);
+        let base = self.root.at(paths::SECRETS_DIR);
+        for file in &all {
+            write(&base, file)?;
+        }
+        let version = fingerprint(all.iter().map(|file| file.content.as_slice()));
+        ctx.put(SecretStatus::ID, SecretStatus { ready: true, version })?;
+        Ok(())
+    }
+}
+
+fn write(base: &Path, file: &File) -> Result<(), ReconcileError> {
+    let path = base.join(file.component).join(file.name);
+    let access = Access { mode: 0o400, owner: Some((file.uid, file.uid)) };
+    files::write_atomic(&path, &file.content, access)?;
+    Ok(())
+}
+
+/// Says whether contents changed, also over a restart. Not for keeping secrets apart: it is short.
+pub(crate) fn fingerprint<'a>(contents: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = DefaultHasher::new();
+    for content in contents {
+        content.hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+fn pair<'a>(
+    pair: Option<&'a CertificateAndKey>,
+    what: &'static str,
+) -> Result<&'a CertificateAndKey, IncompleteSecrets> {
+    pair.ok_or(IncompleteSecrets { what })
+}
+
+/// All authorities whose clients are accepted, as one file.
+fn accepted_authorities(root: &KubernetesRootSecret) -> Vec<u8> {
+    root.accepted_cas.iter().flat_map(|ca| ca.crt.as_bytes().to_vec()).collect()
+}
+
+fn api_server_files(
+    root: &KubernetesRootSecret,
+    certs: &KubernetesDynamicCerts,
+    etcd: &EtcdSecrets,
+    etcd_root: &EtcdRootSecret,
+) -> Result<Vec<File>, ReconcileError> {
+    let server = pair(certs.api_server.as_ref(), "the API server's certificate")?;
+    let kubelet_client = pair(certs.api_server_kubelet_client.as_ref(), "the client certificate for kubelets")?;
+    let front_proxy = pair(certs.front_proxy.as_ref(), "the front proxy's certificate")?;
+    let etcd_client = pair(etcd.etcd_api_server.as_ref(), "the client certificate for etcd")?;
+    let etcd_ca = pair(etcd_root.etcd_ca.as_ref(), "etcd's authority")?;
+    let aggregator = pair(root.aggregator_ca.as_ref(), "the aggregator's authority")?;
+    let service_account = service_account(root)?;
+    let encryption = component_files::encryption(&root.secretbox_encryption_secret, &root.aes_cbc_encryption_secret);
+    let file = |name, content: Vec<u8>| File { component: static_pods::API_SERVER, uid: API_SERVER_UID, name, content };
+    let text = |name, content: &[u8]| file(name, content.to_vec());
+    Ok(vec![
+        file("ca.crt", accepted_authorities(root)),
+        text("apiserver.crt", server.crt.as_bytes()),
+        text("apiserver.key", server.key.as_bytes()),
+        text("apiserver-kubelet-client.crt", kubelet_client.crt.as_bytes()),
+        text("apiserver-kubelet-client.key", kubelet_client.key.as_bytes()),
+        text("front-proxy-client.crt", front_proxy.crt.as_bytes()),
+        text("front-proxy-client.key", front_proxy.key.as_bytes()),
+        text("aggregator-ca.crt", aggregator.crt.as_bytes()),
+        text("etcd-client-ca.crt", etcd_ca.crt.as_bytes()),
+        text("etcd-client.crt", etcd_client.crt.as_bytes()),
+        text("etcd-client.key", etcd_client.key.as_bytes()),
+        text("service-account.key", &service_account.private),
+        text("service-account.pub", service_account.public.as_bytes()),
+        file(component_files::ENCRYPTION_CONFIG_FILE, yaml::to_string(&encryption)?.into_bytes()),
+    ])
+}
+
+fn other_files(root: &KubernetesRootSecret, secrets: &KubernetesSecrets) -> Result<Vec<File>, ReconcileError> {
+    let issuing = pair(root.issuing_ca.as_ref(), "the issuing authority")?;
+    let manager = |name, content: &[u8]| File {
+        component: static_pods::CONTROLLER_MANAGER,
+        uid: CONTROLLER_MANAGER_UID,
+        name,
+        content: content.to_vec(),
+    };
+    Ok(vec![
+        manager("ca.crt", issuing.crt.as_bytes()),
+        manager("ca.key", issuing.key.as_bytes()),
+        manager("service-account.key", &service_account(root)?.private),
+        manager("kubeconfig", secrets.controller_manager_kubeconfig.as_bytes()),
+        File {
+            component: static_pods::SCHEDULER,
+            uid: SCHEDULER_UID,
+            name: "kubeconfig",
+            content: secrets.scheduler_kubeconfig.as_bytes().to_vec(),
+        },
+    ])
+}
+
+struct ServiceAccount {
+    private: Vec<u8>,
+    public: String,
+}
+
+fn service_account(root: &KubernetesRootSecret) -> Result<ServiceAccount, ReconcileError> {
+    let key = root.service_account.as_ref().ok_or(IncompleteSecrets { what: "the key of service accounts" })?;
+    let private = key.key.as_bytes().to_vec();
+    let public = PrivateKey::from_pem(&String::from_utf8_lossy(&private))?.public_key_pem();
+    Ok(ServiceAccount { private, public })
+}

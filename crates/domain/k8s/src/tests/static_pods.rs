@@ -1,0 +1,151 @@
+//! The control plane's pods: their files, when they appear, how they are served.
+
+use pki::{Algorithm, Authority, CaProfile, PrivateKey};
+use resources::k8s::{ConfigStatus, SecretStatus, StaticPod, StaticPodServerStatus};
+use resources::secrets::{
+    EtcdRootSecret, EtcdSecrets, KubernetesDynamicCerts, KubernetesRootSecret, KubernetesSecrets,
+};
+use resources::v1alpha1::Service;
+use resources::values::{Certificate, CertificateAndKey, Key};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{CONTROL_PLANE, World};
+use crate::{
+    ControlPlaneStaticPodController, RenderConfigsStaticPodController, RenderSecretsStaticPodController,
+    StaticPodServerController,
+};
+
+fn start(world: &World) {
+    for controller in crate::control_plane_config::controllers() {
+        world.harness.runtime.register_boxed(controller).unwrap();
+    }
+    world.harness.run(RenderConfigsStaticPodController::new(world.root()));
+    world.harness.run(RenderSecretsStaticPodController::new(world.root()));
+    world.harness.run(ControlPlaneStaticPodController);
+}
+
+fn secrets(world: &World) {
+    let pair = |name: &str| Some(CertificateAndKey::new(format!("{name} crt"), format!("{name} key")));
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let ca = Authority::generate(CaProfile::Kubernetes, now).unwrap().pair();
+    let root = KubernetesRootSecret {
+        issuing_ca: Some(CertificateAndKey::new(ca.crt.clone(), ca.key.clone())),
+        accepted_cas: vec![Certificate::new(ca.crt)],
+        service_account: Some(Key::new(PrivateKey::generate(Algorithm::EcdsaP256).unwrap().to_pem())),
+        aggregator_ca: pair("aggregator"),
+        secretbox_encryption_secret: "c2VjcmV0".into(),
+        ..KubernetesRootSecret::default()
+    };
+    world.harness.put(KubernetesRootSecret::ID, root);
+    let secrets = KubernetesSecrets {
+        scheduler_kubeconfig: "scheduler".into(),
+        controller_manager_kubeconfig: "manager".into(),
+        ..KubernetesSecrets::default()
+    };
+    world.harness.put(KubernetesSecrets::ID, secrets);
+    certs(world, "server");
+    let etcd = EtcdSecrets { etcd_api_server: pair("etcd client"), ..EtcdSecrets::default() };
+    world.harness.put(EtcdSecrets::ID, etcd);
+    world.harness.put(EtcdRootSecret::ID, EtcdRootSecret { etcd_ca: pair("etcd ca") });
+}
+
+fn certs(world: &World, name: &str) {
+    let pair = |name: &str| Some(CertificateAndKey::new(format!("{name} crt"), format!("{name} key")));
+    let certs = KubernetesDynamicCerts {
+        api_server: pair(name),
+        api_server_kubelet_client: pair("kubelet client"),
+        front_proxy: pair("front proxy"),
+    };
+    world.harness.put(KubernetesDynamicCerts::ID, certs);
+}
+
+fn etcd(world: &World, healthy: bool) {
+    world.harness.put("etcd", Service { running: true, healthy, unknown: false });
+}
+
+fn annotation(world: &World, name: &str) -> String {
+    let pod = world.harness.get::<StaticPod>("kube-apiserver").unwrap();
+    pod.pod["metadata"]["annotations"][name].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_appear_with_healthy_etcd_and_outlive_its_restart() {
+    let world = World::new();
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, false);
+    world.harness.settle().await;
+    assert!(world.harness.get::<SecretStatus>(SecretStatus::ID).unwrap().ready);
+    assert!(world.harness.get::<ConfigStatus>(ConfigStatus::ID).unwrap().ready);
+    assert!(world.harness.ids::<StaticPod>().is_empty());
+
+    etcd(&world, true);
+    world.harness.settle().await;
+    let all = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    assert_eq!(world.harness.ids::<StaticPod>(), all);
+
+    etcd(&world, false);
+    world.harness.settle().await;
+    assert_eq!(world.harness.ids::<StaticPod>(), all);
+
+    let without =
+        CONTROL_PLANE.replace("machine:\n", "machine:\n  controlPlane:\n    scheduler:\n      disabled: true\n");
+    world.configure(&without);
+    world.harness.settle().await;
+    assert_eq!(world.harness.ids::<StaticPod>(), all[..2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_component_reads_only_its_own_files_and_new_certificates_restart_it() {
+    let world = World::new();
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, true);
+    world.harness.settle().await;
+    let secrets = "/system/secrets/kubernetes";
+    for (path, uid) in [
+        ("kube-apiserver/apiserver.key", 65534),
+        ("kube-apiserver/service-account.pub", 65534),
+        ("kube-controller-manager/ca.key", 65535),
+        ("kube-scheduler/kubeconfig", 65536),
+    ] {
+        let metadata = std::fs::metadata(world.root().at(secrets).join(path)).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (uid, 0o400), "{path}");
+    }
+    let public = world.read("/system/secrets/kubernetes/kube-apiserver/service-account.pub").unwrap();
+    assert!(public.starts_with("-----BEGIN PUBLIC KEY-----"));
+    let admission = world.read("/system/config/kubernetes/kube-apiserver/admission-control-config.yaml").unwrap();
+    assert!(admission.contains("kind: AdmissionConfiguration"));
+
+    let before = annotation(&world, "talos.dev/secrets-version");
+    certs(&world, "server, renewed");
+    world.harness.settle().await;
+    assert_ne!(annotation(&world, "talos.dev/secrets-version"), before);
+    assert_eq!(world.read("/system/secrets/kubernetes/kube-apiserver/apiserver.crt").unwrap(), "server, renewed crt");
+}
+
+#[tokio::test]
+async fn kubelet_gets_static_pods_over_http() {
+    let world = World::new();
+    world.harness.run(StaticPodServerController::default());
+    world.harness.runtime.register_boxed(crate::static_pod_config::controller()).unwrap();
+    world.harness.runtime.start();
+    world.configure("version: v1alpha1\nmachine:\n  type: worker\n  pods:\n    - metadata:\n        name: web\n");
+    world.harness.settle().await;
+    assert_eq!(world.harness.ids::<StaticPod>(), ["default-web"]);
+    let url = world.harness.get::<StaticPodServerStatus>(StaticPodServerStatus::ID).unwrap().url.clone();
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let list: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(list["kind"], "PodList");
+    assert_eq!(list["items"][0]["metadata"]["name"], "web");
+}

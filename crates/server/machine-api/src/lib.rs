@@ -1,1 +1,25 @@
-//! 
+//! The machine API of a node, served on Unix sockets: what `apid` carries calls to, and the filtered state that `apid`
+//! and `trustd` read.
+//!
+//! Who may call a method is decided by `apid`; here only what depends on the answer is checked (sensitive resources).
+//! What the services need of the machine is gathered in [`Machine`]. Methods that do not work yet answer
+//! `UNIMPLEMENTED` and say what they wait for.
+
+mod access;
+mod cluster_service;
+mod configuration;
+mod inspect_service;
+mod kubeconfig;
+mod machine;
+mod machine_service;
+mod node_services;
+mod serve;
+mod state_service;
+
+pub use access::Access;
+pub use configuration::live_difference;
+pub use machine::{
+    BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
+};
+pub use serve::{BindError, serve, serve_state};
+pub use state_service::{HISTORY_LOST, StateService};

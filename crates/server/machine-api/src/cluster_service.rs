@@ -1,0 +1,149 @@
+//! The cluster service: whether the cluster works, checked from this node in a fixed order.
+//!
+//! Each check is tried until it holds or its time is over; whenever what it waits for changes, that is told.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use resources::cluster::Member;
+use stdx::tasks::Task;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use wire::cluster::cluster_service_server::ClusterService;
+use wire::cluster::{ClusterInfo, HealthCheckProgress, HealthCheckRequest};
+
+use crate::machine::Machine;
+use crate::machine_service::Service;
+use checks::{CHECKS, Check, ClusterNodes, Holds, View};
+use nodes::ApidView;
+
+mod checks;
+mod nodes;
+
+/// How long all checks may take where the client does not say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(20 * 60);
+/// Pause between two tries of a check.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Messages that may wait for the client; there is one per change of what is waited for.
+const BACKLOG: usize = 16;
+
+type Progress = mpsc::Sender<Result<HealthCheckProgress, Status>>;
+
+#[tonic::async_trait]
+impl ClusterService for Service {
+    type HealthCheckStream = BoxStream<'static, Result<HealthCheckProgress, Status>>;
+
+    async fn health_check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::HealthCheckStream>, Status> {
+        let request = request.into_inner();
+        let wait = request.wait_timeout.and_then(|wait| Duration::try_from(wait).ok()).filter(|wait| !wait.is_zero());
+        let info = request.cluster_info.unwrap_or_default();
+        let nodes = cluster_nodes(&self.machine, &info)?;
+        let view = Arc::new(ApidView::new(self.machine.clone(), info.force_endpoint));
+        let until = Instant::now() + wait.unwrap_or(DEFAULT_WAIT);
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let task = stdx::tasks::spawn("health check", async move {
+            if let Err(status) = run(view.as_ref(), &nodes, until, &sender).await {
+                // The receiver is gone only when the client is.
+                drop(sender.send(Err(status)).await);
+            }
+        });
+        Ok(Response::new(Checking { messages: ReceiverStream::new(receiver), _task: task }.boxed()))
+    }
+}
+
+/// The messages of a run, which ends with them.
+struct Checking {
+    messages: ReceiverStream<Result<HealthCheckProgress, Status>>,
+    _task: Task<()>,
+}
+
+impl Stream for Checking {
+    type Item = Result<HealthCheckProgress, Status>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.messages.poll_next_unpin(cx)
+    }
+}
+
+/// The nodes that the client named, or else the members that this node knows.
+fn cluster_nodes(machine: &Machine, info: &ClusterInfo) -> Result<ClusterNodes, Status> {
+    let parse = |texts: &[String]| -> Result<Vec<IpAddr>, Status> {
+        let address = |text: &String| {
+            text.parse().map_err(|_| Status::invalid_argument(format!("node {text:?} is not an IP address")))
+        };
+        texts.iter().map(address).collect()
+    };
+    let mut nodes =
+        ClusterNodes { control_planes: parse(&info.control_plane_nodes)?, workers: parse(&info.worker_nodes)? };
+    if nodes.control_planes.is_empty() && nodes.workers.is_empty() {
+        let members = machine.store.list_as::<Member>().map_err(|error| Status::internal(stdx::error_chain(&error)))?;
+        for member in &members {
+            let Some(address) = member.addresses.first() else { continue };
+            let list =
+                if member.machine_type.is_control_plane() { &mut nodes.control_planes } else { &mut nodes.workers };
+            list.push(*address);
+        }
+    }
+    if nodes.control_planes.is_empty() {
+        return Err(Status::failed_precondition("no control plane node is known: name them, or wait for discovery"));
+    }
+    Ok(nodes)
+}
+
+/// All checks in order; the first whose time is over ends the run with what it last waited for.
+async fn run(view: &dyn View, nodes: &ClusterNodes, until: Instant, progress: &Progress) -> Result<(), Status> {
+    for check in CHECKS {
+        wait_for(check, view, nodes, until, progress).await?;
+    }
+    Ok(())
+}
+
+async fn wait_for(
+    check: &Check,
+    view: &dyn View,
+    nodes: &ClusterNodes,
+    until: Instant,
+    progress: &Progress,
+) -> Result<(), Status> {
+    let until = until.min(Instant::now() + check.deadline);
+    let mut last = "...".to_owned();
+    tell(progress, check, &last).await?;
+    loop {
+        let why = match tokio::time::timeout_at(until, check.kind.holds(view, nodes)).await {
+            Ok(Ok(Holds::Yes)) => return tell(progress, check, "OK").await,
+            Ok(Ok(Holds::NotNeeded)) => return tell(progress, check, "SKIP").await,
+            Ok(Err(why)) => why,
+            Err(_) => last.clone(),
+        };
+        if why != last {
+            tell(progress, check, &why).await?;
+            last = why;
+        }
+        if Instant::now() + PAUSE >= until {
+            return Err(Status::deadline_exceeded(format!("waiting for {}: {last}", check.what)));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn tell(progress: &Progress, check: &Check, what: &str) -> Result<(), Status> {
+    let message = format!("waiting for {}: {what}", check.what);
+    progress
+        .send(Ok(HealthCheckProgress { metadata: None, message }))
+        .await
+        .map_err(|_| Status::cancelled("the client went away"))
+}
+
+#[cfg(test)]
+mod tests;

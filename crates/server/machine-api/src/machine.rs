@@ -1,0 +1,120 @@
+//! What the API needs of the machine, as handles and small traits.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use containers::{Containerd, ContainerdError, Namespace};
+use controller::Runtime;
+use sequencer::EventBus;
+use state::Store;
+use stdx::Clock;
+use supervisor::{Supervisor, logs::LogStore};
+
+/// Any error, for traits whose implementations are elsewhere.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the machine runs on.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// `container`, `metal`, …
+    pub name: String,
+    /// How configurations are judged.
+    pub mode: config::Mode,
+}
+
+/// Where configurations from the API go.
+#[async_trait]
+pub trait ConfigSink: Debug + Send + Sync {
+    /// The text of the configuration in force; `None` in maintenance mode.
+    fn current(&self) -> Option<String>;
+
+    /// Persists a configuration that was found valid, and makes it the one in force.
+    ///
+    /// # Errors
+    /// It could not be persisted; nothing has changed then.
+    async fn apply(&self, text: String) -> Result<(), BoxError>;
+}
+
+/// Why a node does not start a new etcd cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapRefused {
+    /// It has one, or is starting one.
+    #[error("{0}")]
+    AlreadyDone(String),
+    /// It cannot yet, or never can.
+    #[error("{0}")]
+    NotPossible(String),
+}
+
+/// Starts a new etcd cluster on this node, once.
+#[async_trait]
+pub trait BootstrapSink: Debug + Send + Sync {
+    /// Lets etcd start a new cluster.
+    ///
+    /// # Errors
+    /// [`BootstrapRefused`].
+    async fn bootstrap(&self) -> Result<(), BootstrapRefused>;
+}
+
+/// The members of etcd as this node sees them.
+#[async_trait]
+pub trait EtcdMembers: Debug + Send + Sync {
+    /// All members.
+    ///
+    /// # Errors
+    /// etcd does not answer, or this node has no certificate for it.
+    async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError>;
+}
+
+/// Lists containers.
+#[async_trait]
+pub trait ContainerList: Debug + Send + Sync {
+    /// The containers of a namespace.
+    ///
+    /// # Errors
+    /// containerd does not answer.
+    async fn containers(
+        &self,
+        namespace: Namespace,
+    ) -> Result<Vec<containers::containerd::ContainerInfo>, ContainerdError>;
+}
+
+#[async_trait]
+impl ContainerList for Containerd {
+    async fn containers(
+        &self,
+        namespace: Namespace,
+    ) -> Result<Vec<containers::containerd::ContainerInfo>, ContainerdError> {
+        self.namespace(namespace).containers().await
+    }
+}
+
+/// The machine behind the API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// All resources.
+    pub store: Store,
+    /// The controllers.
+    pub controllers: Runtime,
+    /// The services.
+    pub supervisor: Supervisor,
+    /// What services print.
+    pub logs: LogStore,
+    /// What happens.
+    pub events: EventBus,
+    /// Containers.
+    pub containers: Arc<dyn ContainerList>,
+    /// Configurations on their way in.
+    pub config: Arc<dyn ConfigSink>,
+    /// The one bootstrap.
+    pub bootstrap: Arc<dyn BootstrapSink>,
+    /// etcd.
+    pub etcd: Arc<dyn EtcdMembers>,
+    /// Kubernetes, for health checks.
+    pub kubernetes: Arc<dyn kube_edge::Connect>,
+    /// Stamps certificates.
+    pub clock: Arc<dyn Clock>,
+    /// What the machine runs on.
+    pub platform: Platform,
+}

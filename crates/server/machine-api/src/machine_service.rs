@@ -1,0 +1,309 @@
+//! The machine service: one short method per call, the work in the modules below.
+
+use futures::stream::{self, BoxStream, StreamExt};
+use supervisor::ServiceStatus;
+use tonic::{Request, Response, Status, Streaming};
+use wire::common::Data;
+use wire::machine as api;
+use wire::machine::machine_service_server::MachineService;
+
+use crate::machine::{BootstrapRefused, Machine};
+use crate::{configuration, kubeconfig};
+
+mod containers;
+mod events;
+mod files;
+mod logs;
+mod stats;
+
+/// Serves one machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) machine: Machine,
+}
+
+/// The answer of a method that does not work yet.
+pub(crate) fn later<T>(method: &str, waits_for: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("{method} is not implemented yet: it waits for {waits_for}")))
+}
+
+const DAY_2: &str = "day-2 operations of the machine";
+const ETCD: &str = "maintenance of etcd through the API";
+const INSTALLER: &str = "machines that boot from disks";
+const IMAGES: &str = "images through the API";
+
+/// A unary answer of this node: a response with one message.
+macro_rules! one {
+    ($response:ident, $message:expr) => {
+        Ok(Response::new(api::$response { messages: vec![$message] }))
+    };
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+type Streamed<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl MachineService for Service {
+    async fn version(&self, _: Request<()>) -> Reply<api::VersionResponse> {
+        let version = api::VersionInfo {
+            tag: stdx::version::TAG.to_owned(),
+            sha: stdx::version::OWN.to_owned(),
+            built: String::new(),
+            go_version: "not Go".to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: sys::host::architecture().to_owned(),
+        };
+        let mode = format!("{:?}", self.machine.platform.mode).to_lowercase();
+        let platform = api::PlatformInfo { name: self.machine.platform.name.clone(), mode };
+        let features = api::FeaturesInfo { rbac: true };
+        let message =
+            api::Version { metadata: None, version: Some(version), platform: Some(platform), features: Some(features) };
+        one!(VersionResponse, message)
+    }
+
+    async fn hostname(&self, _: Request<()>) -> Reply<api::HostnameResponse> {
+        one!(HostnameResponse, api::Hostname { metadata: None, hostname: sys::host::hostname() })
+    }
+
+    async fn apply_configuration(
+        &self,
+        request: Request<api::ApplyConfigurationRequest>,
+    ) -> Reply<api::ApplyConfigurationResponse> {
+        one!(ApplyConfigurationResponse, configuration::apply(&self.machine, request.into_inner()).await?)
+    }
+
+    async fn bootstrap(&self, request: Request<api::BootstrapRequest>) -> Reply<api::BootstrapResponse> {
+        if request.get_ref().recover_etcd {
+            return later("Bootstrap from a snapshot", ETCD);
+        }
+        self.machine.bootstrap.bootstrap().await.map_err(|refused| match refused {
+            BootstrapRefused::AlreadyDone(why) => Status::already_exists(why),
+            BootstrapRefused::NotPossible(why) => Status::failed_precondition(why),
+        })?;
+        one!(BootstrapResponse, api::Bootstrap { metadata: None })
+    }
+
+    type KubeconfigStream = Streamed<Data>;
+    async fn kubeconfig(&self, _: Request<()>) -> Reply<Self::KubeconfigStream> {
+        let archive = kubeconfig::archive(&self.machine)?;
+        Ok(Response::new(stream::iter([Ok(logs::data(archive))]).boxed()))
+    }
+
+    async fn service_list(&self, _: Request<()>) -> Reply<api::ServiceListResponse> {
+        let services = self.machine.supervisor.list().into_iter().map(service_info).collect();
+        one!(ServiceListResponse, api::ServiceList { metadata: None, services })
+    }
+
+    type LogsStream = Streamed<Data>;
+    async fn logs(&self, request: Request<api::LogsRequest>) -> Reply<Self::LogsStream> {
+        Ok(Response::new(logs::logs(&self.machine, request.into_inner()).await?))
+    }
+
+    async fn logs_containers(&self, _: Request<()>) -> Reply<api::LogsContainersResponse> {
+        one!(LogsContainersResponse, api::LogsContainer { metadata: None, ids: self.machine.logs.ids() })
+    }
+
+    type DmesgStream = Streamed<Data>;
+    async fn dmesg(&self, request: Request<api::DmesgRequest>) -> Reply<Self::DmesgStream> {
+        Ok(Response::new(logs::dmesg(&self.machine, request.into_inner())?))
+    }
+
+    type EventsStream = Streamed<api::Event>;
+    async fn events(&self, request: Request<api::EventsRequest>) -> Reply<Self::EventsStream> {
+        Ok(Response::new(events::events(&self.machine, request.get_ref())?))
+    }
+
+    async fn containers(&self, request: Request<api::ContainersRequest>) -> Reply<api::ContainersResponse> {
+        one!(ContainersResponse, containers::containers(&self.machine, request.into_inner()).await?)
+    }
+
+    async fn processes(&self, _: Request<()>) -> Reply<api::ProcessesResponse> {
+        one!(ProcessesResponse, stats::processes()?)
+    }
+
+    async fn memory(&self, _: Request<()>) -> Reply<api::MemoryResponse> {
+        one!(MemoryResponse, stats::memory()?)
+    }
+
+    async fn load_avg(&self, _: Request<()>) -> Reply<api::LoadAvgResponse> {
+        one!(LoadAvgResponse, stats::load_average()?)
+    }
+
+    async fn mounts(&self, _: Request<()>) -> Reply<api::MountsResponse> {
+        one!(MountsResponse, stats::mounts()?)
+    }
+
+    async fn system_stat(&self, _: Request<()>) -> Reply<api::SystemStatResponse> {
+        one!(SystemStatResponse, stats::system()?)
+    }
+
+    async fn cpu_info(&self, _: Request<()>) -> Reply<api::CpuInfoResponse> {
+        one!(CpuInfoResponse, stats::processors()?)
+    }
+
+    async fn disk_stats(&self, _: Request<()>) -> Reply<api::DiskStatsResponse> {
+        one!(DiskStatsResponse, stats::disks()?)
+    }
+
+    async fn network_device_stats(&self, _: Request<()>) -> Reply<api::NetworkDeviceStatsResponse> {
+        one!(NetworkDeviceStatsResponse, stats::network_devices()?)
+    }
+
+    type ListStream = Streamed<api::FileInfo>;
+    async fn list(&self, request: Request<api::ListRequest>) -> Reply<Self::ListStream> {
+        Ok(Response::new(files::list(request.get_ref())?))
+    }
+
+    type ReadStream = Streamed<Data>;
+    async fn read(&self, request: Request<api::ReadRequest>) -> Reply<Self::ReadStream> {
+        Ok(Response::new(files::read(&request.get_ref().path).await?))
+    }
+
+    async fn etcd_member_list(&self, _: Request<api::EtcdMemberListRequest>) -> Reply<api::EtcdMemberListResponse> {
+        let members = self.machine.etcd.members().await;
+        let members = members
+            .map_err(|error| Status::unavailable(format!("etcd: {}", stdx::error_chain(error.as_ref()))))?
+            .into_iter()
+            .map(|member| api::EtcdMember {
+                id: member.id.0,
+                hostname: member.name,
+                peer_urls: member.peer_urls,
+                client_urls: member.client_urls,
+                is_learner: member.is_learner,
+            })
+            .collect();
+        one!(EtcdMemberListResponse, api::EtcdMembers { metadata: None, legacy_members: Vec::new(), members })
+    }
+
+    type CopyStream = Streamed<Data>;
+    async fn copy(&self, _: Request<api::CopyRequest>) -> Reply<Self::CopyStream> {
+        later("Copy", DAY_2)
+    }
+    async fn etcd_remove_member_by_id(
+        &self,
+        _: Request<api::EtcdRemoveMemberByIdRequest>,
+    ) -> Reply<api::EtcdRemoveMemberByIdResponse> {
+        later("EtcdRemoveMemberByID", ETCD)
+    }
+    async fn etcd_leave_cluster(
+        &self,
+        _: Request<api::EtcdLeaveClusterRequest>,
+    ) -> Reply<api::EtcdLeaveClusterResponse> {
+        later("EtcdLeaveCluster", ETCD)
+    }
+    async fn etcd_forfeit_leadership(
+        &self,
+        _: Request<api::EtcdForfeitLeadershipRequest>,
+    ) -> Reply<api::EtcdForfeitLeadershipResponse> {
+        later("EtcdForfeitLeadership", ETCD)
+    }
+    async fn etcd_recover(&self, _: Request<Streaming<Data>>) -> Reply<api::EtcdRecoverResponse> {
+        later("EtcdRecover", ETCD)
+    }
+    type EtcdSnapshotStream = Streamed<Data>;
+    async fn etcd_snapshot(&self, _: Request<api::EtcdSnapshotRequest>) -> Reply<Self::EtcdSnapshotStream> {
+        later("EtcdSnapshot", ETCD)
+    }
+    async fn etcd_alarm_list(&self, _: Request<()>) -> Reply<api::EtcdAlarmListResponse> {
+        later("EtcdAlarmList", ETCD)
+    }
+    async fn etcd_alarm_disarm(&self, _: Request<()>) -> Reply<api::EtcdAlarmDisarmResponse> {
+        later("EtcdAlarmDisarm", ETCD)
+    }
+    async fn etcd_defragment(&self, _: Request<()>) -> Reply<api::EtcdDefragmentResponse> {
+        later("EtcdDefragment", ETCD)
+    }
+    async fn etcd_status(&self, _: Request<()>) -> Reply<api::EtcdStatusResponse> {
+        later("EtcdStatus", ETCD)
+    }
+    async fn generate_configuration(
+        &self,
+        _: Request<api::GenerateConfigurationRequest>,
+    ) -> Reply<api::GenerateConfigurationResponse> {
+        later("GenerateConfiguration", "the interactive installer; `talosctl gen config` generates on the client")
+    }
+    type DiskUsageStream = Streamed<api::DiskUsageInfo>;
+    async fn disk_usage(&self, _: Request<api::DiskUsageRequest>) -> Reply<Self::DiskUsageStream> {
+        later("DiskUsage", DAY_2)
+    }
+    async fn reboot(&self, _: Request<api::RebootRequest>) -> Reply<api::RebootResponse> {
+        later("Reboot", DAY_2)
+    }
+    async fn restart(&self, _: Request<api::RestartRequest>) -> Reply<api::RestartResponse> {
+        later("Restart", DAY_2)
+    }
+    async fn rollback(&self, _: Request<api::RollbackRequest>) -> Reply<api::RollbackResponse> {
+        later("Rollback", INSTALLER)
+    }
+    async fn reset(&self, _: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
+        later("Reset", DAY_2)
+    }
+    async fn service_restart(&self, _: Request<api::ServiceRestartRequest>) -> Reply<api::ServiceRestartResponse> {
+        later("ServiceRestart", DAY_2)
+    }
+    async fn service_start(&self, _: Request<api::ServiceStartRequest>) -> Reply<api::ServiceStartResponse> {
+        later("ServiceStart", DAY_2)
+    }
+    async fn service_stop(&self, _: Request<api::ServiceStopRequest>) -> Reply<api::ServiceStopResponse> {
+        later("ServiceStop", DAY_2)
+    }
+    async fn shutdown(&self, _: Request<api::ShutdownRequest>) -> Reply<api::ShutdownResponse> {
+        later("Shutdown", DAY_2)
+    }
+    async fn stats(&self, _: Request<api::StatsRequest>) -> Reply<api::StatsResponse> {
+        later("Stats", "metrics of containerd")
+    }
+    async fn upgrade(&self, _: Request<api::UpgradeRequest>) -> Reply<api::UpgradeResponse> {
+        later("Upgrade", INSTALLER)
+    }
+    async fn generate_client_configuration(
+        &self,
+        _: Request<api::GenerateClientConfigurationRequest>,
+    ) -> Reply<api::GenerateClientConfigurationResponse> {
+        later("GenerateClientConfiguration", DAY_2)
+    }
+    type PacketCaptureStream = Streamed<Data>;
+    async fn packet_capture(&self, _: Request<api::PacketCaptureRequest>) -> Reply<Self::PacketCaptureStream> {
+        later("PacketCapture", DAY_2)
+    }
+    async fn netstat(&self, _: Request<api::NetstatRequest>) -> Reply<api::NetstatResponse> {
+        later("Netstat", DAY_2)
+    }
+    async fn meta_write(&self, _: Request<api::MetaWriteRequest>) -> Reply<api::MetaWriteResponse> {
+        later("MetaWrite", INSTALLER)
+    }
+    async fn meta_delete(&self, _: Request<api::MetaDeleteRequest>) -> Reply<api::MetaDeleteResponse> {
+        later("MetaDelete", INSTALLER)
+    }
+    type ImageListStream = Streamed<api::ImageListResponse>;
+    async fn image_list(&self, _: Request<api::ImageListRequest>) -> Reply<Self::ImageListStream> {
+        later("ImageList", IMAGES)
+    }
+    async fn image_pull(&self, _: Request<api::ImagePullRequest>) -> Reply<api::ImagePullResponse> {
+        later("ImagePull", IMAGES)
+    }
+}
+
+fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+fn service_info(status: ServiceStatus) -> api::ServiceInfo {
+    let events = status.events.into_iter().map(|event| api::ServiceEvent {
+        msg: event.message,
+        state: event.state.to_string(),
+        ts: Some(timestamp(event.at)),
+    });
+    let health = api::ServiceHealth {
+        unknown: status.health.unknown,
+        healthy: status.health.healthy,
+        last_message: status.health.last_message,
+        last_change: Some(timestamp(status.health.last_change)),
+    };
+    api::ServiceInfo {
+        id: status.id,
+        state: status.state.to_string(),
+        events: Some(api::ServiceEvents { events: events.collect() }),
+        health: Some(health),
+    }
+}

@@ -1,0 +1,152 @@
+//! What services, containers and the kernel say.
+
+use std::path::{Path, PathBuf};
+
+use containers::Namespace;
+use futures::stream::{self, BoxStream, StreamExt};
+use supervisor::logs::Start;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tonic::Status;
+use wire::common::{ContainerDriver, Data};
+use wire::machine::{DmesgRequest, LogsRequest};
+
+use super::containers::{PodContainer, namespace};
+use crate::machine::Machine;
+
+/// Bytes in one message of a stream.
+pub(super) const CHUNK: usize = 32 << 10;
+/// How often a followed file is looked at.
+const POLL: std::time::Duration = std::time::Duration::from_millis(250);
+/// Where the kubelet puts what containers print.
+const POD_LOGS: &str = "/var/log/pods";
+
+pub(super) type DataStream = BoxStream<'static, Result<Data, Status>>;
+
+pub(super) fn data(bytes: impl Into<bytes::Bytes>) -> Data {
+    Data { metadata: None, bytes: bytes.into() }
+}
+
+pub(super) async fn logs(machine: &Machine, request: LogsRequest) -> Result<DataStream, Status> {
+    let kubernetes =
+        request.driver() == ContainerDriver::Cri || namespace(&request.namespace)? == Namespace::Kubernetes;
+    if kubernetes {
+        let file = pod_log(machine, &request.id).await?;
+        return follow_file(file, request.tail_lines, request.follow).await;
+    }
+    // Negative: everything that is kept.
+    let start = usize::try_from(request.tail_lines).map_or(Start::Beginning, Start::Tail);
+    let mut reader = machine.logs.reader(&request.id, start).ok_or_else(|| {
+        Status::not_found(format!("no log of {}; there are logs of {}", request.id, machine.logs.ids().join(", ")))
+    })?;
+    if request.follow {
+        let chunks = stream::unfold(reader, |mut reader| async move {
+            let chunk = reader.next().await?;
+            Some((Ok(data(chunk)), reader))
+        });
+        return Ok(chunks.boxed());
+    }
+    let mut chunks = Vec::new();
+    while let Some(chunk) = reader.try_next() {
+        chunks.push(Ok(data(chunk)));
+    }
+    Ok(stream::iter(chunks).boxed())
+}
+
+/// The newest log file of a container, named `namespace/pod:container` with or without the id at the end.
+async fn pod_log(machine: &Machine, id: &str) -> Result<PathBuf, Status> {
+    let listed = machine.containers.containers(Namespace::Kubernetes).await;
+    let listed = listed.map_err(|error| Status::unavailable(stdx::error_chain(&error)))?;
+    let pods: Vec<_> = listed.iter().filter_map(PodContainer::of).collect();
+    let found = pods.iter().find(|pod| pod.display_id() == id).or_else(|| {
+        pods.iter().find(|pod| !pod.container.is_empty() && format!("{}:{}", pod.pod_id(), pod.container) == id)
+    });
+    let Some(pod) = found.filter(|pod| !pod.container.is_empty()) else {
+        return Err(Status::not_found(format!("no container {id}; `containers -k` lists them")));
+    };
+    let directory = Path::new(POD_LOGS).join(format!("{}_{}_{}", pod.namespace, pod.pod, pod.uid)).join(pod.container);
+    newest_file(&directory)
+        .map_err(|error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display())))
+}
+
+fn newest_file(directory: &Path) -> std::io::Result<PathBuf> {
+    let mut newest: Option<(u64, PathBuf)> = None;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        if let Some(number) = number
+            && newest.as_ref().is_none_or(|(known, _)| number >= *known)
+        {
+            newest = Some((number, path));
+        }
+    }
+    newest.map(|(_, path)| path).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
+}
+
+async fn follow_file(path: PathBuf, tail: i32, follow: bool) -> Result<DataStream, Status> {
+    let failed = |error: std::io::Error| Status::not_found(format!("reading {}: {error}", path.display()));
+    let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
+    if let Ok(lines) = usize::try_from(tail) {
+        let offset = tail_offset(&path, lines).await.map_err(failed)?;
+        file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
+    }
+    let chunks = stream::unfold(Some(file), move |file| async move {
+        let mut file = file?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match file.read(&mut buffer).await {
+                Ok(0) if follow => tokio::time::sleep(POLL).await,
+                Ok(0) => return None,
+                Ok(length) => {
+                    buffer.truncate(length);
+                    return Some((Ok(data(buffer)), Some(file)));
+                }
+                Err(error) => return Some((Err(Status::internal(error.to_string())), None)),
+            }
+        }
+    });
+    Ok(chunks.boxed())
+}
+
+/// Where the last `lines` lines of a file begin. Logs are rotated by the kubelet at a few MiB, so they are read whole.
+async fn tail_offset(path: &Path, lines: usize) -> std::io::Result<u64> {
+    let bytes = tokio::fs::read(path).await?;
+    if lines == 0 {
+        return Ok(bytes.len() as u64);
+    }
+    let body = bytes.len().saturating_sub(1);
+    let starts = bytes[..body].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    Ok(starts.into_iter().nth(lines - 1).unwrap_or(0) as u64)
+}
+
+pub(super) fn dmesg(machine: &Machine, request: DmesgRequest) -> Result<DataStream, Status> {
+    let reader = sys::kmsg::Reader::open(request.tail).map_err(|error| {
+        Status::failed_precondition(format!("the kernel log cannot be read on this machine: {error}"))
+    })?;
+    let boot = boot_time(machine);
+    let lines = stream::unfold(Some(reader), move |reader| async move {
+        let mut reader = reader?;
+        match reader.next(request.follow).await {
+            Ok(Some(record)) => Some((Ok(data(kmsg_line(&record, boot))), Some(reader))),
+            Ok(None) => None,
+            Err(error) => Some((Err(Status::internal(error.to_string())), None)),
+        }
+    });
+    Ok(lines.boxed())
+}
+
+fn boot_time(machine: &Machine) -> jiff::Timestamp {
+    let up = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let up: f64 = up.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    let now = jiff::Timestamp::try_from(machine.clock.now()).unwrap_or_default();
+    now.checked_sub(std::time::Duration::from_secs_f64(up)).unwrap_or_default()
+}
+
+fn kmsg_line(record: &sys::kmsg::Record, boot: jiff::Timestamp) -> String {
+    const FACILITIES: [&str; 12] =
+        ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
+    const PRIORITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+    let facility = FACILITIES.get(usize::from(record.facility)).copied().unwrap_or("local");
+    let priority = PRIORITIES.get(usize::from(record.priority)).copied().unwrap_or("unknown");
+    let at = boot.checked_add(std::time::Duration::from_micros(record.since_boot_us)).unwrap_or(boot);
+    format!("{facility}: {priority:>7}: [{at}]: {}\n", record.message)
+}

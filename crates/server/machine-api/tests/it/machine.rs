@@ -1,0 +1,333 @@
+//! The services of a machine whose parts are real where that costs nothing, and fake where they are far away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ::state::Store;
+use async_trait::async_trait;
+use containers::containerd::ContainerInfo;
+use containers::{ContainerdError, Namespace};
+use controller::Runtime;
+use futures::StreamExt;
+use kube_edge::{FakeConnect, FakeKube};
+use machine_api::{
+    BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
+};
+use parking_lot::Mutex;
+use resources::secrets::KubernetesRootSecret;
+use resources::values::CertificateAndKey;
+use sequencer::{EventBus, events::Payload};
+use stdx::SystemClock;
+use stdx::tasks::{CancellationToken, TaskSet};
+use supervisor::{Supervisor, logs::LogStore};
+use tempfile::TempDir;
+use tonic::Code;
+use tonic::transport::Channel;
+use wire::cluster::cluster_service_client::ClusterServiceClient;
+use wire::inspect::inspect_service_client::InspectServiceClient;
+use wire::machine as api;
+use wire::machine::apply_configuration_request::Mode;
+use wire::machine::machine_service_client::MachineServiceClient;
+
+/// A valid configuration of a worker, the same at each call.
+fn worker() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let now = stdx::Clock::now(&SystemClock);
+        let ca = |profile| {
+            let pair = pki::Authority::generate(profile, now).unwrap().pair().certificate_only();
+            serde_json::to_string(&pair).unwrap()
+        };
+        let (os, kubernetes) = (ca(pki::CaProfile::Os), ca(pki::CaProfile::Kubernetes));
+        format!(
+            "version: v1alpha1\nmachine:\n  type: worker\n  token: abcdef.0123456789abcdef\n  ca: {os}\ncluster:\n  \
+             token: abcdef.0123456789abcdef\n  ca: {kubernetes}\n  controlPlane:\n    endpoint: \
+             https://10.5.0.2:6443\n  discovery:\n    enabled: false\n"
+        )
+    })
+}
+
+#[derive(Debug, Default)]
+struct Sinks {
+    config: Mutex<Option<String>>,
+    bootstrapped: Mutex<bool>,
+}
+
+#[async_trait]
+impl ConfigSink for Sinks {
+    fn current(&self) -> Option<String> {
+        self.config.lock().clone()
+    }
+
+    async fn apply(&self, text: String) -> Result<(), BoxError> {
+        *self.config.lock() = Some(text);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BootstrapSink for Sinks {
+    async fn bootstrap(&self) -> Result<(), BootstrapRefused> {
+        if std::mem::replace(&mut *self.bootstrapped.lock(), true) {
+            return Err(BootstrapRefused::AlreadyDone("etcd data directory is not empty".into()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EtcdMembers for Sinks {
+    async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
+        Err("no certificate for etcd".into())
+    }
+}
+
+#[async_trait]
+impl ContainerList for Sinks {
+    async fn containers(&self, namespace: Namespace) -> Result<Vec<ContainerInfo>, ContainerdError> {
+        let container = |id: &str| ContainerInfo {
+            id: id.into(),
+            image: "image".into(),
+            labels: BTreeMap::new(),
+            pid: 1,
+            status: "RUNNING".into(),
+        };
+        Ok(if namespace == Namespace::System { vec![container("kubelet"), container("etcd")] } else { vec![] })
+    }
+}
+
+struct Served {
+    machine: Machine,
+    sinks: Arc<Sinks>,
+    channel: Channel,
+    _tasks: TaskSet,
+    _directory: TempDir,
+}
+
+impl Served {
+    fn client(&self) -> MachineServiceClient<Channel> {
+        MachineServiceClient::new(self.channel.clone())
+    }
+}
+
+fn served() -> Served {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("machine.sock");
+    let store = Store::new();
+    let sinks = Arc::new(Sinks::default());
+    let clock = Arc::new(SystemClock);
+    let machine = Machine {
+        controllers: Runtime::new(store.clone()),
+        store,
+        supervisor: Supervisor::new(clock.clone()),
+        logs: LogStore::default(),
+        events: EventBus::new(clock.clone()),
+        containers: sinks.clone(),
+        config: sinks.clone(),
+        bootstrap: sinks.clone(),
+        etcd: sinks.clone(),
+        kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
+        clock,
+        platform: Platform { name: "container".into(), mode: config::Mode::Container },
+    };
+    let serving = machine_api::serve(machine.clone(), &socket, 0o600, None, CancellationToken::new()).unwrap();
+    let tasks = TaskSet::new("test");
+    tasks.spawn("machined", async move { serving.await.unwrap() });
+    Served { machine, sinks, channel: transport::unix::channel(&socket), _tasks: tasks, _directory: directory }
+}
+
+async fn apply(it: &Served, text: &str, mode: Mode, dry_run: bool) -> Result<api::ApplyConfiguration, tonic::Status> {
+    let request = api::ApplyConfigurationRequest {
+        data: text.to_owned().into(),
+        mode: mode.into(),
+        dry_run,
+        try_mode_timeout: None,
+    };
+    Ok(it.client().apply_configuration(request).await?.into_inner().messages.remove(0))
+}
+
+#[tokio::test]
+async fn version_tells_the_api_level_and_the_platform() {
+    let answer = served().client().version(()).await.unwrap().into_inner().messages.remove(0);
+    assert_eq!(answer.version.unwrap().tag, stdx::version::TAG);
+    let platform = answer.platform.unwrap();
+    assert_eq!((platform.name.as_str(), platform.mode.as_str()), ("container", "container"));
+    assert!(answer.features.unwrap().rbac);
+}
+
+#[tokio::test]
+async fn a_first_configuration_is_applied_and_kept() {
+    let it = served();
+    let answer = apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    assert_eq!(answer.mode(), Mode::NoReboot);
+    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_difference_and_changes_nothing() {
+    let it = served();
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    let new = worker().replace("10.5.0.2", "10.5.0.9");
+    let answer = apply(&it, &new, Mode::Auto, true).await.unwrap();
+    assert!(answer.mode_details.starts_with("Dry run summary:\n"), "{}", answer.mode_details);
+    assert!(
+        answer.mode_details.contains("-    endpoint: https://10.5.0.2:6443\n+    endpoint: https://10.5.0.9:6443\n"),
+        "{}",
+        answer.mode_details
+    );
+    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+}
+
+#[tokio::test]
+async fn a_change_that_needs_a_reboot_is_refused_and_named() {
+    let it = served();
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    let new = worker().replacen("abcdef.0123456789abcdef", "fedcba.0123456789abcdef", 1);
+    let status = apply(&it, &new, Mode::NoReboot, false).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("machine.token"), "{status:?}");
+    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_not_valid_is_refused_with_its_place() {
+    let it = served();
+    let broken = worker().replace("  type: worker\n", "  type: worker\n  wip: 1\n");
+    let status = apply(&it, &broken, Mode::Auto, false).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("wip") && status.message().contains('4'), "{status:?}");
+    assert_eq!(*it.sinks.config.lock(), None);
+}
+
+#[tokio::test]
+async fn bootstrap_works_once() {
+    let it = served();
+    it.client().bootstrap(api::BootstrapRequest::default()).await.unwrap();
+    let status = it.client().bootstrap(api::BootstrapRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+}
+
+#[tokio::test]
+async fn kubeconfig_is_an_archive_with_one_file() {
+    let it = served();
+    let none = it.client().kubeconfig(()).await.unwrap_err();
+    assert_eq!(none.code(), Code::FailedPrecondition);
+    let now = stdx::Clock::now(&SystemClock);
+    let ca = pki::Authority::generate(pki::CaProfile::Kubernetes, now).unwrap().pair();
+    let root = KubernetesRootSecret {
+        name: "demo".into(),
+        endpoint: "https://10.5.0.2:6443".into(),
+        issuing_ca: Some(CertificateAndKey::new(ca.crt, ca.key)),
+        ..KubernetesRootSecret::default()
+    };
+    it.machine.store.put(KubernetesRootSecret::ID, root, "").unwrap();
+    let mut stream = it.client().kubeconfig(()).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(data) = stream.message().await.unwrap() {
+        bytes.extend_from_slice(&data.bytes);
+    }
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
+    let mut files = archive.entries().unwrap();
+    let mut file = files.next().unwrap().unwrap();
+    assert_eq!(file.path().unwrap().to_str(), Some("kubeconfig"));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+    assert!(text.contains("admin@demo") && text.contains("https://10.5.0.2:6443"), "{text}");
+}
+
+#[tokio::test]
+async fn logs_are_read_to_their_end_from_a_tail_and_followed() {
+    let it = served();
+    it.machine.logs.sink("etcd")(b"one\ntwo\nthree\n");
+    let request = |tail_lines, follow| api::LogsRequest { id: "etcd".into(), tail_lines, follow, ..Default::default() };
+    let mut all = it.client().logs(request(-1, false)).await.unwrap().into_inner();
+    assert_eq!(all.message().await.unwrap().unwrap().bytes, "one\ntwo\nthree\n");
+    assert_eq!(all.message().await.unwrap(), None);
+    let mut follow = it.client().logs(request(1, true)).await.unwrap().into_inner();
+    assert_eq!(follow.message().await.unwrap().unwrap().bytes, "three\n");
+    it.machine.logs.sink("etcd")(b"four\n");
+    assert_eq!(follow.message().await.unwrap().unwrap().bytes, "four\n");
+    let unknown = api::LogsRequest { id: "nope".into(), ..Default::default() };
+    let status = it.client().logs(unknown).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().contains("etcd"), "it says which logs there are: {status:?}");
+}
+
+#[tokio::test]
+async fn events_start_where_the_client_asks() {
+    let it = served();
+    for number in 0..5 {
+        it.machine.events.publish(Payload::ConfigLoadError { error: number.to_string() });
+    }
+    let said = |event: &api::Event| {
+        let data = event.data.as_ref().unwrap();
+        assert_eq!(data.type_url, "talos/runtime/machine.ConfigLoadErrorEvent");
+        let error: api::ConfigLoadErrorEvent = prost::Message::decode(data.value.as_slice()).unwrap();
+        error.error
+    };
+    let tail = api::EventsRequest { tail_events: 2, ..Default::default() };
+    let mut events = it.client().events(tail).await.unwrap().into_inner();
+    let first = events.message().await.unwrap().unwrap();
+    assert_eq!(said(&first), "3");
+    assert_eq!(said(&events.message().await.unwrap().unwrap()), "4");
+    it.machine.events.publish(Payload::ConfigLoadError { error: "5".into() });
+    assert_eq!(said(&events.message().await.unwrap().unwrap()), "5");
+
+    let since = api::EventsRequest { tail_id: first.id, ..Default::default() };
+    let mut events = it.client().events(since).await.unwrap().into_inner();
+    assert_eq!(said(&events.message().await.unwrap().unwrap()), "4");
+    let all = api::EventsRequest { tail_events: -1, ..Default::default() };
+    let mut events = it.client().events(all).await.unwrap().into_inner();
+    assert_eq!(said(&events.message().await.unwrap().unwrap()), "0");
+}
+
+#[tokio::test]
+async fn containers_of_the_node_are_listed() {
+    let it = served();
+    let request = api::ContainersRequest { namespace: "system".into(), ..Default::default() };
+    let answer = it.client().containers(request).await.unwrap().into_inner().messages.remove(0);
+    let ids: Vec<_> = answer.containers.iter().map(|c| (c.namespace.as_str(), c.id.as_str())).collect();
+    assert_eq!(ids, [("system", "etcd"), ("system", "kubelet")]);
+    let other = api::ContainersRequest { namespace: "moby".into(), ..Default::default() };
+    assert_eq!(it.client().containers(other).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_directory_and_a_file_are_read() {
+    let it = served();
+    let path = it._directory.path().join("file");
+    std::fs::write(&path, vec![7; 100_000]).unwrap();
+    let list = api::ListRequest { root: it._directory.path().display().to_string(), ..Default::default() };
+    let list: Vec<_> = it.client().list(list).await.unwrap().into_inner().collect().await;
+    assert_eq!(list.len(), 3);
+    let read = api::ReadRequest { path: path.display().to_string() };
+    let chunks: Vec<_> = it.client().read(read).await.unwrap().into_inner().collect().await;
+    assert_eq!(chunks.iter().map(|chunk| chunk.as_ref().unwrap().bytes.len()).sum::<usize>(), 100_000);
+}
+
+#[tokio::test]
+async fn an_error_of_etcd_is_passed_on() {
+    let status = served().client().etcd_member_list(api::EtcdMemberListRequest::default()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcd: no certificate for etcd"));
+}
+
+#[tokio::test]
+async fn what_does_not_work_yet_says_what_it_waits_for() {
+    let status = served().client().reboot(api::RebootRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().starts_with("Reboot is not implemented yet: it waits for "), "{status:?}");
+}
+
+#[tokio::test]
+async fn every_service_is_there() {
+    let it = served();
+    let answer = InspectServiceClient::new(it.channel.clone()).controller_runtime_dependencies(()).await.unwrap();
+    assert_eq!(answer.into_inner().messages.len(), 1);
+    let request = wire::cluster::HealthCheckRequest::default();
+    let status = ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "no control plane is known: {status:?}");
+    let disks = wire::storage::storage_service_client::StorageServiceClient::new(it.channel.clone()).disks(()).await;
+    assert_eq!(disks.unwrap_err().code(), Code::Unimplemented);
+    let time = wire::time::time_service_client::TimeServiceClient::new(it.channel.clone()).time(()).await;
+    assert_eq!(time.unwrap_err().code(), Code::Unimplemented);
+}

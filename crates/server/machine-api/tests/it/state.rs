@@ -1,0 +1,123 @@
+//! The state API.
+
+use ::state::{Kind, Query, ReadError, Reader, Store, conformance};
+use machine_api::{Access, StateService};
+use stdx::tasks::{CancellationToken, TaskSet};
+use tempfile::TempDir;
+use tonic::Code;
+use wire::cosi::resource as api;
+use wire::cosi::resource::state_client::StateClient;
+use wire::cosi::resource::state_server::StateServer;
+
+use crate::remote::Remote;
+
+struct Served {
+    store: Store,
+    reader: Remote,
+    _tasks: TaskSet,
+    _directory: TempDir,
+}
+
+fn served(access: Access) -> Served {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("state.sock");
+    let listener = transport::unix::bind(&socket, 0o600, None).unwrap();
+    let store = Store::new();
+    for definition in resources::definitions() {
+        store.register(definition);
+    }
+    let service = StateServer::new(StateService::new(store.clone(), access));
+    let tasks = TaskSet::new("test");
+    let serving = transport::serve::unix(listener, service, CancellationToken::new());
+    tasks.spawn("state", async move { serving.await.unwrap() });
+    let reader = Remote { channel: transport::unix::channel(&socket), role: "os:admin" };
+    Served { store, reader, _tasks: tasks, _directory: directory }
+}
+
+#[tokio::test]
+async fn the_api_passes_the_conformance_suite_of_the_store() {
+    let it = served(Access::ByRole);
+    conformance::all(&it.store, &it.reader).await;
+}
+
+fn code(error: &ReadError) -> Code {
+    let ReadError::Unavailable { source, .. } = error else { panic!("{error:?}") };
+    source.downcast_ref::<tonic::Status>().unwrap().code()
+}
+
+#[tokio::test]
+async fn what_is_sensitive_is_for_admins() {
+    let mut it = served(Access::ByRole);
+    let secret = Kind::new("secrets", "OSRootSecrets.secrets.talos.dev");
+    let open = Kind::new("network", "HostnameStatuses.net.talos.dev");
+    let unknown = Kind::new("x", "Nobodies.example.com");
+    for (role, allowed) in [("os:admin", true), ("os:operator", false), ("os:reader", false), ("os:nobody", false)] {
+        it.reader.role = role;
+        for kind in [&secret, &unknown] {
+            match it.reader.list(kind, &Query::default()).await {
+                Ok(_) => assert!(allowed, "{kind} for {role}"),
+                Err(error) => {
+                    assert_eq!(code(&error), Code::PermissionDenied);
+                    assert!(!allowed, "{kind} for {role}");
+                }
+            }
+            let watched = it.reader.watch(kind, None, Default::default()).await.err().map(|error| code(&error));
+            assert_eq!(watched, (!allowed).then_some(Code::PermissionDenied), "{kind} for {role}");
+        }
+        assert_eq!(it.reader.list(&open, &Query::default()).await.unwrap(), []);
+    }
+    it.reader.role = "os:reader";
+    let error = it.reader.get(&secret.key("os")).await.unwrap_err();
+    assert_eq!(code(&error), Code::PermissionDenied, "absence is not told either");
+}
+
+#[tokio::test]
+async fn a_filtered_server_shows_its_types_and_no_others() {
+    let it = served(Access::Only(&[("secrets", "ApiCertificates.secrets.talos.dev")]));
+    let own = Kind::new("secrets", "ApiCertificates.secrets.talos.dev");
+    assert_eq!(it.reader.list(&own, &Query::default()).await.unwrap(), []);
+    for other in [
+        Kind::new("network", "ApiCertificates.secrets.talos.dev"),
+        Kind::new("secrets", "OSRootSecrets.secrets.talos.dev"),
+        Kind::new("network", "HostnameStatuses.net.talos.dev"),
+    ] {
+        let error = it.reader.list(&other, &Query::default()).await.unwrap_err();
+        assert_eq!(code(&error), Code::PermissionDenied, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_writes() {
+    let it = served(Access::ByRole);
+    let mut client = StateClient::new(it.reader.channel.clone());
+    let metadata = api::Metadata {
+        namespace: "network".into(),
+        r#type: "HostnameStatuses.net.talos.dev".into(),
+        id: "hostname".into(),
+        ..Default::default()
+    };
+    let resource = api::Resource { metadata: Some(metadata), spec: None };
+    let create = api::CreateRequest { resource: Some(resource.clone()), options: None };
+    assert_eq!(client.create(create).await.unwrap_err().code(), Code::PermissionDenied);
+    let update = api::UpdateRequest { new_resource: Some(resource), options: None };
+    assert_eq!(client.update(update).await.unwrap_err().code(), Code::PermissionDenied);
+    let (namespace, r#type, id) = ("network".to_owned(), "HostnameStatuses.net.talos.dev".to_owned(), "x".to_owned());
+    let destroy =
+        api::DestroyRequest { namespace: namespace.clone(), r#type: r#type.clone(), id: id.clone(), options: None };
+    assert_eq!(client.destroy(destroy).await.unwrap_err().code(), Code::PermissionDenied);
+    let teardown = api::TeardownRequest { namespace, r#type, id, options: None };
+    assert_eq!(client.teardown(teardown).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_invalid() {
+    let it = served(Access::ByRole);
+    let mut client = StateClient::new(it.reader.channel.clone());
+    let status = client.get(api::GetRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let id_query = Some(api::IdQuery { regexp: "(".into() });
+    let options = Some(api::ListOptions { id_query, ..Default::default() });
+    let r#type = "HostnameStatuses.net.talos.dev".to_owned();
+    let list = api::ListRequest { namespace: "network".into(), r#type, options };
+    assert_eq!(client.list(list).await.unwrap_err().code(), Code::InvalidArgument);
+}

@@ -16,7 +16,7 @@ mod node_identity;
 
 use std::path::PathBuf;
 
-use controller::{GraphError, Runtime};
+use controller::Controller;
 
 pub use affiliate_merge::AffiliateMergeController;
 pub use config_status::ConfigController;
@@ -42,16 +42,18 @@ impl Default for Paths {
     }
 }
 
-/// Adds all controllers of this crate.
-pub fn register(runtime: &Runtime, paths: &Paths) -> Result<(), GraphError> {
-    runtime.register(NodeIdentityController::new(&paths.state))?;
-    runtime.register(ConfigController)?;
-    runtime.register(InfoController)?;
-    runtime.register(LocalAffiliateController)?;
-    runtime.register(DiscoveryServiceController::new(paths.ca_bundle.clone()))?;
-    runtime.register(AffiliateMergeController)?;
-    runtime.register(MemberController)?;
-    runtime.register(EndpointController)
+/// All controllers of this crate, to be registered.
+pub fn controllers(paths: &Paths) -> Vec<Box<dyn Controller>> {
+    vec![
+        Box::new(NodeIdentityController::new(&paths.state)),
+        Box::new(ConfigController),
+        Box::new(InfoController),
+        Box::new(LocalAffiliateController),
+        Box::new(DiscoveryServiceController::new(paths.ca_bundle.clone())),
+        Box::new(AffiliateMergeController),
+        Box::new(MemberController),
+        Box::new(EndpointController),
+    ]
 }
 
 #[cfg(test)]
@@ -70,7 +72,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let harness = Harness::new();
         let paths = Paths { state: state.path().to_owned(), ..Paths::default() };
-        register(&harness.runtime, &paths).unwrap();
+        for controller in controllers(&paths) {
+            harness.runtime.register_boxed(controller).unwrap();
+        }
         harness.runtime.start();
         let text = "version: v1alpha1\nmachine:\n  type: controlplane\ncluster:\n  id: abc\n  discovery:\n    \
                     enabled: true\n    registries:\n      service:\n        disabled: true\n";

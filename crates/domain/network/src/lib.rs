@@ -22,7 +22,7 @@ mod watch;
 use std::io;
 use std::sync::Arc;
 
-use controller::{GraphError, Runtime};
+use controller::Controller;
 use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Routes};
 
 pub use address_status::AddressStatusController;
@@ -74,24 +74,27 @@ impl std::fmt::Debug for Edges {
     }
 }
 
-/// Adds all controllers of this crate.
-pub fn register(runtime: &Runtime, edges: &Edges) -> Result<(), GraphError> {
-    runtime.register(LinkStatusController::new(Arc::clone(&edges.links)))?;
-    runtime.register(AddressStatusController::new(Arc::clone(&edges.links), Arc::clone(&edges.addresses)))?;
-    runtime.register(RouteStatusController::new(Arc::clone(&edges.links), Arc::clone(&edges.routes)))?;
-    runtime.register(HardwareAddrController)?;
-    runtime.register(NodeAddressController)?;
-    runtime.register(HostnameConfigController)?;
-    runtime.register(MergeController::hostname())?;
-    runtime.register(HostnameSpecController::new(Arc::clone(&edges.set_hostname)))?;
-    runtime.register(ResolverConfigController)?;
-    runtime.register(MergeController::resolver())?;
-    runtime.register(ResolverSpecController)?;
-    runtime.register(TimeServerConfigController)?;
-    runtime.register(MergeController::time_server())?;
-    runtime.register(TimeServerSpecController)?;
-    runtime.register(EtcFileController)?;
-    runtime.register(StatusController)
+/// All controllers of this crate, to be registered.
+pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
+    let (links, routes) = (|| Arc::clone(&edges.links), Arc::clone(&edges.routes));
+    vec![
+        Box::new(LinkStatusController::new(links())),
+        Box::new(AddressStatusController::new(links(), Arc::clone(&edges.addresses))),
+        Box::new(RouteStatusController::new(links(), routes)),
+        Box::new(HardwareAddrController),
+        Box::new(NodeAddressController),
+        Box::new(HostnameConfigController),
+        Box::new(MergeController::hostname()),
+        Box::new(HostnameSpecController::new(Arc::clone(&edges.set_hostname))),
+        Box::new(ResolverConfigController),
+        Box::new(MergeController::resolver()),
+        Box::new(ResolverSpecController),
+        Box::new(TimeServerConfigController),
+        Box::new(MergeController::time_server()),
+        Box::new(TimeServerSpecController),
+        Box::new(EtcFileController),
+        Box::new(StatusController),
+    ]
 }
 
 #[cfg(test)]
@@ -125,7 +128,9 @@ mod tests {
             }),
         };
         let harness = Harness::new();
-        register(&harness.runtime, &edges).unwrap();
+        for controller in controllers(&edges) {
+            harness.runtime.register_boxed(controller).unwrap();
+        }
         harness.runtime.start();
         harness.put(Identity::ID, Identity { node_id: "abc".into() });
         harness.settle().await;

@@ -24,7 +24,7 @@ use crate::state::Phase;
 use self::configs::Rendered;
 use self::wait::Waiting;
 
-pub use configs::ConfigRequest;
+pub use configs::{ConfigRequest, Patches};
 pub use failure::{Failure, UpError};
 pub use offline::Offline;
 

@@ -1,19 +1,14 @@
 //! The machine configurations of a local cluster, and the talosconfig that goes with them.
 //!
-//! Fields that every cluster has alike are left to their defaults; what is written is what this cluster differs in:
-//! secrets, images of the bundle, mirrors, discovery on the gateway, the native pod network.
+//! What every cluster has alike comes from `config`; this module says what a local one differs in: the version and images
+//! of the bundle, mirrors, discovery on the gateway, the native pod network, and the operator's patches.
 
-use std::time::{Duration, SystemTime};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use client::talosconfig::SecretText;
 use client::{ConfigContext, TalosConfig};
-use pki::{
-    Algorithm, Authority, PkiError, Sans, SecretsBundle, SecretsOptions, Subject, Validity,
-    authority::{Template, Usage},
-};
-use serde_json::{Value, json};
+use config::generate::{CLIENT_LIFETIME, CommentStyle, Input, client_context, generate};
+use config::{Documents, MachineType, Mode, Patch, images, validate};
+use pki::{RoleSet, SecretsBundle, SecretsOptions};
+use serde_json::json;
 use stdx::{Clock as _, SystemClock};
 
 use super::failure::UpError;
@@ -22,8 +17,6 @@ use crate::plan::{Plan, Role};
 
 /// Registries whose images a bundle may have.
 const MIRRORED: [&str; 5] = ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"];
-const DEFAULT_KUBERNETES: &str = "1.30.0";
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the operator chose.
 #[derive(Debug, Clone)]
@@ -37,9 +30,20 @@ pub struct ConfigRequest {
     pub kubeprism_port: Option<u16>,
     /// Registry host and URL of its mirror; these win over the bundle's.
     pub mirrors: Vec<(String, String)>,
+    /// Registries whose certificates are not checked.
+    pub insecure_registries: Vec<String>,
     pub discovery: bool,
     /// Manifests of another pod network; empty takes the native one.
     pub custom_cni: Vec<String>,
+    pub patches: Patches,
+}
+
+/// Patches of the generated configurations, applied in this order: those of all, then those of the role.
+#[derive(Debug, Clone, Default)]
+pub struct Patches {
+    pub all: Vec<Patch>,
+    pub control_plane: Vec<Patch>,
+    pub worker: Vec<Patch>,
 }
 
 /// The documents of a cluster.
@@ -68,191 +72,122 @@ pub(super) fn render(
     offline: Option<&Offline>,
     registry: Option<&str>,
 ) -> Result<Rendered, UpError> {
-    let wanted = request.kubernetes_version.as_deref();
-    offline.map_or(Ok(()), |offline| offline.check_version(wanted))?;
-    let version = wanted.or_else(|| offline.and_then(Offline::kubernetes_version)).unwrap_or(DEFAULT_KUBERNETES);
-    let version = version.trim_start_matches('v').to_owned();
+    let version = request.version(offline)?;
     let first = plan.first_control_plane().map_or(plan.gateway, |node| node.address);
     let endpoint = format!("https://{first}:{}", request.control_plane_port);
-
     let now = SystemClock.now();
     let secrets = SecretsBundle::generate(now, SecretsOptions::default()).map_err(generating("secrets"))?;
-    let common = Common { request, plan, offline, registry, secrets: &secrets, version: &version, endpoint: &endpoint };
+
+    let of_role = |role| plan.nodes.iter().filter(move |node| node.role == role).map(|node| node.address.to_string());
+    let endpoints: Vec<String> = of_role(Role::ControlPlane).collect();
+    let subject = "talosconfig";
+    let context =
+        client_context(&plan.name, endpoints.clone(), &secrets, &RoleSet::parse(["os:admin"]), now, CLIENT_LIFETIME)
+            .map_err(generating(subject))?;
+    let context = ConfigContext {
+        nodes: endpoints.iter().take(1).cloned().collect(),
+        endpoints,
+        ca: context.ca,
+        crt: context.crt,
+        key: SecretText(context.key),
+        ..ConfigContext::default()
+    };
+    let contexts = [(plan.name.clone(), context)].into_iter().collect();
+
+    let cni = if request.custom_cni.is_empty() { "native" } else { "custom" };
+    let input = Input {
+        kubernetes_version: version.clone(),
+        dns_domain: request.dns_domain.clone(),
+        cni: Some(cni.to_owned()),
+        cni_urls: request.custom_cni.clone(),
+        registry_mirrors: request.mirrors(registry),
+        insecure_registries: request.insecure_registries.clone(),
+        discovery: request.discovery,
+        discovery_endpoint: Some(plan.discovery_endpoint()),
+        kubeprism_port: request.kubeprism_port,
+        local_api_server_port: Some(request.control_plane_port),
+        nameservers: request.nameservers.clone(),
+        ..Input::new(&plan.name, &endpoint, secrets)
+    };
+    let own = control_plane_patch(offline);
+    let own = Patch::parse(&own.to_string()).map_err(generating("control plane configuration"))?;
+    let Patches { all, control_plane, worker } = &request.patches;
+    let for_control_plane: Vec<Patch> = [own].iter().chain(all).chain(control_plane).cloned().collect();
+    let for_worker: Vec<Patch> = all.iter().chain(worker).cloned().collect();
     Ok(Rendered {
-        control_plane: checked("control plane configuration", &common.control_plane())?,
-        worker: checked("worker configuration", &common.worker())?,
-        talosconfig: talosconfig(plan, &secrets, now).map_err(generating("talosconfig"))?,
+        control_plane: document(&input, MachineType::ControlPlane, &for_control_plane)?,
+        worker: document(&input, MachineType::Worker, &for_worker)?,
+        talosconfig: TalosConfig { context: plan.name.clone(), contexts },
         kubernetes_version: version,
         endpoint,
     })
 }
 
-/// What an operator chose may be wrong; a node must not be the one to say so.
-fn checked(subject: &'static str, document: &Value) -> Result<Vec<u8>, UpError> {
-    let bytes = document.to_string().into_bytes();
-    let refuse = |source: config::ConfigErrors| UpError::Generate { subject, source: Box::new(source) };
-    let documents = config::Documents::from_yaml(&bytes).map_err(refuse)?;
-    config::validate(&documents, config::Mode::Container).into_result().map_err(refuse)?;
-    Ok(bytes)
-}
-
-fn generating(subject: &'static str) -> impl FnOnce(PkiError) -> UpError {
-    move |source| UpError::Generate { subject, source: Box::new(source) }
-}
-
-struct Common<'a> {
-    request: &'a ConfigRequest,
-    plan: &'a Plan,
-    offline: Option<&'a Offline>,
-    registry: Option<&'a str>,
-    secrets: &'a SecretsBundle,
-    version: &'a str,
-    endpoint: &'a str,
-}
-
-impl Common<'_> {
-    fn control_plane(&self) -> Value {
-        let Self { secrets, version, .. } = self;
-        let mut cluster = self.cluster();
-        cluster["ca"] = pair(&secrets.certs.k8s.crt, &secrets.certs.k8s.key);
-        cluster["aggregatorCA"] = pair(&secrets.certs.k8s_aggregator.crt, &secrets.certs.k8s_aggregator.key);
-        cluster["serviceAccount"] = json!({ "key": STANDARD.encode(&secrets.certs.k8s_service_account.key) });
-        cluster["secretboxEncryptionSecret"] = json!(secrets.secrets.secretbox_encryption_secret);
-        cluster["apiServer"] = json!({
-            "image": format!("registry.k8s.io/kube-apiserver:v{version}"),
-            "disablePodSecurityPolicy": true,
-        });
-        cluster["controllerManager"] =
-            json!({ "image": format!("registry.k8s.io/kube-controller-manager:v{version}") });
-        cluster["scheduler"] = json!({ "image": format!("registry.k8s.io/kube-scheduler:v{version}") });
-        cluster["proxy"] = json!({ "image": format!("registry.k8s.io/kube-proxy:v{version}") });
-        cluster["etcd"] = json!({ "ca": pair(&secrets.certs.etcd.crt, &secrets.certs.etcd.key) });
-        if let Some(etcd) = self.offline.and_then(Offline::etcd) {
-            cluster["etcd"]["image"] = json!(etcd);
-        }
-        if self.offline.is_some_and(|offline| !offline.has_coredns()) {
-            cluster["coreDNS"] = json!({ "disabled": true });
-        }
-        let mut machine = self.machine(Role::ControlPlane);
-        machine["ca"] = pair(&secrets.certs.os.crt, &secrets.certs.os.key);
-        document(&machine, &cluster)
+impl ConfigRequest {
+    /// The version without `v`.
+    fn version(&self, offline: Option<&Offline>) -> Result<String, UpError> {
+        let wanted = self.kubernetes_version.as_deref();
+        offline.map_or(Ok(()), |offline| offline.check_version(wanted))?;
+        let version = wanted.or_else(|| offline.and_then(Offline::kubernetes_version));
+        Ok(version.unwrap_or(images::DEFAULT_KUBERNETES_VERSION).trim_start_matches('v').to_owned())
     }
 
-    fn worker(&self) -> Value {
-        let mut cluster = self.cluster();
-        cluster["ca"] = pair(&self.secrets.certs.k8s.crt, "");
-        let mut machine = self.machine(Role::Worker);
-        machine["ca"] = pair(&self.secrets.certs.os.crt, "");
-        document(&machine, &cluster)
-    }
-
-    fn machine(&self, role: Role) -> Value {
-        let mut machine = json!({
-            "type": role.as_str(),
-            "token": self.secrets.trustd.token,
-            "certSANs": [],
-            "kubelet": {
-                "image": format!("ghcr.io/siderolabs/kubelet:v{}", self.version),
-                "defaultRuntimeSeccompProfileEnabled": true,
-                "disableManifestsDirectory": true,
-            },
-            "network": { "nameservers": self.request.nameservers },
-            "features": {
-                "rbac": true,
-                "stableHostname": true,
-                "apidCheckExtKeyUsage": true,
-                "diskQuotaSupport": true,
-            },
-        });
-        machine["features"]["kubePrism"] = match self.request.kubeprism_port {
-            Some(port) => json!({ "enabled": true, "port": port }),
-            None => json!({ "enabled": false }),
-        };
-        let mirrors = self.mirrors();
-        if !mirrors.is_empty() {
-            machine["registries"] = json!({ "mirrors": mirrors });
+    fn mirrors(&self, registry: Option<&str>) -> Vec<(String, Vec<String>)> {
+        let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
+        for (host, url) in &self.mirrors {
+            match mirrors.iter_mut().find(|(known, _)| known == host) {
+                Some((_, urls)) => urls.push(url.clone()),
+                None => mirrors.push((host.clone(), vec![url.clone()])),
+            }
         }
-        machine
-    }
-
-    fn mirrors(&self) -> serde_json::Map<String, Value> {
-        let bundled = self.registry.iter().flat_map(|url| MIRRORED.map(|host| (host.to_owned(), (*url).to_owned())));
-        let mut mirrors = serde_json::Map::new();
-        for (host, url) in bundled {
-            mirrors.insert(host, json!({ "endpoints": [url] }));
-        }
-        for (host, _) in &self.request.mirrors {
-            let own = self.request.mirrors.iter().filter(|(other, _)| other == host).map(|(_, url)| url);
-            mirrors.insert(host.clone(), json!({ "endpoints": own.collect::<Vec<_>>() }));
+        if let Some(registry) = registry {
+            let free = MIRRORED.into_iter().filter(|host| !self.mirrors.iter().any(|(taken, _)| taken == host));
+            mirrors.extend(free.map(|host| (host.to_owned(), vec![registry.to_owned()])));
         }
         mirrors
     }
+}
 
-    fn cluster(&self) -> Value {
-        let Self { request, plan, secrets, .. } = self;
-        let cni = if request.custom_cni.is_empty() {
-            json!({ "name": "native" })
-        } else {
-            json!({ "name": "custom", "urls": request.custom_cni })
-        };
-        json!({
-            "id": secrets.cluster.id,
-            "secret": secrets.cluster.secret,
-            "controlPlane": { "endpoint": self.endpoint, "localAPIServerPort": request.control_plane_port },
-            "clusterName": plan.name,
-            "network": {
-                "cni": cni,
-                "dnsDomain": request.dns_domain,
-                "podSubnets": ["10.244.0.0/16"],
-                "serviceSubnets": ["10.96.0.0/12"],
-            },
-            "token": secrets.secrets.bootstrap_token,
-            "discovery": {
-                "enabled": request.discovery,
-                "registries": {
-                    "kubernetes": { "disabled": true },
-                    "service": { "endpoint": plan.discovery_endpoint() },
-                },
-            },
-        })
+/// What a control plane takes from the bundle.
+fn control_plane_patch(offline: Option<&Offline>) -> serde_json::Value {
+    let mut cluster = json!({});
+    if let Some(etcd) = offline.and_then(Offline::etcd) {
+        cluster["etcd"] = json!({ "image": etcd });
     }
+    if offline.is_some_and(|offline| !offline.has_coredns()) {
+        cluster["coreDNS"] = json!({ "disabled": true });
+    }
+    json!({ "version": "v1alpha1", "cluster": cluster })
 }
 
-/// JSON is YAML.
-fn document(machine: &Value, cluster: &Value) -> Value {
-    json!({ "version": "v1alpha1", "debug": false, "persist": true, "machine": machine, "cluster": cluster })
-}
-
-fn pair(crt: &str, key: &str) -> Value {
-    json!({ "crt": STANDARD.encode(crt), "key": STANDARD.encode(key) })
-}
-
-fn talosconfig(plan: &Plan, secrets: &SecretsBundle, now: SystemTime) -> Result<TalosConfig, PkiError> {
-    let authority = Authority::from_pair(&secrets.certs.os)?;
-    let template = Template {
-        subject: Subject::organization("os:admin"),
-        sans: Sans::default(),
-        usage: Usage::Client,
-        validity: Validity::starting(now, YEAR),
+/// What an operator chose may be wrong; a node must not be the one to say so.
+fn document(input: &Input, kind: MachineType, patches: &[Patch]) -> Result<Vec<u8>, UpError> {
+    let subject = match kind {
+        MachineType::Worker => "worker configuration",
+        _ => "control plane configuration",
     };
-    let client = authority.issue_pair(Algorithm::Ed25519, &template)?;
-    let of_role = |role| plan.nodes.iter().filter(move |node| node.role == role).map(|node| node.address.to_string());
-    let context = ConfigContext {
-        endpoints: of_role(Role::ControlPlane).collect(),
-        nodes: of_role(Role::ControlPlane).take(1).collect(),
-        ca: STANDARD.encode(&secrets.certs.os.crt),
-        crt: STANDARD.encode(&client.crt),
-        key: SecretText(STANDARD.encode(&client.key)),
-        ..ConfigContext::default()
-    };
-    let contexts = [(plan.name.clone(), context)].into_iter().collect();
-    Ok(TalosConfig { context: plan.name.clone(), contexts })
+    let text = generate(input, kind, CommentStyle::NONE).map_err(generating(subject))?;
+    let documents = Documents::from_yaml(text.as_bytes()).map_err(generating(subject))?;
+    let documents = config::patch::apply(&documents, patches).map_err(generating(subject))?;
+    validate(&documents, Mode::Container).into_result().map_err(generating(subject))?;
+    Ok(documents.to_yaml().into_bytes())
+}
+
+fn generating<E: std::error::Error + Send + Sync + 'static>(subject: &'static str) -> impl Fn(E) -> UpError {
+    move |source| UpError::Generate { subject, source: Box::new(source) }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::plan::NodeSpec;
+
+    fn tree(rendered: &Rendered, role: Role) -> Value {
+        let documents = Documents::from_yaml(rendered.of(role)).unwrap();
+        documents.documents()[0].to_value()
+    }
 
     fn request() -> ConfigRequest {
         ConfigRequest {
@@ -263,7 +198,9 @@ mod tests {
             kubeprism_port: Some(7445),
             mirrors: vec![("quay.io".to_owned(), "http://mirror:1".to_owned())],
             discovery: true,
+            insecure_registries: vec![],
             custom_cni: vec![],
+            patches: Patches::default(),
         }
     }
 
@@ -276,7 +213,7 @@ mod tests {
     fn the_nodes_are_told_where_images_discovery_and_the_first_control_plane_are() {
         let rendered = rendered(&request()).unwrap();
         for role in [Role::ControlPlane, Role::Worker] {
-            let config: Value = serde_json::from_slice(rendered.of(role)).unwrap();
+            let config = tree(&rendered, role);
             assert_eq!(config["machine"]["type"], role.as_str());
             let mirrors = &config["machine"]["registries"]["mirrors"];
             assert_eq!(mirrors["registry.k8s.io"]["endpoints"], json!(["http://10.6.0.1:5000"]));
@@ -298,11 +235,29 @@ mod tests {
     #[test]
     fn a_worker_gets_no_key_of_an_authority() {
         let rendered = rendered(&request()).unwrap();
-        let config: Value = serde_json::from_slice(rendered.of(Role::Worker)).unwrap();
-        assert_eq!((&config["machine"]["ca"]["key"], &config["cluster"]["ca"]["key"]), (&json!(""), &json!("")));
+        let config = tree(&rendered, Role::Worker);
+        for authority in [&config["machine"]["ca"], &config["cluster"]["ca"]] {
+            assert!(authority["crt"].as_str().is_some_and(|crt| !crt.is_empty()));
+            assert_eq!(authority["key"].as_str().unwrap_or_default(), "");
+        }
         for secret in ["etcd", "aggregatorCA", "serviceAccount", "secretboxEncryptionSecret"] {
             assert_eq!(config["cluster"].get(secret), None, "{secret}");
         }
+    }
+
+    #[test]
+    fn patches_of_the_operator_win_and_reach_their_role() {
+        let patch = |text: &str| vec![Patch::parse(text).unwrap()];
+        let patches = Patches {
+            all: patch("cluster: { network: { cni: { name: none } } }"),
+            control_plane: vec![],
+            worker: patch(r#"[{ "op": "add", "path": "/machine/sysctls", "value": { "a.b": "1" } }]"#),
+        };
+        let rendered = rendered(&ConfigRequest { patches, ..request() }).unwrap();
+        let (control, worker) = (tree(&rendered, Role::ControlPlane), tree(&rendered, Role::Worker));
+        assert_eq!(control["cluster"]["network"]["cni"]["name"], "none");
+        assert_eq!(worker["cluster"]["network"]["cni"]["name"], "none");
+        assert_eq!((&control["machine"]["sysctls"], &worker["machine"]["sysctls"]["a.b"]), (&Value::Null, &json!("1")));
     }
 
     #[test]

@@ -90,7 +90,10 @@ impl Waiting<'_> {
                 Ok(bytes) => bytes,
                 Err(error) => return Seen::NotYet(stdx::error_chain(&error)),
             };
-            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let text = match unpacked(&bytes) {
+                Ok(text) => text,
+                Err(error) => return Seen::Hopeless(format!("the node sent no kubeconfig: {error}")),
+            };
             let asked = match RealKube::from_kubeconfig(&text).await {
                 Ok(kube) => kube.version().await,
                 Err(error) => Err(error),
@@ -227,6 +230,21 @@ impl Waiting<'_> {
         }
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
     }
+}
+
+/// The node sends the file alone, or packed as `tar.gz`; the latter starts with gzip's mark.
+fn unpacked(bytes: &[u8]) -> std::io::Result<String> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(String::from_utf8_lossy(bytes).into_owned());
+    }
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            return std::io::read_to_string(&mut entry);
+        }
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the archive holds no file"))
 }
 
 fn describe(service: &ServiceInfo) -> String {

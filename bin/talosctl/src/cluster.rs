@@ -1,4 +1,11 @@
-//! `talosctl cluster`: local clusters.
+//! `talosctl cluster`: local clusters, made by this program itself.
+
+mod agent;
+mod create;
+mod destroy;
+mod flags;
+mod progress;
+mod show;
 
 use std::path::PathBuf;
 
@@ -13,6 +20,9 @@ pub(crate) struct ClusterFlags {
     /// Name of the cluster
     #[arg(long, global = true, value_name = "string", default_value = "talos-default")]
     pub(crate) name: String,
+    /// What makes the nodes: runc containers (`docker` is accepted and means the same; virtual machines come later)
+    #[arg(long, global = true, value_name = "string", default_value = "docker")]
+    pub(crate) provisioner: String,
     /// Directory with the state of local clusters (default: $HOME/.talos/clusters)
     #[arg(long, global = true, value_name = "string")]
     pub(crate) state: Option<PathBuf>,
@@ -21,18 +31,39 @@ pub(crate) struct ClusterFlags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Creates a local cluster
-    Create,
+    Create(Box<create::CreateArgs>),
     /// Destroys a local cluster
-    Destroy,
+    Destroy(destroy::DestroyArgs),
     /// Shows a local cluster
     Show,
+    /// Serves a local cluster: images and discovery
+    #[command(hide = true)]
+    Agent(agent::AgentArgs),
 }
 
-pub(crate) async fn run(_flags: ClusterFlags, command: ClusterCommand, _session: &Session) -> Result<(), CommandError> {
-    let name = match command {
-        ClusterCommand::Create => "create",
-        ClusterCommand::Destroy => "destroy",
-        ClusterCommand::Show => "show",
-    };
-    Err(CommandError::not_available(&format!("`talosctl cluster {name}`")))
+pub(crate) async fn run(flags: ClusterFlags, command: ClusterCommand, session: &Session) -> Result<(), CommandError> {
+    if !matches!(flags.provisioner.as_str(), "docker" | "runc" | "container") {
+        return Err(CommandError::not_available(&format!("the provisioner {:?}", flags.provisioner)));
+    }
+    let root = flags.root(session)?;
+    match command {
+        ClusterCommand::Create(args) => create::run(*args, &flags.name, root, session).await,
+        ClusterCommand::Destroy(args) => destroy::run(&args, &flags.name, root, session).await,
+        ClusterCommand::Show => show::run(&flags.name, &root, session),
+        ClusterCommand::Agent(args) => agent::run(&args, &flags.name, &root, session).await,
+    }
+}
+
+impl ClusterFlags {
+    fn root(&self, session: &Session) -> Result<PathBuf, CommandError> {
+        let usual = || session.environment.home.as_ref().map(|home| home.join(".talos/clusters"));
+        let none = || CommandError::usage("no place for the state of clusters: no --state and no home directory");
+        let root = self.state.clone().or_else(usual).ok_or_else(none)?;
+        std::path::absolute(root).map_err(CommandError::wrap("reading --state"))
+    }
+}
+
+/// Work that waits for tools of the host.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CommandError> {
+    tokio::task::spawn_blocking(work).await.map_err(CommandError::wrap("running the provisioner"))
 }

@@ -84,6 +84,11 @@ impl Output {
         self.line(format!("{clear}{text}"))
     }
 
+    /// Text as it looks among diagnostics.
+    pub(crate) fn painted(&self, colour: Colour, text: &str) -> String {
+        self.stderr.paint(colour, text)
+    }
+
     /// A line about what goes on, beside the result.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         let mut stderr = io::stderr().lock();

@@ -77,6 +77,17 @@ fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandErr
     Ok(Target::File(if path.is_dir() { path.join("kubeconfig") } else { path }))
 }
 
+/// Adds a cluster's kubeconfig to the usual file, as the command does without arguments.
+pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<(), CommandError> {
+    let args = KubeconfigArgs { local_path: None, force: false, force_context_name: None, merge: true };
+    let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
+    match target(&args, session)? {
+        Target::File(path) if path.exists() => merge_into(&path, &fetched, Conflict::forced(false), session),
+        Target::File(path) => local_file::write(&path, fetched.to_yaml()?.as_bytes(), Access::Owner, Overwrite::Refuse),
+        Target::Stdout => Ok(()),
+    }
+}
+
 /// The node sends the file alone, or packed as `tar.gz`; the latter starts with gzip's mark.
 pub(super) fn unpacked(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {

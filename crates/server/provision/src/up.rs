@@ -29,7 +29,7 @@ pub use failure::{Failure, UpError};
 pub use offline::Offline;
 
 /// Told what happens, as it happens.
-pub trait Progress: Send + Sync {
+pub trait Progress {
     /// A step begins.
     fn begin(&self, step: &str);
     /// What the step waits for, or does, right now.

@@ -81,8 +81,8 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Connects to the first endpoint that answers; later reconnects try all of them again.
     ///
-    /// Errors: [`ConnectError::Dial`] with one attempt for each endpoint when none answers. A server that refuses the
-    /// client's certificate says so only on the first call.
+    /// Errors: [`ConnectError::Dial`] with one attempt for each endpoint when none answers, or when the client's
+    /// certificate is refused.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         let (endpoint, dialer) = prepare(options)?;
         match endpoint.connect_with_connector(dialer.clone()).await {

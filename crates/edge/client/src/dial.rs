@@ -10,12 +10,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::Uri;
 
 use crate::endpoint::Endpoint;
+
+/// A connection, with what the server said first.
+type Stream = BufReader<TlsStream<TcpStream>>;
+
+/// Enough for the first words of a server; larger reads go past the buffer.
+const READ_AHEAD: usize = 1024;
 
 /// No endpoint could be reached.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,7 +67,7 @@ impl Dialer {
 }
 
 impl Shared {
-    async fn dial(&self) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn dial(&self) -> Result<Stream, DialError> {
         let count = self.endpoints.len();
         let first = self.last_good.load(Ordering::Relaxed);
         let mut attempts = Vec::new();
@@ -84,16 +91,22 @@ impl Shared {
         Err(DialError { attempts })
     }
 
-    async fn dial_one(&self, endpoint: &Endpoint) -> io::Result<TlsStream<TcpStream>> {
+    async fn dial_one(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         let name = endpoint.server_name().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
         stream.set_nodelay(true)?;
-        self.tls.connect(name, stream).await
+        let mut stream = BufReader::with_capacity(READ_AHEAD, self.tls.connect(name, stream).await?);
+        // In TLS 1.3 a client is done before the server has looked at its certificate. A server of HTTP/2 speaks first,
+        // and only to clients that it accepted: its settings, or the alert that says why not.
+        if stream.fill_buf().await?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+        }
+        Ok(stream)
     }
 }
 
 impl tower::Service<Uri> for Dialer {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Stream>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use pki::{Authority, CaProfile};
+use stdx::{Clock as _, SystemClock};
+
+use crate::server::{Bench, Mode, run_in};
+
+#[test]
+fn a_dead_endpoint_is_passed_over() {
+    let bench = Bench::start(Mode::Cluster);
+    // Port 1 of the loopback interface refuses at once.
+    let endpoints = format!("127.0.0.1:1,127.0.0.1:{}", bench.port);
+    let outcome = bench.run(&["version", "-e", &endpoints]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let outcome = bench.run(&["version", "-e", "127.0.0.1:1,127.0.0.1:2"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("127.0.0.1:1: ") && outcome.stderr.contains("127.0.0.1:2: "), "{outcome:?}");
+    assert!(outcome.stderr.contains("\nhint: is the node up"), "{outcome:?}");
+}
+
+#[test]
+fn a_certificate_of_another_cluster_is_refused_with_advice() {
+    let bench = Bench::start(Mode::Cluster);
+    let now = SystemClock.now();
+    let stranger = Authority::generate(CaProfile::Os, now).unwrap();
+    bench.write_talosconfig(&stranger, now, Duration::from_secs(3600));
+    let outcome = bench.run(&["version"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("hint: the node refused this context's certificate"), "{outcome:?}");
+}
+
+#[test]
+fn an_expired_certificate_is_named_as_such() {
+    let bench = Bench::start(Mode::Cluster);
+    let past = SystemClock.now() - Duration::from_secs(7200);
+    bench.write_talosconfig(&bench.authority, past, Duration::from_secs(60));
+    let outcome = bench.run(&["version"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("hint: a certificate is out of date"), "{outcome:?}");
+}
+
+#[test]
+fn a_server_of_another_cluster_is_not_trusted() {
+    let bench = Bench::start(Mode::Cluster);
+    let other = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["version", "-e", &format!("127.0.0.1:{}", other.port)]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("hint: the server's certificate is not of this context's cluster"), "{outcome:?}");
+}
+
+#[test]
+fn maintenance_mode_needs_no_talosconfig_and_checks_the_fingerprint() {
+    let bench = Bench::start(Mode::Maintenance);
+    let node = format!("127.0.0.1:{}", bench.port);
+    let empty = tempfile::tempdir().unwrap();
+    let file = empty.path().join("config.yaml");
+    std::fs::write(&file, "version: v1alpha1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let fingerprint = bench.certificate.fingerprint();
+    let apply = |fingerprint: &str| {
+        let line =
+            ["apply-config", "--insecure", "-n", &node, "-f", file, "--dry-run", "--cert-fingerprint", fingerprint];
+        run_in(empty.path(), &line)
+    };
+    let good = apply(&fingerprint);
+    assert_eq!((good.code, good.stdout.as_str()), (0, "dry run: true, 18 bytes\n"), "{good:?}");
+    assert_eq!(good.stderr, "warning: 127.0.0.1: the sky is blue\n");
+    let bad = apply("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    assert_eq!(bad.code, 1);
+    assert!(bad.stderr.contains(&fingerprint), "{bad:?}");
+    let any = run_in(empty.path(), &["version", "--insecure", "-n", &node]);
+    assert_eq!(any.code, 0, "{any:?}");
+}
+
+#[test]
+fn without_a_talosconfig_the_advice_is_to_make_one_known() {
+    let empty = tempfile::tempdir().unwrap();
+    let outcome = run_in(empty.path(), &["version"]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("no current context") && outcome.stderr.contains("hint: choose one"),
+        "{outcome:?}"
+    );
+}

@@ -23,6 +23,9 @@ use crate::machine::{ETC, Parts, RENDERED_ETC, STATE};
 pub(crate) fn register(parts: &Parts) -> anyhow::Result<()> {
     let mut list: Vec<Box<dyn Controller>> = Vec::new();
     list.extend(runtime(parts));
+    let edges = domain_network::Edges::kernel().context("opening the kernel's network")?;
+    list.extend(domain_network::controllers(&edges));
+    list.extend(domain_cluster::controllers(&domain_cluster::Paths::default()));
     let runtime: &Runtime = &parts.controllers;
     for controller in list {
         let name = controller.name();

@@ -14,12 +14,13 @@ use resources::enums::MachineStage;
 use resources::runtime::MaintenanceServiceRequest;
 use sequencer::{EventBus, Payload, Sequencer, Task};
 use state::{Kind, Store, WatchOptions};
+use stdx::tasks::CancellationToken;
 use stdx::{Clock, SystemClock, error_chain};
 use supervisor::{LogStore, Supervisor};
 use sys::signals::{Request, Requests};
 use tokio::sync::watch;
 
-use crate::{boot, wiring};
+use crate::{api, boot, wiring};
 
 /// Where machined renders files of `/etc`.
 pub(crate) const RENDERED_ETC: &str = "/system/etc";
@@ -27,8 +28,10 @@ pub(crate) const RENDERED_ETC: &str = "/system/etc";
 pub(crate) const ETC: &str = "/etc";
 /// Where containerd listens.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Where the state of the machine is kept across boots.
-pub(crate) const STATE: &str = "/system/state";
+/// Where the configuration is kept across boots.
+pub(crate) const CONFIG_FILE: &str = "/system/state/config.yaml";
+/// Where etcd keeps its data.
+pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 
 /// What PID 1 was started with.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ pub(crate) struct Environment {
 pub(crate) struct Parts {
     pub(crate) platform: Platform,
     pub(crate) store: Store,
-    pub(crate) controllers: Arc<Runtime>,
+    pub(crate) controllers: Runtime,
     pub(crate) supervisor: Supervisor,
     pub(crate) logs: LogStore,
     pub(crate) events: EventBus,
@@ -64,7 +67,7 @@ impl Parts {
         let events = EventBus::new(Arc::clone(&clock));
         Self {
             platform,
-            controllers: Arc::new(Runtime::new(store.clone())),
+            controllers: Runtime::new(store.clone()),
             store,
             supervisor: Supervisor::new(clock),
             logs: LogStore::default(),
@@ -137,10 +140,10 @@ pub(crate) async fn run(environment: Environment) -> anyhow::Result<()> {
 async fn live(parts: &Parts) -> anyhow::Result<()> {
     wiring::register(parts)?;
     let start_api = {
-        let parts = parts.clone();
+        let (parts, stop) = (parts.clone(), CancellationToken::new());
         Task::new("startMachined", Duration::from_secs(30), async move {
             parts.controllers.start();
-            Ok(())
+            Ok(api::serve(&parts, &stop)?)
         })
     };
     let containerd = boot::containerd(parts.logs.clone());

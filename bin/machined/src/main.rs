@@ -1,16 +1,16 @@
 //! PID 1 of a node. Reads the environment, starts the machine, and ends only when the machine does.
 
+mod api;
 mod boot;
+mod lock;
 mod machine;
+mod maintenance;
 mod wiring;
 
 use std::process::ExitCode;
 
 use stdx::error_chain;
 use tracing_subscriber::EnvFilter;
-
-#[global_allocator]
-static ALLOCATOR: std::alloc::System = std::alloc::System;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

@@ -1,9 +1,11 @@
-//! Which controllers run, and what the machine serves.
+//! Which controllers run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use controller::{Controller, Runtime};
+use controller::Controller;
+use domain_k8s::{HttpFetch, KubeletReady};
 use domain_runtime::config_acquire::AcquireController;
 use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::cri_config::CriRegistryConfigController;
@@ -11,42 +13,80 @@ use domain_runtime::etc_file::EtcFileController;
 use domain_runtime::kernel_param::{KernelParamConfigController, KernelParamSpecController};
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::service_status::ServiceController;
-use domain_runtime::services_run::ServicesController;
+use domain_runtime::services_run::{ServicesController, WantedKubelet};
 use domain_runtime::time_sync::SyncController;
+use tokio::sync::watch;
 
-use crate::machine::{ETC, Parts, RENDERED_ETC, STATE};
+use crate::lock::EtcdLock;
+use crate::machine::{CONFIG_FILE, ETC, Parts, RENDERED_ETC};
+use crate::maintenance::MaintenanceServiceController;
 
 /// Registers every controller of the machine.
 ///
 /// # Errors
-/// When two controllers claim the same output: a mistake in this list.
+/// When the kernel's networking cannot be reached, or two controllers claim the same output: a mistake in this list.
 pub(crate) fn register(parts: &Parts) -> anyhow::Result<()> {
-    let mut list: Vec<Box<dyn Controller>> = Vec::new();
-    list.extend(runtime(parts));
-    let edges = domain_network::Edges::kernel().context("opening the kernel's network")?;
-    list.extend(domain_network::controllers(&edges));
+    let network = domain_network::Edges::kernel().context("connecting to the kernel's networking")?;
+    let kubelet = watch::Sender::new(None);
+    let k8s = domain_k8s::Edges {
+        root: domain_k8s::Root::default(),
+        connect: Arc::new(kube_edge::RealConnect),
+        routes: Arc::clone(&network.routes),
+        lock: Arc::new(EtcdLock { store: parts.store.clone() }),
+        fetch: Arc::new(HttpFetch::default()),
+        kubelet: kubelet.clone(),
+        in_container: true,
+    };
+    let mut list: Vec<Box<dyn Controller>> = runtime(parts, wanted(&kubelet));
+    list.extend(domain_network::controllers(&network));
     list.extend(domain_cluster::controllers(&domain_cluster::Paths::default()));
-    let runtime: &Runtime = &parts.controllers;
+    list.extend(domain_secrets::controllers(Arc::new(domain_secrets::TrustdSigner)));
+    list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector)));
+    list.extend(domain_k8s::controllers(&k8s));
     for controller in list {
         let name = controller.name();
-        runtime.register_boxed(controller).with_context(|| format!("registering {name}"))?;
+        parts.controllers.register_boxed(controller).with_context(|| format!("registering {name}"))?;
     }
     Ok(())
 }
 
-fn runtime(parts: &Parts) -> Vec<Box<dyn Controller>> {
-    let config = Path::new(STATE).join("config.yaml");
+/// Carries the kubelet from the controllers that prepare it to the one that runs it.
+fn wanted(ready: &watch::Sender<Option<KubeletReady>>) -> watch::Receiver<Option<WantedKubelet>> {
+    let mut ready = ready.subscribe();
+    let (sender, receiver) = watch::channel(None);
+    let carry = async move {
+        loop {
+            let next = ready.borrow_and_update().clone();
+            sender.send_replace(next.map(|KubeletReady { spec, revision }| WantedKubelet { spec, revision }));
+            if ready.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    stdx::tasks::spawn("wanted kubelet", carry).detach();
+    receiver
+}
+
+fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Vec<Box<dyn Controller>> {
     let platform = parts.platform.clone();
+    let services =
+        ServicesController::new(parts.supervisor.clone(), parts.container_runtime(), parts.gate.clone(), kubelet);
     vec![
-        Box::new(AcquireController::new(platform, config, parts.inbox.clone(), parts.events.clone())),
+        Box::new(AcquireController::new(
+            platform,
+            Path::new(CONFIG_FILE).into(),
+            parts.inbox.clone(),
+            parts.events.clone(),
+        )),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),
         Box::new(MachineStatusController::new(&parts.stage, parts.events.clone())),
+        Box::new(MaintenanceServiceController::default()),
         Box::new(ServiceController::new(parts.supervisor.clone())),
-        Box::new(ServicesController::new(parts.supervisor.clone(), parts.container_runtime(), parts.gate.clone())),
+        Box::new(services),
         Box::new(SyncController),
     ]
 }

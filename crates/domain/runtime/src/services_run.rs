@@ -12,6 +12,7 @@ use resources::k8s::KubeletSpec;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
 use supervisor::{LogStore, Supervisor};
+use tokio::sync::watch;
 
 use crate::bootstrap::BootstrapGate;
 use crate::services::oci::Bind;
@@ -19,6 +20,14 @@ use crate::services::{
     APID_USER, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings, Runtime,
     TRUSTD_USER, group, oom,
 };
+
+/// The kubelet as it is to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedKubelet {
+    pub spec: KubeletSpec,
+    /// Changes when a file changes that the kubelet reads only when it starts.
+    pub revision: u64,
+}
 
 /// `runtime.ServicesController`: apid, trustd, etcd and kubelet, each once what it needs is there; a service whose
 /// settings changed is replaced.
@@ -28,14 +37,32 @@ pub struct ServicesController {
     runtime: Runtime,
     gate: BootstrapGate,
     etcd: Option<EtcdSettings>,
-    kubelet: Option<KubeletSettings>,
+    kubelet: Option<(KubeletSettings, u64)>,
+    kubelet_wanted: watch::Receiver<Option<WantedKubelet>>,
+    watching: bool,
     apid: bool,
     trustd: bool,
 }
 
 impl ServicesController {
-    pub fn new(supervisor: Supervisor, runtime: Runtime, gate: BootstrapGate) -> Self {
-        Self { supervisor, runtime, gate, etcd: None, kubelet: None, apid: false, trustd: false }
+    /// `kubelet_wanted` is set once the files of the kubelet are in place.
+    pub fn new(
+        supervisor: Supervisor,
+        runtime: Runtime,
+        gate: BootstrapGate,
+        kubelet_wanted: watch::Receiver<Option<WantedKubelet>>,
+    ) -> Self {
+        Self {
+            supervisor,
+            runtime,
+            gate,
+            etcd: None,
+            kubelet: None,
+            kubelet_wanted,
+            watching: false,
+            apid: false,
+            trustd: false,
+        }
     }
 }
 
@@ -53,7 +80,6 @@ impl Controller for ServicesController {
             Input::weak::<TrustdCertificate>(),
             Input::weak::<EtcdSpec>(),
             Input::weak::<PkiStatus>(),
-            Input::weak::<KubeletSpec>(),
         ]
     }
 
@@ -62,6 +88,15 @@ impl Controller for ServicesController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        if !self.watching {
+            let (waker, mut wanted) = (ctx.waker(), self.kubelet_wanted.clone());
+            ctx.spawn("kubelet changes", async move {
+                while wanted.changed().await.is_ok() {
+                    waker.wake();
+                }
+            });
+            self.watching = true;
+        }
         if !self.apid && ctx.get::<ApiCertificate>(ApiCertificate::ID)?.is_some() {
             self.supervisor.ensure(Arc::new(apid(&self.runtime.logs)));
             self.apid = true;
@@ -78,7 +113,8 @@ impl Controller for ServicesController {
         if is_control_plane {
             self.etcd(ctx).await?;
         }
-        self.kubelet(ctx).await
+        self.kubelet().await;
+        Ok(())
     }
 }
 
@@ -105,21 +141,20 @@ impl ServicesController {
         Ok(())
     }
 
-    async fn kubelet(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
-        let Some(spec) = ctx.get::<KubeletSpec>(KubeletSpec::ID)? else { return Ok(()) };
-        let binds = spec.extra_mounts.iter().map(|mount| Bind {
-            source: mount.source.clone(),
-            destination: mount.destination.clone(),
-            options: mount.options.clone(),
+    async fn kubelet(&mut self) {
+        let Some(WantedKubelet { spec, revision }) = self.kubelet_wanted.borrow_and_update().clone() else { return };
+        let binds = spec.extra_mounts.into_iter().map(|mount| Bind {
+            source: mount.source,
+            destination: mount.destination,
+            options: mount.options,
         });
-        let settings =
-            KubeletSettings { image: spec.image.clone(), args: spec.args.clone(), extra_binds: binds.collect() };
-        if self.kubelet.as_ref() != Some(&settings) {
-            let service = KubeletService::new(settings.clone(), self.runtime.clone(), Vec::new());
+        let settings = KubeletSettings { image: spec.image, args: spec.args, extra_binds: binds.collect() };
+        let wanted = (settings, revision);
+        if self.kubelet.as_ref() != Some(&wanted) {
+            let service = KubeletService::new(wanted.0.clone(), self.runtime.clone(), Vec::new());
             self.supervisor.replace(Arc::new(service)).await;
-            self.kubelet = Some(settings);
+            self.kubelet = Some(wanted);
         }
-        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf>
         let mut cargo = command("cargo");
         cargo.current_dir(&paths.root).args(["build", "--locked", "--profile", "node", "--target", TARGET]);
         for program in PROGRAMS {
-            cargo.args(["--package", program]);
+            cargo.args(["--bin", program]);
         }
         step.call(&mut cargo)?;
         Ok(())

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod run;
 mod support;
 
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 //! is in `discovery`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
@@ -15,6 +16,12 @@ struct Arguments {
     /// Address and port to listen on.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// File with the server certificate and its chain, PEM; without it, plain gRPC is served
+    #[arg(long, requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// File with the private key of the certificate, PEM
+    #[arg(long, requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// What to log, as a filter of the tracing-subscriber kind.
     #[arg(long, default_value = "info", env = "DISCOVERYD_LOG")]
     log: String,
@@ -34,7 +41,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(arguments.listen).await.with_context(|| format!("listening on {}", arguments.listen))?;
     tracing::info!(address = %listener.local_addr()?, "discovery service is listening");
-    let serving = discovery::serve(listener, discovery::Options::default(), stop.clone());
+    let tls = tls(&arguments)?;
+    let serving = discovery::serve(listener, tls, discovery::Options::default(), stop.clone());
     tokio::pin!(serving);
     // The request is cancel-safe, and `serving` is polled again below.
     tokio::select! {
@@ -44,4 +52,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.cancel();
     serving.await.context("discovery service failed")
+}
+
+fn tls(arguments: &Arguments) -> anyhow::Result<Option<rustls::ServerConfig>> {
+    let (Some(certificate), Some(key)) = (&arguments.tls_certificate, &arguments.tls_key) else { return Ok(None) };
+    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    let identity =
+        transport::Identity::from_pem(&read(certificate)?, &read(key)?).context("reading the certificate")?;
+    Ok(Some(transport::server_config(identity, &transport::ClientAuth::None)?))
 }

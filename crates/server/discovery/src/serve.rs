@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use transport::Slot;
 use wire::sidero::discovery::server::cluster_server::ClusterServer;
 
 use crate::service::{Options, Service};
@@ -22,23 +24,42 @@ pub enum ServeError {
     Transport(#[source] tonic::transport::Error),
 }
 
-/// Serves plain gRPC on `listener` until `stop` fires; open watches end then and running calls are finished.
+/// Serves gRPC on `listener`, over TLS where `tls` says how, until `stop` fires; open watches end then and running calls
+/// are finished.
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: TcpListener, options: Options, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let service = Service::new(options, stop.clone());
     let collector = service.clone();
-    let incoming = TcpListenerStream::new(listener);
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .tcp_nodelay(true)
-        .add_service(ClusterServer::new(service).max_decoding_message_size(MAX_REQUEST))
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let server = ClusterServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let serving = async {
+        match tls {
+            Some(config) => transport::serve::tls(listener, Slot::new(config), server, stop.clone()).await,
+            None => plain(listener, server, stop.clone()).await,
+        }
+    };
     // Every arm ends the server; what another arm was doing is dropped with it.
     tokio::select! {
-        served = server => served.map_err(ServeError::Transport),
+        served = serving => served.map_err(ServeError::Transport),
         () = async { collector.collect_forever().await; tokio::time::sleep(GRACE).await } => Ok(()),
     }
+}
+
+async fn plain(
+    listener: TcpListener,
+    server: ClusterServer<Service>,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(server)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .await
 }

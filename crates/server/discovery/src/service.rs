@@ -96,7 +96,9 @@ impl Service {
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<Option<IpAddr>, Status> {
-        let from = request.remote_addr().map(|address| address.ip().to_canonical());
+        // TLS connections and plain ones say in different ways where they come from.
+        let over_tls = request.extensions().get::<transport::PeerInfo>().map(|peer| peer.address);
+        let from = over_tls.or_else(|| request.remote_addr()).map(|address| address.ip().to_canonical());
         if let Some(from) = from
             && !self.inner.lock().limiter.allow(Instant::now(), from)
         {

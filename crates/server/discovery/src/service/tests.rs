@@ -17,7 +17,7 @@ async fn running(options: Options) -> Running {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let mut server = tokio::task::JoinSet::new();
-    server.spawn(serve(listener, options, stop.clone()));
+    server.spawn(serve(listener, None, options, stop.clone()));
     let client = ClusterClient::connect(format!("http://{address}")).await.unwrap();
     Running { client, stop, server }
 }
@@ -94,4 +94,29 @@ async fn stopping_ends_the_watches_and_the_server() {
     drop(it.client);
     let ended = tokio::time::timeout(Duration::from_secs(2), it.server.join_next()).await.unwrap();
     assert!(matches!(ended, Some(Ok(Ok(())))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn over_tls_the_client_hears_its_address_too() {
+    let now = stdx::Clock::now(&stdx::SystemClock);
+    let ca = pki::Authority::generate(pki::CaProfile::Os, now).unwrap();
+    let template = pki::Template {
+        subject: pki::Subject::common_name("discovery"),
+        sans: pki::Sans::parse(["127.0.0.1"]),
+        usage: pki::Usage::Server,
+        validity: pki::Validity::starting(now, Duration::from_secs(600)),
+    };
+    let pair = ca.issue_pair(pki::Algorithm::Ed25519, &template).unwrap();
+    let identity = transport::Identity::from_pem(&pair.crt, &pair.key).unwrap();
+    let tls = transport::server_config(identity, &transport::ClientAuth::None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(serve(listener, Some(tls), Options::default(), CancellationToken::new()));
+    let roots = transport::Roots::from_pem([ca.certificate().to_pem()]).unwrap();
+    let config = transport::dial::client_config(None, &roots).unwrap();
+    let channel = transport::dial::channel(address, transport::Slot::new(config));
+    let hello = api::HelloRequest { cluster_id: "c".into(), client_version: "v0".into() };
+    let answer = ClusterClient::new(channel).hello(hello).await.unwrap().into_inner();
+    assert_eq!(answer.client_ip.as_ref(), [127, 0, 0, 1]);
 }

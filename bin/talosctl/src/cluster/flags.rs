@@ -4,7 +4,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 /// Names, and whether a value follows.
-const FLAGS: [(&str, bool); 50] = [
+const FLAGS: [(&str, bool); 52] = [
     ("arch", true),
     ("bad-rtc", false),
     ("cni-bin-path", true),
@@ -38,8 +38,10 @@ const FLAGS: [(&str, bool); 50] = [
     ("use-vip", false),
     ("user-disk", true),
     ("vmlinuz-path", true),
+    ("wireguard-cidr", true),
     ("with-apply-config", false),
     ("with-bootloader", false),
+    ("with-debug", false),
     ("with-firewall", true),
     ("with-init-node", false),
     ("with-kubespan", false),

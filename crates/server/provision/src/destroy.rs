@@ -12,7 +12,7 @@ use crate::mounts;
 use crate::network;
 use crate::node;
 use crate::plan::cgroup_name;
-use crate::state::{Folder, FolderLock, Phase, State, siblings};
+use crate::state::{Folder, FolderLock, Phase, State};
 
 /// How long processes that were killed may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     remove_cgroups(name, &mut errors);
     mounts::unmount_below(folder.path(), &mut errors);
     network::remove(name, &mut errors);
-    restore_forwarding(root, name, state.as_ref(), &mut errors);
+    restore_forwarding(state.as_ref(), &mut errors);
     // While something failed, the folder stays: it is what the next attempt goes by.
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(&folder, &mut errors);
@@ -78,12 +78,11 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     Ok(Destroyed { errors })
 }
 
-/// The last cluster that goes leaves the host's forwarding as the first one found it.
-fn restore_forwarding(root: &Path, name: &str, state: Option<&State>, errors: &mut Vec<ProvisionError>) {
-    let was_off = state.is_some_and(|state| state.forwarding_was_off);
-    let others = siblings(root).iter().any(|(other, state)| other != name && state.is_some());
-    if was_off
-        && !others
+/// The last cluster that goes leaves the host's forwarding as the first one found it. Clusters whose state is elsewhere
+/// count too, by their bridges.
+fn restore_forwarding(state: Option<&State>, errors: &mut Vec<ProvisionError>) {
+    if state.is_some_and(|state| state.forwarding_was_off)
+        && !network::any_bridge()
         && let Err(error) = host::set_forwarding(false)
     {
         errors.push(ProvisionError::io("writing", Path::new(host::FORWARDING))(error));

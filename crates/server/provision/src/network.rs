@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::command::{IP, NFT, NSENTER, UNSHARE};
 use crate::error::{Operation as _, ProvisionError};
 use crate::host;
-use crate::plan::{Plan, PlannedNode, bridge_name, link_prefix, table_name};
+use crate::plan::{BRIDGE_PREFIX, Plan, PlannedNode, bridge_name, link_prefix, table_name};
 use crate::state::{Folder, make_folder};
 
 /// Makes the bridge, lets the host forward, and translates addresses of packets that leave the cluster's network.
@@ -84,6 +84,15 @@ pub(crate) fn remove(name: &str, errors: &mut Vec<ProvisionError>) {
             errors.push(error);
         }
     }
+}
+
+/// Whether the host has a bridge of any cluster.
+pub(crate) fn any_bridge() -> bool {
+    let of_cluster = |link: &str| {
+        link.strip_prefix(BRIDGE_PREFIX).is_some_and(|tag| tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|link| of_cluster(&link))
 }
 
 /// Links of the host that carry the cluster's names.

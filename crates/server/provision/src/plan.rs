@@ -13,6 +13,9 @@ pub const NAME_LIMIT: usize = 40;
 /// The port where every cluster's discovery service listens, on its gateway.
 pub const DISCOVERY_PORT: u16 = 3000;
 
+/// Eight hexadecimal digits follow in the name of each cluster's bridge.
+pub(crate) const BRIDGE_PREFIX: &str = "talos";
+
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,7 +165,7 @@ fn tag(name: &str) -> String {
 }
 
 pub(crate) fn bridge_name(name: &str) -> String {
-    format!("talos{}", tag(name))
+    format!("{BRIDGE_PREFIX}{}", tag(name))
 }
 
 /// All host ends of the cluster's veth pairs begin like this.

@@ -161,7 +161,10 @@ impl Waiting<'_> {
                 }
                 Ok(Seen::Hopeless(reason)) => return Err(self.failed(step, service, reason).await?),
                 Err(_) => {
-                    let reason = format!("time is up after {}; last: {last}", stdx::duration::format(began.elapsed()));
+                    let reason = format!(
+                        "time is up after {}; last: {last}",
+                        stdx::duration::format(Duration::from_secs(began.elapsed().as_secs()))
+                    );
                     return Err(self.failed(step, service, reason).await?);
                 }
             }

@@ -38,14 +38,8 @@ pub(crate) fn serve(parts: &Parts, stop: &CancellationToken) -> anyhow::Result<(
         ("apid state", apid::TYPES, APID_STATE_SOCKET, APID_USER),
         ("trustd state", trustd::TYPES, TRUSTD_STATE_SOCKET, TRUSTD_USER),
     ] {
-        let state = machine_api::serve_state(
-            parts.store.clone(),
-            types,
-            Path::new(socket),
-            0o600,
-            owner(user),
-            stop.clone(),
-        );
+        let state =
+            machine_api::serve_state(parts.store.clone(), types, Path::new(socket), 0o600, owner(user), stop.clone());
         serving(name, state.with_context(|| format!("opening the {name} socket"))?);
     }
     Ok(())

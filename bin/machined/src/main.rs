@@ -13,7 +13,7 @@ use stdx::error_chain;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stdout).init();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::error!("a TLS provider was installed before");

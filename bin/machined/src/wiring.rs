@@ -12,6 +12,7 @@ use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::etc_file::EtcFileController;
 use domain_runtime::kernel_param::{KernelParamConfigController, KernelParamSpecController};
 use domain_runtime::machine_status::MachineStatusController;
+use domain_runtime::platform_config::PlatformConfigController;
 use domain_runtime::service_status::ServiceController;
 use domain_runtime::services_run::{ServicesController, WantedKubelet};
 use domain_runtime::time_sync::SyncController;
@@ -78,6 +79,7 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
             parts.inbox.clone(),
             parts.events.clone(),
         )),
+        Box::new(PlatformConfigController::new(parts.platform.clone(), sys::host::hostname())),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),

@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod kernel_param;
 pub mod machine_status;
 pub mod platform;
+pub mod platform_config;
 pub mod service_status;
 pub mod services;
 pub mod services_run;

@@ -13,6 +13,9 @@ pub use daemon::{DaemonService, DaemonSpec};
 pub use etcd::{EtcdService, EtcdSettings};
 pub use kubelet::{KubeletService, KubeletSettings};
 
+/// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.
+const WITHHELD: [u32; 2] = [sys::capabilities::CAP_SYS_BOOT, sys::capabilities::CAP_SYS_MODULE];
+
 /// Linux user of apid.
 pub const APID_USER: u32 = 50;
 /// Linux user of trustd.

@@ -9,6 +9,8 @@ use containers::{Containerd, Reference, Registries};
 use supervisor::{LogStore, RunContext, ServiceError};
 use sys::capabilities::{self, CAP_SYS_RESOURCE};
 
+use super::WITHHELD;
+
 use super::oci::{self, Shape};
 
 /// What a service needs to run containers.
@@ -54,7 +56,7 @@ impl Runtime {
         let spec = ContainerSpec {
             id: id.to_owned(),
             image,
-            spec: oci::specification(&shape, &capabilities::bounding_names()),
+            spec: oci::specification(&shape, &grantable()),
             pipes: self.pipes.clone(),
             output: self.logs.sink(id),
             stop_grace: grace,
@@ -65,4 +67,10 @@ impl Runtime {
             Ended::Code(code) => Err(format!("task {id} failed: exit code {code}").into()),
         }
     }
+}
+
+/// What containerd has to give: it runs without what no service of a node gets.
+fn grantable() -> Vec<&'static str> {
+    let withheld = |name: &&str| !WITHHELD.iter().any(|cap| capabilities::NAMES.get(*cap as usize) == Some(name));
+    capabilities::bounding_names().into_iter().filter(withheld).collect()
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use supervisor::{Condition, HealthCheck, HealthSettings, LogStore, Restart, RunContext, Service, ServiceError};
-use sys::capabilities::{CAP_SYS_BOOT, CAP_SYS_MODULE};
 use sys::process::{Capabilities, Command};
+
+use super::WITHHELD;
 
 /// How long a program may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -74,7 +75,7 @@ impl Service for DaemonService {
         }
         command = match spec.user {
             Some(user) => command.user(user, user).capabilities(Capabilities::None),
-            None => command.capabilities(Capabilities::Without(vec![CAP_SYS_BOOT, CAP_SYS_MODULE])),
+            None => command.capabilities(Capabilities::Without(WITHHELD.to_vec())),
         };
         let mut child = command.spawn()?;
         run.running(&format!("Process {} started with PID {}", spec.program.display(), child.pid()));

@@ -54,7 +54,7 @@ const WRITABLE: [&str; 11] = [
     "/var/log",
 ];
 
-const READONLY: [&str; 3] = ["/etc/machine-id", "/etc/os-release", "/etc/resolv.conf"];
+const READONLY: [&str; 4] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release", "/etc/resolv.conf"];
 
 #[async_trait]
 impl Service for KubeletService {

@@ -34,7 +34,7 @@ pub(crate) fn register(parts: &Parts) -> anyhow::Result<()> {
         connect: Arc::new(kube_edge::RealConnect),
         routes: Arc::clone(&network.routes),
         lock: Arc::new(EtcdLock { store: parts.store.clone() }),
-        fetch: Arc::new(HttpFetch::default()),
+        fetch: Arc::new(HttpFetch),
         kubelet: kubelet.clone(),
         in_container: true,
     };

@@ -105,4 +105,33 @@ mod tests {
         let fixed = "machine:\n  type: controlplane\n  files: [{path: /var/a}]\n  features: {rbac: false}\n";
         assert_eq!(changed(old, fixed), ["machine.features.rbac", "machine.files", "machine.type"]);
     }
+
+    const BASE: &str = "version: v1alpha1\nmachine:\n  type: worker\n  token: a\n  kubelet: {}\n  features:\n    \
+                        rbac: true\n    kubePrism: {enabled: true}\ncluster: {id: x}\n";
+
+    fn fixed(old: &str, new: &str) -> Vec<String> {
+        needs_reboot(documents(old).v1alpha1().unwrap(), documents(new).v1alpha1().unwrap())
+    }
+
+    #[test]
+    fn live_fields_and_other_documents_need_no_reboot() {
+        let new = BASE.replace("kubelet: {}", "kubelet: {image: y}").replace("enabled: true", "enabled: false");
+        let other = "---\napiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
+        let new = format!("{}debug: true\n{other}", new.replace("id: x", "id: z"));
+        assert_eq!(fixed(BASE, &new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn fixed_fields_are_named_by_path() {
+        let new = BASE.replace("type: worker", "type: controlplane").replace("rbac: true", "rbac: false");
+        let new = new.replace("  token: a\n", "  env: {A: b}\n");
+        assert_eq!(fixed(BASE, &new), ["machine.env", "machine.features.rbac", "machine.token", "machine.type"]);
+    }
+
+    #[test]
+    fn order_and_layout_are_no_difference() {
+        let new = "cluster: {id: x}\nmachine: {features: {kubePrism: {enabled: true}, rbac: true}, kubelet: {}, \
+                   token: a, type: worker}\nversion: v1alpha1\n";
+        assert_eq!(fixed(BASE, new), Vec::<String>::new());
+    }
 }

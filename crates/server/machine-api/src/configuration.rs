@@ -1,38 +1,11 @@
 //! What applying a configuration means: is it valid, what changes, can that be done while running.
 
-use std::collections::BTreeMap;
-
 use config::Documents;
-use serde_json::Value;
-use similar::TextDiff;
 use tonic::Status;
 use wire::machine as api;
 use wire::machine::apply_configuration_request::Mode;
 
 use crate::machine::Machine;
-
-/// Fields of `machine` that controllers take up while running. `cluster` and `debug` are taken up as a whole.
-const LIVE_MACHINE: &[&str] = &[
-    "time",
-    "ca",
-    "acceptedCAs",
-    "certSANs",
-    "install",
-    "network",
-    "nodeLabels",
-    "nodeTaints",
-    "sysfs",
-    "sysctls",
-    "logging",
-    "controlPlane",
-    "kubelet",
-    "kernel",
-    "registries",
-    "pods",
-    "seccompProfiles",
-];
-/// Fields of `machine.features` that controllers take up while running.
-const LIVE_FEATURES: &[&str] = &["kubernetesTalosAPIAccess", "kubePrism", "hostDNS"];
 
 const NO_REBOOT_YET: &str = "needs a reboot, which waits for reboots through the API";
 
@@ -50,7 +23,7 @@ pub(crate) async fn apply(
 
     let current = machine.config.current();
     let fixed = match &current {
-        Some(current) => live_difference(current, &text)?,
+        Some(current) => fixed_difference(current, &documents)?,
         None => Vec::new(),
     };
     let chosen = choose(mode, &fixed, current.is_some());
@@ -66,6 +39,13 @@ pub(crate) async fn apply(
     })?;
     tracing::info!(mode = ?chosen, "applied a configuration");
     Ok(api::ApplyConfiguration { mode: chosen.into(), mode_details: details, warnings, metadata: None })
+}
+
+/// The fields that differ and cannot be taken up while running, as paths.
+fn fixed_difference(current: &str, new: &Documents) -> Result<Vec<String>, Status> {
+    let current = Documents::from_yaml(current.as_bytes()).map_err(invalid)?;
+    let (Some(current), Some(new)) = (current.v1alpha1(), new.v1alpha1()) else { return Ok(Vec::new()) };
+    Ok(config::diff::needs_reboot(current, new))
 }
 
 fn invalid(errors: config::ConfigErrors) -> Status {
@@ -96,84 +76,14 @@ fn describe(current: Option<&str>, text: &str, chosen: &Result<Mode, Status>) ->
         Err(status) => format!("Refused: {}", status.message()),
     };
     let Some(current) = current else { return how };
-    let diff = TextDiff::from_lines(current, text);
-    let diff = diff.unified_diff().context_radius(3).header("current", "new").to_string();
+    let diff = config::diff::diff_texts(current, text);
     let diff = if diff.is_empty() { "No changes.\n".to_owned() } else { diff };
     format!("{how}\nConfig diff:\n{diff}")
-}
-
-/// The fields that differ and cannot be taken up while running, as paths.
-///
-/// # Errors
-/// One of the texts is not YAML.
-pub fn live_difference(old: &str, new: &str) -> Result<Vec<String>, Status> {
-    let (mut old, mut new) = (fixed_fields(old)?, fixed_fields(new)?);
-    let mut paths: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
-    paths.sort();
-    paths.dedup();
-    paths.retain(|path| old.remove(path) != new.remove(path));
-    Ok(paths)
-}
-
-/// The fields of the root document that are fixed while running, by path. Other documents are live.
-fn fixed_fields(text: &str) -> Result<BTreeMap<String, Value>, Status> {
-    let documents = config::yaml::to_values(text).map_err(invalid)?;
-    let mut fields = BTreeMap::new();
-    let is_root = |document: &&Value| document.get("kind").is_none();
-    for (key, value) in documents.iter().find(is_root).and_then(Value::as_object).into_iter().flatten() {
-        match key.as_str() {
-            "cluster" | "debug" | "version" | "persist" => {}
-            "machine" => machine_fields(value, &mut fields),
-            _ => drop(fields.insert(key.clone(), value.clone())),
-        }
-    }
-    Ok(fields)
-}
-
-fn machine_fields(machine: &Value, fields: &mut BTreeMap<String, Value>) {
-    for (key, value) in machine.as_object().into_iter().flatten() {
-        match key.as_str() {
-            live if LIVE_MACHINE.contains(&live) => {}
-            "features" => {
-                for (key, value) in value.as_object().into_iter().flatten() {
-                    if !LIVE_FEATURES.contains(&key.as_str()) {
-                        fields.insert(format!("machine.features.{key}"), value.clone());
-                    }
-                }
-            }
-            _ => drop(fields.insert(format!("machine.{key}"), value.clone())),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const BASE: &str = "version: v1alpha1\nmachine:\n  type: worker\n  token: a\n  kubelet: {}\n  features:\n    \
-                        rbac: true\n    kubePrism: {enabled: true}\ncluster: {id: x}\n";
-
-    #[test]
-    fn live_fields_are_no_difference() {
-        let new = BASE.replace("kubelet: {}", "kubelet: {image: y}").replace("enabled: true", "enabled: false");
-        let new = format!("{}debug: true\n---\nkind: KmsgLogConfig\nname: a\n", new.replace("id: x", "id: z"));
-        assert_eq!(live_difference(BASE, &new).unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn fixed_fields_are_named_by_path() {
-        let new = BASE.replace("type: worker", "type: controlplane").replace("rbac: true", "rbac: false");
-        let new = new.replace("  token: a\n", "  env: {A: b}\n");
-        let expected = ["machine.env", "machine.features.rbac", "machine.token", "machine.type"];
-        assert_eq!(live_difference(BASE, &new).unwrap(), expected);
-    }
-
-    #[test]
-    fn order_and_layout_are_no_difference() {
-        let new = "cluster: {id: x}\nmachine: {features: {kubePrism: {enabled: true}, rbac: true}, kubelet: {}, \
-                   token: a, type: worker}\nversion: v1alpha1\n";
-        assert_eq!(live_difference(BASE, new).unwrap(), Vec::<String>::new());
-    }
 
     #[test]
     fn each_mode_is_chosen_or_refused_for_its_reason() {

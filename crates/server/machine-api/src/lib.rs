@@ -17,7 +17,6 @@ mod serve;
 mod state_service;
 
 pub use access::Access;
-pub use configuration::live_difference;
 pub use machine::{
     BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
 };

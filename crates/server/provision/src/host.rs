@@ -5,51 +5,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 use rustix::process::{Resource, getrlimit};
-
-/// Capabilities by number, as in the kernel's `capability.h`.
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+use sys::capabilities::NAMES;
 
 /// Which cgroup hierarchy has the controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +37,7 @@ impl Host {
     /// What nodes have to do without, a sentence each.
     fn lacks(&self) -> Vec<String> {
         let mut lacks = Vec::new();
-        let missing: Vec<_> = CAPABILITIES.iter().filter(|c| !self.capabilities.contains(c)).copied().collect();
+        let missing: Vec<_> = NAMES.iter().filter(|c| !self.capabilities.contains(c)).copied().collect();
         if !missing.is_empty() {
             let effect = if missing.contains(&"CAP_SYS_RESOURCE") {
                 "; OOM scores cannot be lowered and limits cannot be raised"
@@ -116,7 +72,7 @@ fn bounding(status: &str) -> Vec<&'static str> {
         .find_map(|line| line.strip_prefix("CapBnd:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0);
-    CAPABILITIES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| *name).collect()
+    NAMES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| *name).collect()
 }
 
 /// Networks that the host has a route to, without the default route, each with its link.

@@ -8,8 +8,10 @@ use crate::host::{self, TARGET};
 use crate::paths::Paths;
 use crate::step::{Steps, command};
 
-/// Debian packages that building our programs needs: a C compiler and the C library that nodes' programs link with.
-pub(crate) const BUILD_PACKAGES: &[&str] = &["gcc", "libc6-dev", "make", "musl-tools"];
+/// Debian packages that building our programs needs: a C compiler, the C library that nodes' programs link with, and the
+/// compiler of protobuf definitions with its well-known types, which the etcd client runs.
+pub(crate) const BUILD_PACKAGES: &[&str] =
+    &["gcc", "libc6-dev", "libprotobuf-dev", "make", "musl-tools", "protobuf-compiler"];
 
 const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager"];
 

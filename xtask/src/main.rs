@@ -5,6 +5,8 @@ mod bench;
 mod bundle;
 mod check;
 mod cluster;
+#[cfg(test)]
+mod docs;
 mod host;
 #[cfg(test)]
 mod layers;

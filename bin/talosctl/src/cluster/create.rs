@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use provision::up::{ConfigRequest, Patches, Up, UpError, UpRequest, Wait, up};
+use provision::up::{ConfigRequest, Delivery, Patches, Up, UpError, UpRequest, Wait, up};
 use provision::{Cluster, ClusterSpec, Limits, NodeSpec, Plan, ProvisionError, Role};
 
 use super::flags::LaterFlags;
@@ -91,6 +91,9 @@ pub(crate) struct CreateArgs {
     /// Does not wait for the end of the boot sequence
     #[arg(long, hide = true)]
     skip_boot_phase_finished_check: bool,
+    /// Starts nodes without a configuration: they wait for one in maintenance mode
+    #[arg(long)]
+    skip_injecting_config: bool,
     /// Leaves the kubeconfig alone
     #[arg(long)]
     skip_kubeconfig: bool,
@@ -101,6 +104,9 @@ pub(crate) struct CreateArgs {
     /// How long to wait for all of it
     #[arg(long, value_name = "duration", default_value = "20m0s", value_parser = crate::cli::duration)]
     wait_timeout: Duration,
+    /// Hands nodes their configurations through the API in maintenance mode
+    #[arg(long)]
+    with_apply_config: bool,
     /// Enables discovery of the cluster's members
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
@@ -163,6 +169,11 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         spec,
         agent,
         config: configuration(args)?,
+        delivery: match (args.with_apply_config, args.skip_injecting_config) {
+            (true, _) => Delivery::Applied,
+            (false, true) => Delivery::Withheld,
+            (false, false) => Delivery::Injected,
+        },
         limits: BTreeMap::from([
             (Role::ControlPlane, limits(&args.cpus, args.memory)?),
             (Role::Worker, limits(&args.cpus_workers, args.memory_workers)?),

@@ -4,7 +4,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 /// Names, and whether a value follows.
-const FLAGS: [(&str, bool); 52] = [
+const FLAGS: [(&str, bool); 50] = [
     ("arch", true),
     ("bad-rtc", false),
     ("cni-bin-path", true),
@@ -33,13 +33,11 @@ const FLAGS: [(&str, bool); 52] = [
     ("ipv6", false),
     ("ipxe-boot-script", true),
     ("iso-path", true),
-    ("skip-injecting-config", false),
     ("talos-version", true),
     ("use-vip", false),
     ("user-disk", true),
     ("vmlinuz-path", true),
     ("wireguard-cidr", true),
-    ("with-apply-config", false),
     ("with-bootloader", false),
     ("with-debug", false),
     ("with-firewall", true),

@@ -48,10 +48,23 @@ pub struct UpRequest {
     pub spec: ClusterSpec,
     pub agent: AgentProgram,
     pub config: ConfigRequest,
+    pub delivery: Delivery,
     pub limits: BTreeMap<Role, Limits>,
     /// Where the cluster's context goes.
     pub talosconfig: PathBuf,
     pub wait: Wait,
+}
+
+/// How nodes get their configurations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// With their environment, before they start.
+    #[default]
+    Injected,
+    /// Through the API in maintenance mode.
+    Applied,
+    /// Not at all: they wait in maintenance mode for somebody else.
+    Withheld,
 }
 
 /// Whether to wait for the cluster, and how long for all of it.
@@ -107,10 +120,17 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
 
     let client = connect(&rendered.talosconfig)?;
     let waiting = Waiting { cluster: &cluster, root: &request.root, client: &client, progress, deadline };
-    waiting.api().await?;
-    waiting.bootstrap().await?;
     let (mut kubeconfig, mut nodes) = (None, Vec::new());
-    if matches!(request.wait, Wait::Ready(_)) {
+    if request.delivery == Delivery::Applied {
+        for node in &cluster.plan().nodes {
+            waiting.apply(node, rendered.of(node.role)).await?;
+        }
+    }
+    if request.delivery != Delivery::Withheld {
+        waiting.api().await?;
+        waiting.bootstrap().await?;
+    }
+    if matches!(request.wait, Wait::Ready(_)) && request.delivery != Delivery::Withheld {
         waiting.etcd().await?;
         let text = waiting.kubernetes().await?;
         nodes = waiting.nodes(&text).await?;
@@ -146,7 +166,8 @@ async fn make(
         let limits = request.limits.get(&node.role).copied().unwrap_or_default();
         let data = rendered.of(node.role).to_vec();
         let step = format!("node {} at {}", node.name, node.address);
-        let start = move || cluster.start_node(&node.name, Some(&data), limits).map(|()| cluster);
+        let injected = request.delivery == Delivery::Injected;
+        let start = move || cluster.start_node(&node.name, injected.then_some(&*data), limits).map(|()| cluster);
         cluster = blocking(progress, &step, start).await?;
     }
     Ok((cluster, rendered))

@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use kube_edge::{KubeApi as _, RealKube};
 use tokio::time::Instant;
 use tonic::Code;
-use wire::machine::{BootstrapRequest, LogsRequest, ServiceInfo};
+use wire::machine::apply_configuration_request::Mode;
+use wire::machine::{ApplyConfigurationRequest, BootstrapRequest, LogsRequest, ServiceInfo};
 
 use super::failure::{Failure, UpError};
 use super::{Progress, ReadyNode};
@@ -40,6 +41,34 @@ impl Waiting<'_> {
     fn first(&self) -> Result<&PlannedNode, UpError> {
         let none = || crate::error::ProvisionError::Plan(crate::plan::PlanError::NoControlPlane);
         Ok(self.cluster.plan().first_control_plane().ok_or_else(none)?)
+    }
+
+    /// Hands a node in maintenance mode its configuration.
+    pub(super) async fn apply(&self, node: &PlannedNode, configuration: &[u8]) -> Result<(), UpError> {
+        let endpoint = node.address.to_string().parse().map_err(client::ConnectError::Endpoint)?;
+        let options = client::ConnectOptions {
+            dial_timeout: Duration::from_secs(2),
+            ..client::ConnectOptions::insecure(vec![endpoint], Vec::new())
+        };
+        let client = Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(10));
+        self.until(&format!("configuration of {}", node.name), "machined", async || {
+            let request = ApplyConfigurationRequest {
+                data: configuration.to_vec().into(),
+                mode: Mode::Auto.into(),
+                ..ApplyConfigurationRequest::default()
+            };
+            let answer = client.apply_configuration(request).await;
+            let error = match answer.map(|replies| replies.into_iter().find_map(|reply| reply.result.err())) {
+                Ok(None) => return Seen::Done(()),
+                Ok(Some(error)) => (error.code, error.to_string()),
+                Err(error) => (error.code(), stdx::error_chain(&error)),
+            };
+            match error {
+                (Code::InvalidArgument, text) => Seen::Hopeless(text),
+                (_, text) => Seen::NotYet(text),
+            }
+        })
+        .await
     }
 
     /// The machine API of the first control plane.

@@ -1,1 +1,2 @@
-//! 
+//! Tests of the whole system; what they are is in `tests/system`. This library is empty, as a package needs a target
+//! besides its tests.

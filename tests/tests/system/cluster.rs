@@ -1,0 +1,170 @@
+//! The cluster that the checks share: made from what the environment names, reached by its own talosctl and kubectl.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+use crate::host::Traces;
+use crate::support::{Answer, eventually, run, say};
+
+pub(crate) const NAME: &str = "sys";
+pub(crate) const CIDR: &str = "10.7.0.0/24";
+pub(crate) const CONTROL_PLANE: Node = Node { name: "sys-controlplane-1", address: "10.7.0.2" };
+pub(crate) const WORKER: Node = Node { name: "sys-worker-1", address: "10.7.0.3" };
+
+/// How much of a node's log is shown after a check failed.
+const LOG_LINES: usize = 25;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) address: &'static str,
+}
+
+/// The cluster; it is destroyed when this value is dropped, if not before.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    programs: PathBuf,
+    image: PathBuf,
+    bundle: PathBuf,
+    kubectl: PathBuf,
+    folder: PathBuf,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test program is told by its environment what to test")]
+fn variable(name: &str) -> anyhow::Result<PathBuf> {
+    let value = std::env::var(name);
+    value.map(PathBuf::from).with_context(|| format!("reading {name} (cargo xtask test sets it)"))
+}
+
+impl Cluster {
+    /// Makes the cluster and waits until its nodes are Ready; what an earlier run left behind is removed first.
+    pub(crate) fn create() -> anyhow::Result<Self> {
+        let cluster = Self {
+            programs: variable("TEST_PROGRAMS")?,
+            image: variable("TEST_IMAGE")?,
+            bundle: variable("TEST_BUNDLE")?,
+            kubectl: variable("TEST_KUBECTL")?,
+            folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("system"),
+        };
+        if cluster.state().join(NAME).exists() {
+            cluster.talosctl(&["cluster", "destroy", "--name", NAME])?.ok().context("removing an earlier cluster")?;
+        }
+        if cluster.folder.exists() {
+            std::fs::remove_dir_all(&cluster.folder).context("removing what an earlier run left")?;
+        }
+        std::fs::create_dir_all(&cluster.folder).context("making the folder of the tests")?;
+        if let Err(error) = cluster.create_another(NAME, CIDR)?.ok() {
+            cluster.show_logs();
+            return Err(error);
+        }
+        let kubeconfig = cluster.kubeconfig();
+        cluster.talosctl(&["kubeconfig".as_ref(), kubeconfig.as_os_str()])?.ok().context("fetching the kubeconfig")?;
+        Ok(cluster)
+    }
+
+    /// Asks for a cluster from the same image and bundle.
+    pub(crate) fn create_another(&self, name: &str, cidr: &str) -> anyhow::Result<Answer> {
+        let mut arguments: Vec<OsString> =
+            ["cluster", "create", "--skip-kubeconfig", "--wait-timeout", "5m"].map(Into::into).into();
+        arguments.extend(["--name", name, "--cidr", cidr, "--image"].map(Into::into));
+        arguments.push(self.image.clone().into());
+        arguments.push("--bundle".into());
+        arguments.push(self.bundle.clone().into());
+        self.talosctl(&arguments)
+    }
+
+    /// Where the state of clusters is.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("clusters")
+    }
+
+    /// A file of this run, which goes with the cluster.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.file("kubeconfig")
+    }
+
+    /// Runs talosctl as the cluster's administrator.
+    pub(crate) fn talosctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Answer> {
+        self.talosctl_as(&self.file("talosconfig"), arguments)
+    }
+
+    /// Runs talosctl with another talosconfig.
+    pub(crate) fn talosctl_as<S: AsRef<OsStr>>(&self, talosconfig: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
+        let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+        all.extend(["--talosconfig".as_ref(), talosconfig.as_os_str()]);
+        let state = self.state();
+        if all.first().is_some_and(|command| *command == "cluster") {
+            all.extend(["--state".as_ref(), state.as_os_str()]);
+        }
+        run(&self.programs.join("talosctl"), &all)
+    }
+
+    /// Runs kubectl as the cluster's administrator.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        let kubeconfig = self.kubeconfig();
+        let mut all: Vec<&OsStr> = ["--request-timeout=20s", "--kubeconfig"].map(AsRef::as_ref).into();
+        all.push(kubeconfig.as_os_str());
+        all.extend(arguments.iter().map(<&str as AsRef<OsStr>>::as_ref));
+        run(&self.kubectl, &all)
+    }
+
+    /// All resources of a type, as a node shows them.
+    pub(crate) fn resources(&self, node: Node, kind: &str) -> anyhow::Result<Vec<Value>> {
+        let text = self.talosctl(&["get", kind, "--nodes", node.address, "--output", "json"])?.ok()?;
+        let values = serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<Vec<Value>, _>>();
+        values.with_context(|| format!("reading {kind} of {}", node.name))
+    }
+
+    /// Shows the end of what every node logged.
+    pub(crate) fn show_logs(&self) {
+        for node in [CONTROL_PLANE, WORKER] {
+            let path = self.state().join(NAME).join("logs").join(format!("{}.log", node.name));
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            say(&format!("--- the last lines of {}", node.name));
+            for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
+                say(&format!("    {line}"));
+            }
+        }
+    }
+
+    /// Destroys the cluster; nothing of it may be left on the host.
+    pub(crate) fn destroy(&self) -> anyhow::Result<()> {
+        let traces = Traces::of(&self.state(), NAME)?;
+        let before = traces.found()?;
+        for kind in ["cgroup ", "folder ", "link ", "mount ", "nftables ", "process "] {
+            ensure!(before.iter().any(|trace| trace.starts_with(kind)), "no {kind}is found of a cluster that runs");
+        }
+        self.talosctl(&["cluster", "destroy", "--name", NAME])?.ok()?;
+        // The kernel clears away network namespaces, and with them links, in its own time.
+        eventually("nothing is left", Duration::from_secs(10), || {
+            let left = traces.found()?;
+            if !left.is_empty() {
+                bail!("left behind: {}", left.join(", "));
+            }
+            Ok(())
+        })?;
+        let show = self.talosctl(&["cluster", "show", "--name", NAME])?.refused()?;
+        ensure!(show.contains("no cluster"), "showing a cluster that is gone: {show}");
+        std::fs::remove_dir_all(&self.folder).context("removing the folder of the tests")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.state().join(NAME).exists() {
+            match self.talosctl(&["cluster", "destroy", "--name", NAME]).and_then(Answer::ok) {
+                Ok(_) => say("the cluster was destroyed"),
+                Err(error) => say(&format!("destroying the cluster: {error:#}")),
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The system tests: one cluster of two nodes, which all checks share in their order, and which is gone at the end.
+//!
+//! It has a runner of its own because the order matters: the checks that break things come last, and the very last is
+//! that nothing is left. A check that fails does not keep the later ones from running. Arguments are substrings of the
+//! names of the checks to run; those that make and remove the cluster always run.
+
+mod cluster;
+mod host;
+mod members;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use cluster::Cluster;
+use support::{Clock, say};
+
+type Check = fn(&Cluster) -> anyhow::Result<()>;
+
+/// All checks of a running cluster, in their order.
+const CHECKS: &[(&str, Check)] = &[
+    ("all_nodes_are_ready", members::all_nodes_are_ready),
+    ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
+];
+
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<&'static str>,
+}
+
+impl Tally {
+    /// Runs one check and says how it went; a panic is a failure like any other.
+    fn run<T>(&mut self, name: &'static str, check: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
+        let clock = Clock::start();
+        let result = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
+        match result {
+            Ok(value) => {
+                say(&format!("test {name} ... ok ({clock})"));
+                self.passed += 1;
+                Some(value)
+            }
+            Err(error) => {
+                say(&format!("test {name} ... FAILED ({clock})\n    {error:#}"));
+                self.failed.push(name);
+                None
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let filters = support::filters(std::env::args().skip(1));
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let mut tally = Tally::default();
+    if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
+        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+            if tally.run(name, || check(&cluster)).is_none() {
+                cluster.show_logs();
+            }
+        }
+        tally.run("nothing_is_left_of_a_destroyed_cluster", || cluster.destroy());
+    }
+    let failed = tally.failed.len();
+    if failed > 0 {
+        say(&format!("failed: {}", tally.failed.join(", ")));
+    }
+    say(&format!("{} passed, {failed} failed", tally.passed));
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

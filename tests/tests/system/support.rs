@@ -1,0 +1,119 @@
+//! What the checks have in common: running programs, waiting with a deadline, and the one place that prints.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+
+/// Between two looks at something that is waited for.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long something takes, to a tenth of a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(SystemTime);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the tests measure real time, and no runtime is here for another")]
+    pub(crate) fn start() -> Self {
+        Self(SystemTime::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::start().0.duration_since(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.elapsed().as_secs_f64())
+    }
+}
+
+/// Prints a line of the report.
+#[expect(clippy::print_stdout, reason = "the runner's report")]
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}
+
+/// The names that are asked for, without the options that every test program is given.
+pub(crate) fn filters(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut filters = Vec::new();
+    let mut value_follows = false;
+    for argument in arguments {
+        if std::mem::take(&mut value_follows) {
+            continue;
+        }
+        if argument.starts_with("--") {
+            value_follows = argument == "--test-threads";
+        } else if !argument.starts_with('-') {
+            filters.push(argument);
+        }
+    }
+    filters
+}
+
+/// What a program answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) succeeded: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end. Every program that is run so has a limit of its own for how long it takes.
+#[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
+pub(crate) fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
+    let output = Command::new("timeout")
+        .arg("600")
+        .arg(program)
+        .args(arguments)
+        .env_remove("TALOSCONFIG")
+        .env_remove("KUBECONFIG")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {}", program.display()))?;
+    Ok(Answer {
+        succeeded: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+impl Answer {
+    /// What was printed, when the program succeeded.
+    pub(crate) fn ok(self) -> anyhow::Result<String> {
+        if self.succeeded {
+            return Ok(self.stdout);
+        }
+        bail!("the program failed: {}{}", self.stdout, self.stderr)
+    }
+
+    /// What was said as the reason, when the program failed.
+    pub(crate) fn refused(self) -> anyhow::Result<String> {
+        if self.succeeded {
+            bail!("the program succeeded where it must not: {}", self.stdout);
+        }
+        Ok(self.stderr)
+    }
+}
+
+/// Waits until `check` succeeds; when it does not in time, the error is its last one.
+pub(crate) fn eventually<T>(
+    what: &str,
+    at_most: Duration,
+    mut check: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let clock = Clock::start();
+    loop {
+        match check() {
+            Ok(value) => return Ok(value),
+            Err(error) if clock.elapsed() >= at_most => {
+                return Err(error.context(format!("{what}: not within {} s", at_most.as_secs())));
+            }
+            Err(_) => std::thread::park_timeout(PAUSE),
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! `bench`: measures what the design has budgets for and keeps the table in the repository, with the machine it was
 //! measured on. What cannot be measured says why in its row; nothing is estimated.
-//!
-//! Not here yet: the same Kubernetes processes started by hand for comparison, and calls through apid under load.
 #![expect(clippy::disallowed_types, reason = "durations of real commands; no time is paused here")]
 
 use std::fmt::Write as _;
@@ -15,7 +13,9 @@ use crate::cluster::RUN_PACKAGES;
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
-use crate::step::{Steps, command, say};
+use crate::step::{Step, Steps, command, say};
+
+mod memory;
 
 /// Name and network of the cluster that is made for measuring and removed afterwards.
 const CLUSTER: &str = "bench";
@@ -27,9 +27,16 @@ const IDLE: Duration = Duration::from_secs(120);
 /// How often a short command is run; the median counts.
 const RUNS: usize = 9;
 
-/// Our processes on a node: what they are called here, and their program inside the node.
-const PROCESSES: &[(&str, &str)] =
-    &[("machined", "usr/sbin/init"), ("apid", "usr/bin/apid"), ("trustd", "usr/bin/trustd")];
+/// How long each load is put on the API, in seconds.
+const LOAD: &str = "5";
+
+/// Debian packages of the programs that Kubernetes is started with by hand.
+const BARE_PACKAGES: &[&str] = &["containerd", "etcd-server", "openssl", "iproute2", "iptables", "util-linux"];
+
+const BARE: &str = include_str!("../bench/bare.sh");
+
+/// Directories that the programs started by hand expect.
+const BARE_DIRECTORIES: &[&str] = &["/etc/cni", "/var/lib/cni", "/var/lib/kubelet"];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -51,9 +58,11 @@ pub(crate) fn bench(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     let mut rows = vec![image_size(paths)?];
     rows.push(steps.run("gen config", |_| Ok(row("`gen config`", "100 ms", gen_config(&programs))))?);
     rows.extend(cluster(steps, paths, &programs, &bundle)?);
-    for what in ["bare Kubernetes processes, for comparison", "API calls through apid at 1, 16 and 64 clients"] {
-        rows.push(Row { what: what.to_owned(), budget: "", measured: "not measured yet".to_owned() });
-    }
+    let bare = steps.run("the same processes by hand", |step| {
+        host::install(step, BARE_PACKAGES)?;
+        Ok(bare(step, paths, &bundle))
+    })?;
+    rows.push(row("the same Kubernetes processes started by hand, one node", "", bare));
     let text = table(&rows, &machine());
     let path = paths.root.join("docs/benchmarks.md");
     std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
@@ -127,7 +136,11 @@ fn cluster(steps: &mut Steps, paths: &Paths, programs: &Path, bundle: &Bundle) -
         rows.extend(steps.run("two minutes idle", |_| {
             #[expect(clippy::disallowed_methods, reason = "measuring means waiting, and nothing else runs here")]
             std::thread::sleep(IDLE);
-            Ok(memory())
+            Ok(memory::rows(CLUSTER))
+        })?);
+        rows.extend(steps.run("API calls", |step| {
+            Ok(api(step, programs, &talosconfig)
+                .unwrap_or_else(|error| vec![row("API calls through apid", "p99 2 ms", Err(error))]))
         })?);
     }
     steps.run("destroy", |step| {
@@ -138,35 +151,57 @@ fn cluster(steps: &mut Steps, paths: &Paths, programs: &Path, bundle: &Bundle) -
     Ok(rows)
 }
 
-/// Resident memory of our processes, of all nodes on this machine: one row for each kind.
-fn memory() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (name, program) in PROCESSES {
-        let mut sizes: Vec<u64> = processes().filter(|(exe, _)| exe.ends_with(program)).map(|(_, kib)| kib).collect();
-        sizes.sort_unstable();
-        let found = sizes.iter().map(|kib| format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024));
-        let measured = found.collect::<Vec<_>>().join(", ");
-        let measured = if measured.is_empty() { Err(anyhow::anyhow!("no such process")) } else { Ok(measured) };
-        rows.push(row(&format!("{name}, resident, each node"), "40 MiB for all on a control plane", measured));
+/// Starts Kubernetes by hand in namespaces of its own, where nothing outlives the script.
+fn bare(step: &Step, paths: &Paths, bundle: &Bundle) -> anyhow::Result<String> {
+    let script = paths.out.join("bare.sh");
+    std::fs::write(&script, BARE).with_context(|| format!("writing {}", script.display()))?;
+    let work = paths.out.join("bare");
+    let missing: Vec<&&str> = BARE_DIRECTORIES.iter().filter(|path| !Path::new(path).exists()).collect();
+    let programs = bundle.programs.as_path();
+    let output = step.call(
+        command("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--uts", "--ipc"])
+            .arg("bash")
+            .arg(&script)
+            .arg(programs)
+            .arg(&work),
+    );
+    for path in missing {
+        // Only what was made for the script, and is empty again now that its mounts are gone.
+        let _ = std::fs::remove_dir(path);
     }
-    rows
+    let _ = std::fs::remove_dir(&work);
+    bare_times(&output?)
 }
 
-/// Programs of all processes with their resident memory in KiB. Links of `/proc` name the program as its own node does.
-fn processes() -> impl Iterator<Item = (std::path::PathBuf, u64)> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let directory = entry.path();
-        let exe = std::fs::read_link(directory.join("exe")).ok()?;
-        let status = std::fs::read_to_string(directory.join("status")).ok()?;
-        Some((exe, resident(&status)?))
-    })
+/// What the script printed last: seconds until the API, until the node was registered, until it was Ready.
+fn bare_times(output: &str) -> anyhow::Result<String> {
+    let last = output.lines().last().unwrap_or_default();
+    let [api, registered, ready] = last.split(' ').collect::<Vec<_>>()[..] else {
+        bail!("the script printed no three times but {last:?}");
+    };
+    Ok(format!("{ready} s (API after {api} s, registered after {registered} s)"))
 }
 
-/// `VmRSS` of a process' status, in KiB.
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
+/// Calls through apid of the control plane, a row for each load.
+fn api(step: &Step, programs: &Path, talosconfig: &Path) -> anyhow::Result<Vec<Row>> {
+    let output = step.call(command(programs.join("api-load")).arg(talosconfig).arg(LOAD))?;
+    output.lines().map(api_row).collect()
+}
+
+fn api_row(line: &str) -> anyhow::Result<Row> {
+    let value: serde_json::Value = serde_json::from_str(line).with_context(|| format!("reading {line:?}"))?;
+    let number = |key: &str| value[key].as_f64().with_context(|| format!("{line} has no {key}"));
+    let call = value["call"].as_str().unwrap_or_default();
+    let clients = number("clients")?;
+    let (rate, budget) = match value["rate"].as_f64() {
+        Some(rate) => (format!(" at {rate}/s"), "p99 2 ms"),
+        None => (String::new(), ""),
+    };
+    let plural = if clients > 1.0 { "clients" } else { "client" };
+    let (p50, p99, per_second) = (number("p50")?, number("p99")?, number("perSecond")?);
+    let measured = format!("p50 {p50:.2} ms, p99 {p99:.2} ms, {per_second:.0}/s");
+    Ok(row(&format!("{call} through apid, {clients} {plural}{rate}"), budget, Ok(measured)))
 }
 
 fn machine() -> String {
@@ -201,12 +236,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resident_memory_is_read_from_a_status() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    1234 kB\nThreads: 1\n"), Some(1234));
-        assert_eq!(resident("Name:\tkernel thread\n"), None);
-    }
-
-    #[test]
     fn what_could_not_be_measured_says_why_in_its_row() {
         let rows = [row("a", "1 s", Err(anyhow::anyhow!("no\nroot"))), row("b", "", Ok("2 s".to_owned()))];
         let text = table(&rows, "a machine");
@@ -214,8 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found_with_its_memory() {
-        let own = std::env::current_exe().unwrap();
-        assert!(processes().any(|(exe, kib)| exe == own && kib > 0));
+    fn the_times_of_the_script_are_its_last_line() {
+        let text = bare_times("noise\n5.0 7.1 17.2\n").unwrap();
+        assert_eq!(text, "17.2 s (API after 5.0 s, registered after 7.1 s)");
+        bare_times("not Ready after 180 s: x\n").unwrap_err();
+    }
+
+    #[test]
+    fn a_load_at_a_rate_stands_beside_its_budget() {
+        let line = r#"{"call":"Version","clients":16,"rate":1000,"calls":9,"perSecond":999.6,"p50":0.5,"p99":1.75}"#;
+        let read = api_row(line).unwrap();
+        assert_eq!((read.what.as_str(), read.budget), ("Version through apid, 16 clients at 1000/s", "p99 2 ms"));
+        assert_eq!(read.measured, "p50 0.50 ms, p99 1.75 ms, 1000/s");
+        api_row("error").unwrap_err();
     }
 }

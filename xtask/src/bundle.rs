@@ -22,6 +22,8 @@ const PAUSE: &str = include_str!("../bundle/pause.c");
 pub(crate) struct Bundle {
     /// The image layout.
     pub(crate) directory: PathBuf,
+    /// The Kubernetes programs that the bundle was made of.
+    pub(crate) programs: PathBuf,
     /// kubectl of the same version.
     pub(crate) kubectl: PathBuf,
 }
@@ -52,7 +54,7 @@ pub(crate) fn build(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow
         link(&binaries.join("kubectl"), &kubectl)?;
         Ok(PathBuf::from(directory))
     })?;
-    Ok(Bundle { directory, kubectl })
+    Ok(Bundle { directory, programs: binaries, kubectl })
 }
 
 fn source(step: &mut Step, paths: &Paths, directory: &Path, programs: &Path) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use crate::step::{Steps, command};
 pub(crate) const BUILD_PACKAGES: &[&str] =
     &["gcc", "libc6-dev", "libprotobuf-dev", "make", "musl-tools", "protobuf-compiler"];
 
-const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager"];
+const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager", "api-load"];
 
 /// Builds all programs for the node's target; returns the directory that they are in.
 pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf> {

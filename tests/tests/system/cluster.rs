@@ -82,6 +82,11 @@ impl Cluster {
         self.folder.join("clusters")
     }
 
+    /// The machine configuration that a node keeps.
+    pub(crate) fn configuration(&self, node: Node) -> PathBuf {
+        self.state().join(NAME).join("nodes").join(node.name).join("system-state/config.yaml")
+    }
+
     /// A file of this run, which goes with the cluster.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)

@@ -4,7 +4,9 @@
 //! that nothing is left. A check that fails does not keep the later ones from running. Arguments are substrings of the
 //! names of the checks to run; those that make and remove the cluster always run.
 
+mod access;
 mod cluster;
+mod faults;
 mod host;
 mod members;
 mod support;
@@ -21,6 +23,26 @@ type Check = fn(&Cluster) -> anyhow::Result<()>;
 const CHECKS: &[(&str, Check)] = &[
     ("all_nodes_are_ready", members::all_nodes_are_ready),
     ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
+    ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
+    ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
+    ("no_certificate_is_refused", access::no_certificate_is_refused),
+    ("an_expired_certificate_is_refused", access::an_expired_certificate_is_refused),
+    (
+        "a_reader_reads_resources_but_neither_files_nor_secrets",
+        access::a_reader_reads_resources_but_neither_files_nor_secrets,
+    ),
+    ("a_worker_answers_for_itself_and_forwards_nothing", access::a_worker_answers_for_itself_and_forwards_nothing),
+    (
+        "a_node_that_is_down_is_named_beside_the_answer_of_the_other",
+        access::a_node_that_is_down_is_named_beside_the_answer_of_the_other,
+    ),
+    ("apid_returns", faults::apid_returns),
+    ("trustd_returns", faults::trustd_returns),
+    ("containerd_returns", faults::containerd_returns),
+    ("etcd_returns", faults::etcd_returns),
+    ("kubelet_returns", faults::kubelet_returns),
+    ("kube_apiserver_returns", faults::kube_apiserver_returns),
+    ("discoveryd_returns", faults::discoveryd_returns),
 ];
 
 #[derive(Debug, Default)]

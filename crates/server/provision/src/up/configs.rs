@@ -112,8 +112,9 @@ pub(super) fn render(
     let own = control_plane_patch(offline);
     let own = Patch::parse(&own.to_string()).map_err(generating("control plane configuration"))?;
     let Patches { all, control_plane, worker } = &request.patches;
-    let for_control_plane: Vec<Patch> = [own].iter().chain(all).chain(control_plane).cloned().collect();
-    let for_worker: Vec<Patch> = all.iter().chain(worker).cloned().collect();
+    let shared = Patch::parse(&shared_disk_patch().to_string()).map_err(generating("node configuration"))?;
+    let for_control_plane: Vec<Patch> = [&own, &shared].into_iter().chain(all).chain(control_plane).cloned().collect();
+    let for_worker: Vec<Patch> = std::iter::once(&shared).chain(all).chain(worker).cloned().collect();
     Ok(Rendered {
         control_plane: document(&input, MachineType::ControlPlane, &for_control_plane)?,
         worker: document(&input, MachineType::Worker, &for_worker)?,
@@ -158,6 +159,19 @@ fn control_plane_patch(offline: Option<&Offline>) -> serde_json::Value {
         cluster["coreDNS"] = json!({ "disabled": true });
     }
     json!({ "version": "v1alpha1", "cluster": cluster })
+}
+
+/// Nodes share the host's disk, which the kubelet takes for its own: at its usual thresholds (10 and 15 % free) it would
+/// evict pods because of what lies elsewhere on the host.
+fn shared_disk_patch() -> serde_json::Value {
+    let eviction = json!({
+        "imagefs.available": "1%",
+        "memory.available": "100Mi",
+        "nodefs.available": "1%",
+        "nodefs.inodesFree": "1%",
+    });
+    let kubelet = json!({ "extraConfig": { "evictionHard": eviction, "imageGCHighThresholdPercent": 99, "imageGCLowThresholdPercent": 98 } });
+    json!({ "version": "v1alpha1", "machine": { "kubelet": kubelet } })
 }
 
 /// What an operator chose may be wrong; a node must not be the one to say so.
@@ -264,5 +278,15 @@ mod tests {
     fn a_choice_that_no_node_accepts_is_refused() {
         let refused = rendered(&ConfigRequest { nameservers: vec!["not an address".to_owned()], ..request() });
         assert!(matches!(&refused, Err(UpError::Generate { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn nodes_do_not_evict_pods_because_the_hosts_disk_is_nearly_full() {
+        let rendered = rendered(&request()).unwrap();
+        for role in [Role::ControlPlane, Role::Worker] {
+            let eviction = &tree(&rendered, role)["machine"]["kubelet"]["extraConfig"]["evictionHard"];
+            assert_eq!(eviction["nodefs.available"], "1%");
+            assert_eq!(eviction["imagefs.available"], "1%");
+        }
     }
 }

@@ -157,9 +157,8 @@ pub(crate) fn ago(duration: Duration) -> String {
 }
 
 /// A value as YAML in the style of the project's files.
-pub(crate) fn yaml_of(value: &serde_json::Value) -> Result<String, CommandError> {
-    let options = serde_saphyr::ser_options! { indent_step: 4, compact_list_indent: false };
-    serde_saphyr::to_string_with_options(value, options).map_err(CommandError::wrap("encoding YAML"))
+pub(crate) fn yaml_of(value: &serde_json::Value) -> String {
+    stdx::yaml::to_text(value)
 }
 
 /// A size with decimal units: `512 B`, `2.0 kB`, `13 MB`.

@@ -45,12 +45,12 @@ pub(crate) async fn run(args: KubeconfigArgs, session: &Session) -> Result<(), C
         fetched.rename_context(name);
     }
     match target {
-        Target::Stdout => Ok(session.out.raw(fetched.to_yaml()?.as_bytes())?),
+        Target::Stdout => Ok(session.out.raw(fetched.to_yaml().as_bytes())?),
         Target::File(path) if args.merge && path.exists() => {
             merge_into(&path, &fetched, Conflict::forced(args.force), session)
         }
         Target::File(path) => {
-            local_file::write(&path, fetched.to_yaml()?.as_bytes(), Access::Owner, Overwrite::forced(args.force))
+            local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::forced(args.force))
         }
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<(), CommandEr
     let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
     match target(&args, session)? {
         Target::File(path) if path.exists() => merge_into(&path, &fetched, Conflict::forced(false), session),
-        Target::File(path) => local_file::write(&path, fetched.to_yaml()?.as_bytes(), Access::Owner, Overwrite::Refuse),
+        Target::File(path) => local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::Refuse),
         Target::Stdout => Ok(()),
     }
 }
@@ -117,7 +117,7 @@ fn merge_into(
     let mut existing =
         KubeconfigFile::parse(&text).map_err(CommandError::wrap(format!("reading kubeconfig {}", path.display())))?;
     let renames = existing.merge(fetched, conflict);
-    local_file::replace(path, existing.to_yaml()?.as_bytes())?;
+    local_file::replace(path, existing.to_yaml().as_bytes())?;
     for (what, from, to) in renames {
         session.out.note(format!("renamed {what} {from:?} -> {to:?}"));
     }

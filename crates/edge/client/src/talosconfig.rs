@@ -115,7 +115,7 @@ pub enum TalosConfigError {
         source: Box<serde_saphyr::Error>,
     },
     #[error("encoding talosconfig")]
-    Encode(#[source] serde_saphyr::SerializeError),
+    Encode(#[source] serde_json::Error),
     #[error("writing talosconfig {}", .path.display())]
     Write {
         path: PathBuf,
@@ -164,10 +164,8 @@ impl TalosConfig {
     }
 
     pub fn to_yaml(&self) -> Result<String, TalosConfigError> {
-        let options = serde_saphyr::ser_options! {
-            indent_step: 4, compact_list_indent: false, prefer_block_scalars: false
-        };
-        serde_saphyr::to_string_with_options(self, options).map_err(TalosConfigError::Encode)
+        let tree = serde_json::to_value(self).map_err(TalosConfigError::Encode)?;
+        Ok(stdx::yaml::to_text(&tree))
     }
 
     /// Writes the file as a whole or not at all, readable by its owner only; a symlink is followed.

@@ -17,6 +17,8 @@ use crate::v1alpha1::{
 };
 use crate::yaml;
 
+pub use tree::base64;
+
 mod docs;
 mod tree;
 

@@ -8,7 +8,6 @@ mod de;
 mod emit;
 mod node;
 mod parse;
-mod plain;
 
 pub(crate) use de::{DecodeError, from_node};
 pub use emit::to_text;

@@ -51,9 +51,9 @@ fn affiliate_has_addresses_as_text_and_as_raw_bytes() {
     };
     assert_eq!(
         AnySpec::yaml(&affiliate),
-        "nodeId: abc\naddresses:\n    - \"10.5.0.2\"\n    - fd00::1\nhostname: cp-1\noperatingSystem: Talos (v1.7.0)\n\
+        "nodeId: abc\naddresses:\n    - 10.5.0.2\n    - fd00::1\nhostname: cp-1\noperatingSystem: Talos (v1.7.0)\n\
          machineType: controlplane\nkubespan:\n    publicKey: key\n    address: fd01::2\n    additionalAddresses:\n        \
-         - 10.244.0.0/24\n    endpoints:\n        - 10.5.0.2:51820\ncontrolPlane:\n    port: 6443\n"
+         - 10.244.0.0/24\n    endpoints:\n        - \"10.5.0.2:51820\"\ncontrolPlane:\n    port: 6443\n"
     );
     let message: proto::cluster::AffiliateSpec = wire_form(&affiliate);
     assert_eq!(message.addresses[0].ip.as_ref(), [10, 5, 0, 2]);
@@ -92,7 +92,7 @@ fn address_status_prints_words_for_kernel_numbers() {
     };
     assert_eq!(
         AnySpec::yaml(&status),
-        "address: 10.5.0.2/24\nlocal: \"10.5.0.2\"\nbroadcast: \"10.5.0.255\"\nlinkIndex: 7\nlinkName: eth0\nfamily: inet4\n\
+        "address: 10.5.0.2/24\nlocal: 10.5.0.2\nbroadcast: 10.5.0.255\nlinkIndex: 7\nlinkName: eth0\nfamily: inet4\n\
          scope: global\nflags: permanent,noprefixroute\n"
     );
     let message: proto::network::AddressStatusSpec = wire_form(&status);

@@ -5,8 +5,6 @@
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-use serde_saphyr::ser_options;
-
 /// Whether reading a type needs the admin role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sensitivity {
@@ -148,12 +146,11 @@ impl<S: Spec> AnySpec for S {
     }
 }
 
-/// `tree` as YAML text in the layout that clients of the original expect: four spaces, lists indented, no folding.
+/// `tree` as YAML text in the layout that clients of the original expect: four spaces, lists indented, no folding, text
+/// quoted only where it must be.
 #[must_use]
 pub fn yaml_text(tree: &serde_json::Value) -> String {
-    let options = ser_options! { indent_step: 4, compact_list_indent: false, folded_wrap_chars: usize::MAX };
-    // A tree of JSON values has no form that YAML lacks; should the writer refuse one, JSON is YAML too.
-    serde_saphyr::to_string_with_options(tree, options).unwrap_or_else(|_| tree.to_string())
+    stdx::yaml::to_text(tree)
 }
 
 #[cfg(test)]
@@ -210,6 +207,20 @@ mod tests {
     #[test]
     fn yaml_keeps_the_order_of_keys_and_indents_by_four() {
         assert_eq!(AnySpec::yaml(&Widget(3)), "size: 3\nitems:\n    - a\n    - b\nnested:\n    \"on\": \"yes\"\n");
+    }
+
+    #[test]
+    fn addresses_and_names_are_not_quoted() {
+        let text = yaml_text(&json!({ "addresses": ["10.5.0.2", "10.5.0.2/24"], "link": "eth0", "on": "true" }));
+        assert_eq!(text, "addresses:\n    - 10.5.0.2\n    - 10.5.0.2/24\nlink: eth0\n\"on\": \"true\"\n");
+    }
+
+    #[test]
+    fn text_of_several_lines_is_a_block_indented_once() {
+        assert_eq!(
+            yaml_text(&json!("version: v1alpha1\ndebug: false\n")),
+            "|\n    version: v1alpha1\n    debug: false\n"
+        );
     }
 
     #[test]

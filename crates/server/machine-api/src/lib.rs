@@ -6,6 +6,7 @@
 //! `UNIMPLEMENTED` and say what they wait for.
 
 mod access;
+mod client_configuration;
 mod cluster_service;
 mod configuration;
 mod inspect_service;

@@ -8,7 +8,7 @@ use wire::machine as api;
 use wire::machine::machine_service_server::MachineService;
 
 use crate::machine::{BootstrapRefused, Machine};
-use crate::{configuration, kubeconfig};
+use crate::{client_configuration, configuration, kubeconfig};
 
 mod containers;
 mod events;
@@ -258,9 +258,9 @@ impl MachineService for Service {
     }
     async fn generate_client_configuration(
         &self,
-        _: Request<api::GenerateClientConfigurationRequest>,
+        request: Request<api::GenerateClientConfigurationRequest>,
     ) -> Reply<api::GenerateClientConfigurationResponse> {
-        later("GenerateClientConfiguration", DAY_2)
+        one!(GenerateClientConfigurationResponse, client_configuration::generate(&self.machine, request.get_ref())?)
     }
     type PacketCaptureStream = Streamed<Data>;
     async fn packet_capture(&self, _: Request<api::PacketCaptureRequest>) -> Reply<Self::PacketCaptureStream> {

@@ -107,7 +107,7 @@ impl Printer {
             }
             Form::Yaml { begun } => {
                 let separator = if std::mem::replace(begun, true) { "---\n" } else { "" };
-                self.pending.push(format!("{separator}{}", yaml(node, resource, event)?));
+                self.pending.push(format!("{separator}{}", yaml(node, resource, event)));
             }
             Form::Json => {
                 let text = serde_json::to_string_pretty(&tree(node, resource, event))
@@ -184,33 +184,35 @@ fn metadata(metadata: &ResourceMetadata) -> Value {
 }
 
 /// Metadata in front of the spec as the node wrote it, so that comments and styles survive.
-fn yaml(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> Result<String, CommandError> {
+fn yaml(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> String {
     let mut head = Map::new();
     head.insert("node".to_owned(), json!(node));
     if let Some(event) = event {
         head.insert("event".to_owned(), json!(event_name(event)));
     }
     head.insert("metadata".to_owned(), metadata(&resource.metadata));
-    let head = crate::output::yaml_of(&Value::Object(head))?;
+    let head = crate::output::yaml_of(&Value::Object(head));
+    let head: Vec<String> = head.trim_end().lines().map(plain_stamp).collect();
     let spec = resource.yaml.trim_end();
     let is_block = match &resource.spec {
         Value::Object(map) => !map.is_empty(),
         Value::Array(list) => !list.is_empty(),
         _ => false,
     };
-    let indented: Vec<String> = spec
-        .lines()
-        .enumerate()
-        .map(|(at, line)| match line {
-            "" => String::new(),
-            line if at == 0 && !is_block => line.to_owned(),
-            line => format!("    {line}"),
-        })
-        .collect();
-    let spec = match (is_block, indented.join("\n")) {
-        (_, empty) if empty.is_empty() => " {}".to_owned(),
-        (true, block) => format!("\n{block}"),
-        (false, scalar) => format!(" {scalar}"),
+    let spec = match is_block {
+        _ if spec.is_empty() => " {}".to_owned(),
+        true => {
+            let indent = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
+            format!("\n{}", spec.lines().map(indent).collect::<Vec<_>>().join("\n"))
+        }
+        // The lines of a block of text are indented already.
+        false => format!(" {spec}"),
     };
-    Ok(format!("{}\nspec:{spec}", head.trim_end()))
+    format!("{}\nspec:{spec}", head.join("\n"))
+}
+
+/// Times of the metadata are times, not texts that look like times.
+fn plain_stamp(line: &str) -> String {
+    let is_stamp = ["    created: ", "    updated: "].iter().any(|key| line.starts_with(key));
+    if is_stamp { line.replace('"', "") } else { line.to_owned() }
 }

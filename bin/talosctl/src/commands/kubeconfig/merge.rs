@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::command_error::CommandError;
 use crate::output::yaml_of;
 
 #[cfg(test)]
@@ -50,7 +49,7 @@ impl KubeconfigFile {
         }
     }
 
-    pub(super) fn to_yaml(&self) -> Result<String, CommandError> {
+    pub(super) fn to_yaml(&self) -> String {
         yaml_of(&Value::Object(self.tree.clone()))
     }
 

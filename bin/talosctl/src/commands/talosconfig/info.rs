@@ -31,7 +31,7 @@ pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
     });
     let text = match output {
         "json" => serde_json::to_string_pretty(&info).map_err(CommandError::wrap("encoding the context"))?,
-        "yaml" => yaml_of(&info)?,
+        "yaml" => yaml_of(&info),
         _ => text_of(&info),
     };
     Ok(session.out.line(text.trim_end())?)

@@ -41,7 +41,7 @@ fn saving_through_a_symlink_keeps_the_symlink() {
 fn yaml_looks_like_the_documented_file() {
     let mut shown = config("a", &[("a", "10.5.0.2")]);
     shown.contexts["a"].crt = "Y3J0".to_owned();
-    let expected = "context: a\ncontexts:\n    a:\n        endpoints:\n            - \"10.5.0.2\"\n        ca: Y2E=\n        crt: Y3J0\n";
+    let expected = "context: a\ncontexts:\n    a:\n        endpoints:\n            - 10.5.0.2\n        ca: Y2E=\n        crt: Y3J0\n";
     assert_eq!(shown.to_yaml().unwrap(), expected);
 }
 
@@ -111,4 +111,12 @@ fn selecting_names_what_is_missing() {
     assert!(matches!(own.select(None), Err(TalosConfigError::NoCurrentContext)));
     assert!(matches!(own.select(Some("b")), Err(TalosConfigError::UnknownContext(name)) if name == "b"));
     assert_eq!(own.select(Some("a")).unwrap().0, "a");
+}
+
+#[test]
+fn addresses_are_written_without_quotes() {
+    let context = ConfigContext { endpoints: vec!["10.5.0.2".to_owned()], ..ConfigContext::default() };
+    let contexts = [("a".to_owned(), context)].into_iter().collect();
+    let text = TalosConfig { context: "a".to_owned(), contexts }.to_yaml().unwrap();
+    assert!(text.contains("        endpoints:\n            - 10.5.0.2\n"), "{text}");
 }

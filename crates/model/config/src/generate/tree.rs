@@ -9,7 +9,9 @@ use super::Input;
 use crate::images::KubernetesImages;
 use crate::scalar::MachineType;
 
-pub(super) fn base64(text: &str) -> String {
+/// PEM text as configurations hold it.
+#[must_use]
+pub fn base64(text: &str) -> String {
     STANDARD.encode(text)
 }
 

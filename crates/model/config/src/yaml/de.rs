@@ -9,7 +9,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserialize
 use serde::forward_to_deserialize_any;
 
 use super::node::{Entry, FieldPath, Kind, Node, Position, Segment};
-use super::plain::{self, Plain};
+use stdx::yaml::plain::{self, Plain};
 
 /// Why a tree does not fit a type.
 #[derive(Clone, Debug, PartialEq, Eq)]

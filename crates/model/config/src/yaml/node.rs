@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plain::{self, Plain};
+use stdx::yaml::plain::{self, Plain};
 
 /// A place in a text; both count from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,7 @@ use machine_api::{
     BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
 };
 use parking_lot::Mutex;
-use resources::secrets::KubernetesRootSecret;
+use resources::secrets::{KubernetesRootSecret, OsRootSecret};
 use resources::values::CertificateAndKey;
 use sequencer::{EventBus, events::Payload};
 use stdx::SystemClock;
@@ -233,6 +233,35 @@ async fn kubeconfig_is_an_archive_with_one_file() {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut file, &mut text).unwrap();
     assert!(text.contains("admin@demo") && text.contains("https://10.5.0.2:6443"), "{text}");
+}
+
+#[tokio::test]
+async fn a_talosconfig_has_the_wanted_roles_and_lifetime_and_no_others() {
+    let it = served();
+    let ask = |roles: &[&str], seconds: i64| {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        let crt_ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+        let mut client = it.client();
+        async move {
+            let request = api::GenerateClientConfigurationRequest { roles, crt_ttl };
+            let reply = client.generate_client_configuration(request).await?;
+            Ok::<_, tonic::Status>(reply.into_inner().messages.remove(0))
+        }
+    };
+    assert_eq!(ask(&["os:reader"], 60).await.unwrap_err().code(), Code::FailedPrecondition);
+    let now = stdx::Clock::now(&SystemClock);
+    let ca = pki::Authority::generate(pki::CaProfile::Os, now).unwrap().pair();
+    let root = OsRootSecret { issuing_ca: Some(CertificateAndKey::new(ca.crt, ca.key)), ..OsRootSecret::default() };
+    it.machine.store.put(OsRootSecret::ID, root, "").unwrap();
+    assert_eq!(ask(&["os:king"], 60).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(ask(&[], 60).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(ask(&["os:reader"], 0).await.unwrap_err().code(), Code::InvalidArgument);
+    let made = ask(&["os:reader"], 7200).await.unwrap();
+    let certificate = pki::Certificate::from_pem(std::str::from_utf8(&made.crt).unwrap()).unwrap();
+    assert_eq!(certificate.roles().to_strings(), ["os:reader"]);
+    let left = certificate.not_after().duration_since(now).unwrap().as_secs();
+    assert!((7000..=7300).contains(&left), "{left}");
+    assert!(std::str::from_utf8(&made.talosconfig).unwrap().contains("contexts:\n    default:\n"));
 }
 
 #[tokio::test]

@@ -72,8 +72,8 @@ fn yaml_keeps_the_spec_as_the_node_wrote_it() {
     let text = printer.take();
     let expected = "\
     phase: running
-    created: \"2023-11-14T22:13:20Z\"
-    updated: \"2023-11-14T22:14:20Z\"
+    created: 2023-11-14T22:13:20Z
+    updated: 2023-11-14T22:14:20Z
 spec:
     # as observed
     address: 10.5.0.2/24
@@ -81,12 +81,22 @@ spec:
 ---
 node: ";
     assert!(text.contains(expected), "{text}");
+    assert!(text.starts_with("node: 10.5.0.2\nmetadata:\n"), "{text}");
     assert!(text.ends_with("\nspec: controlplane"), "{text}");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     assert_eq!(documents[0]["node"], "10.5.0.2");
     assert_eq!(documents[0]["metadata"]["version"], 2);
     assert_eq!(documents[0]["spec"]["linkName"], "eth0");
     assert_eq!(documents[1]["spec"], "controlplane");
+}
+
+#[test]
+fn a_block_of_text_is_indented_once() {
+    let mut printer = printer("yaml", Change::Hidden);
+    let text = "version: v1alpha1\ndebug: false\n";
+    printer.add("n", &resource("a", "|\n    version: v1alpha1\n    debug: false\n", json!(text)), None).unwrap();
+    let shown = printer.take();
+    assert!(shown.ends_with("\nspec: |\n    version: v1alpha1\n    debug: false"), "{shown}");
 }
 
 #[test]

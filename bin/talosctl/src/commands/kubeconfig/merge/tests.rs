@@ -12,7 +12,7 @@ fn an_empty_file_takes_all_of_the_other() {
     let mut own = KubeconfigFile::parse("").unwrap();
     assert_eq!(own.merge(&fetched("a"), Conflict::Rename), []);
     assert_eq!(own.current(), "admin@c");
-    let read = KubeconfigFile::parse(&own.to_yaml().unwrap()).unwrap();
+    let read = KubeconfigFile::parse(&own.to_yaml()).unwrap();
     assert_eq!(read.tree, fetched("a").tree);
 }
 

@@ -3,8 +3,9 @@
 //! Two readings: what a scalar is when nothing is known about its type (YAML 1.2, with the older octal form), and what it
 //! is when a boolean or a number is wanted (the YAML 1.1 words count too).
 
+/// What a scalar of no known type means.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Plain {
+pub enum Plain {
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -13,7 +14,9 @@ pub(super) enum Plain {
     Text,
 }
 
-pub(super) fn resolve(text: &str) -> Plain {
+/// The meaning where nothing is known about the type.
+#[must_use]
+pub fn resolve(text: &str) -> Plain {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
         "true" | "True" | "TRUE" => return Plain::Bool(true),
@@ -31,7 +34,7 @@ pub(super) fn resolve(text: &str) -> Plain {
 }
 
 /// A boolean where one is wanted.
-pub(super) fn boolean(text: &str) -> Option<bool> {
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "y" | "Y" | "on" | "On" | "ON" => Some(true),
         "false" | "False" | "FALSE" | "no" | "No" | "NO" | "n" | "N" | "off" | "Off" | "OFF" => Some(false),
@@ -40,7 +43,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// A number that is not negative: decimal, `0x`, `0o`, `0b`, or octal with a leading zero; `_` between digits.
-pub(super) fn unsigned(text: &str) -> Option<u64> {
+pub fn unsigned(text: &str) -> Option<u64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (&text[2..], 16),
@@ -56,7 +59,8 @@ pub(super) fn unsigned(text: &str) -> Option<u64> {
     u64::from_str_radix(&digits, radix).ok()
 }
 
-pub(super) fn signed(text: &str) -> Option<i64> {
+/// A number of either sign.
+pub fn signed(text: &str) -> Option<i64> {
     match text.strip_prefix('-') {
         Some(digits) if !digits.starts_with(['+', '-']) => 0i64.checked_sub_unsigned(unsigned(digits)?),
         Some(_) => None,
@@ -65,7 +69,7 @@ pub(super) fn signed(text: &str) -> Option<i64> {
 }
 
 /// A decimal fraction or an exponent. Words such as `infinity` are text.
-pub(super) fn float(text: &str) -> Option<f64> {
+pub fn float(text: &str) -> Option<f64> {
     let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     let digits = text.bytes().any(|b| b.is_ascii_digit());
     let start = text.trim_start_matches(['+', '-']).bytes().next()?;

@@ -37,11 +37,20 @@ pub(crate) fn no_certificate_is_refused(cluster: &Cluster) -> anyhow::Result<()>
     Ok(())
 }
 
+pub(crate) fn a_certificate_of_another_cluster_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
+    let folder = cluster.file("other-cluster");
+    std::fs::create_dir_all(&folder).context("making a folder")?;
+    let other = Identity::make(cluster, &folder, Authority::Another, "os:admin", "1")?;
+    let said = cluster.talosctl_as(&other.talosconfig, &["version", "--nodes", CONTROL_PLANE.address])?.refused()?;
+    ensure!(said.contains("received fatal alert"), "refused otherwise: {said}");
+    Ok(())
+}
+
 pub(crate) fn an_expired_certificate_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
     let folder = cluster.file("expired");
     std::fs::create_dir_all(&folder).context("making a folder")?;
     // Valid for no hours at all; it ends with the second in which it was made.
-    let expired = Identity::make(cluster, &folder, "os:admin", "0")?;
+    let expired = Identity::make(cluster, &folder, Authority::Own, "os:admin", "0")?;
     eventually("the certificate is expired", Duration::from_secs(10), || {
         let said =
             cluster.talosctl_as(&expired.talosconfig, &["version", "--nodes", CONTROL_PLANE.address])?.refused()?;
@@ -53,11 +62,11 @@ pub(crate) fn an_expired_certificate_is_refused(cluster: &Cluster) -> anyhow::Re
 pub(crate) fn a_reader_reads_resources_but_neither_files_nor_secrets(cluster: &Cluster) -> anyhow::Result<()> {
     let folder = cluster.file("reader");
     std::fs::create_dir_all(&folder).context("making a folder")?;
-    let reader = Identity::make(cluster, &folder, "os:reader", "1")?.talosconfig;
+    let reader = Identity::make(cluster, &folder, Authority::Own, "os:reader", "1")?.talosconfig;
     for allowed in [["get", "members"], ["version", "--short=false"]] {
         cluster.talosctl_as(&reader, &allowed)?.ok().with_context(|| allowed.join(" "))?;
     }
-    for refused in [&["read", "/etc/hosts"][..], &["get", "machineconfig"]] {
+    for refused in [&["read", "/etc/hosts"][..], &["get", "machineconfig"], &["get", "osrootsecret"], &["bootstrap"]] {
         let said = cluster.talosctl_as(&reader, refused)?.refused().with_context(|| refused.join(" "))?;
         ensure!(
             ["not authorized", "not allowed", "denied"].iter().any(|word| said.contains(word)),
@@ -88,6 +97,12 @@ pub(crate) fn a_node_that_is_down_is_named_beside_the_answer_of_the_other(cluste
     Ok(())
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Authority {
+    Own,
+    Another,
+}
+
 /// A talosconfig with a certificate made for one check.
 struct Identity {
     talosconfig: PathBuf,
@@ -95,13 +110,23 @@ struct Identity {
 
 impl Identity {
     /// The endpoint and the authority to check servers by are the cluster's; only who asks differs.
-    fn make(cluster: &Cluster, folder: &Path, role: &str, hours: &str) -> anyhow::Result<Self> {
+    fn make(cluster: &Cluster, folder: &Path, by: Authority, role: &str, hours: &str) -> anyhow::Result<Self> {
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let generate = |arguments: &[&str]| cluster.talosctl(arguments)?.ok().with_context(|| arguments.join(" "));
         let own = std::fs::read_to_string(cluster.configuration(CONTROL_PLANE)).context("reading a configuration")?;
         let (crt, key) = os_authority(&own).context("a control plane's configuration without an authority")?;
-        write_decoded(&folder.join("ca.crt"), crt)?;
-        write_decoded(&folder.join("ca.key"), key)?;
+        let signing = match by {
+            Authority::Own => own.clone(),
+            Authority::Another => {
+                generate(&["gen", "config", "other", "https://10.7.0.2:6443", "--output", &file("generated")])?;
+                std::fs::read_to_string(folder.join("generated/controlplane.yaml"))
+                    .context("reading a configuration")?
+            }
+        };
+        let (signing_crt, signing_key) = os_authority(&signing).context("a configuration without an authority")?;
+        ensure!((by == Authority::Own) == (signing_key == key), "the authorities are not as this check needs them");
+        write_decoded(&folder.join("ca.crt"), signing_crt)?;
+        write_decoded(&folder.join("ca.key"), signing_key)?;
         generate(&["gen", "key", "--name", &file("client")])?;
         generate(&["gen", "csr", "--key", &file("client.key"), "--roles", role])?;
         let (ca, csr, name) = (file("ca"), file("client.csr"), file("client"));

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::cluster::{CONTROL_PLANE, Cluster, NAME, Node, WORKER};
 use crate::host::{Process, processes};
-use crate::members;
 use crate::support::{eventually, run};
+use crate::{members, pods};
 
 const RETURN: Duration = Duration::from_secs(60);
 const CONVERGE: Duration = Duration::from_secs(120);
@@ -101,4 +101,8 @@ pub(crate) fn kube_apiserver_returns(cluster: &Cluster) -> anyhow::Result<()> {
 
 pub(crate) fn discoveryd_returns(cluster: &Cluster) -> anyhow::Result<()> {
     kill_and_wait(cluster, "discoveryd", || discovery_server(cluster))
+}
+
+pub(crate) fn pods_run_after_all_that(cluster: &Cluster) -> anyhow::Result<()> {
+    pods::pods_reach_services_of_the_other_node(cluster)
 }

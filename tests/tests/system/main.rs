@@ -9,6 +9,7 @@ mod cluster;
 mod faults;
 mod host;
 mod members;
+mod pods;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,9 +24,11 @@ type Check = fn(&Cluster) -> anyhow::Result<()>;
 const CHECKS: &[(&str, Check)] = &[
     ("all_nodes_are_ready", members::all_nodes_are_ready),
     ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
+    ("pods_reach_services_of_the_other_node", pods::pods_reach_services_of_the_other_node),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
     ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
     ("no_certificate_is_refused", access::no_certificate_is_refused),
+    ("a_certificate_of_another_cluster_is_refused", access::a_certificate_of_another_cluster_is_refused),
     ("an_expired_certificate_is_refused", access::an_expired_certificate_is_refused),
     (
         "a_reader_reads_resources_but_neither_files_nor_secrets",
@@ -43,6 +46,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("kubelet_returns", faults::kubelet_returns),
     ("kube_apiserver_returns", faults::kube_apiserver_returns),
     ("discoveryd_returns", faults::discoveryd_returns),
+    ("pods_run_after_all_that", faults::pods_run_after_all_that),
 ];
 
 #[derive(Debug, Default)]

@@ -1,0 +1,48 @@
+//! Pods of different nodes reach each other through Services.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::cluster::{CONTROL_PLANE, Cluster, Node, WORKER};
+use crate::support::eventually;
+
+/// A pod that serves its own name over HTTP on one node, and the Service of that pod.
+fn manifest(name: &str, node: Node) -> String {
+    let node = node.name;
+    format!(
+        r#"{{"apiVersion": "v1", "kind": "List", "items": [
+  {{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "labels": {{"app": "{name}"}}}}, "spec": {{
+    "nodeName": "{node}", "terminationGracePeriodSeconds": 0,
+    "tolerations": [{{"operator": "Exists"}}],
+    "containers": [{{"name": "web", "image": "docker.io/library/busybox:1.37.0", "imagePullPolicy": "IfNotPresent",
+      "command": ["sh", "-c", "mkdir /www && echo {name} > /www/index.html && exec httpd -f -p 8080 -h /www"]}}]}}}},
+  {{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "{name}"}}, "spec": {{
+    "selector": {{"app": "{name}"}}, "ports": [{{"port": 80, "targetPort": 8080}}]}}}}
+]}}"#
+    )
+}
+
+pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow::Result<()> {
+    let pods = [("on-control-plane", CONTROL_PLANE), ("on-worker", WORKER)];
+    for (name, node) in pods {
+        // An earlier check that failed left its own.
+        cluster.kubectl(&["delete", "--ignore-not-found", &format!("pod/{name}"), &format!("service/{name}")])?.ok()?;
+        let path = cluster.file(&format!("{name}.json"));
+        std::fs::write(&path, manifest(name, node)).context("writing a manifest")?;
+        cluster.kubectl(&["apply", "--filename", &path.to_string_lossy()])?.ok()?;
+    }
+    for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
+        eventually(&format!("{from} reaches {to}"), Duration::from_secs(120), || {
+            let address = cluster.kubectl(&["get", "service", to, "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
+            let url = format!("http://{address}/");
+            let answer = cluster.kubectl(&["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()?;
+            ensure!(answer.trim() == to, "{url} answered {answer}");
+            Ok(())
+        })?;
+    }
+    for (name, _) in pods {
+        cluster.kubectl(&["delete", &format!("pod/{name}"), &format!("service/{name}"), "--wait=true"])?.ok()?;
+    }
+    Ok(())
+}

@@ -11,7 +11,8 @@ use crate::support::{eventually, run};
 use crate::{members, pods};
 
 const RETURN: Duration = Duration::from_secs(60);
-const CONVERGE: Duration = Duration::from_secs(120);
+/// Control plane pods that lost the API server end, and the kubelet starts them again after pauses that double from 10 s.
+const CONVERGE: Duration = Duration::from_secs(300);
 
 /// The processes of a node that run a program.
 fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>> {

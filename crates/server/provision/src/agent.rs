@@ -1,9 +1,11 @@
-//! The one process that a cluster leaves on the host: it serves images to the nodes and keeps the discovery server alive.
+//! The one process that a cluster leaves on the host: it serves images to the nodes, keeps the discovery server alive, and
+//! starts nodes again whose init ended.
 //!
 //! There is one agent for each cluster, by a lock that ends with it. It can be killed and started again at any time; it
-//! ends by itself when the cluster's folder is gone. It does not watch or restart nodes.
+//! ends by itself when the cluster's folder is gone.
 
 mod discovery;
+mod nodes;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -89,9 +91,10 @@ pub async fn run(root: &Path, name: &str) -> Result<(), AgentError> {
     write_card(&folder, &Card { process: own, registry_port: port })?;
     tracing::info!(cluster = name, gateway = %state.plan.gateway, port, "agent serves");
     let layout = Layout::new(state.bundle.unwrap_or_else(|| folder.path().join("no-bundle")));
-    // Both are dropped with the select; nothing of them needs an end of its own.
+    // All are dropped with the select; nothing of them needs an end of its own.
     tokio::select! {
         () = registry::serve(listener, layout) => {}
+        () = nodes::keep(root.to_path_buf(), state.plan) => {}
         () = until_gone(&folder) => tracing::info!("the cluster is gone"),
     }
     drop(lock);

@@ -2,10 +2,11 @@
 //!
 //! Everything is found by the cluster's name and folder, everything is tried, and errors are collected.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent;
+use crate::cgroups;
 use crate::error::ProvisionError;
 use crate::host;
 use crate::mounts;
@@ -14,9 +15,8 @@ use crate::node;
 use crate::plan::cgroup_name;
 use crate::state::{Folder, FolderLock, Phase, State};
 
-/// How long processes that were killed may take to go.
-const PATIENCE: Duration = Duration::from_secs(10);
-const STEP: Duration = Duration::from_millis(20);
+/// How long the agent may take to start a node again, which keeps other commands away.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What to do about what cannot be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,10 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
             return Err(ProvisionError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() });
         }
         network::remove(name, &mut errors);
-        remove_cgroups(name, &mut errors);
+        cgroups::remove(&cgroup_name(name), &mut errors);
         return Ok(Destroyed { errors });
     }
-    let lock = FolderLock::of_cluster(&folder, name)?;
+    let lock = FolderLock::of_cluster_within(&folder, name, PATIENCE)?;
     let state = match State::read(&folder) {
         Ok(state) => state,
         Err(error) => {
@@ -65,8 +65,11 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     }
     agent::stop(&folder, &mut errors);
     node::remove_all(&folder, &mut errors);
-    wait_for_processes(name, &mut errors);
-    remove_cgroups(name, &mut errors);
+    let group = cgroup_name(name);
+    if let Err(processes) = cgroups::wait_until_empty(&group) {
+        errors.push(ProvisionError::StillRunning { name: name.to_owned(), processes });
+    }
+    cgroups::remove(&group, &mut errors);
     mounts::unmount_below(folder.path(), &mut errors);
     network::remove(name, &mut errors);
     restore_forwarding(state.as_ref(), &mut errors);
@@ -104,62 +107,4 @@ fn remove_folder(folder: &Folder, errors: &mut Vec<ProvisionError>) {
         }
         Err(error) => errors.push(error),
     }
-}
-
-/// Waits until what was killed is gone; the kernel and the host's init need a moment for that.
-fn wait_for_processes(name: &str, errors: &mut Vec<ProvisionError>) {
-    let mut left = Vec::new();
-    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
-        left = processes(name);
-        if left.is_empty() {
-            return;
-        }
-        std::thread::park_timeout(STEP);
-    }
-    // A dead process whose parent does not care for it holds nothing.
-    left.retain(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        !stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
-    });
-    if left.is_empty() {
-        return;
-    }
-    errors.push(ProvisionError::StillRunning { name: name.to_owned(), processes: left });
-}
-
-/// Processes in the cluster's cgroups, dead ones that nobody waited for included.
-fn processes(name: &str) -> Vec<u32> {
-    let group = format!(":/{}/", cgroup_name(name));
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let numbers = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
-    let belongs = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|g| g.contains(&group));
-    numbers.filter(belongs).collect()
-}
-
-/// Removes the cluster's cgroups in every hierarchy; those of containers are gone, empty parents and strays are not.
-fn remove_cgroups(name: &str, errors: &mut Vec<ProvisionError>) {
-    for path in cgroups(name) {
-        if let Err(error) = remove_cgroup(&path)
-            && path.exists()
-        {
-            errors.push(ProvisionError::io("removing cgroup", &path)(error));
-        }
-    }
-}
-
-fn cgroups(name: &str) -> Vec<PathBuf> {
-    let hierarchies = Path::new("/sys/fs/cgroup");
-    let name = cgroup_name(name);
-    let own = std::iter::once(hierarchies.join(&name));
-    let entries = std::fs::read_dir(hierarchies).into_iter().flatten().filter_map(Result::ok);
-    own.chain(entries.map(|entry| entry.path().join(&name))).filter(|path| path.is_dir()).collect()
-}
-
-fn remove_cgroup(path: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(path)?.filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    std::fs::remove_dir(path)
 }

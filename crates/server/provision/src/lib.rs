@@ -5,6 +5,7 @@
 //! crate opens no terminal, reads no environment, and knows nothing about what runs inside a node.
 
 pub mod agent;
+mod cgroups;
 mod cluster;
 mod command;
 mod destroy;

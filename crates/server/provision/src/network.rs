@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::command::{IP, NFT, NSENTER, UNSHARE};
 use crate::error::{Operation as _, ProvisionError};
 use crate::host;
+use crate::mounts;
 use crate::plan::{BRIDGE_PREFIX, Plan, PlannedNode, bridge_name, link_prefix, table_name};
 use crate::state::{Folder, make_folder};
 
@@ -66,17 +67,31 @@ pub(crate) fn attach(plan: &Plan, node: &PlannedNode, folder: &Folder) -> Result
     Ok(())
 }
 
+/// Takes a node's network namespace and its connection to the bridge away, so that [`attach`] can make new ones.
+pub(crate) fn detach(node: &PlannedNode, folder: &Folder) -> Result<(), ProvisionError> {
+    let mut errors = Vec::new();
+    mounts::unmount_below(&folder.namespace(&node.name), &mut errors);
+    remove_link(&node.link, &mut errors);
+    errors.into_iter().next().map_or(Ok(()), Err)
+}
+
+fn remove_link(link: &str, errors: &mut Vec<ProvisionError>) {
+    let there = || Path::new("/sys/class/net").join(link).exists();
+    if !there() {
+        return;
+    }
+    let removed = IP.run(["link", "delete", link]).operation(|| format!("removing link {link}"));
+    // A veth pair ends with its namespace, which the kernel clears away in its own time.
+    if let Err(error) = removed
+        && there()
+    {
+        errors.push(error);
+    }
+}
+
 /// Removes what [`create`] and [`attach`] made on the host, by the cluster's name alone.
 pub(crate) fn remove(name: &str, errors: &mut Vec<ProvisionError>) {
-    for link in links(name) {
-        let removed = IP.run(["link", "delete", &link]).operation(|| format!("removing link {link}"));
-        // A veth pair ends with its namespace, which the kernel clears away in its own time.
-        if let Err(error) = removed
-            && links(name).contains(&link)
-        {
-            errors.push(error);
-        }
-    }
+    links(name).iter().for_each(|link| remove_link(link, errors));
     let table = table_name(name);
     if NFT.run(["list", "table", "ip", &table]).is_ok() {
         let removed = NFT.run(["delete", "table", "ip", &table]);

@@ -1,4 +1,4 @@
-//! A node as a runc container: its bundle, its persistent folders, start, status and removal.
+//! A node as a runc container: its bundle, its persistent folders, start, status, power cycle and removal.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,10 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::cgroups;
 use crate::command::{CP, RUNC};
 use crate::error::{Operation as _, ProvisionError};
 use crate::host::Host;
-use crate::plan::{PlannedNode, cgroup_name};
+use crate::network;
+use crate::plan::{Plan, PlannedNode, cgroup_name};
+use crate::process::Identity;
 use crate::spec::{Limits, MOUNT_POINTS, NodeContainer, PERSISTENT, render};
 use crate::state::{Folder, make_folder, write_private};
 
@@ -80,28 +83,67 @@ pub(crate) fn start(
     let encode = |source| ProvisionError::Encode { subject: "runtime configuration", source };
     let config = serde_json::to_vec_pretty(&render(&container)).map_err(encode)?;
     write_private(&bundle.join("config.json"), &config)?;
+    launch(folder, &node.name)
+}
 
-    let path = folder.log(&node.name);
+/// Starts the container of the bundle that is there, and notes who its init is.
+fn launch(folder: &Folder, node: &str) -> Result<(), ProvisionError> {
+    let path = folder.log(node);
     let log = File::options().create(true).append(true).open(&path);
     let log = log.map_err(ProvisionError::io("opening", &path))?;
-    let runc_log = folder.logs().join(format!("{}.runc.log", node.name));
-    let [root, bundle] = [folder.runc(), bundle];
-    let arguments: [&OsStr; 9] = [
+    let runc_log = folder.logs().join(format!("{node}.runc.log"));
+    let [root, bundle] = [folder.runc(), folder.bundle(node)];
+    let pid = bundle.join("pid");
+    let arguments: [&OsStr; 11] = [
         "--root".as_ref(),
         root.as_ref(),
         "--log".as_ref(),
         runc_log.as_ref(),
         "run".as_ref(),
         "--detach".as_ref(),
+        "--pid-file".as_ref(),
+        pid.as_ref(),
         "--bundle".as_ref(),
         bundle.as_ref(),
-        node.name.as_ref(),
+        node.as_ref(),
     ];
     RUNC.run_with_log(arguments, &log).operation(|| {
         let said = std::fs::read_to_string(&runc_log).unwrap_or_default();
         let said = said.lines().last().unwrap_or_default();
-        format!("starting node {} ({said})", node.name)
-    })
+        format!("starting node {node} ({said})")
+    })?;
+    let text = std::fs::read_to_string(&pid).map_err(ProvisionError::io("reading", &pid))?;
+    let ended = || ProvisionError::NodeEnded { node: node.to_owned(), output: "its init is gone".to_owned() };
+    let init = text.trim().parse().ok().and_then(Identity::of).ok_or_else(ended)?;
+    let encode = |source| ProvisionError::Encode { subject: "init of a node", source };
+    write_private(&folder.init(node), &serde_json::to_vec(&init).map_err(encode)?)
+}
+
+/// Whether the node was started and its init is gone.
+pub(crate) fn has_ended(folder: &Folder, node: &str) -> bool {
+    Identity::read(&folder.init(node)).is_some_and(|init| !init.is_alive())
+}
+
+/// Starts a node that ended as a machine starts after its power was cut: its persistent folders and its configuration are
+/// as they were; processes, mounts, control groups and the network are new.
+pub(crate) fn power_cycle(folder: &Folder, plan: &Plan, node: &PlannedNode) -> Result<(), ProvisionError> {
+    let name = &node.name;
+    let root = folder.runc();
+    if root.join(name).exists() {
+        remove(&root, name.as_ref())?;
+    }
+    let group = format!("{}/{name}", cgroup_name(&plan.name));
+    let still = |processes| ProvisionError::StillRunning { name: plan.name.clone(), processes };
+    cgroups::wait_until_empty(&group).map_err(still)?;
+    let mut errors = Vec::new();
+    // What runc could not take away of them: below old groups a new container may not set its devices.
+    cgroups::remove(&group, &mut errors);
+    if let Some(error) = errors.pop() {
+        return Err(error);
+    }
+    network::detach(node, folder)?;
+    network::attach(plan, node, folder)?;
+    launch(folder, name)
 }
 
 fn environment(node: &str, user_data: Option<&[u8]>) -> Result<Vec<String>, ProvisionError> {
@@ -143,16 +185,15 @@ pub(crate) fn remove_all(folder: &Folder, errors: &mut Vec<ProvisionError>) {
     let root = folder.runc();
     let Ok(entries) = std::fs::read_dir(&root) else { return };
     for entry in entries.filter_map(Result::ok) {
-        let id = entry.file_name();
-        let arguments: [&OsStr; 5] =
-            ["--root".as_ref(), root.as_ref(), "delete".as_ref(), "--force".as_ref(), id.as_ref()];
-        let removed = RUNC.run(arguments).operation(|| format!("ending node {}", id.to_string_lossy()));
-        if let Err(error) = removed
-            && entry.path().exists()
-        {
-            errors.push(error);
-        }
+        errors.extend(remove(&root, &entry.file_name()).err());
     }
+}
+
+/// Ends a container, however far it came.
+fn remove(root: &Path, id: &OsStr) -> Result<(), ProvisionError> {
+    let arguments: [&OsStr; 5] = ["--root".as_ref(), root.as_ref(), "delete".as_ref(), "--force".as_ref(), id];
+    let removed = RUNC.run(arguments).operation(|| format!("ending node {}", id.to_string_lossy()));
+    if root.join(id).exists() { removed.map(drop) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,11 @@ impl Folder {
         self.node(node).join("bundle")
     }
 
+    /// Who the node's init is, written when it was started.
+    pub(crate) fn init(&self, node: &str) -> PathBuf {
+        self.node(node).join("init.json")
+    }
+
     /// Who the agent is, written by itself.
     pub(crate) fn agent(&self) -> PathBuf {
         self.0.join("agent.json")
@@ -130,6 +136,18 @@ impl FolderLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(ProvisionError::Busy { name: name.to_owned() }),
             Err(error) => Err(ProvisionError::io("locking", path)(error.into())),
         }
+    }
+
+    /// As [`Self::of_cluster`], but somebody who lets go of it soon is waited for.
+    pub(crate) fn of_cluster_within(folder: &Folder, name: &str, patience: Duration) -> Result<Self, ProvisionError> {
+        const STEP: Duration = Duration::from_millis(50);
+        for _ in 0..patience.as_millis() / STEP.as_millis() {
+            match Self::of_cluster(folder, name) {
+                Err(ProvisionError::Busy { .. }) => std::thread::park_timeout(STEP),
+                other => return other,
+            }
+        }
+        Self::of_cluster(folder, name)
     }
 }
 

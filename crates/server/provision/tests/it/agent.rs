@@ -120,3 +120,34 @@ fn nodes_reach_the_registry_and_the_agent_outlives_them() {
     let enter = format!("--net={}", namespace.to_string_lossy());
     assert_eq!(crate::support::run("nsenter", &[&enter, "/bin/busybox", "wget", "-q", "-O", "-", &url]), "{}");
 }
+
+#[test]
+fn a_node_whose_init_is_killed_is_started_again_with_its_disks_and_a_new_network() {
+    let place = Place::new();
+    let cluster = cluster(&place, "pt-power", "10.216.0.0/24");
+    let agent = agent::start(&place.root(), "pt-power", &program()).unwrap();
+    let node = "pt-power-worker-1";
+    cluster.start_node(node, None, Limits::default()).unwrap();
+    place.written("pt-power", node, "hostname");
+    let var = place.root().join("pt-power/nodes").join(node).join("var");
+    std::fs::write(var.join("kept"), "yes").unwrap();
+    let enter = format!("--net={}", place.root().join("pt-power/netns").join(node).to_string_lossy());
+    let links = || crate::support::run("nsenter", &[&enter, "ip", "-brief", "link"]);
+    crate::support::run("nsenter", &[&enter, "ip", "link", "add", "stray", "type", "bridge"]);
+    assert!(links().contains("stray"));
+    // While a command works on the cluster, its agent keeps away; this one is done with it.
+    drop(cluster);
+    let pid = || Cluster::show(&place.root(), "pt-power").unwrap().1[1].pid;
+    for _ in 0..2 {
+        let first = pid().unwrap();
+        std::fs::remove_file(var.join("done")).unwrap();
+        kill(i32::try_from(first).unwrap());
+        wait_for("another init", || pid().is_some_and(|pid| pid != first));
+        assert!(place.written("pt-power", node, "ping").contains(" 0% packet loss"));
+    }
+    assert_eq!(std::fs::read_to_string(var.join("kept")).unwrap(), "yes");
+    assert!(!links().contains("stray"), "the network is that of before: {}", links());
+    assert_eq!(agent::status(&place.root(), "pt-power"), Some(agent));
+    let (_, nodes) = Cluster::show(&place.root(), "pt-power").unwrap();
+    assert_eq!(nodes[0].status, "absent", "a node that was never started is left alone");
+}

@@ -22,7 +22,7 @@ $b touch /etc/probe 2> /var/readonly
 for f in /run /system /tmp /etc/cni /etc/kubernetes /usr/libexec/kubernetes /opt /system/state; do
   $b touch $f/probe || echo "$f" >> /var/unwritable
 done
-for c in /sys/fs/cgroup /sys/fs/cgroup/memory; do $b mkdir $c/inner && echo "$c" >> /var/cgroup; done
+for c in /sys/fs/cgroup /sys/fs/cgroup/memory /sys/fs/cgroup/devices; do $b mkdir $c/inner && echo "$c" >> /var/cgroup; done
 $b mkdir -p /var/a /var/b
 $b mount -t tmpfs tmpfs /var/a
 $b ping -c 1 -W 2 "$($b ip route | $b grep default | $b cut -d' ' -f3)" > /var/ping

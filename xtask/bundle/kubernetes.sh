@@ -17,6 +17,12 @@ mkdir -p "$GOPATH/src/k8s.io" "$out"
 [ -e "$tree" ] || mv "$source" "$tree"
 cd "$tree"
 
+# The source has a reflect2 that reads Go's maps as compilers before 1.18 laid them out: everything that encodes a custom
+# resource crashes. Debian's own package of it knows the newer ones.
+reflect2=github.com/modern-go/reflect2
+rm -r "vendor/$reflect2"
+cp -r "/usr/share/gocode/src/$reflect2" "vendor/$reflect2"
+
 flags="-s -w"
 for package in component-base/version client-go/pkg/version kubernetes/vendor/k8s.io/component-base/version \
     kubernetes/vendor/k8s.io/client-go/pkg/version; do

@@ -9,7 +9,8 @@ use crate::paths::Paths;
 use crate::step::{Step, Steps, command};
 
 /// Debian packages that building Kubernetes needs.
-const BUILD_PACKAGES: &[&str] = &["golang-1.19-go", "dpkg-dev", "rsync", "jq", "make", "gcc", "musl-tools"];
+const BUILD_PACKAGES: &[&str] =
+    &["dpkg-dev", "gcc", "golang-1.19-go", "golang-github-modern-go-reflect2-dev", "jq", "make", "musl-tools", "rsync"];
 
 /// Version that the recipe builds, as configurations have it.
 pub(crate) const KUBERNETES: &str = "1.20.2";

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 /// How much of one service's output is kept (Talos 1.7: 1 MiB).
 pub const CAPACITY: usize = 1 << 20;
 
+/// How much a log takes before anything is written (Talos 1.7: 16 KiB). Doubled, it arrives at the capacity exactly.
+const INITIAL: usize = 16 << 10;
+
 /// Appends bytes to a log.
 pub type Sink = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
@@ -84,7 +87,7 @@ impl LogStore {
 
     fn log(&self, id: &str) -> Arc<Log> {
         let new = || {
-            let ring = Mutex::new(Ring { bytes: VecDeque::new(), written: 0 });
+            let ring = Mutex::new(Ring { bytes: VecDeque::with_capacity(INITIAL), written: 0 });
             Arc::new(Log { ring, version: watch::Sender::new(0) })
         };
         Arc::clone(self.logs.lock().entry(id.to_owned()).or_insert_with(new))
@@ -94,9 +97,11 @@ impl LogStore {
 impl Log {
     fn append(&self, bytes: &[u8]) {
         let mut ring = self.ring.lock();
-        ring.bytes.extend(bytes);
-        let excess = ring.bytes.len().saturating_sub(CAPACITY);
+        // Room is made first: a ring that grew past its capacity would keep twice the memory from then on.
+        let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
+        let excess = (ring.bytes.len() + kept.len()).saturating_sub(CAPACITY);
         ring.bytes.drain(..excess);
+        ring.bytes.extend(kept);
         ring.written += bytes.len() as u64;
         self.version.send_replace(ring.written);
     }
@@ -182,6 +187,18 @@ mod tests {
         let mut reader = store.reader("x", Start::Beginning).unwrap();
         sink(&vec![b'n'; CAPACITY]);
         assert_eq!(text(&mut reader).len(), CAPACITY);
+    }
+
+    #[test]
+    fn a_full_log_takes_no_more_memory_than_it_keeps() {
+        let store = LogStore::default();
+        let sink = store.sink("x");
+        (0..3 * CAPACITY / 4096).for_each(|_| sink(&[b'n'; 4096]));
+        sink(&vec![b'm'; 2 * CAPACITY + 1]);
+        let log = store.log("x");
+        let ring = log.ring.lock();
+        assert_eq!((ring.bytes.len(), ring.bytes.capacity()), (CAPACITY, CAPACITY));
+        assert_eq!(ring.written, 5 * CAPACITY as u64 + 1);
     }
 
     #[tokio::test]

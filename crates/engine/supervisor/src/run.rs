@@ -20,8 +20,9 @@ const CONDITION_POLL: Duration = Duration::from_millis(100);
 /// How often a service that was never healthy yet is asked: what depends on it waits for the first good answer.
 const FIRST_ANSWER_POLL: Duration = Duration::from_millis(100);
 
-/// How long a run may take to end after it was asked to.
-const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How long a run may take to end after it was asked to. Longer than any service waits between its own SIGTERM and
+/// SIGKILL (the kubelet: 30 s): a run that is dropped before it has killed leaves its process behind.
+const STOP_GRACE: Duration = Duration::from_secs(45);
 
 /// A run that lasted this long was a good one: the next restart is quick again.
 const GOOD_RUN: Duration = Duration::from_secs(60);

@@ -54,6 +54,8 @@ pub struct ServiceStatus {
     pub events: VecDeque<ServiceEvent>,
     pub health: Health,
     pub(crate) has_check: bool,
+    /// Whether it is done when it has finished.
+    pub(crate) one_shot: bool,
 }
 
 /// A change of state, as it is published.
@@ -66,16 +68,25 @@ pub struct StateChange {
 }
 
 impl ServiceStatus {
-    pub(crate) fn new(id: &str, has_check: bool, now: Timestamp) -> Self {
+    pub(crate) fn new(id: &str, has_check: bool, one_shot: bool, now: Timestamp) -> Self {
         let health = Health { unknown: true, healthy: false, last_message: String::new(), last_change: now };
-        Self { id: id.to_owned(), state: ServiceState::Initialized, events: VecDeque::new(), health, has_check }
+        Self {
+            id: id.to_owned(),
+            state: ServiceState::Initialized,
+            events: VecDeque::new(),
+            health,
+            has_check,
+            one_shot,
+        }
     }
 
-    /// Up for those that depend on it: running, and healthy if it has a check. A one-shot service that finished is up.
+    /// Up for those that depend on it: running, and healthy if it has a check. A one-shot service that finished is up;
+    /// another one that finished is stopped, or between two runs.
     pub fn is_up(&self) -> bool {
         match self.state {
             ServiceState::Running => !self.has_check || self.health.healthy,
-            ServiceState::Finished | ServiceState::Skipped => true,
+            ServiceState::Finished => self.one_shot,
+            ServiceState::Skipped => true,
             _ => false,
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::run;
-use crate::service::Service;
+use crate::service::{Restart, Service};
 use crate::status::{ServiceState, ServiceStatus, StateChange};
 
 /// Changes that a slow subscriber may lag behind; more than the whole boot makes.
@@ -102,7 +102,8 @@ impl Supervisor {
             Some(entry) => (entry.generation + 1, entry.status.events.clone()),
             None => (0, std::collections::VecDeque::new()),
         };
-        let mut status = ServiceStatus::new(&id, service.health().is_some(), self.shared.now());
+        let one_shot = service.restart() != Restart::Always;
+        let mut status = ServiceStatus::new(&id, service.health().is_some(), one_shot, self.shared.now());
         status.events = events;
         let stop = CancellationToken::new();
         let (done, finished) = watch::channel(false);

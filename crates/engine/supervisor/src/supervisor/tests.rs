@@ -16,6 +16,10 @@ struct Fake {
     healthy: Option<Arc<AtomicBool>>,
     gate: Option<Arc<AtomicBool>>,
     once: bool,
+    /// Runs end by themselves, and others follow.
+    ends: bool,
+    /// How long a run takes to end after it was asked to.
+    slow: Duration,
 }
 
 #[async_trait]
@@ -44,8 +48,10 @@ impl Service for Fake {
         if n < self.fail_runs {
             return Err("broken".into());
         }
-        if !self.once {
+        if !self.once && !self.ends {
             run.cancel.cancelled().await;
+            tokio::time::sleep(self.slow).await;
+            run.running("ended");
         }
         Ok(())
     }
@@ -134,6 +140,27 @@ async fn a_one_shot_service_that_finished_counts_as_up() {
     supervisor.ensure(Arc::new(Fake { id: "b", needs: vec!["a".into()], ..Fake::default() }));
     reaches(&supervisor, "b", |s| s.state == ServiceState::Running).await;
     assert_eq!(supervisor.get("a").unwrap().state, ServiceState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_between_two_runs_or_stopped_is_not_up() {
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Fake { id: "a", ends: true, ..Fake::default() }));
+    reaches(&supervisor, "a", |s| s.state == ServiceState::Finished && !s.is_up()).await;
+    supervisor.ensure(Arc::new(Fake { id: "b", ..Fake::default() }));
+    reaches(&supervisor, "b", ServiceStatus::is_up).await;
+    supervisor.stop("b").await.unwrap();
+    assert!(!supervisor.get("b").unwrap().is_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_time_to_terminate_for_half_a_minute_and_then_to_kill() {
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Fake { id: "a", slow: Duration::from_secs(31), ..Fake::default() }));
+    reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
+    supervisor.stop("a").await.unwrap();
+    let messages: Vec<_> = supervisor.get("a").unwrap().events.iter().map(|e| e.message.clone()).collect();
+    assert!(messages.contains(&"ended".to_owned()), "{messages:?}");
 }
 
 #[tokio::test(start_paused = true)]

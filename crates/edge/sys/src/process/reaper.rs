@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ static OWNED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 #[derive(Debug)]
 pub(super) struct Owned {
     pid: Pid,
+    released: AtomicBool,
 }
 
 impl Owned {
@@ -23,8 +25,11 @@ impl Owned {
         self.pid
     }
 
+    /// Its exit status was taken. Once: from then on the number may be that of another child.
     pub(super) fn reaped(&self) {
-        OWNED.lock().remove(&self.pid.as_raw_nonzero().get());
+        if !self.released.swap(true, Ordering::Relaxed) {
+            OWNED.lock().remove(&self.pid.as_raw_nonzero().get());
+        }
     }
 }
 
@@ -40,7 +45,7 @@ pub(super) fn spawn_owned(command: &mut std::process::Command) -> io::Result<(st
     let raw = i32::try_from(child.id()).map_err(|_| io::Error::other("process id out of range"))?;
     let pid = Pid::from_raw(raw).ok_or_else(|| io::Error::other("process id 0"))?;
     owned.insert(raw);
-    Ok((child, Owned { pid }))
+    Ok((child, Owned { pid, released: AtomicBool::new(false) }))
 }
 
 /// Reaps children that nobody here owns, for as long as it is polled. For PID 1 only: elsewhere it would take the
@@ -81,4 +86,25 @@ fn reap_one() -> bool {
     let Some(id) = libc::id_t::try_from(pid).ok() else { return false };
     // SAFETY: as above; this call takes the exit status of exactly that child.
     unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOHANG) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_that_goes_late_leaves_the_next_child_of_the_same_number_alone() {
+        let pid = Pid::from_raw(i32::MAX).unwrap();
+        let owned = || {
+            OWNED.lock().insert(i32::MAX);
+            Owned { pid, released: AtomicBool::new(false) }
+        };
+        let first = owned();
+        first.reaped();
+        let second = owned();
+        drop(first);
+        assert!(OWNED.lock().contains(&i32::MAX));
+        drop(second);
+        assert!(!OWNED.lock().contains(&i32::MAX));
+    }
 }

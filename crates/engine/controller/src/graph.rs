@@ -27,7 +27,7 @@ pub struct Edge {
     pub controller: &'static str,
     /// How they are bound.
     pub kind: EdgeKind,
-    /// The namespace; empty for outputs.
+    /// The namespace; for outputs that of the type, though some of its resources may be in others.
     pub namespace: String,
     /// The full type.
     pub type_name: String,
@@ -118,7 +118,7 @@ pub(crate) fn edges(access: &Access) -> impl Iterator<Item = Edge> + '_ {
             OutputMode::Exclusive => EdgeKind::OutputExclusive,
             OutputMode::Shared => EdgeKind::OutputShared,
         },
-        namespace: String::new(),
+        namespace: output.definition.namespace.to_owned(),
         type_name: output.definition.type_name.to_owned(),
         id: String::new(),
     });

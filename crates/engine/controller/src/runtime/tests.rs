@@ -507,7 +507,7 @@ fn the_graph_and_the_definitions_tell_what_was_declared() {
     assert_eq!(
         edges,
         [
-            (EdgeKind::OutputExclusive, empty(), "Targets.test.talos.dev".into(), empty()),
+            (EdgeKind::OutputExclusive, "test".into(), "Targets.test.talos.dev".into(), empty()),
             (EdgeKind::InputWeak, "test".into(), "Sources.test.talos.dev".into(), empty()),
         ]
     );

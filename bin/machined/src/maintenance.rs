@@ -1,6 +1,5 @@
 //! Serves the maintenance API while it is asked for.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -65,11 +64,7 @@ async fn start(certificate: MaintenanceServiceCertificate) -> Result<Serving, Re
     let pair = certificate.server.clone().unwrap_or_default();
     let (crt, key) = (String::from_utf8_lossy(&pair.crt.0), String::from_utf8_lossy(&pair.key.0));
     let config = Slot::new(apid::maintenance::tls(&crt, &key)?);
-    let six = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, apid::PORT))).await;
-    let listener = match six {
-        Ok(listener) => listener,
-        Err(_) => TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, apid::PORT))).await?,
-    };
+    let listener = TcpListener::bind(transport::program::everywhere(apid::PORT)).await?;
     let fingerprint = pki::Certificate::from_pem(&crt)?.fingerprint();
     tracing::info!(
         port = apid::PORT,

@@ -1,5 +1,5 @@
 //! How our gRPC servers meet the network: TLS 1.3 listeners whose certificates can be swapped, Unix sockets, dialling
-//! other nodes, and the audit layer that logs every call.
+//! other nodes, the audit layer that logs every call, and the frame of the programs that serve.
 //!
 //! Nothing here knows a method or a role.
 
@@ -7,6 +7,7 @@ pub mod audit;
 pub mod dial;
 pub mod follow;
 pub mod identity;
+pub mod program;
 pub mod serve;
 pub mod slot;
 pub mod tls;

@@ -1,0 +1,58 @@
+//! The frame of a program that serves until it is told to stop: the runtime, the signals, the end.
+//!
+//! Arguments, logging and the exit code are the program's own.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use stdx::tasks::CancellationToken;
+
+/// Why a program ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError<E: std::error::Error + 'static> {
+    /// There are no threads for it.
+    #[error("starting the runtime")]
+    Runtime(#[source] std::io::Error),
+    /// It could not be told to stop.
+    #[error("listening for signals")]
+    Signals(#[source] std::io::Error),
+    /// What it serves failed.
+    #[error(transparent)]
+    Serve(E),
+}
+
+/// Runs what `serve` makes on `workers` threads. When the process is asked to end, the token fires, and what was made
+/// ends in its own time.
+///
+/// # Errors
+/// [`ProgramError`].
+pub fn run<F, E>(workers: usize, serve: impl FnOnce(CancellationToken) -> F) -> Result<(), ProgramError<E>>
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::error::Error + 'static,
+{
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(workers).enable_all().build().map_err(ProgramError::Runtime)?;
+    runtime.block_on(async {
+        let mut requests = sys::signals::Requests::listen().map_err(ProgramError::Signals)?;
+        let stop = CancellationToken::new();
+        let serving = serve(stop.clone());
+        tokio::pin!(serving);
+        // The request is cancel-safe, and `serving` is polled again below.
+        tokio::select! {
+            served = &mut serving => return served.map_err(ProgramError::Serve),
+            _ = requests.next() => tracing::info!("stopping"),
+        }
+        stop.cancel();
+        serving.await.map_err(ProgramError::Serve)
+    })
+}
+
+/// Every address of this machine: the wildcard of IPv6, which takes IPv4 as well, or that of IPv4 where the kernel has
+/// nothing else.
+#[must_use]
+pub fn everywhere(port: u16) -> SocketAddr {
+    match std::net::TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))) {
+        Ok(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        Err(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+    }
+}

@@ -24,7 +24,7 @@ use crate::generated::containerd::services::snapshots::v1::{
 };
 use crate::generated::containerd::types::Descriptor as WireDescriptor;
 use crate::reference::Reference;
-use crate::registry::{RawManifest, Registries, RegistryError, Session, sessions};
+use crate::registry::{MAX_PIECE, RawManifest, Registries, RegistryError, Session, sessions};
 
 /// The snapshotter of the node.
 pub const SNAPSHOTTER: &str = "overlayfs";
@@ -194,7 +194,7 @@ impl<'a> Pull<'a> {
             return Ok((descriptor, top, None));
         }
         let index = ImageIndex::from_reader(top.bytes.as_slice()).map_err(self.malformed("the index"))?;
-        let architecture = architecture();
+        let architecture = sys::host::architecture();
         let suits = |d: &&Descriptor| {
             d.platform()
                 .as_ref()
@@ -217,6 +217,9 @@ impl<'a> Pull<'a> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(self.download(&wanted))? {
             bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_PIECE {
+                return Err(self.registry()(RegistryError::TooLarge { url: wanted }));
+            }
         }
         self.check("the configuration", &wanted, &sha256(&bytes))?;
         Ok(bytes)
@@ -473,14 +476,6 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 #[cfg(test)]

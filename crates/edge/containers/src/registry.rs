@@ -16,8 +16,8 @@ use crate::reference::Reference;
 /// How long a registry may take to answer at all; a download may take longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest manifest that is read. Registries refuse larger ones too.
-const MAX_MANIFEST: usize = 4 << 20;
+/// The largest manifest or image configuration that is read, as it is held in memory. Registries refuse larger ones too.
+pub(crate) const MAX_PIECE: usize = 4 << 20;
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -75,7 +75,7 @@ pub enum RegistryError {
     },
     #[error("{url} answered {status}")]
     Status { url: String, status: StatusCode },
-    #[error("{url} sent a manifest of more than {MAX_MANIFEST} bytes")]
+    #[error("{url} sent a manifest or configuration of more than {MAX_PIECE} bytes")]
     TooLarge { url: String },
     #[error("no endpoint has {reference}: {}", attempts.join("; "))]
     Exhausted { reference: String, attempts: Vec<String> },
@@ -169,7 +169,7 @@ impl Session {
         let failed = |source| RegistryError::Request { url: url.to_string(), source };
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_MANIFEST {
+            if bytes.len() > MAX_PIECE {
                 return Err(RegistryError::TooLarge { url: url.to_string() });
             }
         }

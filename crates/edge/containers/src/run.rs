@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::unix::pipe;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::containerd::{Containerd, ContainerdError};
@@ -27,6 +28,9 @@ const SIGKILL: u32 = 9;
 
 /// How long containerd may be away before a container is given up.
 const RECONNECT: Duration = Duration::from_secs(60);
+
+/// A call that lasted this long was not refused: containerd held it.
+const WAITED: Duration = Duration::from_secs(10);
 
 /// What a container's first process writes goes here.
 pub type OutputSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
@@ -127,14 +131,6 @@ pub async fn run(
 
 async fn create(containerd: &Containerd, spec: &ContainerSpec, pipes: &Pipes) -> Result<(), ContainerdError> {
     let id = spec.id.as_str();
-    let prepare = PrepareSnapshotRequest {
-        snapshotter: SNAPSHOTTER.into(),
-        key: id.to_owned(),
-        parent: spec.image.snapshot.clone(),
-        labels: std::collections::HashMap::new(),
-    };
-    let mounts =
-        containerd.snapshots().prepare(prepare).await.map_err(ContainerdError::call("preparing the root of", id))?;
     let value = serde_json::to_vec(&spec.spec).map_err(|e| ContainerdError::Unexpected {
         operation: "encoding the specification of",
         subject: id.to_owned(),
@@ -151,6 +147,15 @@ async fn create(containerd: &Containerd, spec: &ContainerSpec, pipes: &Pipes) ->
     };
     let request = CreateContainerRequest { container: Some(container) };
     containerd.containers_client().create(request).await.map_err(ContainerdError::call("creating container", id))?;
+    // After the container: a snapshot that nothing refers to is garbage, and containerd collects at any time.
+    let prepare = PrepareSnapshotRequest {
+        snapshotter: SNAPSHOTTER.into(),
+        key: id.to_owned(),
+        parent: spec.image.snapshot.clone(),
+        labels: std::collections::HashMap::new(),
+    };
+    let mounts =
+        containerd.snapshots().prepare(prepare).await.map_err(ContainerdError::call("preparing the root of", id))?;
     let task = CreateTaskRequest {
         container_id: id.to_owned(),
         rootfs: mounts.into_inner().mounts,
@@ -163,20 +168,20 @@ async fn create(containerd: &Containerd, spec: &ContainerSpec, pipes: &Pipes) ->
 }
 
 async fn wait(containerd: &Containerd, id: &str) -> Result<Ended, ContainerdError> {
-    let mut away_since: Option<tokio::time::Instant> = None;
+    let mut away_since: Option<Instant> = None;
     loop {
         let request = WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
+        let asked = Instant::now();
         match containerd.tasks_client().wait(request).await {
             Ok(answer) => return Ok(Ended::Code(answer.into_inner().exit_status)),
             Err(status) if is_connection_loss(&status) => {
-                let since = *away_since.get_or_insert_with(tokio::time::Instant::now);
+                // A wait that lasted was one: containerd was there until now.
+                let since = away_since.filter(|_| asked.elapsed() < WAITED).unwrap_or_else(Instant::now);
                 if since.elapsed() > RECONNECT {
                     return Err(ContainerdError::call("waiting for", id)(status));
                 }
+                away_since = Some(since);
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                if containerd.version().await.is_ok() {
-                    away_since = None;
-                }
             }
             Err(status) => return Err(ContainerdError::call("waiting for", id)(status)),
         }

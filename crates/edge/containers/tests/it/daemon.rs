@@ -1,0 +1,132 @@
+//! A containerd of the test's own, in namespaces of its own: when they end, so does all that it started or mounted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use containers::{Containerd, Namespace};
+use parking_lot::Mutex;
+use sys::process::{Child, Command, ProcessSignal};
+
+use crate::{eventually, in_time};
+
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Without what serves Kubernetes and what makes a directory in /opt.
+const CONFIG: &str =
+    "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n";
+
+/// The first process: shims put their sockets below /run, wherever containerd has its state.
+const INIT: &str = "/bin/busybox mount -t tmpfs tmpfs /run && exec /bin/busybox sleep 1000000";
+
+pub(crate) struct Daemon {
+    directory: tempfile::TempDir,
+    /// The first process of the namespaces is a child of this one, and dies with it.
+    holder: Child,
+    init: String,
+    containerd: Option<Child>,
+    log: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Daemon {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.toml"), CONFIG).unwrap();
+        let holder = Command::new("/usr/bin/unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/busybox", "sh", "-c", INIT])
+            .env("PATH", PATH)
+            .spawn()
+            .unwrap();
+        let mut init = String::new();
+        eventually("namespaces", async || match child_of(holder.pid()) {
+            Some(child) if is_sleeping(&child) => {
+                init = child;
+                true
+            }
+            _ => false,
+        })
+        .await;
+        let mut daemon = Self { directory, holder, init, containerd: None, log: Arc::default() };
+        daemon.restart().await;
+        daemon
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("containerd.sock")
+    }
+
+    /// Starts containerd, which must not run.
+    pub(crate) async fn restart(&mut self) {
+        let at = |name: &str| self.directory.path().join(name).display().to_string();
+        let log = Arc::clone(&self.log);
+        let containerd = self
+            .inside("/usr/bin/containerd")
+            .args(["--config".to_owned(), at("config.toml"), "--root".to_owned(), at("root")])
+            .args(["--state".to_owned(), at("state"), "--address".to_owned(), at("containerd.sock")])
+            .output(Arc::new(move |bytes| log.lock().extend_from_slice(bytes)))
+            .spawn()
+            .unwrap();
+        self.containerd = Some(containerd);
+        let client = Containerd::new(&self.socket(), Namespace::System);
+        let answers = async {
+            while client.version().await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let answered = tokio::time::timeout(crate::IN_TIME, answers).await;
+        assert!(answered.is_ok(), "containerd does not answer: {}", String::from_utf8_lossy(&self.log.lock()));
+    }
+
+    /// Kills containerd alone; what it runs goes on.
+    pub(crate) async fn kill(&mut self) {
+        let mut entered = self.containerd.take().unwrap();
+        let containerd = child_of(entered.pid()).expect("containerd is a child of what entered its namespaces");
+        Command::new("/bin/busybox").args(["kill", "-KILL", &containerd]).run().await.unwrap();
+        in_time("the end of containerd", entered.wait()).await.unwrap();
+    }
+
+    /// Sends a signal to a process by its number inside.
+    pub(crate) async fn signal_inside(&self, pid: u32, signal: &str) {
+        self.inside("/bin/busybox")
+            .args(["kill".to_owned(), format!("-{signal}"), pid.to_string()])
+            .run()
+            .await
+            .unwrap();
+    }
+
+    fn inside(&self, program: &str) -> Command {
+        Command::new("/usr/bin/nsenter").args(["--target", &self.init, "--mount", "--pid", program]).env("PATH", PATH)
+    }
+
+    /// Ends the namespaces, and with them all that is in them. Dropping does the same without waiting for it.
+    pub(crate) async fn end(&mut self) {
+        self.holder.signal(ProcessSignal::KILL).unwrap();
+        in_time("the end of the namespaces", self.holder.wait()).await.unwrap();
+        let init = PathBuf::from("/proc").join(&self.init);
+        eventually("the end of the first process", async || !init.exists()).await;
+        let place = self.directory.path().display().to_string();
+        let left: Vec<_> = std::fs::read_to_string("/proc/self/mounts").unwrap().lines().map(str::to_owned).collect();
+        assert!(!left.iter().any(|mount| mount.contains(&place)), "{left:?}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.holder.signal(ProcessSignal::KILL).ok();
+    }
+}
+
+/// The one child of a process.
+fn child_of(pid: i32) -> Option<String> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next().map(str::to_owned)
+}
+
+/// Whether the first process of the namespaces has come as far as its program: its mounts are made then.
+fn is_sleeping(pid: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"/bin/busybox\0sleep"))
+}

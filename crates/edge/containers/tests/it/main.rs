@@ -1,0 +1,251 @@
+//! Images and containers with a real containerd and a real runc. Needs root, containerd, runc and a static busybox.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod daemon;
+mod registry;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use containers::pull::{self, PulledImage};
+use containers::run::{self, ContainerSpec, Ended};
+use containers::{Containerd, Namespace, Reference, Registries};
+use daemon::Daemon;
+use parking_lot::Mutex;
+use registry::Registry;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+/// Anything that containerd does takes less, also on a busy machine.
+const IN_TIME: Duration = Duration::from_secs(60);
+
+async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(IN_TIME, work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// Asks again and again, for what others have to do first.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    in_time(what, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// What a container wrote.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+
+    fn lines(&self) -> usize {
+        self.text().lines().count()
+    }
+}
+
+struct World {
+    daemon: Daemon,
+    containerd: Containerd,
+    image: PulledImage,
+}
+
+impl World {
+    async fn new() -> Self {
+        let daemon = Daemon::start().await;
+        let containerd = Containerd::new(&daemon.socket(), Namespace::System);
+        let registry = Registry::start().await;
+        let reference: Reference = registry.reference().parse().unwrap();
+        let image = in_time("pull", pull::ensure(&containerd, &Registries::default(), &reference)).await.unwrap();
+        drop(registry);
+        // The registry is gone: what is there is not asked for again.
+        in_time("look up", pull::ensure(&containerd, &Registries::default(), &reference)).await.unwrap();
+        Self { daemon, containerd, image }
+    }
+
+    fn spec(&self, id: &str, script: &str, output: &Output) -> ContainerSpec {
+        let sink = output.clone();
+        ContainerSpec {
+            id: id.to_owned(),
+            image: self.image.clone(),
+            spec: specification(id, script),
+            pipes: self.pipes(),
+            output: Arc::new(move |bytes| sink.0.lock().extend_from_slice(bytes)),
+            stop_grace: Duration::from_secs(1),
+        }
+    }
+
+    fn pipes(&self) -> PathBuf {
+        self.daemon.directory().join("pipes")
+    }
+
+    /// Starts a container and leaves it running.
+    async fn start(&self, id: &str, script: &str) -> Running {
+        let output = Output::default();
+        let spec = self.spec(id, script, &output);
+        let containerd = self.containerd.clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (say, said) = oneshot::channel();
+        let task = stdx::tasks::spawn("container", async move {
+            let cancel = async {
+                // A handle that is dropped is no request to stop.
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            run::run(&containerd, &spec, cancel, move |pid| say.send(pid).unwrap_or_default())
+                .await
+                .map_err(|e| stdx::error_chain(&e))
+        });
+        match in_time("start", said).await {
+            Ok(pid) => Running { output, stop, task, pid },
+            Err(_) => panic!("{id} did not start: {:?}", task.join().await),
+        }
+    }
+
+    /// Id, process and state of what containerd has.
+    async fn listed(&self) -> Vec<(String, u32, String)> {
+        let listed = in_time("list", self.containerd.containers()).await.unwrap();
+        listed.into_iter().map(|info| (info.id, info.pid, info.status)).collect()
+    }
+
+    /// Nothing is left of containers that have ended.
+    async fn is_clear(&self) {
+        assert_eq!(self.listed().await, []);
+        let pipes: Vec<_> = std::fs::read_dir(self.pipes()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(pipes, Vec::<PathBuf>::new());
+    }
+}
+
+struct Running {
+    output: Output,
+    stop: oneshot::Sender<()>,
+    task: stdx::tasks::Task<Result<Ended, String>>,
+    pid: u32,
+}
+
+impl Running {
+    async fn ended(self) -> Ended {
+        in_time("end", self.task.join()).await.unwrap().unwrap()
+    }
+}
+
+/// A shell in namespaces of its own, without any right.
+fn specification(id: &str, script: &str) -> serde_json::Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": ["/bin/busybox", "sh", "-c", script],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] },
+        ],
+        "linux": {
+            "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }],
+            "cgroupsPath": format!("/containers-test-{}-{id}", std::process::id()),
+        },
+    })
+}
+
+/// Says a line every now and then, and ends with 3 when asked to end.
+const TICKS: &str = "trap 'echo bye; exit 3' TERM; while :; do echo tick; busybox sleep 0.05; done";
+
+#[tokio::test]
+async fn containers_run_end_are_killed_and_outlive_their_containerd() {
+    let mut world = World::new().await;
+    a_container_gives_its_output_and_its_exit_code(&world).await;
+    containers_start_while_garbage_is_collected(&world).await;
+    a_container_that_is_asked_to_end_ends(&world).await;
+    a_container_that_does_not_listen_is_killed(&world).await;
+    a_container_that_somebody_kills_has_the_code_of_the_signal(&world).await;
+    a_container_outlives_its_containerd(&mut world).await;
+    what_an_earlier_run_left_is_cleared_away(&world).await;
+    world.daemon.end().await;
+}
+
+async fn a_container_gives_its_output_and_its_exit_code(world: &World) {
+    let output = Output::default();
+    let spec = world.spec("code", "echo out; echo err >&2; exit 7", &output);
+    let never = std::future::pending();
+    let ended = in_time("run", run::run(&world.containerd, &spec, never, |_| {})).await.unwrap();
+    assert_eq!(ended, Ended::Code(7));
+    let mut lines: Vec<_> = output.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["err", "out"]);
+    world.is_clear().await;
+}
+
+/// Each run removes a container and its root, after which containerd collects garbage: in the time of the next start.
+async fn containers_start_while_garbage_is_collected(world: &World) {
+    for _ in 0..20 {
+        let spec = world.spec("again", "exit 0", &Output::default());
+        let ran = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await;
+        assert_eq!(ran.map_err(|e| stdx::error_chain(&e)), Ok(Ended::Code(0)));
+    }
+}
+
+async fn a_container_that_is_asked_to_end_ends(world: &World) {
+    let running = world.start("term", TICKS).await;
+    let output = running.output.clone();
+    eventually("output", async || output.lines() > 0).await;
+    assert_eq!(world.listed().await, [("term".to_owned(), running.pid, "RUNNING".to_owned())]);
+    let Running { stop, task, .. } = running;
+    stop.send(()).unwrap();
+    assert_eq!(in_time("end", task.join()).await.unwrap(), Ok(Ended::Stopped));
+    assert!(output.text().ends_with("bye\n"), "{}", output.text());
+    world.is_clear().await;
+}
+
+async fn a_container_that_does_not_listen_is_killed(world: &World) {
+    let running = world.start("kill", "trap '' TERM; echo up; while :; do busybox sleep 1; done").await;
+    let output = running.output.clone();
+    eventually("output", async || output.lines() == 1).await;
+    let Running { stop, task, .. } = running;
+    stop.send(()).unwrap();
+    assert_eq!(in_time("end", task.join()).await.unwrap(), Ok(Ended::Stopped));
+    world.is_clear().await;
+}
+
+async fn a_container_that_somebody_kills_has_the_code_of_the_signal(world: &World) {
+    let running = world.start("signal", TICKS).await;
+    world.daemon.signal_inside(running.pid, "KILL").await;
+    assert_eq!(running.ended().await, Ended::Code(137));
+    world.is_clear().await;
+}
+
+async fn a_container_outlives_its_containerd(world: &mut World) {
+    let running = world.start("lives", TICKS).await;
+    world.daemon.kill().await;
+    let before = running.output.lines();
+    let output = running.output.clone();
+    eventually("output without containerd", async || output.lines() > before + 2).await;
+    world.daemon.restart().await;
+    assert_eq!(world.listed().await, [("lives".to_owned(), running.pid, "RUNNING".to_owned())]);
+    // It is waited for again: its end is seen, with its code.
+    world.daemon.signal_inside(running.pid, "TERM").await;
+    assert_eq!(running.ended().await, Ended::Code(3));
+    world.is_clear().await;
+}
+
+/// As after machined was killed: the container goes on, and nobody waits for it.
+async fn what_an_earlier_run_left_is_cleared_away(world: &World) {
+    let Running { task, pid, .. } = world.start("left", TICKS).await;
+    task.abort();
+    in_time("abort", task.join()).await.unwrap_err();
+    assert_eq!(world.listed().await, [("left".to_owned(), pid, "RUNNING".to_owned())]);
+    let output = Output::default();
+    let spec = world.spec("left", "echo anew", &output);
+    let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
+    assert_eq!((ended, output.text().as_str()), (Ended::Code(0), "anew\n"));
+    world.is_clear().await;
+}

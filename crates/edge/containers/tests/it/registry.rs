@@ -1,0 +1,118 @@
+//! A registry with one image, whose only file is busybox: enough of HTTP and of the distribution API for one pull.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::json;
+use stdx::tasks::{Task, TaskSet};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const NAME: &str = "test/busybox";
+
+/// Media type and content by path.
+type Files = HashMap<String, (&'static str, Vec<u8>)>;
+
+pub(crate) struct Registry {
+    address: SocketAddr,
+    _serving: Task<()>,
+}
+
+impl Registry {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let files = Arc::new(files());
+        let serving = stdx::tasks::spawn("registry", async move {
+            let connections = TaskSet::new("registry connections");
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let files = Arc::clone(&files);
+                connections.spawn("connection", async move { answer(stream, &files).await });
+            }
+        });
+        Self { address, _serving: serving }
+    }
+
+    pub(crate) fn reference(&self) -> String {
+        format!("{}/{NAME}:1", self.address)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn files() -> Files {
+    let layer = layer();
+    let architecture = sys::host::architecture();
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    let descriptor =
+        |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": sha256(bytes), "size": bytes.len() });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let blob = |bytes: &[u8]| format!("/v2/{NAME}/blobs/{}", sha256(bytes));
+    HashMap::from([
+        (blob(&config), ("application/octet-stream", config)),
+        (blob(&layer), ("application/octet-stream", layer)),
+        (format!("/v2/{NAME}/manifests/1"), (MANIFEST, manifest)),
+    ])
+}
+
+/// A file system of busybox and an empty /proc.
+fn layer() -> Vec<u8> {
+    let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, path, content).unwrap();
+    };
+    add("bin/", tar::EntryType::Directory, b"");
+    add("proc/", tar::EntryType::Directory, b"");
+    add("bin/busybox", tar::EntryType::Regular, &busybox);
+    archive.into_inner().unwrap()
+}
+
+async fn answer(stream: TcpStream, files: &Files) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        // A client that goes away ends the connection.
+        if !matches!(stream.read_line(&mut request).await, Ok(1..)) {
+            return;
+        }
+        let mut header = String::new();
+        while !matches!(header.as_str(), "\r\n" | "\n") {
+            header.clear();
+            if !matches!(stream.read_line(&mut header).await, Ok(1..)) {
+                return;
+            }
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let (status, kind, content) = match files.get(path) {
+            Some((kind, content)) => ("200 OK", *kind, content.as_slice()),
+            None => ("404 Not Found", "text/plain", &b"no such thing"[..]),
+        };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", content.len());
+        if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(content).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The audit layer: one log line for each call, when it ends, with method, peer, status and duration.
 //!
-//! It looks at the status in the trailers as they pass and changes nothing.
+//! It looks at the status in the trailers as they pass and changes nothing. Of a message it logs the first line: what
+//! follows may quote a configuration, and logs are read by more people than configurations.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -93,9 +94,13 @@ struct Record {
 impl Record {
     fn note(&mut self, headers: &HeaderMap) {
         if self.status.is_none() {
-            self.status = Status::from_header_map(headers).map(|status| (status.code(), status.message().to_owned()));
+            self.status = Status::from_header_map(headers).map(|status| logged(&status));
         }
     }
+}
+
+fn logged(status: &Status) -> (Code, String) {
+    (status.code(), status.message().lines().next().unwrap_or_default().to_owned())
 }
 
 impl Drop for Record {
@@ -127,7 +132,7 @@ impl http_body::Body for AuditBody {
                 }
             }
             Poll::Ready(Some(Err(status))) => {
-                self.record.status = Some((status.code(), status.message().to_owned()));
+                self.record.status = Some(logged(status));
             }
             Poll::Ready(None) | Poll::Pending => {}
         }
@@ -141,5 +146,17 @@ impl http_body::Body for AuditBody {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_first_line_of_a_message_is_not_logged() {
+        let status = Status::invalid_argument("machine.token changed\n-  token: old\n+  token: new\n");
+        assert_eq!(logged(&status), (Code::InvalidArgument, "machine.token changed".to_owned()));
+        assert_eq!(logged(&Status::ok("")), (Code::Ok, String::new()));
     }
 }

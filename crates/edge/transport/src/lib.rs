@@ -8,6 +8,7 @@ pub mod dial;
 pub mod follow;
 pub mod identity;
 pub mod program;
+mod seats;
 pub mod serve;
 pub mod slot;
 pub mod tls;
@@ -15,8 +16,16 @@ pub mod unix;
 
 pub use audit::AuditLayer;
 pub use identity::{Identity, IdentityError, Roots};
+pub use seats::Limits;
 pub use slot::Slot;
 pub use tls::{ClientAuth, PeerInfo, TlsIncoming, server_config};
 
 /// The largest message that the API takes or gives, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;
+
+/// What a call may have on its way to a reader that does not read, in bytes. Each such call costs that much memory.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// What all calls of a connection may have on their way: the most that HTTP/2 knows. Calls of many clients share a
+/// connection to `machined` and to other nodes, so readers that stand still must not use up what the others need.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

@@ -14,8 +14,10 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::Service;
 
+use crate::seats::Limits;
 use crate::slot::Slot;
 use crate::tls::TlsIncoming;
+use crate::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// Calls that are open when the server stops are given this long to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -33,20 +35,25 @@ impl<S> GrpcService for S where
 {
 }
 
-/// Serves over TLS, with the configuration that `config` holds at each handshake, until `stop` fires.
+/// Serves over TLS, with the configuration that `config` holds at each handshake and as many clients as `limits` say,
+/// until `stop` fires.
 ///
 /// # Errors
 /// The server failed.
 pub async fn tls(
     listener: TcpListener,
     config: Slot<ServerConfig>,
+    limits: Limits,
     service: impl GrpcService,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1));
-    run(server, TlsIncoming::new(listener, config), service, stop).await
+    run(server, TlsIncoming::new(listener, config, limits), service, stop).await
 }
 
 /// Serves on a Unix socket until `stop` fires.
@@ -58,7 +65,11 @@ pub async fn unix(
     service: impl GrpcService,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    run(tonic::transport::Server::builder(), UnixListenerStream::new(listener), service, stop).await
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(Limits::KNOWN.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    run(server, UnixListenerStream::new(listener), service, stop).await
 }
 
 async fn run<IO, I>(

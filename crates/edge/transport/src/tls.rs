@@ -1,5 +1,7 @@
 //! TLS 1.3 listeners. The configuration is read from a slot at each handshake, so certificates change without a
 //! restart; connections that are open keep theirs.
+//!
+//! One source can take neither all handshakes nor all connections: what it opens beyond its share is closed at once.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,18 +16,22 @@ use rustls::server::WebPkiClientVerifier;
 use stdx::tasks::{Task, TaskSet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::identity::{Identity, IdentityError, Roots};
+use crate::seats::{Limits, Seat, Seats};
 use crate::slot::Slot;
 
 /// A peer that has not finished its handshake by then is dropped.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at a time: enough for a burst, bounded because each costs memory and signatures.
-const HANDSHAKES: usize = 256;
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Handshakes at a time: enough for a burst, bounded because each costs memory and signatures, and because a peer that
+/// shows no certificate can begin them.
+const HANDSHAKES: usize = 512;
+/// Handshakes at a time from one source.
+const HANDSHAKES_PER_SOURCE: usize = 128;
 /// Finished handshakes that may wait for the server; it takes them at once, so this is only a cushion.
 const BACKLOG: usize = 16;
 /// Pause after the kernel refused to accept, so that a lack of descriptors does not spin a core.
@@ -76,6 +82,7 @@ pub struct PeerInfo {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: PeerInfo,
+    _seat: Seat,
 }
 
 impl Connected for Connection {
@@ -128,9 +135,10 @@ pub struct TlsIncoming {
 impl TlsIncoming {
     /// Starts accepting. Must be called in a runtime.
     #[must_use]
-    pub fn new(listener: TcpListener, config: Slot<ServerConfig>) -> Self {
+    pub fn new(listener: TcpListener, config: Slot<ServerConfig>, limits: Limits) -> Self {
         let (sender, connections) = mpsc::channel(BACKLOG);
-        Self { connections, _accepting: stdx::tasks::spawn("tls accept", accept_forever(listener, config, sender)) }
+        let accepting = accept_forever(listener, config, Seats::new(limits.total, limits.per_source), sender);
+        Self { connections, _accepting: stdx::tasks::spawn("tls accept", accepting) }
     }
 }
 
@@ -142,11 +150,15 @@ impl Stream for TlsIncoming {
     }
 }
 
-async fn accept_forever(listener: TcpListener, config: Slot<ServerConfig>, sender: mpsc::Sender<Connection>) {
+async fn accept_forever(
+    listener: TcpListener,
+    config: Slot<ServerConfig>,
+    open: Seats,
+    sender: mpsc::Sender<Connection>,
+) {
     let handshakes = TaskSet::new("tls handshakes");
-    let permits = Arc::new(Semaphore::new(HANDSHAKES));
-    // The semaphore is never closed, so the loop ends only with its task.
-    while let Ok(permit) = permits.clone().acquire_owned().await {
+    let handshaking = Seats::new(HANDSHAKES, HANDSHAKES_PER_SOURCE);
+    loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -155,23 +167,42 @@ async fn accept_forever(listener: TcpListener, config: Slot<ServerConfig>, sende
                 continue;
             }
         };
+        // Dropping the stream closes it. This is said at debug: a flood must not flood the log as well.
+        let Some(shaking) = handshaking.take(address.ip()) else {
+            tracing::debug!(peer = %address, "closed a connection: too many handshakes");
+            continue;
+        };
         let acceptor = TlsAcceptor::from(config.get());
-        let sender = sender.clone();
+        let (sender, open) = (sender.clone(), open.clone());
         handshakes.spawn("tls handshake", async move {
             match tokio::time::timeout(HANDSHAKE, handshake(acceptor, stream, address)).await {
-                // The receiver is gone only when the server is.
-                Ok(Ok(connection)) => drop(sender.send(connection).await),
+                Ok(Ok((stream, peer))) => {
+                    drop(shaking);
+                    let Some(seat) = open.take(address.ip()) else {
+                        tracing::debug!(peer = %address, "closed a connection: too many are open");
+                        return;
+                    };
+                    // The receiver is gone only when the server is.
+                    drop(sender.send(Connection { stream, peer, _seat: seat }).await);
+                }
+                // A health check connects and says nothing.
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    tracing::debug!(peer = %address, "a connection ended before its handshake did");
+                }
                 Ok(Err(error)) => tracing::info!(peer = %address, error = %error, "refused a connection"),
                 Err(_) => tracing::info!(peer = %address, "refused a connection whose handshake took too long"),
             }
-            drop(permit);
         });
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, address: SocketAddr) -> std::io::Result<Connection> {
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> std::io::Result<(TlsStream<TcpStream>, PeerInfo)> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec().into();
-    Ok(Connection { stream, peer: PeerInfo { address, certificates } })
+    Ok((stream, PeerInfo { address, certificates }))
 }

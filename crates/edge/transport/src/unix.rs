@@ -55,9 +55,13 @@ pub fn bind(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<UnixLis
 #[must_use]
 pub fn channel(path: &Path) -> Channel {
     let path = path.to_owned();
-    // The URI is never used to connect, only as the authority of requests.
-    Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
+    let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    }))
+    });
+    // The URI is never used to connect, only as the authority of requests.
+    Endpoint::from_static("http://localhost")
+        .initial_stream_window_size(crate::STREAM_WINDOW)
+        .initial_connection_window_size(crate::CONNECTION_WINDOW)
+        .connect_with_connector_lazy(connector)
 }

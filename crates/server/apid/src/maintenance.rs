@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::{Layer, Service};
-use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Slot};
+use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Slot};
 
 use crate::authz::{self, Maintenance};
 use crate::proxy::{call, local_request};
@@ -44,7 +44,7 @@ pub async fn serve(
 ) -> Result<(), RunError> {
     let door = Door { machine: transport::unix::channel(machine_socket) };
     let service = AuditLayer::new("maintenance").layer(door);
-    transport::serve::tls(listener, tls, service, stop).await.map_err(RunError::Serve)
+    transport::serve::tls(listener, tls, Limits::ANYBODY, service, stop).await.map_err(RunError::Serve)
 }
 
 #[derive(Debug, Clone)]

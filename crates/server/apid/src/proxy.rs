@@ -61,8 +61,9 @@ impl Backends {
     }
 
     async fn resolve(&self, node: &NodeState, target: &str) -> Result<IpAddr, Status> {
-        if let Ok(address) = target.parse() {
-            return Ok(address);
+        if let Ok(address) = target.parse::<IpAddr>() {
+            // Certificates are for addresses in their plain form.
+            return Ok(address.to_canonical());
         }
         if let Some(address) = node.members.get(target).and_then(|addresses| addresses.first()) {
             return Ok(*address);
@@ -158,10 +159,11 @@ impl Service<Request<Body>> for Proxy {
     }
 }
 
-/// The roles in the organizations of the certificate that the TLS layer has verified.
+/// The roles in the organizations of the certificate that the TLS layer has verified. A certificate that does not say
+/// that it is for clients has none: the TLS layer lets one pass that says nothing about its use.
 fn certified_roles(peer: &PeerInfo) -> RoleSet {
     let leaf = peer.certificates.first().and_then(|leaf| pki::Certificate::from_der(leaf).ok());
-    leaf.map(|leaf| leaf.roles()).unwrap_or_default()
+    leaf.filter(pki::Certificate::allows_client).map(|leaf| leaf.roles()).unwrap_or_default()
 }
 
 /// Carries a call to a backend; the response is passed on as it comes.
@@ -204,5 +206,32 @@ fn clean(headers: &mut HeaderMap, roles: &RoleSet) {
     }
     for role in roles.iter() {
         headers.append(ROLE, HeaderValue::from_static(role.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use pki::{Algorithm, Authority, CaProfile, Certificate, Role, Sans, Subject, Template, Usage, Validity};
+
+    use super::*;
+
+    fn peer(usage: Usage) -> PeerInfo {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let subject = Subject { common_name: None, organizations: vec!["os:admin".to_owned()] };
+        let validity = Validity::starting(now, Duration::from_secs(3600));
+        let template = Template { subject, sans: Sans::default(), usage, validity };
+        let pair = Authority::generate(CaProfile::Os, now).unwrap().issue_pair(Algorithm::Ed25519, &template).unwrap();
+        let leaf = Certificate::from_pem(&pair.crt).unwrap().der().to_vec();
+        PeerInfo { address: SocketAddr::from(([127, 0, 0, 1], 1)), certificates: vec![leaf.into()].into() }
+    }
+
+    #[test]
+    fn only_a_certificate_for_clients_has_roles() {
+        assert_eq!(certified_roles(&peer(Usage::Client)), RoleSet::from([Role::Admin]));
+        assert_eq!(certified_roles(&peer(Usage::Server)), RoleSet::default());
+        let nobody = PeerInfo { certificates: Vec::new().into(), ..peer(Usage::Client) };
+        assert_eq!(certified_roles(&nobody), RoleSet::default());
     }
 }

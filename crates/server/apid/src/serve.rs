@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 use stdx::tasks::{CancellationToken, TaskSet};
 use tokio::net::TcpListener;
 use tower::Layer;
-use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Roots, Slot};
+use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Roots, Slot};
 
 use crate::node::NodeState;
 use crate::proxy::{Backends, Proxy};
@@ -89,7 +89,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let service = AuditLayer::new("apid").layer(proxy);
-    transport::serve::tls(listener, tls, service, stop).await.map_err(RunError::Serve)
+    transport::serve::tls(listener, tls, Limits::KNOWN, service, stop).await.map_err(RunError::Serve)
 }
 
 /// Waits for the first certificates; `None` when told to stop before there are any.

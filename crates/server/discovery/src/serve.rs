@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use transport::Slot;
+use transport::{Limits, Slot};
 use wire::sidero::discovery::server::cluster_server::ClusterServer;
 
 use crate::service::{Options, Service};
@@ -40,7 +40,9 @@ pub async fn serve(
     let server = ClusterServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let serving = async {
         match tls {
-            Some(config) => transport::serve::tls(listener, Slot::new(config), server, stop.clone()).await,
+            Some(config) => {
+                transport::serve::tls(listener, Slot::new(config), Limits::CLUSTERS, server, stop.clone()).await
+            }
             None => plain(listener, server, stop.clone()).await,
         }
     };

@@ -11,12 +11,15 @@ use stdx::tasks::{CancellationToken, TaskSet};
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tower::Layer;
-use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Slot};
+use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Slot};
 use wire::securityapi::security_service_server::SecurityServiceServer;
 
 use crate::service::{Security, Trust};
 use crate::watch::{self, Root, Seen};
 
+/// The largest request that is read, in bytes. Callers are not known until it was: a certificate request with an RSA key
+/// and every name that is accepted is below this.
+const MAX_REQUEST: usize = 64 << 10;
 /// How often it is said what is waited for.
 const REMIND: Duration = Duration::from_secs(30);
 
@@ -65,12 +68,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let failed = |source| RunError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
     tracing::info!(address = %options.listen, "serving certificates");
-    let security = SecurityServiceServer::new(Security::new(trust.clone(), Arc::new(SystemClock)));
+    let security = Security::new(trust.clone(), Arc::new(SystemClock));
+    let security = SecurityServiceServer::new(security).max_decoding_message_size(MAX_REQUEST);
     let service = AuditLayer::new("trustd").layer(security);
     let reload = reload_forever(seen, server, root, tls.clone(), trust);
     // Both arms end the process's work; nothing is lost with the other.
     tokio::select! {
-        served = transport::serve::tls(listener, tls, service, stop) => served.map_err(RunError::Serve),
+        served = transport::serve::tls(listener, tls, Limits::ANYBODY, service, stop) => served.map_err(RunError::Serve),
         () = reload => Ok(()),
     }
 }

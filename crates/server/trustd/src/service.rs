@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{Authority, CertificateRequest, Validity};
+use pki::{Authority, CertificateRequest, Sans, Subject, Validity};
 use stdx::{Clock, Secret};
 use tonic::{Request, Response, Status};
 use transport::Slot;
@@ -12,6 +12,10 @@ use wire::securityapi::{CertificateRequest as WireRequest, CertificateResponse};
 
 use crate::TOKEN;
 
+/// How many names a certificate may be for. A node has a handful, an operator may add some.
+const MAX_NAMES: usize = 256;
+/// The longest name of DNS.
+const MAX_NAME: usize = 253;
 /// How long a certificate of a worker lives.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -53,6 +57,7 @@ impl SecurityService for Security {
         let malformed = |why: &str| Status::invalid_argument(format!("certificate request: {why}"));
         let text = std::str::from_utf8(&request.get_ref().csr).map_err(|_| malformed("not a PEM text"))?;
         let asked = CertificateRequest::from_pem(text).map_err(|error| malformed(&stdx::error_chain(&error)))?;
+        check_names(asked.subject(), asked.sans()).map_err(|why| malformed(&why))?;
         let validity = Validity::starting(self.clock.now(), LIFETIME);
         let signed = trust.authority.sign_server_request(&asked, validity).map_err(|error| {
             tracing::error!(error = %stdx::error_chain(&error), "could not sign a certificate request");
@@ -68,11 +73,29 @@ impl SecurityService for Security {
     }
 }
 
+/// Refuses names that no node can have.
+fn check_names(subject: &Subject, sans: &Sans) -> Result<(), String> {
+    if sans.ips.len() + sans.dns.len() > MAX_NAMES {
+        return Err(format!("more than {MAX_NAMES} alternative names"));
+    }
+    if let Some(ip) = sans.ips.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        return Err(format!("{ip} is the address of no node"));
+    }
+    let is_name = |name: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
+        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(known)
+    };
+    match sans.dns.iter().chain(&subject.common_name).find(|name| !is_name(name)) {
+        Some(name) => Err(format!("{name:?} is the name of no node")),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
-    use pki::{Algorithm, CaProfile, Certificate, PrivateKey, Sans, Subject};
+    use pki::{Algorithm, CaProfile, Certificate, PrivateKey};
     use tonic::Code;
 
     use super::*;
@@ -106,10 +129,14 @@ mod tests {
     }
 
     fn csr(organizations: &[&str]) -> String {
-        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
         let organizations = organizations.iter().map(|o| (*o).to_owned()).collect();
         let subject = Subject { common_name: Some("worker-1".into()), organizations };
-        CertificateRequest::create(&key, &subject, &Sans::parse(["10.5.0.3", "worker-1"])).unwrap().to_pem()
+        csr_for(&subject, &Sans::parse(["10.5.0.3", "worker-1"]))
+    }
+
+    fn csr_for(subject: &Subject, sans: &Sans) -> String {
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        CertificateRequest::create(&key, subject, sans).unwrap().to_pem()
     }
 
     #[tokio::test]
@@ -145,6 +172,28 @@ mod tests {
         for text in ["", "hello", certificate.as_str()] {
             let status = service.certificate(request(text, Some("right"))).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{text:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_no_node_has_are_refused() {
+        let (service, _) = service("right");
+        let own = Subject::common_name("worker-1");
+        let many: Vec<String> = (0..300).map(|n| format!("n{n}")).collect();
+        let long = "n".repeat(254);
+        for (subject, sans, why) in [
+            (&own, Sans::parse(["0.0.0.0"]), "0.0.0.0"),
+            (&own, Sans::parse(["::"]), "::"),
+            (&own, Sans::parse(["224.0.0.1"]), "224.0.0.1"),
+            (&own, Sans::parse([&long]), "nnn"),
+            (&own, Sans::parse(["a/b"]), "a/b"),
+            (&own, Sans::parse(&many), "256"),
+            (&Subject::common_name("a\nb"), Sans::default(), "a\\nb"),
+        ] {
+            let asked = request(&csr_for(subject, &sans), Some("right"));
+            let status = service.certificate(asked).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{sans:?}");
+            assert!(status.message().contains(why), "{status:?}");
         }
     }
 }

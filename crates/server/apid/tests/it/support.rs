@@ -14,10 +14,15 @@ use pki::{Algorithm, Authority, CaProfile, PemPair, Sans, Subject, Template, Usa
 use prost::Message;
 use stdx::tasks::{CancellationToken, TaskSet};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use transport::{ClientAuth, Identity, Roots, Slot};
+
+/// What a large message carries; with its frame it is just within what the API takes.
+pub(crate) const LARGE: usize = transport::MAX_MESSAGE - 1024;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -47,30 +52,38 @@ pub(crate) fn identity(pair: &PemPair) -> Identity {
     Identity::from_pem(&pair.crt, &pair.key).unwrap()
 }
 
-/// A running node.
+/// A running node, with a runtime of its own, so that it can die with everything that it has open.
 pub(crate) struct Node {
     pub(crate) ip: IpAddr,
     pub(crate) tls: Slot<rustls::ServerConfig>,
     pub(crate) state: Slot<NodeState>,
-    tasks: TaskSet,
+    /// What its machined sends without end.
+    pub(crate) endless: Endless,
+    runtime: Option<Runtime>,
+    _tasks: TaskSet,
     _directory: tempfile::TempDir,
 }
 
 impl Node {
     /// Starts a node on `ip`, whose machined says `tag` for its version.
-    pub(crate) async fn start(ca: &Authority, ip: &str, port: u16, state: NodeState, tag: &'static str) -> (Self, u16) {
+    pub(crate) fn start(ca: &Authority, ip: &str, port: u16, state: NodeState, tag: &'static str) -> (Self, u16) {
         let ip: IpAddr = ip.parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let entered = runtime.enter();
         let tasks = TaskSet::new("test node");
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("machine.sock");
         let machine = UnixListener::bind(&socket).unwrap();
-        let incoming = tokio_stream::wrappers::UnixListenerStream::new(machine);
+        let endless = Endless::default();
+        let sends = endless.clone();
         tasks.spawn("machined", async move {
-            let service = tower::service_fn(move |request| machined(request, tag));
-            tonic::transport::Server::builder().serve_with_incoming(service, incoming).await.unwrap();
+            let service = tower::service_fn(move |request| machined(request, tag, sends.clone()));
+            transport::serve::unix(machine, service, CancellationToken::new()).await.unwrap();
         });
 
-        let listener = TcpListener::bind(SocketAddr::new(ip, port)).await.unwrap();
+        let listener = std::net::TcpListener::bind(SocketAddr::new(ip, port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let port = listener.local_addr().unwrap().port();
         let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
         let server =
@@ -83,12 +96,65 @@ impl Node {
         let tls = Slot::new(server.unwrap());
         let served = apid::serve(listener, tls.clone(), proxy, CancellationToken::new());
         tasks.spawn("apid", async move { served.await.unwrap() });
-        (Self { ip, tls, state, tasks, _directory: directory }, port)
+        drop(entered);
+        let node = Self { ip, tls, state, endless, runtime: Some(runtime), _tasks: tasks, _directory: directory };
+        (node, port)
     }
 
-    /// Kills the node.
-    pub(crate) async fn kill(self) {
-        drop(self.tasks.join(Duration::ZERO).await);
+    /// Kills the node: its connections break wherever they are.
+    pub(crate) async fn kill(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Streams that send as much as their readers take: how many are open, and how many messages they have given.
+#[derive(Debug, Clone)]
+pub(crate) struct Endless {
+    pub(crate) open: watch::Sender<usize>,
+    pub(crate) given: watch::Sender<usize>,
+}
+
+impl Default for Endless {
+    fn default() -> Self {
+        Self { open: watch::Sender::new(0), given: watch::Sender::new(0) }
+    }
+}
+
+/// An open stream of [`Endless`].
+struct OpenStream(Endless);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Endless {
+    fn respond(&self, tag: &str) -> Response<Body> {
+        self.open.send_modify(|open| *open += 1);
+        let line = wire::common::Data { bytes: tag.to_owned().repeat(16 << 10).into(), ..Default::default() };
+        let message = framed(&line.encode_to_vec());
+        let frames = futures::stream::unfold(OpenStream(self.clone()), move |stream| {
+            let message = message.clone();
+            async move {
+                stream.0.given.send_modify(|given| *given += 1);
+                // So that no reader is fed without others getting their turn.
+                tokio::task::yield_now().await;
+                Some((Ok::<_, Status>(Frame::data(message)), stream))
+            }
+        });
+        let mut response = Response::new(Body::new(StreamBody::new(frames)));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response
     }
 }
 
@@ -122,10 +188,10 @@ fn trailers(status: &str) -> HeaderMap {
 }
 
 /// Speaks gRPC by hand, so that it can send what a generated server would not.
-async fn machined(request: Request<Body>, tag: &'static str) -> Result<Response<Body>, Infallible> {
+async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let heard: Vec<_> = ["talos-role", "proxyfrom", "node", "nodes", "custom"]
+    let heard: Vec<_> = ["talos-role", "proxyfrom", "node", "nodes", "custom", "grpc-timeout"]
         .iter()
         .flat_map(|key| parts.headers.get_all(*key).iter().map(move |v| format!("{key}={}", v.to_str().unwrap())))
         .collect();
@@ -141,6 +207,13 @@ async fn machined(request: Request<Body>, tag: &'static str) -> Result<Response<
             let lines = ["one", "two"].map(|text| Bytes::from(line(text).encode_to_vec()));
             respond(lines.to_vec(), trailers("0"))
         }
+        "Dmesg" => endless.respond(tag),
+        "Hostname" => {
+            let hostname = tag.repeat(LARGE / tag.len());
+            let message = wire::machine::Hostname { hostname, ..Default::default() };
+            let response = wire::machine::HostnameResponse { messages: vec![message] };
+            respond(vec![response.encode_to_vec().into()], trailers("0"))
+        }
         "Memory" => {
             let mut trailers = trailers("9");
             trailers.insert("grpc-message", "not now".parse().unwrap());
@@ -149,7 +222,7 @@ async fn machined(request: Request<Body>, tag: &'static str) -> Result<Response<
             respond(vec![], trailers)
         }
         // What came in goes out, whatever it is: here a client stream of two messages.
-        "EtcdRecover" => {
+        "EtcdRecover" | "ApplyConfiguration" => {
             let mut response = respond(vec![], trailers("0"));
             response.headers_mut().insert("x-length", body.len().into());
             response

@@ -42,6 +42,7 @@ fn sensitivity(store: &Store, kind: &Kind) -> Sensitivity {
     store.definition(&kind.type_name).map_or(Sensitivity::Sensitive, |definition| definition.sensitivity)
 }
 
-fn is_admin(metadata: &MetadataMap) -> bool {
+/// Whether `apid` says that the caller is an administrator. The door of maintenance mode never says so.
+pub(crate) fn is_admin(metadata: &MetadataMap) -> bool {
     metadata.get_all(ROLE).iter().any(|role| role == pki::Role::Admin.as_str())
 }

@@ -1,5 +1,7 @@
 //! The machine service: one short method per call, the work in the modules below.
 
+use std::sync::Arc;
+
 use futures::stream::{self, BoxStream, StreamExt};
 use supervisor::ServiceStatus;
 use tonic::{Request, Response, Status, Streaming};
@@ -7,6 +9,8 @@ use wire::common::Data;
 use wire::machine as api;
 use wire::machine::machine_service_server::MachineService;
 
+use crate::access::is_admin;
+use crate::configuration::Caller;
 use crate::machine::{BootstrapRefused, Machine};
 use crate::{client_configuration, configuration, kubeconfig};
 
@@ -20,6 +24,14 @@ mod stats;
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) machine: Machine,
+    /// Held while a configuration is judged and persisted: what it is judged against must be what it replaces.
+    applying: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Service {
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self { machine, applying: Arc::default() }
+    }
 }
 
 /// The answer of a method that does not work yet.
@@ -69,7 +81,9 @@ impl MachineService for Service {
         &self,
         request: Request<api::ApplyConfigurationRequest>,
     ) -> Reply<api::ApplyConfigurationResponse> {
-        one!(ApplyConfigurationResponse, configuration::apply(&self.machine, request.into_inner()).await?)
+        let caller = if is_admin(request.metadata()) { Caller::Admin } else { Caller::Anybody };
+        let _applying = self.applying.lock().await;
+        one!(ApplyConfigurationResponse, configuration::apply(&self.machine, caller, request.into_inner()).await?)
     }
 
     async fn bootstrap(&self, request: Request<api::BootstrapRequest>) -> Reply<api::BootstrapResponse> {

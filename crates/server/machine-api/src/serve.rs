@@ -36,7 +36,7 @@ pub fn serve(
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, BindError> {
     let listener = transport::unix::bind(socket, mode, owner)?;
     let state = StateService::new(machine.store.clone(), Access::ByRole);
-    let service = Service { machine };
+    let service = Service::new(machine);
     let routes = Routes::new(
         MachineServiceServer::new(service.clone())
             .max_decoding_message_size(MAX_MESSAGE)

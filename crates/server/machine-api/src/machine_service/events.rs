@@ -32,7 +32,7 @@ fn first_wanted(kept: &[Event], request: &api::EventsRequest, machine: &Machine)
     if !request.tail_id.is_empty() {
         let after = u64::from_str_radix(&request.tail_id, 16)
             .map_err(|_| Status::invalid_argument(format!("event id {:?} is none of ours", request.tail_id)))?;
-        return Ok(after + 1);
+        return Ok(after.saturating_add(1));
     }
     if request.tail_seconds > 0 {
         let now = machine.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use wire::machine::{FileInfo, ListRequest, list_request::Type};
 
 use super::logs::{CHUNK, DataStream, data};
 
-/// Entries that may wait for the client: the walk goes on while earlier ones are sent.
-const BACKLOG: usize = 256;
+/// Entries that are looked at in one go.
+const BATCH: usize = 256;
 
 fn absolute(path: &str) -> Result<PathBuf, Status> {
     let path = if path.is_empty() { "/" } else { path };
@@ -56,7 +54,7 @@ pub(super) async fn read(path: &str) -> Result<DataStream, Status> {
     Ok(chunks.boxed())
 }
 
-/// A file or a directory and what is in it, parents first, siblings by name.
+/// A file or a directory and what is in it, parents first, siblings by name. The walk goes on as the reader reads.
 pub(super) fn list(request: &ListRequest) -> Result<BoxStream<'static, Result<FileInfo, Status>>, Status> {
     let root = absolute(&request.root)?;
     let root = std::fs::canonicalize(&root).map_err(|error| failed(&root, &error))?;
@@ -65,43 +63,60 @@ pub(super) fn list(request: &ListRequest) -> Result<BoxStream<'static, Result<Fi
         (true, ..=0) => usize::MAX,
         (true, depth) => usize::try_from(depth).unwrap_or(usize::MAX),
     };
-    let types: Vec<Type> = request.types().collect();
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    // Ends when the tree or the receiver does; the file system may block, so it has a thread.
-    drop(tokio::task::spawn_blocking(move || {
-        let walk = Walk { root: &root, types: &types, sender: &sender };
-        walk.visit(&root, depth);
-    }));
-    Ok(ReceiverStream::new(receiver).boxed())
-}
-
-struct Walk<'a> {
-    root: &'a Path,
-    types: &'a [Type],
-    sender: &'a mpsc::Sender<Result<FileInfo, Status>>,
-}
-
-impl Walk<'_> {
-    /// False when nobody listens any more.
-    fn visit(&self, path: &Path, depth: usize) -> bool {
-        let metadata = match std::fs::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) => return self.send(self.broken(path, &error)),
-        };
-        let mut info = self.describe(path, &metadata);
-        let children = if metadata.is_dir() && depth > 0 { children(path) } else { Ok(Vec::new()) };
-        let children = children.unwrap_or_else(|error| {
-            info.error = error.to_string();
-            Vec::new()
-        });
-        if self.wants(metadata.file_type()) && !self.send(info) {
-            return false;
+    let walk = Walk { pending: vec![(root.clone(), depth)], root, types: request.types().collect() };
+    let batches = stream::unfold(walk, |mut walk| async move {
+        if walk.pending.is_empty() {
+            return None;
         }
-        children.iter().all(|child| self.visit(child, depth - 1))
+        // The file system may block, so it has a thread, but only for as long as a batch takes: a reader that stands
+        // still holds none.
+        let visited = tokio::task::spawn_blocking(move || {
+            let batch = walk.batch();
+            (batch, walk)
+        });
+        match visited.await {
+            Ok((batch, walk)) => Some((batch.into_iter().map(Ok).collect(), walk)),
+            Err(error) => {
+                let failed = Status::internal(format!("listing failed: {error}"));
+                let ended = Walk { root: PathBuf::new(), types: Vec::new(), pending: Vec::new() };
+                Some((vec![Err(failed)], ended))
+            }
+        }
+    });
+    Ok(batches.flat_map(stream::iter).boxed())
+}
+
+struct Walk {
+    root: PathBuf,
+    types: Vec<Type>,
+    /// What is yet to be visited, the next last, with how many levels below it are wanted.
+    pending: Vec<(PathBuf, usize)>,
+}
+
+impl Walk {
+    /// Visits the next so many entries and returns those of them that are wanted.
+    fn batch(&mut self) -> Vec<FileInfo> {
+        let mut batch = Vec::new();
+        for _ in 0..BATCH {
+            let Some((path, depth)) = self.pending.pop() else { break };
+            batch.extend(self.visit(&path, depth));
+        }
+        batch
     }
 
-    fn send(&self, info: FileInfo) -> bool {
-        self.sender.blocking_send(Ok(info)).is_ok()
+    fn visit(&mut self, path: &Path, depth: usize) -> Option<FileInfo> {
+        let metadata = match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(self.broken(path, &error)),
+        };
+        let mut info = self.describe(path, &metadata);
+        if metadata.is_dir() && depth > 0 {
+            match children(path) {
+                Ok(children) => self.pending.extend(children.into_iter().rev().map(|child| (child, depth - 1))),
+                Err(error) => info.error = error.to_string(),
+            }
+        }
+        self.wants(metadata.file_type()).then_some(info)
     }
 
     fn wants(&self, kind: FileType) -> bool {
@@ -114,7 +129,7 @@ impl Walk<'_> {
     }
 
     fn relative(&self, path: &Path) -> String {
-        match path.strip_prefix(self.root) {
+        match path.strip_prefix(&self.root) {
             Ok(relative) if relative.as_os_str().is_empty() => ".".to_owned(),
             Ok(relative) => relative.display().to_string(),
             Err(_) => path.display().to_string(),
@@ -199,6 +214,41 @@ mod tests {
         assert_eq!(names(listed(deeper).await), [".", "a", "b", "b/c", "z"]);
         let all = ListRequest { recurse: true, types: vec![Type::Regular.into()], ..request };
         assert_eq!(names(listed(all).await), ["a", "b/c/d"]);
+    }
+
+    #[tokio::test]
+    async fn a_tree_of_many_batches_is_listed_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in 0..3 {
+            let directory = root.path().join(directory.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            (0..BATCH).for_each(|n| std::fs::write(directory.join(format!("{n:04}")), "").unwrap());
+        }
+        let request = ListRequest { root: root.path().display().to_string(), recurse: true, ..Default::default() };
+        let names: Vec<_> = listed(request).await.into_iter().map(|info| info.relative_name).collect();
+        assert_eq!(names.len(), 1 + 3 * (1 + BATCH));
+        assert!(names.is_sorted_by_key(|name| if name == "." { "" } else { name }), "{names:?}");
+    }
+
+    /// A stream that is not read must hold no thread: there are few, and everything that reads a file needs one.
+    #[test]
+    fn readers_that_stand_still_hold_no_threads() {
+        let root = tempfile::tempdir().unwrap();
+        (0..3 * BATCH).for_each(|n| std::fs::write(root.path().join(n.to_string()), "").unwrap());
+        let request = ListRequest { root: root.path().display().to_string(), ..Default::default() };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build().unwrap();
+        runtime.block_on(async {
+            let mut still: Vec<_> = (0..4).map(|_| list(&request).unwrap()).collect();
+            let all = async {
+                for stream in &mut still {
+                    stream.next().await.unwrap().unwrap();
+                }
+                listed(request.clone()).await.len()
+            };
+            let all = tokio::time::timeout(std::time::Duration::from_secs(10), all).await;
+            assert_eq!(all.expect("no thread is left"), 1 + 3 * BATCH);
+        });
     }
 
     #[tokio::test]

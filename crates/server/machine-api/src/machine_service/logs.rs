@@ -64,8 +64,14 @@ async fn pod_log(machine: &Machine, id: &str) -> Result<PathBuf, Status> {
         return Err(Status::not_found(format!("no container {id}; `containers -k` lists them")));
     };
     let directory = Path::new(POD_LOGS).join(format!("{}_{}_{}", pod.namespace, pod.pod, pod.uid)).join(pod.container);
-    newest_file(&directory)
-        .map_err(|error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display())))
+    let missing = |error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display()));
+    let file = newest_file(&directory).map_err(missing)?;
+    // Pods that may write below /var/log must not choose what a reader of logs reads.
+    let real = std::fs::canonicalize(&file).map_err(missing)?;
+    if !std::fs::canonicalize(POD_LOGS).is_ok_and(|logs| real.starts_with(logs)) {
+        return Err(Status::permission_denied(format!("the log of {id} leads out of {POD_LOGS}")));
+    }
+    Ok(real)
 }
 
 fn newest_file(directory: &Path) -> std::io::Result<PathBuf> {
@@ -89,22 +95,37 @@ async fn follow_file(path: PathBuf, tail: i32, follow: bool) -> Result<DataStrea
         let offset = tail_offset(&path, lines).await.map_err(failed)?;
         file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
     }
-    let chunks = stream::unfold(Some(file), move |file| async move {
-        let mut file = file?;
+    let chunks = stream::unfold(Some((file, path)), move |open| async move {
+        let (mut file, path) = open?;
         let mut buffer = vec![0; CHUNK];
         loop {
-            match file.read(&mut buffer).await {
-                Ok(0) if follow => tokio::time::sleep(POLL).await,
-                Ok(0) => return None,
-                Ok(length) => {
+            // Looked at before the end is read: a file that was put aside by then is written to no more.
+            let next = if follow { successor(&file, &path).await } else { None };
+            match (file.read(&mut buffer).await, next) {
+                (Ok(0), Some(next)) => file = next,
+                (Ok(0), None) if follow => tokio::time::sleep(POLL).await,
+                (Ok(0), None) => return None,
+                (Ok(length), _) => {
                     buffer.truncate(length);
-                    return Some((Ok(data(buffer)), Some(file)));
+                    return Some((Ok(data(buffer)), Some((file, path))));
                 }
-                Err(error) => return Some((Err(Status::internal(error.to_string())), None)),
+                (Err(error), _) => return Some((Err(Status::internal(error.to_string())), None)),
             }
         }
     });
     Ok(chunks.boxed())
+}
+
+/// The file that is at `path` now, if that is another one: the kubelet rotates logs by renaming.
+async fn successor(file: &tokio::fs::File, path: &Path) -> Option<tokio::fs::File> {
+    use std::os::unix::fs::MetadataExt as _;
+    let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let open = file.metadata().await.ok()?;
+    let there = tokio::fs::symlink_metadata(path).await.ok()?;
+    if same(&open, &there) || !there.is_file() {
+        return None;
+    }
+    tokio::fs::File::open(path).await.ok()
 }
 
 /// Where the last `lines` lines of a file begin. Logs are rotated by the kubelet at a few MiB, so they are read whole.
@@ -149,4 +170,39 @@ fn kmsg_line(record: &sys::kmsg::Record, boot: jiff::Timestamp) -> String {
     let priority = PRIORITIES.get(usize::from(record.priority)).copied().unwrap_or("unknown");
     let at = boot.checked_add(std::time::Duration::from_micros(record.since_boot_us)).unwrap_or(boot);
     format!("{facility}: {priority:>7}: [{at}]: {}\n", record.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn next(stream: &mut DataStream) -> String {
+        let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+        String::from_utf8(chunk.expect("nothing comes").unwrap().unwrap().bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_followed_log_goes_on_in_the_file_that_takes_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let mut stream = follow_file(path.clone(), 1, true).await.unwrap();
+        assert_eq!(next(&mut stream).await, "two\n");
+        let aside = directory.path().join("0.log.20240101-000000");
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::write(&aside, "one\ntwo\nlast\n").unwrap();
+        std::fs::write(&path, "new\n").unwrap();
+        assert_eq!(next(&mut stream).await, "last\n");
+        assert_eq!(next(&mut stream).await, "new\n");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_not_followed_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut stream = follow_file(path, -1, false).await.unwrap();
+        assert_eq!(next(&mut stream).await, "one\n");
+        assert!(stream.next().await.is_none());
+    }
 }

@@ -111,12 +111,16 @@ impl Served {
 }
 
 fn served() -> Served {
+    served_with(|_| {})
+}
+
+fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("machine.sock");
     let store = Store::new();
     let sinks = Arc::new(Sinks::default());
     let clock = Arc::new(SystemClock);
-    let machine = Machine {
+    let mut machine = Machine {
         controllers: Runtime::new(store.clone()),
         store,
         supervisor: Supervisor::new(clock.clone()),
@@ -130,6 +134,7 @@ fn served() -> Served {
         clock,
         platform: Platform { name: "container".into(), mode: config::Mode::Container },
     };
+    change(&mut machine);
     let serving = machine_api::serve(machine.clone(), &socket, 0o600, None, CancellationToken::new()).unwrap();
     let tasks = TaskSet::new("test");
     tasks.spawn("machined", async move { serving.await.unwrap() });
@@ -137,12 +142,23 @@ fn served() -> Served {
 }
 
 async fn apply(it: &Served, text: &str, mode: Mode, dry_run: bool) -> Result<api::ApplyConfiguration, tonic::Status> {
-    let request = api::ApplyConfigurationRequest {
+    apply_as(it, "os:admin", text, mode, dry_run).await
+}
+
+async fn apply_as(
+    it: &Served,
+    role: &'static str,
+    text: &str,
+    mode: Mode,
+    dry_run: bool,
+) -> Result<api::ApplyConfiguration, tonic::Status> {
+    let mut request = tonic::Request::new(api::ApplyConfigurationRequest {
         data: text.to_owned().into(),
         mode: mode.into(),
         dry_run,
         try_mode_timeout: None,
-    };
+    });
+    request.metadata_mut().insert("talos-role", role.parse().unwrap());
     Ok(it.client().apply_configuration(request).await?.into_inner().messages.remove(0))
 }
 
@@ -185,7 +201,8 @@ async fn a_change_that_needs_a_reboot_is_refused_and_named() {
     let new = worker().replacen("abcdef.0123456789abcdef", "fedcba.0123456789abcdef", 1);
     let status = apply(&it, &new, Mode::NoReboot, false).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("machine.token"), "{status:?}");
+    assert!(status.message().contains("machine.token changed\nConfig diff:\n"), "{status:?}");
+    assert!(status.message().contains("+  token: fedcba.0123456789abcdef\n"), "{status:?}");
     assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
 }
 
@@ -197,6 +214,67 @@ async fn a_configuration_that_is_not_valid_is_refused_with_its_place() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("wip") && status.message().contains('4'), "{status:?}");
     assert_eq!(*it.sinks.config.lock(), None);
+}
+
+#[tokio::test]
+async fn anybody_may_bring_the_first_configuration_and_only_an_administrator_the_next() {
+    let it = served();
+    apply_as(&it, "os:reader", worker(), Mode::Auto, false).await.unwrap();
+    for dry_run in [false, true] {
+        let status = apply_as(&it, "os:reader", worker(), Mode::Auto, dry_run).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+    }
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_configuration_without_its_root_document_is_refused() {
+    let it = served();
+    let other = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
+    for _ in 0..2 {
+        let status = apply(&it, other, Mode::Auto, false).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("root document"), "{status:?}");
+        apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    }
+    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+}
+
+/// A sink that is slow, and notices when it is called while it is busy.
+#[derive(Debug, Default)]
+struct SlowSink {
+    busy: std::sync::atomic::AtomicBool,
+    applied: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl ConfigSink for SlowSink {
+    fn current(&self) -> Option<String> {
+        self.applied.lock().last().cloned()
+    }
+
+    async fn apply(&self, text: String) -> Result<(), BoxError> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if self.busy.swap(true, SeqCst) {
+            return Err("another configuration is being written".into());
+        }
+        tokio::task::yield_now().await;
+        self.applied.lock().push(text);
+        self.busy.store(false, SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn configurations_are_applied_one_after_the_other() {
+    let sink = Arc::new(SlowSink::default());
+    let it = served_with(|machine| machine.config = sink.clone());
+    let texts: Vec<_> = (0..8).map(|n| format!("{}# {n}\n", worker())).collect();
+    let applied = futures::future::join_all(texts.iter().map(|text| apply(&it, text, Mode::Auto, false))).await;
+    for answer in applied {
+        answer.unwrap();
+    }
+    assert_eq!(sink.applied.lock().len(), texts.len());
 }
 
 #[tokio::test]

@@ -86,14 +86,24 @@ struct Configurations {
 #[async_trait]
 impl ConfigSink for Configurations {
     fn current(&self) -> Option<String> {
+        // What was submitted last is in force, also while its controller has yet to say so.
+        if let Some(submitted) = self.inbox.latest() {
+            return Some(submitted);
+        }
         let active = self.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID).ok().flatten()?;
         Some(active.text.clone())
     }
 
     async fn apply(&self, text: String) -> Result<(), BoxError> {
-        write_atomic(Path::new(CONFIG_FILE), text.as_bytes(), Access::SECRET)?;
-        self.inbox.submit(text);
-        Ok(())
+        let inbox = self.inbox.clone();
+        // Syncing to disk takes its time, in which others are served. What is persisted is also handed in when the client
+        // goes away meanwhile.
+        let apply = move || {
+            write_atomic(Path::new(CONFIG_FILE), text.as_bytes(), Access::SECRET)?;
+            inbox.submit(text);
+            Ok(())
+        };
+        tokio::task::spawn_blocking(apply).await?
     }
 }
 

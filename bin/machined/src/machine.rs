@@ -58,7 +58,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn new(platform: Platform) -> Self {
+    fn new(platform: Platform, logs: LogStore) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::new();
         for definition in resources::definitions() {
@@ -70,7 +70,7 @@ impl Parts {
             controllers: Runtime::new(store.clone()),
             store,
             supervisor: Supervisor::new(clock),
-            logs: LogStore::default(),
+            logs,
             sequencer: Arc::new(Sequencer::new(events.clone())),
             events,
             inbox: ConfigInbox::default(),
@@ -99,7 +99,7 @@ impl Parts {
 ///
 /// # Errors
 /// When it cannot even be brought to where it could be managed.
-pub(crate) async fn run(environment: Environment) -> anyhow::Result<()> {
+pub(crate) async fn run(environment: Environment, logs: LogStore) -> anyhow::Result<()> {
     tracing::info!(version = stdx::version::TAG, kernel = sys::host::kernel_release(), "machined starts");
     let mut requests = Requests::listen().context("listening to signals")?;
     let platform = Platform::detect(environment.platform.as_deref(), environment.user_data, environment.sku)?;
@@ -108,30 +108,28 @@ pub(crate) async fn run(environment: Environment) -> anyhow::Result<()> {
             tracing::error!(error = error_chain(&error), "orphans are not reaped");
         }
     });
-    let parts = Parts::new(platform);
+    let parts = Parts::new(platform, logs);
     let _announcer = stdx::tasks::spawn("service events", announce_services(parts.clone()));
     let life = {
         let parts = parts.clone();
-        stdx::tasks::spawn("machine", async move { live(&parts).await })
-    };
-    // Both arms are cancel-safe: the machine's own life ends only by a failure to start.
-    let request = tokio::select! {
-        request = requests.next() => request,
-        ended = life.join() => {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(error = error_chain(&*error), "the boot sequence failed; the API stays up if it was"),
-                Err(error) => tracing::error!(error = error_chain(&error), "the boot sequence ended"),
+        stdx::tasks::spawn("machine", async move {
+            if let Err(error) = live(&parts).await {
+                tracing::error!(error = error_chain(&*error), "the boot sequence failed; the API stays up if it was");
             }
-            requests.next().await
-        }
+        })
     };
+    let request = requests.next().await;
     tracing::info!(?request, "the machine ends");
     parts.stage.send_replace(match request {
         Request::Shutdown => MachineStage::ShuttingDown,
         Request::Reboot => MachineStage::Rebooting,
     });
-    parts.sequencer.run(boot::shutdown(&parts.supervisor)).await.ok();
+    // A machine that is still booting is told to end as well: its sequence has to be gone before the last one starts.
+    life.abort();
+    life.join().await.ok();
+    if let Err(error) = parts.sequencer.run(boot::shutdown(&parts.supervisor)).await {
+        tracing::error!(error = error_chain(&error), "services may not have ended well");
+    }
     parts.controllers.stop(Duration::from_secs(5)).await.ok();
     Ok(())
 }
@@ -154,7 +152,11 @@ async fn live(parts: &Parts) -> anyhow::Result<()> {
     if kind.is_control_plane() {
         expected.extend(["trustd", "etcd"]);
     }
-    parts.sequencer.run(boot::boot(&parts.supervisor, expected)).await?;
+    // A control plane waits for its bootstrap longer than any deadline when nobody comes; it must still boot when they do.
+    while let Err(error) = parts.sequencer.run(boot::boot(&parts.supervisor, expected.clone())).await {
+        tracing::error!(error = error_chain(&error), "services are not up yet; going on waiting");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     parts.stage.send_replace(MachineStage::Running);
     Ok(())
 }

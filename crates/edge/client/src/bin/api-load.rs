@@ -1,17 +1,24 @@
 //! Puts load on a node's API and prints how long calls took, for `cargo xtask bench`: each client has its own connection
-//! and sends its next call when the last one was answered, or at a given rate. Not part of the node and not for operators.
+//! and sends its next call when the last one was answered, or at a given rate. Last it measures how long the event of a
+//! written resource takes to a watching client, for which the node must have the clock of this machine: a local cluster.
+//! Not part of the node and not for operators.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its result")]
 
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use client::{Channel, Client, ConnectOptions, TalosConfig};
+use client::{Channel, Client, ConnectOptions, TalosConfig, WatchEvent};
+use futures::StreamExt;
 use serde_json::json;
+use stdx::{Clock, SystemClock};
 use tokio::time::Instant;
 use wire::cosi::resource::ListRequest;
 use wire::cosi::resource::state_client::StateClient;
+use wire::machine::apply_configuration_request::Mode;
+use wire::machine::machine_service_client::MachineServiceClient;
+use wire::machine::{ApplyConfigurationRequest, ReadRequest};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -21,6 +28,10 @@ const LOADS: &[(usize, Option<u32>)] = &[(1, None), (16, None), (64, None), (16,
 /// What is listed: the node's services, a handful of resources.
 const NAMESPACE: &str = "runtime";
 const TYPE: &str = "Services.v1alpha1.talos.dev";
+
+/// What is written and watched: the configuration in force, which a comment changes without changing anything else.
+const CONFIG: (&str, &str, &str) = ("config", "MachineConfigs.config.talos.dev", "v1alpha1");
+const CONFIG_FILE: &str = "/system/state/config.yaml";
 
 /// Connections and caches are warm after this long; what was measured until then is dropped.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -61,18 +72,79 @@ async fn measure(talosconfig: &str, seconds: &str) -> Result<(), Failure> {
                 Call::Version => "Version",
                 Call::List => "COSI List",
             };
-            let line = json!({
-                "call": name,
-                "clients": clients,
-                "rate": rate,
-                "calls": times.len(),
-                "perSecond": times.len() as f64 / duration.as_secs_f64(),
-                "p50": percentile(&times, 50).as_secs_f64() * 1e3,
-                "p99": percentile(&times, 99).as_secs_f64() * 1e3,
-            });
-            println!("{line}");
+            report(name, clients, rate, &times, duration);
         }
     }
+    let client = Client::connect(ConnectOptions::from_context(context)?).await?;
+    let mut times = watch(&client, duration).await?;
+    times.sort_unstable();
+    report("Watch event from write to client", 1, None, &times, duration);
+    Ok(())
+}
+
+fn report(call: &str, clients: usize, rate: Option<u32>, sorted: &[Duration], duration: Duration) {
+    let line = json!({
+        "call": call,
+        "clients": clients,
+        "rate": rate,
+        "calls": sorted.len(),
+        "perSecond": sorted.len() as f64 / duration.as_secs_f64(),
+        "p50": percentile(sorted, 50).as_secs_f64() * 1e3,
+        "p99": percentile(sorted, 99).as_secs_f64() * 1e3,
+    });
+    println!("{line}");
+}
+
+/// Changes the configuration again and again, and says how long after each change its event was here. The configuration
+/// is as it was afterwards.
+async fn watch(client: &Client, duration: Duration) -> Result<Vec<Duration>, Failure> {
+    let mut file = MachineServiceClient::new(client.channel()).read(ReadRequest { path: CONFIG_FILE.into() }).await?;
+    let mut text = Vec::new();
+    while let Some(data) = file.get_mut().message().await? {
+        text.extend_from_slice(&data.bytes);
+    }
+    let text = String::from_utf8(text)?;
+    let measured = watch_changes(client, &text, duration).await;
+    apply(client, text).await?;
+    measured
+}
+
+async fn watch_changes(client: &Client, text: &str, duration: Duration) -> Result<Vec<Duration>, Failure> {
+    let (namespace, kind, id) = CONFIG;
+    let mut events = client.state().watch(namespace, kind, Some(id)).await?;
+    // What is there already.
+    events.next().await.ok_or("the watch ended")??;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    for number in 0.. {
+        let changed = format!("{text}\n# {number}\n");
+        let arrival = async {
+            let event = events.next().await;
+            (event, SystemClock.now())
+        };
+        let (applied, (event, arrived)) = tokio::join!(apply(client, changed), arrival);
+        applied?;
+        let written = written(&event.ok_or("the watch ended")??).ok_or("an event without a time")?;
+        if start.elapsed() >= WARM_UP + duration {
+            break;
+        }
+        if start.elapsed() >= WARM_UP {
+            times.push(arrived.duration_since(written).unwrap_or_default());
+        }
+    }
+    Ok(times)
+}
+
+fn written(event: &WatchEvent) -> Option<SystemTime> {
+    let (seconds, nanoseconds) = event.resource.as_ref()?.metadata.updated?;
+    let since_epoch = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+async fn apply(client: &Client, text: String) -> Result<(), Failure> {
+    let mode = Mode::NoReboot.into();
+    let request = ApplyConfigurationRequest { data: text.into(), mode, dry_run: false, try_mode_timeout: None };
+    MachineServiceClient::new(client.channel()).apply_configuration(request).await?;
     Ok(())
 }
 
@@ -137,7 +209,7 @@ async fn worker(
 async fn send(channel: &Channel, call: Call) -> Result<(), Failure> {
     match call {
         Call::Version => {
-            wire::machine::machine_service_client::MachineServiceClient::new(channel.clone()).version(()).await?;
+            MachineServiceClient::new(channel.clone()).version(()).await?;
         }
         Call::List => {
             let request = ListRequest { namespace: NAMESPACE.to_owned(), r#type: TYPE.to_owned(), options: None };

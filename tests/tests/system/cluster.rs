@@ -12,6 +12,7 @@ use crate::support::{Answer, eventually, run, say};
 
 pub(crate) const NAME: &str = "sys";
 pub(crate) const CIDR: &str = "10.7.0.0/24";
+pub(crate) const GATEWAY: &str = "10.7.0.1";
 pub(crate) const CONTROL_PLANE: Node = Node { name: "sys-controlplane-1", address: "10.7.0.2" };
 pub(crate) const WORKER: Node = Node { name: "sys-worker-1", address: "10.7.0.3" };
 
@@ -68,13 +69,25 @@ impl Cluster {
 
     /// Asks for a cluster from the same image and bundle.
     pub(crate) fn create_another(&self, name: &str, cidr: &str) -> anyhow::Result<Answer> {
+        self.create_as(&self.file("talosconfig"), name, cidr, &[])
+    }
+
+    /// As [`Self::create_another`], with more flags and a talosconfig of its own.
+    pub(crate) fn create_as(
+        &self,
+        talosconfig: &Path,
+        name: &str,
+        cidr: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Answer> {
         let mut arguments: Vec<OsString> =
             ["cluster", "create", "--skip-kubeconfig", "--wait-timeout", "5m"].map(Into::into).into();
         arguments.extend(["--name", name, "--cidr", cidr, "--image"].map(Into::into));
         arguments.push(self.image.clone().into());
         arguments.push("--bundle".into());
         arguments.push(self.bundle.clone().into());
-        self.talosctl(&arguments)
+        arguments.extend(more.iter().map(Into::into));
+        self.talosctl_as(talosconfig, &arguments)
     }
 
     /// Where the state of clusters is.
@@ -114,7 +127,11 @@ impl Cluster {
 
     /// Runs kubectl as the cluster's administrator.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
-        let kubeconfig = self.kubeconfig();
+        self.kubectl_as(&self.kubeconfig(), arguments)
+    }
+
+    /// Runs kubectl with another kubeconfig.
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> anyhow::Result<Answer> {
         let mut all: Vec<&OsStr> = ["--request-timeout=20s", "--kubeconfig"].map(AsRef::as_ref).into();
         all.push(kubeconfig.as_os_str());
         all.extend(arguments.iter().map(<&str as AsRef<OsStr>>::as_ref));

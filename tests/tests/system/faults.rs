@@ -39,16 +39,21 @@ fn kill_and_wait(
     program: &str,
     find: impl Fn() -> anyhow::Result<Vec<Process>>,
 ) -> anyhow::Result<()> {
-    let before = find()?;
-    let [process] = before.as_slice() else { bail!("{} processes of {program} run, not one", before.len()) };
-    let old = process.pid;
-    run(Path::new("kill"), &["-KILL", &old.to_string()])?.ok().with_context(|| format!("killing {program}"))?;
+    let old = kill(&find()?, program)?;
     eventually(&format!("{program} returns"), RETURN, || {
         let now = find()?;
         ensure!(now.len() == 1 && now.iter().all(|process| process.pid != old), "its processes are {now:?}");
         Ok(())
     })?;
     converges(cluster)
+}
+
+/// Kills the only one of the processes; its number.
+fn kill(processes: &[Process], program: &str) -> anyhow::Result<u32> {
+    let [process] = processes else { bail!("{} processes of {program} run, not one", processes.len()) };
+    let pid = process.pid;
+    run(Path::new("kill"), &["-KILL", &pid.to_string()])?.ok().with_context(|| format!("killing {program}"))?;
+    Ok(pid)
 }
 
 /// All services of all nodes are healthy, all pods of the system run, all nodes are Ready and know each other.
@@ -102,6 +107,57 @@ pub(crate) fn kube_apiserver_returns(cluster: &Cluster) -> anyhow::Result<()> {
 
 pub(crate) fn discoveryd_returns(cluster: &Cluster) -> anyhow::Result<()> {
     kill_and_wait(cluster, "discoveryd", || discovery_server(cluster))
+}
+
+/// The init of a node is `/sbin/init` there, and its container ends with it: to the node it is a power cut.
+fn init(node: Node) -> anyhow::Result<Vec<Process>> {
+    of_node(node, "init")
+}
+
+pub(crate) fn a_worker_whose_machined_is_killed_starts_again(cluster: &Cluster) -> anyhow::Result<()> {
+    kill_and_wait(cluster, "machined", || init(WORKER))
+}
+
+pub(crate) fn a_control_plane_whose_machined_is_killed_starts_again(cluster: &Cluster) -> anyhow::Result<()> {
+    kill_and_wait(cluster, "machined", || init(CONTROL_PLANE))
+}
+
+/// The node waits for an operator, with its identity kept, and is a member again with the configuration it is given.
+pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluster) -> anyhow::Result<()> {
+    let path = cluster.configuration(WORKER);
+    let good = cluster.file("worker.yaml");
+    std::fs::copy(&path, &good).context("keeping the configuration")?;
+    let identity = node_identity(cluster)?;
+    std::fs::write(&path, "machine: [broken").context("damaging the configuration")?;
+    kill(&init(WORKER)?, "machined")?;
+    let insecure = ["--insecure", "--nodes", WORKER.address, "--endpoints", WORKER.address];
+    let maintenance = || {
+        let status =
+            cluster.talosctl(&[&["get", "machinestatus", "--output", "yaml"], &insecure[..]].concat())?.ok()?;
+        ensure!(status.contains("stage: maintenance"), "{status}");
+        Ok(())
+    };
+    eventually("the node is in maintenance mode", RETURN, maintenance)?;
+    let [before] = init(WORKER)?.try_into().map_err(|found| anyhow::anyhow!("the inits are {found:?}"))?;
+    let log = cluster.state().join(NAME).join("logs").join(format!("{}.log", WORKER.name));
+    let log = std::fs::read_to_string(log).context("reading the node's log")?;
+    ensure!(log.contains("config.yaml"), "the log does not name the damaged file");
+
+    let file = good.to_string_lossy();
+    let apply = [&["apply-config", "--file", &file], &insecure[..]].concat();
+    cluster.talosctl(&apply)?.ok()?;
+    converges(cluster)?;
+    ensure!(std::fs::read(&path)? == std::fs::read(&good)?, "what is persisted is not what was applied");
+    ensure!(node_identity(cluster)? == identity, "the node has another identity");
+    let [after] = init(WORKER)?.try_into().map_err(|found| anyhow::anyhow!("the inits are {found:?}"))?;
+    ensure!(before.pid == after.pid, "the node started again by itself: it loops");
+    Ok(())
+}
+
+fn node_identity(cluster: &Cluster) -> anyhow::Result<serde_json::Value> {
+    let identities = cluster.resources(WORKER, "identities")?;
+    let [identity] = identities.as_slice() else { bail!("{} identities", identities.len()) };
+    identity.pointer("/spec/nodeId").cloned().context("an identity without nodeId")
 }
 
 pub(crate) fn pods_run_after_all_that(cluster: &Cluster) -> anyhow::Result<()> {

@@ -8,7 +8,9 @@ mod access;
 mod cluster;
 mod faults;
 mod host;
+mod kubernetes;
 mod members;
+mod pod_network;
 mod pods;
 mod support;
 
@@ -25,6 +27,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("all_nodes_are_ready", members::all_nodes_are_ready),
     ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
     ("pods_reach_services_of_the_other_node", pods::pods_reach_services_of_the_other_node),
+    ("pods_reach_what_is_outside_the_cluster", pods::pods_reach_what_is_outside_the_cluster),
+    ("a_custom_resource_is_kept", kubernetes::a_custom_resource_is_kept),
+    ("a_custom_pod_network_comes_from_its_manifest", pod_network::a_custom_pod_network_comes_from_its_manifest),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
     ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
     ("no_certificate_is_refused", access::no_certificate_is_refused),
@@ -46,6 +51,12 @@ const CHECKS: &[(&str, Check)] = &[
     ("kubelet_returns", faults::kubelet_returns),
     ("kube_apiserver_returns", faults::kube_apiserver_returns),
     ("discoveryd_returns", faults::discoveryd_returns),
+    ("a_worker_whose_machined_is_killed_starts_again", faults::a_worker_whose_machined_is_killed_starts_again),
+    (
+        "a_control_plane_whose_machined_is_killed_starts_again",
+        faults::a_control_plane_whose_machined_is_killed_starts_again,
+    ),
+    ("a_damaged_configuration_leads_to_maintenance_mode", faults::a_damaged_configuration_leads_to_maintenance_mode),
     ("pods_run_after_all_that", faults::pods_run_after_all_that),
 ];
 

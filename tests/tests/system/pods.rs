@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::cluster::{CONTROL_PLANE, Cluster, Node, WORKER};
+use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, NAME, Node, WORKER};
 use crate::support::eventually;
 
 /// A pod that serves its own name over HTTP on one node, and the Service of that pod.
@@ -23,26 +23,52 @@ fn manifest(name: &str, node: Node) -> String {
     )
 }
 
-pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow::Result<()> {
-    let pods = [("on-control-plane", CONTROL_PLANE), ("on-worker", WORKER)];
-    for (name, node) in pods {
+const PODS: [(&str, Node); 2] = [("on-control-plane", CONTROL_PLANE), ("on-worker", WORKER)];
+
+/// Makes a pod on each node, and removes them when the check is done with them.
+fn with_pods(cluster: &Cluster, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for (name, node) in PODS {
         // An earlier check that failed left its own.
         cluster.kubectl(&["delete", "--ignore-not-found", &format!("pod/{name}"), &format!("service/{name}")])?.ok()?;
         let path = cluster.file(&format!("{name}.json"));
         std::fs::write(&path, manifest(name, node)).context("writing a manifest")?;
         cluster.kubectl(&["apply", "--filename", &path.to_string_lossy()])?.ok()?;
     }
-    for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
-        eventually(&format!("{from} reaches {to}"), Duration::from_secs(120), || {
-            let address = cluster.kubectl(&["get", "service", to, "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
-            let url = format!("http://{address}/");
-            let answer = cluster.kubectl(&["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()?;
-            ensure!(answer.trim() == to, "{url} answered {answer}");
-            Ok(())
-        })?;
-    }
-    for (name, _) in pods {
+    check()?;
+    for (name, _) in PODS {
         cluster.kubectl(&["delete", &format!("pod/{name}"), &format!("service/{name}"), "--wait=true"])?.ok()?;
     }
     Ok(())
+}
+
+pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow::Result<()> {
+    with_pods(cluster, || {
+        for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
+            eventually(&format!("{from} reaches {to}"), Duration::from_secs(120), || {
+                let address =
+                    cluster.kubectl(&["get", "service", to, "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
+                let url = format!("http://{address}/");
+                let answer = cluster.kubectl(&["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()?;
+                ensure!(answer.trim() == to, "{url} answered {answer}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// The host of the cluster knows no way to pod addresses: an answer shows that the node put its own in their place.
+pub(crate) fn pods_reach_what_is_outside_the_cluster(cluster: &Cluster) -> anyhow::Result<()> {
+    let card = std::fs::read(cluster.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
+    let card: serde_json::Value = serde_json::from_slice(&card)?;
+    let port = card.get("registryPort").context("an agent without a registry")?;
+    let url = format!("http://{GATEWAY}:{port}/v2/");
+    with_pods(cluster, || {
+        for (name, _) in PODS {
+            eventually(&format!("{name} reaches {url}"), Duration::from_secs(60), || {
+                cluster.kubectl(&["exec", name, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()
+            })?;
+        }
+        Ok(())
+    })
 }

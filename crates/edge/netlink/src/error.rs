@@ -27,6 +27,14 @@ impl NetlinkError {
         self.cause.raw_os_error() == Some(Errno::EXIST.raw_os_error())
     }
 
+    /// Whether this kernel cannot do that at all.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        [Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::AFNOSUPPORT]
+            .iter()
+            .any(|errno| self.cause.raw_os_error() == Some(errno.raw_os_error()))
+    }
+
     /// Whether there is no such link, address or route.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

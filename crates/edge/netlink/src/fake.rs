@@ -11,10 +11,11 @@ use resources::enums::{AddressFlags, Family, LinkFlags, LinkType, OperationalSta
 use rustix::io::Errno;
 
 use crate::{
-    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Master, Namespace, NetlinkError, Route, Routes,
+    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Masquerade, Master, Namespace, NetlinkError,
+    Route, Routes, Translation,
 };
 
-/// Links, addresses and routes in memory; clones share them.
+/// Links, addresses, routes and translation in memory; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct FakeNetlink {
     state: Arc<Mutex<State>>,
@@ -28,9 +29,26 @@ struct State {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
+    masquerades: Vec<Masquerade>,
+    cannot_translate: bool,
 }
 
 impl FakeNetlink {
+    /// The rules that are kept.
+    pub fn masquerades(&self) -> Vec<Masquerade> {
+        self.state.lock().masquerades.clone()
+    }
+
+    /// Forgets all rules, as if somebody had flushed them.
+    pub fn flush_masquerades(&self) {
+        self.state.lock().masquerades.clear();
+    }
+
+    /// Whether it is as if the kernel had no packet filter.
+    pub fn set_cannot_translate(&self, cannot: bool) {
+        self.state.lock().cannot_translate = cannot;
+    }
+
     /// Replaces all links.
     pub fn set_links(&self, links: Vec<Link>) {
         self.state.lock().links = links;
@@ -221,6 +239,24 @@ impl Routes for FakeNetlink {
         self.state.lock().routes.retain(|known| key(known) != key(route));
         self.routes.notify();
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Translation for FakeNetlink {
+    /// Stricter than the kernel: a rule whose exceptions do not contain its source would translate what pods of one node
+    /// say to each other.
+    async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError> {
+        let mut state = self.state.lock();
+        if state.cannot_translate && !wanted.is_empty() {
+            return Err(NetlinkError::new("masquerading pods", Errno::PROTONOSUPPORT));
+        }
+        if wanted.iter().any(|rule| !rule.except.iter().any(|net| net.contains(&rule.source))) {
+            return Err(NetlinkError::new("masquerading pods", Errno::INVAL));
+        }
+        let changed = state.masquerades != wanted;
+        state.masquerades = wanted.to_vec();
+        Ok(changed)
     }
 }
 

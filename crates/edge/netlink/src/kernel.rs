@@ -1,6 +1,7 @@
 //! The traits on rtnetlink.
 //!
-//! Two sockets: one asks, one hears of changes. Both belong to the namespace in which they were opened.
+//! Three sockets: one asks, one hears of changes, one speaks to the packet filter. All belong to the namespace in which
+//! they were opened.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::pin;
@@ -20,8 +21,10 @@ use stdx::tasks::{self, Task};
 
 use crate::error::failed;
 use crate::message;
+use crate::nft::Nft;
 use crate::{
-    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Master, Namespace, NetlinkError, Route, Routes,
+    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Masquerade, Master, Namespace, NetlinkError,
+    Route, Routes, Translation,
 };
 
 /// Links, addresses and routes of one namespace, from the kernel. Cheap to clone.
@@ -35,6 +38,8 @@ pub struct KernelNetlink {
 #[derive(Debug)]
 struct Inner {
     changes: Arc<AllChanges>,
+    /// A kernel without a packet filter has everything else.
+    nft: std::io::Result<Nft>,
     _requests: Task<()>,
     _events: Task<()>,
 }
@@ -73,7 +78,8 @@ impl KernelNetlink {
             };
             futures::future::join(listener, hear).await;
         });
-        Ok(Self { handle, inner: Arc::new(Inner { changes, _requests: requests, _events: events }) })
+        let nft = Nft::open();
+        Ok(Self { handle, inner: Arc::new(Inner { changes, nft, _requests: requests, _events: events }) })
     }
 
     /// Another namespace. Same assumptions as [`connect`](Self::connect).
@@ -248,6 +254,21 @@ impl Routes for KernelNetlink {
     async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
         let deleted = self.handle.route().del(message::route_message(route)).execute().await;
         allow(deleted.map_err(failed(|| format!("removing the route {}", describe(route)))), NetlinkError::is_not_found)
+    }
+}
+
+#[async_trait]
+impl Translation for KernelNetlink {
+    async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError> {
+        match &self.inner.nft {
+            Ok(nft) => nft.keep(wanted),
+            // Without a packet filter there are no rules to remove.
+            Err(_) if wanted.is_empty() => Ok(false),
+            Err(error) => {
+                let cause = error.raw_os_error().map_or(Errno::PROTONOSUPPORT, Errno::from_raw_os_error);
+                Err(NetlinkError::new("masquerading pods", cause))
+            }
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Links, addresses and routes of a network namespace: what there is, when it changes, and changes to it.
+//! Links, addresses, routes and translation of addresses of a network namespace: what there is, when it changes, and
+//! changes to it.
 //!
-//! Three traits, [`Links`], [`Addresses`] and [`Routes`]; [`KernelNetlink`] is all three on rtnetlink, for this namespace
-//! or another, `FakeNetlink` all three in memory (feature `testing`). It decides nothing, and knows neither DHCP nor
-//! packet filters. Numbers of the kernel come as the types that resources use for them.
+//! Four traits, [`Links`], [`Addresses`], [`Routes`] and [`Translation`]; [`KernelNetlink`] is all of them on rtnetlink
+//! and nftables, for this namespace or another, `FakeNetlink` all of them in memory (feature `testing`). It decides
+//! nothing, and knows neither DHCP nor what may pass. Numbers of the kernel come as the types that resources use for
+//! them.
 
 mod changes;
 mod error;
@@ -12,11 +14,12 @@ mod kernel;
 mod message;
 mod model;
 mod namespace;
+mod nft;
 
 pub use changes::{ChangeSender, Changes};
 pub use error::NetlinkError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeNetlink;
 pub use kernel::KernelNetlink;
-pub use model::{Address, Addresses, Link, LinkChange, Links, Master, Route, Routes};
+pub use model::{Address, Addresses, Link, LinkChange, Links, Masquerade, Master, Route, Router, Routes, Translation};
 pub use namespace::Namespace;

@@ -136,6 +136,15 @@ impl Route {
     }
 }
 
+/// A rule that gives packets from a subnet the address of the link by which they leave, so that answers come back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Masquerade {
+    /// Where the packets come from.
+    pub source: IpNet,
+    /// Where they may go as they are. Subnets of the other family do not matter.
+    pub except: Vec<IpNet>,
+}
+
 /// Links.
 ///
 /// Links are named by name: numbers differ between namespaces.
@@ -188,3 +197,15 @@ pub trait Routes: std::fmt::Debug + Send + Sync + 'static {
     /// Removes a route. It may be gone already.
     async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError>;
 }
+
+/// Translation of addresses.
+#[async_trait]
+pub trait Translation: std::fmt::Debug + Send + Sync + 'static {
+    /// Makes these our only rules, at once, and leaves those of others alone. Whether something had to change.
+    async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError>;
+}
+
+/// What a node has to do to be the router of its pods.
+pub trait Router: Routes + Translation {}
+
+impl<T: Routes + Translation> Router for T {}

@@ -1,5 +1,7 @@
 //! Against the kernel, in namespaces made for each test: they need root.
 
+mod masquerade;
+
 use std::time::Duration;
 
 use resources::enums::{Family, LinkFlags, LinkType, RouteProtocol, RouteType, RoutingTable, Scope};

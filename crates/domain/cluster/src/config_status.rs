@@ -6,9 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use config::v1alpha1::Cluster;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::DiscoveryConfig;
+use resources::config::MachineConfig;
 use url::Url;
-
-use crate::machine_config;
 
 /// Configuration → `DiscoveryConfig` `cluster`.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ impl Controller for ConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -40,7 +39,8 @@ impl Controller for ConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(config) = machine_config::read(ctx)?.as_ref().and_then(|documents| documents.v1alpha1()) {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())? {
             ctx.put(DiscoveryConfig::ID, discovery_config(config.cluster())?)?;
         }
         ctx.keep_touched::<DiscoveryConfig>()
@@ -69,7 +69,6 @@ fn discovery_config(cluster: &Cluster) -> Result<DiscoveryConfig, DiscoveryConfi
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -78,7 +77,7 @@ mod tests {
         let key = STANDARD.encode([7; 32]);
         let text =
             format!("version: v1alpha1\nmachine:\n  type: worker\ncluster:\n  id: abc\n  secret: {key}\n{cluster}");
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
         DiscoveryConfig::clone(&harness.get::<DiscoveryConfig>("cluster").unwrap())
     }

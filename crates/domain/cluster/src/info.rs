@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::Info;
-
-use crate::machine_config;
+use resources::config::MachineConfig;
 
 /// Configuration → `Info` `current`.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ impl Controller for InfoController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -25,7 +24,8 @@ impl Controller for InfoController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(config) = machine_config::read(ctx)?.as_ref().and_then(|documents| documents.v1alpha1()) {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())? {
             let cluster = config.cluster();
             ctx.put(Info::ID, Info { cluster_id: cluster.id.clone(), cluster_name: cluster.name().to_owned() })?;
         }
@@ -36,7 +36,6 @@ impl Controller for InfoController {
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -44,7 +43,7 @@ mod tests {
     async fn id_and_name_come_from_the_configuration_and_go_with_it() {
         let harness = Harness::with(InfoController);
         let text = "version: v1alpha1\nmachine:\n  type: worker\ncluster:\n  id: abc\n  clusterName: prod\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
         let info = harness.get::<Info>("current").unwrap();
         assert_eq!((info.cluster_id.as_str(), info.cluster_name.as_str()), ("abc", "prod"));

@@ -10,7 +10,6 @@ mod discovery_service;
 mod endpoint;
 mod info;
 mod local_affiliate;
-mod machine_config;
 mod member;
 mod node_identity;
 
@@ -78,7 +77,7 @@ mod tests {
         harness.runtime.start();
         let text = "version: v1alpha1\nmachine:\n  type: controlplane\ncluster:\n  id: abc\n  discovery:\n    \
                     enabled: true\n    registries:\n      service:\n        disabled: true\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.put(MachineType::ID, MachineType::ControlPlane);
         harness.put("hostname", HostnameStatus { hostname: "cp-1".into(), ..Default::default() });
         harness.put("nodename", Nodename { nodename: "cp-1".into(), ..Default::default() });

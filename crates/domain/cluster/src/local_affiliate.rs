@@ -5,10 +5,9 @@ use config::v1alpha1::Config;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::MachineType;
 use resources::cluster::{Affiliate, ControlPlane, DiscoveryConfig, Identity};
+use resources::config::MachineConfig;
 use resources::k8s::Nodename;
 use resources::network::{HostnameStatus, NodeAddress};
-
-use crate::machine_config;
 
 /// Addresses without those of pods and services.
 const ADDRESSES: &str = "routed-no-k8s";
@@ -25,7 +24,7 @@ impl Controller for LocalAffiliateController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
-            machine_config::input(),
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
             Input::weak::<DiscoveryConfig>().id(DiscoveryConfig::ID),
             Input::weak::<Identity>().id(Identity::ID),
             Input::weak::<HostnameStatus>().id(HostnameStatus::ID),
@@ -48,8 +47,8 @@ impl Controller for LocalAffiliateController {
             ctx.get::<MachineType>(MachineType::ID)?,
         );
         if let (true, (Some(identity), Some(hostname), Some(addresses), Some(machine_type))) = (enabled, parts) {
-            let documents = machine_config::read(ctx)?;
-            let config = documents.as_ref().and_then(|documents| documents.v1alpha1());
+            let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+            let config = MachineConfig::root_of(active.as_deref())?;
             let affiliate = Affiliate {
                 node_id: identity.node_id.clone(),
                 addresses: addresses.addresses.iter().map(|net| net.addr()).collect(),
@@ -81,7 +80,6 @@ fn control_plane(machine_type: MachineType, config: Option<&Config>) -> Option<C
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -89,7 +87,7 @@ mod tests {
     async fn it_says_who_where_and_what_once_all_is_known() {
         let harness = Harness::with(LocalAffiliateController);
         let text = "version: v1alpha1\nmachine:\n  type: controlplane\ncluster:\n  id: abc\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.put("cluster", DiscoveryConfig { discovery_enabled: true, ..Default::default() });
         harness.put("local", Identity { node_id: "me".into() });
         harness.put("hostname", HostnameStatus { hostname: "cp-1".into(), domainname: "example.org".into() });

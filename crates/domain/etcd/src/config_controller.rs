@@ -1,7 +1,7 @@
 //! What the configuration says about etcd.
 
 use async_trait::async_trait;
-use config::{Documents, v1alpha1::Config};
+use config::v1alpha1::Config;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::{config::MachineConfig, etcd::EtcdConfig};
 
@@ -24,11 +24,9 @@ impl Controller for ConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(text) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
-            let documents = Documents::from_yaml(text.text.as_bytes())?;
-            if let Some(config) = documents.v1alpha1().filter(|config| config.is_control_plane()) {
-                ctx.put(EtcdConfig::ID, etcd_config(config))?;
-            }
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())?.filter(|config| config.is_control_plane()) {
+            ctx.put(EtcdConfig::ID, etcd_config(config))?;
         }
         ctx.keep_touched::<EtcdConfig>()
     }
@@ -61,7 +59,7 @@ mod tests {
             "version: v1alpha1\nmachine:\n  type: {kind}\ncluster:\n  etcd:\n    image: etcd:1\n    \
              advertisedSubnets: [10.5.0.0/24]\n    extraArgs: {{ snapshot-count: \"5\" }}\n"
         );
-        MachineConfig { text }
+        MachineConfig::new(text)
     }
 
     #[tokio::test(start_paused = true)]

@@ -125,7 +125,7 @@ impl World {
     }
 
     fn configure(&self, text: &str) {
-        self.harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.to_owned() });
+        self.harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
     }
 
     fn read(&self, path: &str) -> Option<String> {

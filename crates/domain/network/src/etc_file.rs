@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use config::v1alpha1::ExtraHost;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::files::EtcFileSpec;
 use resources::network::{HostnameStatus, NodeAddress, ResolverStatus};
 
-use crate::machine_config;
 use crate::node_address::DEFAULT_ID;
 
 /// The id of the table of names.
@@ -31,7 +31,7 @@ impl Controller for EtcFileController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
-            machine_config::input(),
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
             Input::weak::<HostnameStatus>().id(HostnameStatus::ID),
             Input::weak::<NodeAddress>().id(DEFAULT_ID),
             Input::weak::<ResolverStatus>().id(ResolverStatus::ID),
@@ -43,8 +43,8 @@ impl Controller for EtcFileController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = machine_config::read(ctx)?;
-        let machine = documents.as_ref().and_then(|documents| documents.v1alpha1()).map(|config| config.machine());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let network = machine.and_then(|machine| machine.network.as_ref());
         let hostname = ctx.get::<HostnameStatus>(HostnameStatus::ID)?;
         let hostname = hostname.as_deref();
@@ -106,7 +106,6 @@ fn hosts(hostname: &HostnameStatus, address: Option<IpAddr>, extra: &[ExtraHost]
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -138,7 +137,7 @@ mod tests {
 
         let config = "version: v1alpha1\nmachine:\n  type: worker\n  network:\n    disableSearchDomain: true\n    \
                       extraHostEntries:\n      - ip: 10.9.0.1\n        aliases: [registry, registry.local]\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: config.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(config));
         harness.settle().await;
         assert!(text(&harness, "hosts").ends_with("10.9.0.1  registry registry.local\n"));
         assert!(!text(&harness, "resolv.conf").contains("search"));

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use aws_lc_rs::digest;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::Identity;
+use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, HostnameSpec, NodeAddress};
 use resources::runtime::PlatformMetadata;
 
-use crate::machine_config;
 use crate::node_address::DEFAULT_ID;
 
 /// Configuration, identity, platform → `HostnameSpec`, one a layer.
@@ -28,7 +28,7 @@ impl Controller for HostnameConfigController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
-            machine_config::input(),
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
             Input::weak::<Identity>().id(Identity::ID),
             Input::weak::<NodeAddress>().id(DEFAULT_ID),
             Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID),
@@ -40,8 +40,8 @@ impl Controller for HostnameConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = machine_config::read(ctx)?;
-        let machine = documents.as_ref().and_then(|documents| documents.v1alpha1()).map(|config| config.machine());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let default = if machine.is_none_or(|machine| machine.stable_hostname()) {
             ctx.get::<Identity>(Identity::ID)?.map(|identity| stable_hostname(&identity.node_id))
         } else {
@@ -87,7 +87,6 @@ fn address_hostname(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -117,7 +116,7 @@ mod tests {
         assert_eq!(spec(&harness, "configuration/hostname"), None);
 
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  network:\n    hostname: w-1\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
         let configured = spec(&harness, "configuration/hostname").unwrap();
         assert_eq!((configured.hostname.as_str(), configured.layer), ("w-1", ConfigLayer::MachineConfiguration));
@@ -127,7 +126,7 @@ mod tests {
     async fn without_the_stable_name_the_default_follows_the_address() {
         let harness = Harness::with(HostnameConfigController);
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  features:\n    stableHostname: false\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.put(DEFAULT_ID, NodeAddress { addresses: vec!["10.5.0.3/24".parse().unwrap()] });
         harness.settle().await;
         assert_eq!(spec(&harness, "default/hostname").unwrap().hostname, "talos-10-5-0-3");

@@ -9,7 +9,6 @@ mod hardware_addr;
 mod hostname_config;
 mod hostname_spec;
 mod link_status;
-mod machine_config;
 mod merge;
 mod network_status;
 mod node_address;

@@ -4,10 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, ResolverSpec};
-
-use crate::machine_config;
 
 /// What is asked where nothing is configured.
 const DEFAULT: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
@@ -23,7 +22,7 @@ impl Controller for ResolverConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -32,8 +31,8 @@ impl Controller for ResolverConfigController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         put(ctx, ConfigLayer::Default, DEFAULT.to_vec())?;
-        let documents = machine_config::read(ctx)?;
-        let machine = documents.as_ref().and_then(|documents| documents.v1alpha1()).map(|config| config.machine());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let network = machine.and_then(|machine| machine.network.as_ref());
         let texts = network.map(|network| network.nameservers.as_slice()).unwrap_or_default();
         let servers: Vec<IpAddr> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
@@ -53,7 +52,6 @@ fn put(ctx: &mut Ctx, layer: ConfigLayer, dns_servers: Vec<IpAddr>) -> Result<()
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -61,7 +59,7 @@ mod tests {
     async fn configured_servers_are_a_layer_above_the_default_ones() {
         let harness = Harness::with(ResolverConfigController);
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  network:\n    nameservers:\n      - 10.5.0.1\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
         let get = |id| harness.get_in::<ResolverSpec>(CONFIG_NAMESPACE, id).unwrap();
         assert_eq!(get("default/resolvers").dns_servers, DEFAULT);

@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, TimeServerSpec};
-
-use crate::machine_config;
 
 /// What is asked where nothing is configured.
 const DEFAULT: &str = "time.cloudflare.com";
@@ -21,7 +20,7 @@ impl Controller for TimeServerConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -30,8 +29,8 @@ impl Controller for TimeServerConfigController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         put(ctx, ConfigLayer::Default, vec![DEFAULT.to_owned()])?;
-        let documents = machine_config::read(ctx)?;
-        let machine = documents.as_ref().and_then(|documents| documents.v1alpha1()).map(|config| config.machine());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let time = machine.and_then(|machine| machine.time.as_ref());
         let servers = time.map(|time| time.servers.clone()).unwrap_or_default();
         if !servers.is_empty() {
@@ -50,7 +49,6 @@ fn put(ctx: &mut Ctx, layer: ConfigLayer, time_servers: Vec<String>) -> Result<(
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use resources::config::MachineConfig;
 
     use super::*;
 
@@ -58,7 +56,7 @@ mod tests {
     async fn configured_servers_are_a_layer_above_the_default_one() {
         let harness = Harness::with(TimeServerConfigController);
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  time:\n    servers:\n      - ntp.example.org\n";
-        harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text: text.into() });
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
         let get = |id| harness.get_in::<TimeServerSpec>(CONFIG_NAMESPACE, id).unwrap();
         assert_eq!(get("default/timeservers").time_servers, [DEFAULT]);

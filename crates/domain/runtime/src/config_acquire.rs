@@ -136,7 +136,7 @@ impl Controller for AcquireController {
             }
         }
         let Some(text) = text else { return Ok(()) };
-        ctx.put(MachineConfig::ACTIVE_ID, MachineConfig { text })?;
+        ctx.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text))?;
         ctx.put(ACQUIRED_ID, AcquireConfigStatus {})?;
         ctx.destroy::<MaintenanceServiceRequest>(MAINTENANCE_ID)?;
         Ok(())

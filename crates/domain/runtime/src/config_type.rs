@@ -1,7 +1,6 @@
 //! The type of the machine, from its configuration.
 
 use async_trait::async_trait;
-use config::Documents;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::{MachineConfig, MachineType};
 
@@ -24,11 +23,8 @@ impl Controller for MachineTypeController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(active) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? else {
-            return ctx.put(MachineType::ID, MachineType::Unknown).map(drop);
-        };
-        let documents = Documents::from_yaml(active.text.as_bytes())?;
-        let kind = match documents.v1alpha1().map(config::v1alpha1::Config::machine_type) {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let kind = match MachineConfig::root_of(active.as_deref())?.map(config::v1alpha1::Config::machine_type) {
             None => MachineType::Unknown,
             Some(config::MachineType::Worker) => MachineType::Worker,
             Some(config::MachineType::Init) => MachineType::Init,

@@ -78,7 +78,7 @@ impl Cluster {
 }
 
 pub(crate) fn configure(harness: &Harness, text: String) {
-    harness.put(MachineConfig::ACTIVE_ID, MachineConfig { text });
+    harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
 }
 
 pub(crate) fn address(harness: &Harness, addresses: &[&str]) {

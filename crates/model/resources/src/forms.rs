@@ -296,7 +296,7 @@ fn the_other_packages_agree_with_the_wire_too() {
 
 #[test]
 fn the_machine_config_is_its_text_and_the_machine_type_a_word() {
-    let config = config::MachineConfig { text: "version: v1alpha1\n".into() };
+    let config = config::MachineConfig::new("version: v1alpha1\n");
     assert_eq!(config.to_proto(), b"version: v1alpha1\n");
     assert_eq!(config.to_yaml(), "version: v1alpha1\n");
     assert_eq!(AnySpec::yaml(&MachineType::ControlPlane).trim(), "controlplane");

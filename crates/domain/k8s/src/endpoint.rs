@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kube_edge::Connect;
 use resources::MachineType;
+use resources::config::MachineConfig;
 use resources::k8s::Endpoint;
 use resources::secrets::KubernetesSecrets;
 
 use crate::Root;
 use crate::kube_clients::{Client, JOIN_POLL};
-use crate::machine_config::{self, ConfigCache};
 
 /// The Service that every cluster has for its API servers.
 const SERVICE: (&str, &str) = ("default", "kubernetes");
@@ -86,9 +86,7 @@ impl Controller for EndpointController {
 
 /// Resolves the host of the cluster's endpoint.
 #[derive(Debug, Default)]
-pub struct StaticEndpointController {
-    config: ConfigCache,
-}
+pub struct StaticEndpointController;
 
 #[async_trait]
 impl Controller for StaticEndpointController {
@@ -97,7 +95,7 @@ impl Controller for StaticEndpointController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -105,18 +103,22 @@ impl Controller for StaticEndpointController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
-        let config = documents.as_ref().and_then(|documents| documents.v1alpha1());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
         let Some(endpoint) = config.and_then(|config| config.cluster().endpoint()) else {
             return ctx.keep_touched::<Endpoint>();
         };
         let host = endpoint.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
-            Err(_) => resolve(&host).await,
+            Err(_) => {
+                // What a name stands for may change.
+                let addresses = resolve(&host).await;
+                ctx.requeue_after(if addresses.is_empty() { RETRY } else { REFRESH });
+                addresses
+            }
         };
         if addresses.is_empty() {
-            ctx.requeue_after(RETRY);
             return Ok(());
         }
         ctx.put(Endpoint::CONTROLPLANE_ID, Endpoint { addresses })?;

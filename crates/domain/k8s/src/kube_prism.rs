@@ -7,17 +7,14 @@ use config::v1alpha1::Config;
 use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
 use kube_edge::balancer::{Balancer, Upstream};
 use resources::cluster::Member;
+use resources::config::MachineConfig;
 use resources::k8s::{KubePrismConfig, KubePrismEndpoint, KubePrismEndpoints, KubePrismStatus};
-
-use crate::machine_config::{self, ConfigCache};
 
 const HOST: &str = "127.0.0.1";
 
 /// Where API servers are: the cluster's endpoint, this node, the members that run the control plane.
 #[derive(Debug, Default)]
-pub struct KubePrismEndpointsController {
-    config: ConfigCache,
-}
+pub struct KubePrismEndpointsController;
 
 #[async_trait]
 impl Controller for KubePrismEndpointsController {
@@ -26,7 +23,7 @@ impl Controller for KubePrismEndpointsController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input(), Input::weak::<Member>()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID), Input::weak::<Member>()]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -34,8 +31,8 @@ impl Controller for KubePrismEndpointsController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
-        if let Some(config) = documents.as_ref().and_then(|documents| documents.v1alpha1()) {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())? {
             let members = ctx.list::<Member>()?;
             let endpoints = endpoints(config, members.iter().map(|member| &*member.spec));
             ctx.put(KubePrismEndpoints::ID, KubePrismEndpoints { endpoints })?;
@@ -77,9 +74,7 @@ fn endpoints<'a>(config: &Config, members: impl Iterator<Item = &'a Member>) -> 
 
 /// Exists where the balancer is switched on.
 #[derive(Debug, Default)]
-pub struct KubePrismConfigController {
-    config: ConfigCache,
-}
+pub struct KubePrismConfigController;
 
 #[async_trait]
 impl Controller for KubePrismConfigController {
@@ -88,7 +83,10 @@ impl Controller for KubePrismConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input(), Input::weak::<KubePrismEndpoints>().id(KubePrismEndpoints::ID)]
+        vec![
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
+            Input::weak::<KubePrismEndpoints>().id(KubePrismEndpoints::ID),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -96,8 +94,8 @@ impl Controller for KubePrismConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
-        let config = documents.as_ref().and_then(|documents| documents.v1alpha1());
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
         let endpoints = ctx.get::<KubePrismEndpoints>(KubePrismEndpoints::ID)?;
         if let Some(port) = config.and_then(|config| config.machine().kubeprism_port())
             && let Some(known) = endpoints

@@ -3,15 +3,12 @@
 use async_trait::async_trait;
 use config::v1alpha1::{Config, ExtraMount, LinuxIdMapping};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::k8s::{KubeletConfig, StaticPodServerStatus};
 use resources::values::{IdMapping, Mount};
 
-use crate::machine_config::{self, ConfigCache};
-
 #[derive(Debug, Default)]
-pub struct KubeletConfigController {
-    config: ConfigCache,
-}
+pub struct KubeletConfigController;
 
 #[async_trait]
 impl Controller for KubeletConfigController {
@@ -20,7 +17,10 @@ impl Controller for KubeletConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input(), Input::weak::<StaticPodServerStatus>().id(StaticPodServerStatus::ID)]
+        vec![
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
+            Input::weak::<StaticPodServerStatus>().id(StaticPodServerStatus::ID),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -28,9 +28,9 @@ impl Controller for KubeletConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let server = ctx.get::<StaticPodServerStatus>(StaticPodServerStatus::ID)?;
-        if let Some(config) = documents.as_ref().and_then(|documents| documents.v1alpha1())
+        if let Some(config) = MachineConfig::root_of(active.as_deref())?
             && let Some(server) = server
         {
             ctx.put(KubeletConfig::ID, kubelet_config(config, &server.url))?;

@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use controller::Controller;
 use kube_edge::Connect;
-use netlink::Routes;
+use netlink::Router;
 use tokio::sync::watch;
 
 pub use cluster_lock::{ClusterLock, HeldLock, LockError};
@@ -67,7 +67,8 @@ pub struct Edges {
     /// Where the node's files are.
     pub root: Root,
     pub connect: Arc<dyn Connect>,
-    pub routes: Arc<dyn Routes>,
+    /// Routes to pods, and the translation of what they send elsewhere.
+    pub routes: Arc<dyn Router>,
     /// Held while manifests are applied.
     pub lock: Arc<dyn ClusterLock>,
     pub fetch: Arc<dyn Fetch>,
@@ -82,9 +83,9 @@ pub struct Edges {
 pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
     let Edges { root, connect, routes, lock, fetch, kubelet, in_container } = edges.clone();
     let mut all: Vec<Box<dyn Controller>> = vec![
-        Box::new(NodenameController::default()),
+        Box::new(NodenameController),
         Box::new(NodeIpController),
-        Box::new(KubeletConfigController::default()),
+        Box::new(KubeletConfigController),
         Box::new(KubeletSpecController::new(in_container)),
         Box::new(KubeletServiceController::new(root.clone(), kubelet)),
         Box::new(KubeletStaticPodController::new(root.clone(), Arc::clone(&connect))),
@@ -96,9 +97,9 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
         Box::new(ExtraManifestController::new(fetch)),
         Box::new(ManifestApplyController::new(Arc::clone(&connect), lock)),
         Box::new(EndpointController::new(root.clone(), Arc::clone(&connect))),
-        Box::new(StaticEndpointController::default()),
-        Box::new(KubePrismEndpointsController::default()),
-        Box::new(KubePrismConfigController::default()),
+        Box::new(StaticEndpointController),
+        Box::new(KubePrismEndpointsController),
+        Box::new(KubePrismConfigController),
         Box::new(KubePrismController::default()),
         Box::new(NodeApplyController::new(root.clone(), Arc::clone(&connect))),
         Box::new(NodeStatusController::new(root.clone(), Arc::clone(&connect))),

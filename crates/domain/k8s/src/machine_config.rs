@@ -1,39 +1,10 @@
-//! The machine's configuration as controllers read it, and controllers that only project it onto resources.
+//! Controllers that only project the machine's configuration onto resources, and what several read in it.
 
 use async_trait::async_trait;
-use config::Documents;
 use config::v1alpha1::Config;
 use controller::{Controller, Ctx, Input, Output, OutputMode, ReconcileError};
 use resources::Spec;
 use resources::config::MachineConfig;
-
-/// The input that [`ConfigCache::read`] needs.
-pub(crate) fn input() -> Input {
-    Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)
-}
-
-/// Decodes the configuration once a change.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigCache(Option<(u64, Documents)>);
-
-impl ConfigCache {
-    /// The active configuration; nothing until there is one.
-    pub(crate) fn read(&mut self, ctx: &Ctx) -> Result<Option<Documents>, ReconcileError> {
-        let Some(resource) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? else {
-            self.0 = None;
-            return Ok(None);
-        };
-        let version = resource.metadata.version;
-        if let Some((known, documents)) = &self.0
-            && *known == version
-        {
-            return Ok(Some(documents.clone()));
-        }
-        let documents = Documents::from_yaml(resource.text.as_bytes())?;
-        self.0 = Some((version, documents.clone()));
-        Ok(Some(documents))
-    }
-}
 
 /// Ids and specs that follow from a configuration.
 type Project<S> = fn(&Config) -> Vec<(String, S)>;
@@ -43,17 +14,16 @@ pub(crate) struct Projection<S> {
     name: &'static str,
     mode: OutputMode,
     project: Project<S>,
-    cache: ConfigCache,
 }
 
 impl<S: Spec> Projection<S> {
     pub(crate) fn boxed(name: &'static str, project: Project<S>) -> Box<dyn Controller> {
-        Box::new(Self { name, mode: OutputMode::Exclusive, project, cache: ConfigCache::default() })
+        Box::new(Self { name, mode: OutputMode::Exclusive, project })
     }
 
     /// For types that others write too.
     pub(crate) fn shared(name: &'static str, project: Project<S>) -> Box<dyn Controller> {
-        Box::new(Self { name, mode: OutputMode::Shared, project, cache: ConfigCache::default() })
+        Box::new(Self { name, mode: OutputMode::Shared, project })
     }
 }
 
@@ -64,7 +34,7 @@ impl<S: Spec> Controller for Projection<S> {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -75,9 +45,8 @@ impl<S: Spec> Controller for Projection<S> {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(documents) = self.cache.read(ctx)?
-            && let Some(config) = documents.v1alpha1()
-        {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())? {
             for (id, spec) in (self.project)(config) {
                 ctx.put(&id, spec)?;
             }

@@ -1,5 +1,5 @@
-//! `k8s.NativePodNetworkController`: a bridge for the node's own pods, by a CNI configuration, and a route to the pods of
-//! each other node.
+//! `k8s.NativePodNetworkController`: a bridge for the node's own pods, by a CNI configuration, a route to the pods of each
+//! other node, and the node's address for what pods send to anybody who is no pod.
 //!
 //! Nodes have to reach each other directly at their internal addresses: there is no tunnel here.
 
@@ -13,14 +13,14 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use ipnet::IpNet;
 use kube_edge::{Connect, Node, NodeCache};
 use kubernetes::{native_cni, paths};
-use netlink::{Route, Routes};
+use netlink::{Masquerade, Route, Router};
+use resources::config::MachineConfig;
 use resources::enums::{RouteProtocol, RoutingTable};
 use resources::k8s::Nodename;
 use sys::files::{self, Access};
 
 use crate::Root;
 use crate::kube_clients::{Client, JOIN_POLL};
-use crate::machine_config::{self, ConfigCache};
 
 /// Marks our routes in the kernel, so that we know which to remove.
 pub const NATIVE_ROUTES: RouteProtocol = RouteProtocol(0x54);
@@ -28,16 +28,17 @@ pub const NATIVE_ROUTES: RouteProtocol = RouteProtocol(0x54);
 #[derive(Debug)]
 pub struct NativePodNetworkController {
     root: Root,
-    routes: Arc<dyn Routes>,
+    router: Arc<dyn Router>,
     client: Client,
-    config: ConfigCache,
     cache: Option<NodeCache>,
+    /// It was said that this kernel cannot translate addresses.
+    lack_is_known: bool,
 }
 
 impl NativePodNetworkController {
     #[must_use]
-    pub fn new(root: Root, connect: Arc<dyn Connect>, routes: Arc<dyn Routes>) -> Self {
-        Self { root, routes, client: Client::new(connect), config: ConfigCache::default(), cache: None }
+    pub fn new(root: Root, connect: Arc<dyn Connect>, router: Arc<dyn Router>) -> Self {
+        Self { root, router, client: Client::new(connect), cache: None, lack_is_known: false }
     }
 }
 
@@ -48,7 +49,7 @@ impl Controller for NativePodNetworkController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input(), Input::weak::<Nodename>().id(Nodename::ID)]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID), Input::weak::<Nodename>().id(Nodename::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -56,17 +57,18 @@ impl Controller for NativePodNetworkController {
     }
 
     fn resync(&self) -> Option<Duration> {
-        // Puts back routes that somebody removed, and follows the renewal of the kubelet's certificate.
+        // Puts back routes and rules that somebody removed, and follows the renewal of the kubelet's certificate.
         Some(Duration::from_secs(30))
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
-        let Some(config) = documents.as_ref().and_then(|documents| documents.v1alpha1()) else { return Ok(()) };
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let Some(config) = MachineConfig::root_of(active.as_deref())? else { return Ok(()) };
         if config.cluster().cni() != CniKind::Native {
             self.cache = None;
             files::remove(&self.cni_file())?;
-            return self.keep_routes(&[]).await;
+            self.keep_routes(&[]).await?;
+            return self.keep_masquerades(&[]).await;
         }
         let Some(nodename) = ctx.get::<Nodename>(Nodename::ID)? else { return Ok(()) };
         let Some(connected) = self.client.of_kubelet(&self.root).await? else {
@@ -82,8 +84,14 @@ impl Controller for NativePodNetworkController {
             self.client.forget();
         }
         let Some(nodes) = cache.known() else { return Ok(()) };
-        self.write_conflist(nodes.get(&nodename.nodename))?;
-        self.keep_routes(&wanted_routes(&nodes, &nodename.nodename)).await
+        let own = nodes.get(&nodename.nodename);
+        self.write_conflist(own)?;
+        self.keep_routes(&wanted_routes(&nodes, &nodename.nodename)).await?;
+        // A node without pod subnets keeps its rules: its pods still run.
+        match own.filter(|node| !node.pod_cidrs.is_empty()) {
+            Some(own) => self.keep_masquerades(&wanted_masquerades(own, &config.cluster().pod_cidrs())).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -106,18 +114,53 @@ impl NativePodNetworkController {
     /// Makes our routes these.
     async fn keep_routes(&self, wanted: &[Route]) -> Result<(), ReconcileError> {
         let ours: Vec<Route> =
-            self.routes.routes().await?.into_iter().filter(|route| route.protocol == NATIVE_ROUTES).collect();
+            self.router.routes().await?.into_iter().filter(|route| route.protocol == NATIVE_ROUTES).collect();
         let leads_as =
             |route: &Route, other: &Route| route.destination == other.destination && route.gateway == other.gateway;
         for route in wanted.iter().filter(|route| !ours.iter().any(|there| leads_as(there, route))) {
-            self.routes.replace_route(route).await?;
+            self.router.replace_route(route).await?;
         }
         let to_nowhere = |route: &&Route| !wanted.iter().any(|wanted| wanted.destination == route.destination);
         for route in ours.iter().filter(to_nowhere) {
-            self.routes.delete_route(route).await?;
+            self.router.delete_route(route).await?;
         }
         Ok(())
     }
+
+    /// Makes our rules these. A kernel that has no rules is told of once: pods reach each other without them.
+    async fn keep_masquerades(&mut self, wanted: &[Masquerade]) -> Result<(), ReconcileError> {
+        match self.router.keep_masquerades(wanted).await {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!(rules = wanted.len(), "translation of what pods send outside the cluster is set");
+                }
+                Ok(())
+            }
+            // The table is made by us: what is not found is a part of the kernel.
+            Err(error) if error.is_unsupported() || error.is_not_found() => {
+                if !std::mem::replace(&mut self.lack_is_known, true) {
+                    let error = stdx::error_chain(&error);
+                    tracing::warn!(error, "this kernel does not translate addresses: pods stay inside the cluster");
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What this node's pods send gets the node's address, unless it goes to a pod of the cluster.
+fn wanted_masquerades(own: &Node, cluster: &[IpNet]) -> Vec<Masquerade> {
+    let rule = |source: &IpNet| {
+        let same_family = |net: &&IpNet| net.addr().is_ipv4() == source.addr().is_ipv4();
+        let mut except: Vec<IpNet> = cluster.iter().filter(same_family).copied().collect();
+        // A subnet that was given by other means than the cluster's own.
+        if !except.iter().any(|net| net.contains(source)) {
+            except.push(*source);
+        }
+        Masquerade { source: *source, except }
+    };
+    own.pod_cidrs.iter().map(rule).collect()
 }
 
 /// One route for each pod subnet of another node, through its internal address of that family.

@@ -2,15 +2,12 @@
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::k8s::Nodename;
 use resources::network::HostnameStatus;
 
-use crate::machine_config::{self, ConfigCache};
-
 #[derive(Debug, Default)]
-pub struct NodenameController {
-    config: ConfigCache,
-}
+pub struct NodenameController;
 
 #[async_trait]
 impl Controller for NodenameController {
@@ -19,7 +16,10 @@ impl Controller for NodenameController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![machine_config::input(), Input::weak::<HostnameStatus>().id(HostnameStatus::ID)]
+        vec![
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
+            Input::weak::<HostnameStatus>().id(HostnameStatus::ID),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -27,9 +27,9 @@ impl Controller for NodenameController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = self.config.read(ctx)?;
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let hostname = ctx.get::<HostnameStatus>(HostnameStatus::ID)?;
-        if let Some(config) = documents.as_ref().and_then(|documents| documents.v1alpha1())
+        if let Some(config) = MachineConfig::root_of(active.as_deref())?
             && let Some(hostname) = hostname
         {
             let kubelet = config.machine().kubelet.clone().unwrap_or_default();

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 
 use controller::Controller;
-use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Routes};
+use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Router};
 
 pub use address_status::AddressStatusController;
 pub use etc_file::EtcFileController;
@@ -45,8 +45,8 @@ pub struct Edges {
     pub links: Arc<dyn Links>,
     /// Addresses of the node.
     pub addresses: Arc<dyn Addresses>,
-    /// Routes of the node.
-    pub routes: Arc<dyn Routes>,
+    /// Routes of the node, and what else the router of its pods needs.
+    pub routes: Arc<dyn Router>,
     /// Sets the host name.
     pub set_hostname: SetHostname,
 }
@@ -99,7 +99,7 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
-    use netlink::FakeNetlink;
+    use netlink::{FakeNetlink, Routes as _};
     use parking_lot::Mutex;
     use resources::cluster::Identity;
     use resources::files::EtcFileSpec;

@@ -24,9 +24,9 @@ fn secrets(ca: &str) -> KubeletSecrets {
 
 fn node(world: &World) {
     let harness = &world.harness;
-    harness.run(NodenameController::default());
+    harness.run(NodenameController);
     harness.run(NodeIpController);
-    harness.run(KubeletConfigController::default());
+    harness.run(KubeletConfigController);
     harness.run(KubeletSpecController::new(true));
     harness.run(KubeletServiceController::new(world.root(), world.kubelet.clone()));
     harness.run(StaticPodServerController::default());

@@ -1,7 +1,7 @@
 //! The native pod network and the local balancer.
 
 use kube_edge::{Node, NodeAddress};
-use netlink::{Route, Routes as _};
+use netlink::{Masquerade, Route, Routes as _};
 use resources::cluster::{ControlPlane, Member};
 use resources::k8s::{KubePrismConfig, KubePrismStatus, Nodename};
 use std::time::Duration;
@@ -82,6 +82,50 @@ async fn routes_follow_other_nodes_and_leave_those_of_others_alone() {
     assert_eq!(world.netlink.routes().await.unwrap().len(), 1, "the foreign route is still there");
 }
 
+/// The rules, as `source !exception …`.
+fn masquerades(world: &World) -> Vec<String> {
+    let text =
+        |rule: &Masquerade| rule.except.iter().fold(rule.source.to_string(), |text, net| format!("{text} !{net}"));
+    world.netlink.masquerades().iter().map(text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_pods_send_outside_the_cluster_gets_the_nodes_address() {
+    let world = World::new();
+    start(&world);
+    world.kube.put_node(node("a", "", "10.5.0.2"));
+    world.kube.put_node(node("b", "10.244.1.0/24", "10.5.0.3"));
+    world.harness.settle().await;
+    assert!(masquerades(&world).is_empty(), "the node has no pods yet, and others look after theirs");
+
+    world.kube.put_node(node("a", "10.244.0.0/24", "10.5.0.2"));
+    world.harness.settle().await;
+    assert_eq!(masquerades(&world), ["10.244.0.0/24 !10.244.0.0/16"]);
+
+    world.netlink.flush_masquerades();
+    world.harness.advance(Duration::from_secs(31)).await;
+    assert_eq!(masquerades(&world).len(), 1, "somebody flushed them");
+    world.kube.remove_node("a");
+    world.harness.settle().await;
+    assert_eq!(masquerades(&world).len(), 1, "its pods still run");
+
+    world.configure(&CONTROL_PLANE.replace("name: native", "name: none"));
+    world.harness.settle().await;
+    assert!(masquerades(&world).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_come_where_the_kernel_cannot_translate() {
+    let world = World::new();
+    world.netlink.set_cannot_translate(true);
+    start(&world);
+    world.kube.put_node(node("a", "10.244.0.0/24", "10.5.0.2"));
+    world.kube.put_node(node("b", "10.244.1.0/24", "10.5.0.3"));
+    world.harness.settle().await;
+    assert_eq!(routes(&world).await.len(), 1);
+    assert_eq!(world.harness.status("k8s.NativePodNetworkController").failures, 0, "it is no reason to try again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn routes_stay_while_the_server_is_away_and_come_back_when_removed() {
     let world = World::new();
@@ -115,8 +159,8 @@ async fn another_network_takes_ours_away() {
 #[tokio::test(start_paused = true)]
 async fn balancer_knows_endpoint_itself_and_members() {
     let world = World::new();
-    world.harness.run(KubePrismEndpointsController::default());
-    world.harness.run(KubePrismConfigController::default());
+    world.harness.run(KubePrismEndpointsController);
+    world.harness.run(KubePrismConfigController);
     world.configure(CONTROL_PLANE);
     let member = Member {
         addresses: vec!["10.5.0.2".parse().unwrap(), "10.5.0.4".parse().unwrap()],

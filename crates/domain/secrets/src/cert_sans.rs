@@ -10,7 +10,7 @@ use resources::{
     secrets::{CertSans, KubernetesRootSecret, OsRootSecret},
 };
 
-use crate::inputs::{self, ACCUMULATIVE, Names};
+use crate::inputs::{self, ACCUMULATIVE, Names, OWN_ACCUMULATIVE};
 
 /// The name on the certificate of the maintenance API.
 pub(crate) const MAINTENANCE_NAME: &str = "maintenance-service.talos.dev";
@@ -65,7 +65,7 @@ impl Controller for ApiCertSansController {
     fn inputs(&self) -> Vec<Input> {
         vec![
             Input::weak::<OsRootSecret>().id(OsRootSecret::ID),
-            inputs::addresses_input(ACCUMULATIVE),
+            inputs::addresses_input(OWN_ACCUMULATIVE),
             inputs::hostname_input(),
         ]
     }
@@ -76,7 +76,7 @@ impl Controller for ApiCertSansController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let root = ctx.get::<OsRootSecret>(OsRootSecret::ID)?;
-        let addresses = inputs::addresses(ctx, ACCUMULATIVE)?;
+        let addresses = inputs::addresses(ctx, OWN_ACCUMULATIVE)?;
         if let (Some(root), Some(names)) = (root, inputs::names(ctx)?)
             && !addresses.is_empty()
         {
@@ -99,7 +99,7 @@ impl Controller for KubernetesCertSansController {
     fn inputs(&self) -> Vec<Input> {
         vec![
             Input::weak::<KubernetesRootSecret>().id(KubernetesRootSecret::ID),
-            inputs::addresses_input(ACCUMULATIVE),
+            inputs::addresses_input(OWN_ACCUMULATIVE),
             inputs::hostname_input(),
         ]
     }
@@ -110,7 +110,7 @@ impl Controller for KubernetesCertSansController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let root = ctx.get::<KubernetesRootSecret>(KubernetesRootSecret::ID)?;
-        let addresses = inputs::addresses(ctx, ACCUMULATIVE)?;
+        let addresses = inputs::addresses(ctx, OWN_ACCUMULATIVE)?;
         if let (Some(root), Some(names)) = (root, inputs::names(ctx)?)
             && !addresses.is_empty()
         {

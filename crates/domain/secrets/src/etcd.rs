@@ -11,7 +11,7 @@ use resources::{
 };
 
 use crate::{
-    inputs::{self, Names, ROUTED},
+    inputs::{self, Names, OWN_ROUTED},
     issue::{self, KUBERNETES_LIFETIME, Leaf, Renewal},
 };
 
@@ -31,7 +31,7 @@ impl Controller for EtcdController {
         vec![
             Input::weak::<EtcdRootSecret>().id(EtcdRootSecret::ID),
             Input::weak::<TimeStatus>().id(TimeStatus::ID),
-            inputs::addresses_input(ROUTED),
+            inputs::addresses_input(OWN_ROUTED),
             inputs::hostname_input(),
             inputs::network_input(),
         ]
@@ -49,7 +49,7 @@ impl Controller for EtcdController {
             ctx.destroy::<EtcdSecrets>(EtcdSecrets::ID)?;
             return Ok(());
         };
-        let addresses = inputs::addresses(ctx, ROUTED)?;
+        let addresses = inputs::addresses(ctx, OWN_ROUTED)?;
         let time = ctx.get::<TimeStatus>(TimeStatus::ID)?.filter(|status| status.synced);
         let (Some(names), Some(time), true) = (inputs::names(ctx)?, time, inputs::network_ready(ctx)?) else {
             return Ok(());

@@ -2,29 +2,16 @@
 
 use std::net::IpAddr;
 
-use config::Documents;
 use controller::{Ctx, Input, ReconcileError};
-use resources::{
-    config::MachineConfig,
-    network::{HostnameStatus, NetworkStatus, NodeAddress},
-};
+use resources::network::{HostnameStatus, NetworkStatus, NodeAddress};
 
 /// Every address that the node has or once had.
 pub(crate) const ACCUMULATIVE: &str = "accumulative";
-/// Addresses that others can route to.
-pub(crate) const ROUTED: &str = "routed";
-
-pub(crate) fn config_input() -> Input {
-    Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)
-}
-
-/// The configuration in force; none before there is one.
-pub(crate) fn config(ctx: &Ctx) -> Result<Option<Documents>, ReconcileError> {
-    match ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
-        Some(config) => Ok(Some(Documents::from_yaml(config.text.as_bytes())?)),
-        None => Ok(None),
-    }
-}
+/// The same without those of pods and Services: the bridge of the pods comes with the first of them, and a certificate
+/// with its address would restart the API server for nothing.
+pub(crate) const OWN_ACCUMULATIVE: &str = "accumulative-no-k8s";
+/// Addresses that others can route to, without those of pods and Services.
+pub(crate) const OWN_ROUTED: &str = "routed-no-k8s";
 
 pub(crate) fn addresses_input(id: &str) -> Input {
     Input::weak::<NodeAddress>().id(id)

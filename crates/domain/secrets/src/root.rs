@@ -5,14 +5,12 @@ use config::v1alpha1::Config;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::{
     Spec,
+    config::MachineConfig,
     secrets::{EtcdRootSecret, KubeletSecrets, KubernetesRootSecret, OsRootSecret},
     values::{Key, Url},
 };
 
-use crate::{
-    inputs,
-    issue::{certificates, from_config},
-};
+use crate::issue::{certificates, from_config};
 
 /// Why a configuration gives no root secret. Validation refuses such a configuration before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +38,7 @@ impl<S: Spec> Controller for FromConfig<S> {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![inputs::config_input()]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -48,8 +46,8 @@ impl<S: Spec> Controller for FromConfig<S> {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let documents = inputs::config(ctx)?;
-        if let Some(config) = documents.as_ref().and_then(config::Documents::v1alpha1)
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        if let Some(config) = MachineConfig::root_of(active.as_deref())?
             && let Some(secret) = (self.derive)(config)?
         {
             ctx.put(self.id, secret)?;

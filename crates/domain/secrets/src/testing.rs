@@ -81,9 +81,19 @@ pub(crate) fn configure(harness: &Harness, text: String) {
     harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
 }
 
+/// The node's own addresses.
 pub(crate) fn address(harness: &Harness, addresses: &[&str]) {
+    put_addresses(harness, &["accumulative", "routed", "accumulative-no-k8s", "routed-no-k8s"], addresses);
+}
+
+/// The node's first pod runs: a bridge with an address of the pods' subnet is there.
+pub(crate) fn first_pod(harness: &Harness) {
+    put_addresses(harness, &["accumulative", "routed"], &["10.5.0.2/24", "10.244.0.1/24"]);
+}
+
+fn put_addresses(harness: &Harness, ids: &[&str], addresses: &[&str]) {
     let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    for id in [crate::inputs::ACCUMULATIVE, crate::inputs::ROUTED] {
+    for id in ids {
         harness.put(id, NodeAddress { addresses: addresses.clone() });
     }
 }

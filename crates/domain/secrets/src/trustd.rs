@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use pki::{Algorithm, Subject, Usage, Validity};
-use resources::secrets::{CertSans, OsRootSecret, TrustdCertificate};
+use resources::{
+    secrets::{CertSans, OsRootSecret, TrustdCertificate},
+    time::TimeStatus,
+};
 
 use crate::{
     inputs,
@@ -13,7 +16,7 @@ use crate::{
 /// `secrets.TrustdController`.
 #[derive(Debug, Default)]
 pub struct TrustdController {
-    renewal: Renewal<(OsRootSecret, CertSans)>,
+    renewal: Renewal<(OsRootSecret, CertSans, i64)>,
 }
 
 #[async_trait]
@@ -26,6 +29,7 @@ impl Controller for TrustdController {
         vec![
             Input::weak::<OsRootSecret>().id(OsRootSecret::ID),
             Input::weak::<CertSans>().id(CertSans::API_ID),
+            Input::weak::<TimeStatus>().id(TimeStatus::ID),
             inputs::network_input(),
         ]
     }
@@ -46,7 +50,8 @@ impl Controller for TrustdController {
         if !inputs::network_ready(ctx)? {
             return Ok(());
         }
-        let from = ((*root.spec).clone(), (*names.spec).clone());
+        let epoch = ctx.get::<TimeStatus>(TimeStatus::ID)?.map_or(0, |status| status.epoch);
+        let from = ((*root.spec).clone(), (*names.spec).clone(), epoch);
         if self.renewal.is_current(ctx, &from) {
             return Ok(());
         }

@@ -130,9 +130,12 @@ async fn a_new_address_or_a_jump_of_the_clock_gives_a_new_certificate() {
     harness.settle().await;
     let server = certificate(&api(&harness).unwrap().server);
     assert!(server.sans().ips.contains(&"10.5.0.9".parse().unwrap()), "{:?}", server.sans());
+    let trustd = || certificate(&harness.get::<TrustdCertificate>(TrustdCertificate::ID).unwrap().server);
+    let before = trustd();
     harness.put(TimeStatus::ID, TimeStatus { synced: true, epoch: 1, ..TimeStatus::default() });
     harness.settle().await;
     assert_ne!(certificate(&api(&harness).unwrap().server).serial(), server.serial());
+    assert_ne!(trustd().serial(), before.serial());
 }
 
 #[tokio::test(start_paused = true)]

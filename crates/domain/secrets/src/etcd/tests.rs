@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use controller::testing::Harness;
 
 use super::*;
 use crate::{
     root::root_etcd,
-    testing::{Cluster, certificate, configure, is_pair, ready},
+    testing::{Cluster, address, certificate, configure, is_pair, ready},
 };
 
 #[tokio::test(start_paused = true)]
@@ -29,4 +31,29 @@ async fn four_certificates_when_network_and_time_are_ready() {
     assert!(!peer.sans().ips.contains(&"127.0.0.1".parse().unwrap()));
     assert!(peer.sans().ips.contains(&"10.5.0.2".parse().unwrap()));
     assert!(!certificate(&spec.etcd_admin).allows_server());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_renewed_at_half_life_and_when_the_address_changes() {
+    let harness = Harness::new();
+    harness.run(root_etcd());
+    harness.run(EtcdController::default());
+    configure(&harness, Cluster::new(&harness).control_plane());
+    ready(&harness);
+    harness.settle().await;
+    let all = || {
+        let spec = harness.get::<EtcdSecrets>(EtcdSecrets::ID).unwrap();
+        [&spec.etcd, &spec.etcd_peer, &spec.etcd_admin, &spec.etcd_api_server].map(certificate)
+    };
+    let serials = || all().map(|certificate| certificate.serial().to_vec());
+    let first = serials();
+    let day = Duration::from_secs(24 * 3600);
+    harness.advance(182 * day).await;
+    assert_eq!(serials(), first, "half of a year is not over");
+    harness.advance(day).await;
+    let second = serials();
+    assert!(second.iter().zip(&first).all(|(new, old)| new != old));
+    address(&harness, &["10.5.0.7/24"]);
+    harness.settle().await;
+    assert!(all()[1].sans().ips.contains(&"10.5.0.7".parse().unwrap()));
 }

@@ -1,11 +1,11 @@
 use controller::testing::Harness;
-use resources::secrets::{CertSans, KubernetesDynamicCerts};
+use resources::secrets::{CertSans, EtcdSecrets, KubernetesDynamicCerts};
 
 use super::*;
 use crate::{
     KubernetesCertSansController, KubernetesDynamicCertsController,
     root::root_kubernetes,
-    testing::{Cluster, address, certificate, configure, is_pair, ready},
+    testing::{Cluster, address, certificate, configure, first_pod, is_pair, ready},
 };
 
 #[tokio::test(start_paused = true)]
@@ -49,4 +49,27 @@ async fn the_api_servers_certificates_follow_the_names() {
     harness.settle().await;
     let spec = harness.get::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID).unwrap();
     assert!(certificate(&spec.api_server).sans().ips.contains(&"10.5.0.8".parse().unwrap()));
+}
+
+/// The API server restarts with each new certificate, and takes the rest of the control plane with it.
+#[tokio::test(start_paused = true)]
+async fn the_first_pod_of_a_node_gives_the_api_server_no_new_certificate() {
+    let harness = Harness::new();
+    harness.run(root_kubernetes());
+    harness.run(crate::root_etcd());
+    harness.run(KubernetesCertSansController);
+    harness.run(KubernetesDynamicCertsController::default());
+    harness.run(crate::EtcdController::default());
+    configure(&harness, Cluster::new(&harness).control_plane());
+    ready(&harness);
+    harness.settle().await;
+    let versions = || {
+        let kubernetes = harness.get::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID).unwrap();
+        let etcd = harness.get::<EtcdSecrets>(EtcdSecrets::ID).unwrap();
+        (kubernetes.metadata.version, etcd.metadata.version)
+    };
+    let before = versions();
+    first_pod(&harness);
+    harness.settle().await;
+    assert_eq!(versions(), before);
 }

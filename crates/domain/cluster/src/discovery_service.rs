@@ -1,6 +1,7 @@
 //! The registry that is a service: this node's affiliate goes out, the others' come in.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
@@ -9,6 +10,7 @@ use resources::runtime::MachineResetSignal;
 use tokio::sync::watch;
 
 use crate::discovery::client::{Client, Heard, Options, retire};
+use crate::discovery::connect::{Dial, TcpDial};
 
 /// `DiscoveryConfig`, `Identity`, own `Affiliate` → the service; the service → `Affiliate` `service/ID` in `cluster-raw`.
 ///
@@ -16,6 +18,7 @@ use crate::discovery::client::{Client, Heard, Options, retire};
 #[derive(Debug)]
 pub struct DiscoveryServiceController {
     ca_bundle: PathBuf,
+    dial: Arc<dyn Dial>,
     running: Option<Running>,
 }
 
@@ -31,7 +34,12 @@ struct Running {
 impl DiscoveryServiceController {
     /// Trusts services whose certificates come from `ca_bundle`.
     pub fn new(ca_bundle: PathBuf) -> Self {
-        Self { ca_bundle, running: None }
+        Self::with_dial(ca_bundle, Arc::new(TcpDial))
+    }
+
+    /// Reaches services by `dial`.
+    pub fn with_dial(ca_bundle: PathBuf, dial: Arc<dyn Dial>) -> Self {
+        Self { ca_bundle, dial, running: None }
     }
 
     fn wanted(&self, ctx: &Ctx) -> Result<Option<Options>, ReconcileError> {
@@ -60,11 +68,11 @@ impl DiscoveryServiceController {
     }
 }
 
-fn start(ctx: &mut Ctx, options: Options) -> Result<Running, ReconcileError> {
+fn start(ctx: &mut Ctx, dial: Arc<dyn Dial>, options: Options) -> Result<Running, ReconcileError> {
     let (own, told) = watch::channel(None);
     let heard = Heard::default();
     let waker = ctx.waker();
-    let client = Client::new(options.clone(), told, Heard::clone(&heard), move || waker.wake())?;
+    let client = Client::new(options.clone(), dial, told, Heard::clone(&heard), move || waker.wake())?;
     let task = ctx.spawn("discovery-client", client.run());
     Ok(Running { options, own, heard, task })
 }
@@ -94,7 +102,7 @@ impl Controller for DiscoveryServiceController {
             self.stop();
             ctx.keep_touched::<Affiliate>()?;
             if let Some(options) = wanted
-                && let Err(error) = retire(&options).await
+                && let Err(error) = retire(&*self.dial, &options).await
             {
                 tracing::warn!(error = %stdx::ErrorChain(&error), "this node stays known until its time to live ends");
             }
@@ -103,7 +111,7 @@ impl Controller for DiscoveryServiceController {
         if self.running.as_ref().map(|running| &running.options) != wanted.as_ref() {
             self.stop();
             if let Some(options) = wanted {
-                self.running = Some(start(ctx, options)?);
+                self.running = Some(start(ctx, Arc::clone(&self.dial), options)?);
             }
         }
         if let Some(running) = &self.running {

@@ -1,8 +1,9 @@
 //! The conversation with the service: greet, tell about this node, hear about the others, again and again.
 //!
 //! It ends only when its task is ended. Whatever fails, it starts over after a growing delay; what it heard last stays.
+//! A service that comes back may have lost its memory: who is missing then has a while to tell it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tonic::{Code, Status};
 use wire::sidero::discovery::server as proto;
 use wire::sidero::discovery::server::cluster_client::ClusterClient;
 
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, Dial};
 use super::message::{open_affiliate, seal_affiliate};
 use super::seal::{SealError, Sealer};
 
@@ -26,7 +27,10 @@ use super::seal::{SealError, Sealer};
 const TTL: Duration = Duration::from_secs(30 * 60);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(30);
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long somebody is still known whom the service does not know when it comes back: longer than the others need to
+/// come back to it.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// Which service, which cluster, which node.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,19 +77,24 @@ pub struct Client<Wake> {
     /// What to tell; `None` before there is anything.
     own: watch::Receiver<Option<Affiliate>>,
     heard: Heard,
+    /// Who was heard of before the service came back and not since, and until when that is good enough.
+    missing: BTreeMap<String, Instant>,
+    dial: Arc<dyn Dial>,
     wake: Wake,
 }
 
 impl<Wake: Fn() + Send + Sync> Client<Wake> {
-    /// A client that tells `own`, keeps what it hears in `heard`, and calls `wake` when that changed.
+    /// A client that reaches the service by `dial`, tells `own`, keeps what it hears in `heard`, and calls `wake` when
+    /// that changed.
     pub fn new(
         options: Options,
+        dial: Arc<dyn Dial>,
         own: watch::Receiver<Option<Affiliate>>,
         heard: Heard,
         wake: Wake,
     ) -> Result<Self, SealError> {
         let sealer = Sealer::new(&options.key)?;
-        Ok(Self { options, sealer, own, heard, wake })
+        Ok(Self { options, sealer, own, heard, missing: BTreeMap::new(), dial, wake })
     }
 
     /// Talks until its task is ended.
@@ -108,7 +117,8 @@ impl<Wake: Fn() + Send + Sync> Client<Wake> {
     }
 
     async fn talk(&mut self) -> Result<std::convert::Infallible, TalkError> {
-        let channel = connect(&self.options.address, self.options.insecure, &self.options.ca_bundle).await?;
+        let Options { address, insecure, ca_bundle, .. } = &self.options;
+        let channel = self.dial.dial(address, *insecure, ca_bundle).await?;
         let mut service = ClusterClient::new(channel);
         self.hello(&mut service).await?;
         self.tell(&mut service).await?;
@@ -133,6 +143,8 @@ impl<Wake: Fn() + Send + Sync> Client<Wake> {
                 }
                 // Cancel-safe by contract.
                 _ = renew.tick() => self.tell(&mut service).await?,
+                // Cancel-safe: the times stand in `missing`.
+                () = reached(self.missing.values().min().copied()) => self.forget_missing(),
             }
         }
     }
@@ -166,17 +178,22 @@ impl<Wake: Fn() + Send + Sync> Client<Wake> {
     }
 
     /// The first message is everything there is; later ones are changes.
-    fn hear(&self, message: proto::WatchResponse, everything: bool) {
+    fn hear(&mut self, message: proto::WatchResponse, everything: bool) {
         let mut heard = self.heard.lock();
         let before = heard.clone();
         if everything {
-            heard.clear();
+            let told: BTreeSet<&str> = message.affiliates.iter().map(|affiliate| affiliate.id.as_str()).collect();
+            let until = Instant::now() + RETURN;
+            let missing = heard.keys().filter(|id| !told.contains(id.as_str()));
+            let known = std::mem::take(&mut self.missing);
+            self.missing = missing.map(|id| (id.clone(), known.get(id).copied().unwrap_or(until))).collect();
         }
         for affiliate in message.affiliates {
             if affiliate.id == self.options.node_id {
                 continue;
             }
             if message.deleted {
+                self.missing.remove(&affiliate.id);
                 heard.remove(&affiliate.id);
                 continue;
             }
@@ -186,6 +203,7 @@ impl<Wake: Fn() + Send + Sync> Client<Wake> {
             }
             match open_affiliate(&self.sealer, &affiliate.data) {
                 Ok(opened) => {
+                    self.missing.remove(&affiliate.id);
                     heard.insert(affiliate.id, opened);
                 }
                 Err(error) => {
@@ -199,11 +217,34 @@ impl<Wake: Fn() + Send + Sync> Client<Wake> {
             (self.wake)();
         }
     }
+
+    /// Drops who did not come back in time.
+    fn forget_missing(&mut self) {
+        let now = Instant::now();
+        let mut heard = self.heard.lock();
+        self.missing.retain(|id, until| {
+            let waits = now < *until;
+            if !waits {
+                tracing::info!(id, "a node did not come back to the discovery service");
+                heard.remove(id);
+            }
+            waits
+        });
+        drop(heard);
+        (self.wake)();
+    }
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes this node out of the service, before a reset.
-pub async fn retire(options: &Options) -> Result<(), RetireError> {
-    let channel = connect(&options.address, options.insecure, &options.ca_bundle).await?;
+pub async fn retire(dial: &dyn Dial, options: &Options) -> Result<(), RetireError> {
+    let channel = dial.dial(&options.address, options.insecure, &options.ca_bundle).await?;
     let request =
         proto::AffiliateDeleteRequest { cluster_id: options.cluster_id.clone(), affiliate_id: options.node_id.clone() };
     match ClusterClient::new(channel).affiliate_delete(request).await {

@@ -1,11 +1,13 @@
 //! The way to a discovery service: TLS with the system's certificate authorities, or plain where the configuration says
 //! so.
 
+use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
@@ -39,8 +41,29 @@ pub enum ConnectError {
     Connect { address: String, source: tonic::transport::Error },
 }
 
+/// Opens the way to a service.
+#[async_trait]
+pub trait Dial: Debug + Send + Sync + 'static {
+    /// A channel to `address` (`HOST:PORT`), with TLS unless `insecure`.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not with a certificate of `ca_bundle`.
+    async fn dial(&self, address: &str, insecure: bool, ca_bundle: &Path) -> Result<Channel, ConnectError>;
+}
+
+/// TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpDial;
+
+#[async_trait]
+impl Dial for TcpDial {
+    async fn dial(&self, address: &str, insecure: bool, ca_bundle: &Path) -> Result<Channel, ConnectError> {
+        connect(address, insecure, ca_bundle).await
+    }
+}
+
 /// Opens a channel to `address` (`HOST:PORT`).
-pub async fn connect(address: &str, insecure: bool, ca_bundle: &Path) -> Result<Channel, ConnectError> {
+async fn connect(address: &str, insecure: bool, ca_bundle: &Path) -> Result<Channel, ConnectError> {
     let invalid = || ConnectError::Address(address.to_owned());
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE);

@@ -1,10 +1,15 @@
 //! Nodes of the cluster.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::{Affiliate, Member};
 
 /// `Affiliate` → `Member`, by node name. Who has no node name is no node yet.
+///
+/// A name that several nodes claim belongs to the one whose id is lowest, on every node alike; the others are members
+/// with a part of their id behind the name, so that nobody is hidden.
 #[derive(Debug)]
 pub struct MemberController;
 
@@ -23,7 +28,10 @@ impl Controller for MemberController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        for affiliate in ctx.list::<Affiliate>()?.iter().filter(|affiliate| !affiliate.nodename.is_empty()) {
+        let mut affiliates = ctx.list::<Affiliate>()?;
+        affiliates.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        let mut taken = BTreeSet::new();
+        for affiliate in affiliates.iter().filter(|affiliate| !affiliate.nodename.is_empty()) {
             let member = Member {
                 node_id: affiliate.node_id.clone(),
                 addresses: affiliate.addresses.clone(),
@@ -32,7 +40,11 @@ impl Controller for MemberController {
                 operating_system: affiliate.operating_system.clone(),
                 control_plane: affiliate.control_plane.clone(),
             };
-            ctx.put(&affiliate.nodename, member)?;
+            let mut name = affiliate.nodename.clone();
+            if !taken.insert(name.clone()) {
+                name = format!("{name}-{}", affiliate.node_id.chars().take(8).collect::<String>());
+            }
+            ctx.put(&name, member)?;
         }
         ctx.keep_touched::<Member>()
     }
@@ -63,5 +75,16 @@ mod tests {
         harness.destroy::<Affiliate>("id");
         harness.settle().await;
         assert!(harness.ids::<Member>().is_empty());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_name_taken_twice_hides_nobody() {
+        let harness = Harness::with(MemberController);
+        let affiliate = |id: &str| Affiliate { node_id: id.into(), nodename: "w-1".into(), ..Default::default() };
+        for id in ["later-than-the-other", "earlier-than-the-other"] {
+            harness.put(id, affiliate(id));
+        }
+        harness.settle().await;
+        assert_eq!(harness.ids::<Member>(), ["w-1", "w-1-later-th"]);
+        assert_eq!(harness.get::<Member>("w-1").unwrap().node_id, "earlier-than-the-other");
     }
 }

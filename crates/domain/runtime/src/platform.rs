@@ -2,6 +2,9 @@
 
 use base64::Engine as _;
 
+/// The name of the platform of containers.
+pub const CONTAINER: &str = "container";
+
 /// Why a platform has no usable configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
@@ -27,9 +30,7 @@ impl Platform {
     /// `Unknown` for a platform that is not supported.
     pub fn detect(name: Option<&str>, user_data: Option<String>, sku: Option<String>) -> Result<Self, PlatformError> {
         match name {
-            Some("container") => {
-                Ok(Self::Container { user_data: user_data.filter(|data| !data.trim().is_empty()), sku })
-            }
+            Some(CONTAINER) => Ok(Self::Container { user_data: user_data.filter(|data| !data.trim().is_empty()), sku }),
             other => Err(PlatformError::Unknown(other.unwrap_or_default().to_owned())),
         }
     }
@@ -37,14 +38,14 @@ impl Platform {
     /// As `get platformmetadata` has it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Container { .. } => "container",
+            Self::Container { .. } => CONTAINER,
         }
     }
 
     /// As `version` has it.
     pub fn mode(&self) -> &'static str {
         match self {
-            Self::Container { .. } => "container",
+            Self::Container { .. } => CONTAINER,
         }
     }
 

@@ -1,0 +1,157 @@
+//! On parameters in memory.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use controller::testing::Harness;
+use parking_lot::Mutex;
+
+use super::*;
+
+/// Names and values; those that are read-only; every write that was tried.
+#[derive(Debug, Clone, Default)]
+struct Fake(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    values: BTreeMap<String, String>,
+    read_only: BTreeSet<String>,
+    writes: Vec<String>,
+}
+
+impl Parameters for Fake {
+    fn read(&self, name: &str) -> Result<String, SysctlError> {
+        let absent = || SysctlError::Read { name: name.to_owned(), source: io::ErrorKind::NotFound.into() };
+        self.0.lock().values.get(name).cloned().ok_or_else(absent)
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let mut state = self.0.lock();
+        state.writes.push(name.to_owned());
+        if state.read_only.contains(name) || !state.values.contains_key(name) {
+            let source = io::ErrorKind::ReadOnlyFilesystem.into();
+            return Err(SysctlError::Write { name: name.to_owned(), value: value.to_owned(), source });
+        }
+        state.values.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+}
+
+impl Fake {
+    fn new(values: &[(&str, &str)]) -> Self {
+        let fake = Self::default();
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        fake.0.lock().values = values.collect();
+        fake
+    }
+
+    fn protect(&self, name: &str) {
+        self.0.lock().read_only.insert(name.to_owned());
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.0.lock().writes.clone()
+    }
+}
+
+fn start(platform: &str, parameters: &Fake) -> Harness {
+    let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
+    harness.put(PlatformMetadata::ID, PlatformMetadata { platform: platform.into(), ..Default::default() });
+    harness
+}
+
+fn want(harness: &Harness, name: &str, value: &str, ignore_errors: bool) {
+    harness.put(&format!("{PREFIX}{name}"), KernelParamSpec { value: value.into(), ignore_errors });
+}
+
+fn status(harness: &Harness, name: &str) -> KernelParamStatus {
+    KernelParamStatus::clone(&harness.get::<KernelParamStatus>(&format!("{PREFIX}{name}")).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_sets_what_is_its_own_and_never_the_hosts() {
+    let parameters = Fake::new(&[("net.ipv4.ip_forward", "0"), ("kernel.panic", "1"), ("kernel.shmmni", "1")]);
+    let harness = start(CONTAINER, &parameters);
+    want(&harness, "net.ipv4.ip_forward", "1", true);
+    want(&harness, "kernel.shmmni", "2", false);
+    want(&harness, "kernel.panic", "10", true);
+    want(&harness, "kernel/panic", "10", false);
+    harness.settle().await;
+    let forward = status(&harness, "net.ipv4.ip_forward");
+    assert_eq!((forward.current.as_str(), forward.default.as_str(), forward.unsupported), ("1", "0", false));
+    let panic = status(&harness, "kernel.panic");
+    assert_eq!((panic.current.as_str(), panic.default.as_str(), panic.unsupported), ("1", "1", true));
+    assert_eq!(parameters.writes(), ["kernel.shmmni", "net.ipv4.ip_forward"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_container_may_not_set_is_tried_once_and_is_no_failure() {
+    let parameters = Fake::new(&[("net.ipv4.tcp_keepalive_time", "7200")]);
+    parameters.protect("net.ipv4.tcp_keepalive_time");
+    let harness = start(CONTAINER, &parameters);
+    want(&harness, "net.ipv4.tcp_keepalive_time", "600", false);
+    want(&harness, "net.core.absent", "1", false);
+    harness.settle().await;
+    harness.advance(Duration::from_secs(600)).await;
+    assert_eq!(parameters.writes(), ["net.ipv4.tcp_keepalive_time"]);
+    assert!(status(&harness, "net.ipv4.tcp_keepalive_time").unsupported);
+    assert!(status(&harness, "net.core.absent").unsupported);
+    assert_eq!(harness.status("runtime.KernelParamSpecController").failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_of_its_own_insists_on_what_the_configuration_says() {
+    let parameters = Fake::new(&[("kernel.panic", "1")]);
+    parameters.protect("kernel.panic");
+    let harness = start("metal", &parameters);
+    want(&harness, "kernel.panic", "10", false);
+    harness.settle().await;
+    assert!(harness.status("runtime.KernelParamSpecController").failures > 0);
+    parameters.0.lock().read_only.clear();
+    harness.advance(Duration::from_secs(30)).await;
+    assert_eq!(status(&harness, "kernel.panic").current, "10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_asks_for_any_more_is_set_back() {
+    let parameters = Fake::new(&[("net.ipv4.ip_forward", "0")]);
+    let harness = start(CONTAINER, &parameters);
+    want(&harness, "net.ipv4.ip_forward", "1", false);
+    harness.settle().await;
+    harness.destroy::<KernelParamSpec>(&format!("{PREFIX}net.ipv4.ip_forward"));
+    harness.settle().await;
+    assert_eq!(parameters.read("net.ipv4.ip_forward").unwrap(), "0");
+    assert!(harness.ids::<KernelParamStatus>().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_set_before_the_platform_is_known() {
+    let parameters = Fake::new(&[("net.ipv4.ip_forward", "0")]);
+    let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
+    harness.run(KernelParamConfigController);
+    harness.settle().await;
+    assert_eq!((parameters.writes().len(), harness.ids::<KernelParamSpec>().len()), (0, 0));
+    let platform = PlatformMetadata { platform: CONTAINER.into(), ..Default::default() };
+    harness.put(PlatformMetadata::ID, platform);
+    harness.settle().await;
+    assert_eq!(parameters.writes(), ["net.ipv4.ip_forward"]);
+    let specs = harness.ids::<KernelParamSpec>();
+    assert!(specs.iter().any(|id| id == "proc.sys.fs.aio-max-nr"), "{specs:?}");
+    assert!(!specs.iter().any(|id| id.contains("bridge-nf")), "{specs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configuration_comes_before_the_defaults() {
+    let harness = Harness::with(KernelParamConfigController);
+    harness.put(PlatformMetadata::ID, PlatformMetadata { platform: "metal".into(), ..Default::default() });
+    let text = "version: v1alpha1\nmachine:\n  type: worker\n  sysctls:\n    kernel.panic: \"30\"\n    net.a: b\n";
+    harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+    harness.settle().await;
+    let spec =
+        |name: &str| KernelParamSpec::clone(&harness.get::<KernelParamSpec>(&format!("{PREFIX}{name}")).unwrap());
+    assert_eq!(spec("kernel.panic"), KernelParamSpec { value: "30".into(), ignore_errors: false });
+    assert_eq!(spec("net.a"), KernelParamSpec { value: "b".into(), ignore_errors: false });
+    assert_eq!(spec("kernel.kptr_restrict"), KernelParamSpec { value: "1".into(), ignore_errors: true });
+    assert_eq!(spec("net.bridge.bridge-nf-call-iptables").value, "1");
+}

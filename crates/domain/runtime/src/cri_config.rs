@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
+use base64::Engine as _;
 use config::Documents;
 use config::v1alpha1::Registries;
 use containers::{Credentials, HostConfig, Mirror};
@@ -10,7 +11,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
 use resources::files::EtcFileSpec;
 use stdx::Secret;
-use url::Url;
+use url::{Position, Url};
 
 /// Below `/etc`: containerd's configuration.
 pub const CONTAINERD_FILE: &str = "cri/containerd.toml";
@@ -81,10 +82,10 @@ impl Controller for CriRegistryConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(active) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
-            let documents = Documents::from_yaml(active.text.as_bytes())?;
-            let registries = documents.v1alpha1().and_then(|c| c.machine().registries.clone()).unwrap_or_default();
-            for (path, contents) in hosts_files(&registries)? {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
+        if let Some(registries) = config.and_then(|config| config.machine().registries.as_ref()) {
+            for (path, contents) in hosts_files(registries)? {
                 ctx.put(&path, EtcFileSpec { contents: contents.into_bytes(), mode: 0o600 })?;
             }
         }
@@ -92,17 +93,15 @@ impl Controller for CriRegistryConfigController {
     }
 }
 
-/// Paths below `/etc` and their contents.
+/// Paths below `/etc` and their contents: a directory for each host that has mirrors, and for each that is asked itself
+/// in another way than usual.
 fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, ReconcileError> {
-    use base64::Engine as _;
     let mut files = Vec::new();
     for (host, mirror) in &registries.mirrors {
-        let directory = if host == "*" { "_default".to_owned() } else { host.replace(':', "_") };
-        let directory = format!("{HOSTS}/{directory}");
+        let directory = directory(host);
         let mut toml = String::new();
         if host != "*" {
-            let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
-            writeln!(toml, "server = \"https://{server}\"")?;
+            writeln!(toml, "server = \"https://{}\"", server(host))?;
         }
         for endpoint in &mirror.endpoints {
             let url = Url::parse(endpoint)?;
@@ -112,27 +111,72 @@ fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, Reconci
             } else {
                 format!("{}/v2", endpoint.trim_end_matches('/'))
             };
-            writeln!(toml, "\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true")?;
-            let name = authority(&url);
-            let Some(tls) = registries.config.get(&name).and_then(|config| config.tls.as_ref()) else { continue };
-            if tls.insecure_skip_verify == Some(true) {
-                writeln!(toml, "  skip_verify = true")?;
-            }
-            if !tls.ca.is_empty() {
-                let pem = base64::engine::general_purpose::STANDARD.decode(&tls.ca)?;
-                let path = format!("{directory}/{}-ca.crt", name.replace(':', "_"));
-                writeln!(toml, "  ca = \"/etc/{path}\"")?;
-                files.push((path, String::from_utf8(pem)?));
-            }
+            write_host(&mut toml, &base)?;
+            writeln!(toml, "  override_path = true")?;
+            write_tls(registries, &url[Position::BeforeHost..Position::AfterPort], &directory, &mut toml, &mut files)?;
         }
+        if host != "*" && registries.config.get(host).is_some_and(|config| config.tls.is_some()) {
+            write_host(&mut toml, &format!("https://{}", server(host)))?;
+            write_tls(registries, host, &directory, &mut toml, &mut files)?;
+        }
+        files.push((format!("{directory}/hosts.toml"), toml));
+    }
+    let mirrored = |host: &&String| registries.mirrors.contains_key(*host);
+    for host in registries.config.keys().filter(|host| !mirrored(host)) {
+        if registries.config.get(host).is_none_or(|config| config.tls.is_none()) {
+            continue;
+        }
+        let directory = directory(host);
+        let server = server(host);
+        let mut toml = format!("server = \"https://{server}\"\n");
+        write_host(&mut toml, &format!("https://{server}"))?;
+        write_tls(registries, host, &directory, &mut toml, &mut files)?;
         files.push((format!("{directory}/hosts.toml"), toml));
     }
     Ok(files)
 }
 
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+fn directory(host: &str) -> String {
+    let name = if host == "*" { "_default".to_owned() } else { host.replace(':', "_") };
+    format!("{HOSTS}/{name}")
+}
+
+/// Where images of a host really are.
+fn server(host: &str) -> &str {
+    if host == "docker.io" { "registry-1.docker.io" } else { host }
+}
+
+fn write_host(toml: &mut String, base: &str) -> std::fmt::Result {
+    writeln!(toml, "\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]")
+}
+
+/// What the configuration says about TLS with `host`, with files beside the one that names them.
+fn write_tls(
+    registries: &Registries,
+    host: &str,
+    directory: &str,
+    toml: &mut String,
+    files: &mut Vec<(String, String)>,
+) -> Result<(), ReconcileError> {
+    let Some(tls) = registries.config.get(host).and_then(|config| config.tls.as_ref()) else { return Ok(()) };
+    let mut file = |name: &str, contents: String| {
+        let path = format!("{directory}/{}-{name}", host.replace(':', "_"));
+        let named = format!("\"/etc/{path}\"");
+        files.push((path, contents));
+        named
+    };
+    if tls.insecure_skip_verify == Some(true) {
+        writeln!(toml, "  skip_verify = true")?;
+    }
+    if !tls.ca.is_empty() {
+        let pem = base64::engine::general_purpose::STANDARD.decode(&tls.ca)?;
+        writeln!(toml, "  ca = {}", file("ca.crt", String::from_utf8(pem)?))?;
+    }
+    if let Some(identity) = &tls.client_identity {
+        let (certificate, key) = (file("client.crt", identity.crt.clone()), file("client.key", identity.key.clone()));
+        writeln!(toml, "  client = [[{certificate}, {key}]]")?;
+    }
+    Ok(())
 }
 
 /// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
@@ -149,7 +193,6 @@ pub fn pull_registries(config_text: &str) -> containers::Registries {
 }
 
 fn host_config(registry: &config::v1alpha1::Registry) -> HostConfig {
-    use base64::Engine as _;
     let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).ok();
     let tls = registry.tls.clone().unwrap_or_default();
     let credentials = registry.auth.as_ref().map(|auth| {
@@ -164,7 +207,9 @@ fn host_config(registry: &config::v1alpha1::Registry) -> HostConfig {
     HostConfig {
         credentials,
         ca: if tls.ca.is_empty() { None } else { decode(&tls.ca) },
-        client_identity: None,
+        client_identity: tls
+            .client_identity
+            .map(|pair| Secret::new(format!("{}\n{}", pair.crt, pair.key).into_bytes())),
         insecure_skip_verify: tls.insecure_skip_verify.unwrap_or(false),
     }
 }
@@ -199,6 +244,62 @@ mod tests {
         let files = files.unwrap();
         assert_eq!(files[0].0, "cri/conf.d/hosts/_default/hosts.toml");
         assert!(files[0].1.starts_with("\n[host.\"http://m/x\"]"), "{}", files[0].1);
+    }
+
+    /// A registry with everything that can be said about its TLS.
+    fn private() -> String {
+        let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        format!(
+            "    config:\n      registry.example.org:5000:\n        tls:\n          ca: {}\n          clientIdentity:\n            \
+             crt: {}\n            key: {}\n",
+            base64("CA\n"),
+            base64("CERTIFICATE\n"),
+            base64("KEY\n"),
+        )
+    }
+
+    fn file<'a>(files: &'a [(String, String)], name: &str) -> &'a str {
+        let path = format!("cri/conf.d/hosts/{name}");
+        &files.iter().find(|(known, _)| *known == path).unwrap_or_else(|| panic!("no {path} in {files:?}")).1
+    }
+
+    #[test]
+    fn containerd_shows_its_certificate_to_a_registry_without_mirrors() {
+        let files = hosts_files(&registries(&private())).unwrap();
+        let directory = "registry.example.org_5000";
+        let path = |name: &str| format!("\"/etc/cri/conf.d/hosts/{directory}/{directory}-{name}\"");
+        assert_eq!(
+            file(&files, &format!("{directory}/hosts.toml")),
+            format!(
+                "server = \"https://registry.example.org:5000\"\n\n[host.\"https://registry.example.org:5000\"]\n  \
+                 capabilities = [\"pull\", \"resolve\"]\n  ca = {}\n  client = [[{}, {}]]\n",
+                path("ca.crt"),
+                path("client.crt"),
+                path("client.key"),
+            )
+        );
+        assert_eq!(file(&files, &format!("{directory}/{directory}-client.key")), "KEY\n");
+        assert_eq!(file(&files, &format!("{directory}/{directory}-ca.crt")), "CA\n");
+    }
+
+    #[test]
+    fn a_mirror_has_the_tls_of_the_host_that_it_is_on() {
+        let mirror = "    mirrors:\n      ghcr.io:\n        endpoints: [https://user@registry.example.org:5000/x]\n";
+        let files = hosts_files(&registries(&format!("{mirror}{}", private()))).unwrap();
+        let toml = file(&files, "ghcr.io/hosts.toml");
+        assert!(
+            toml.contains("client = [[\"/etc/cri/conf.d/hosts/ghcr.io/registry.example.org_5000-client.crt\""),
+            "{toml}"
+        );
+    }
+
+    #[test]
+    fn the_nodes_own_puller_has_the_certificate_and_the_key_too() {
+        let text = format!("version: v1alpha1\nmachine:\n  type: worker\n  registries:\n{}", private());
+        let registries = pull_registries(&text);
+        let host = &registries.hosts["registry.example.org:5000"];
+        assert_eq!(host.client_identity.as_ref().unwrap().expose(), b"CERTIFICATE\n\nKEY\n");
+        assert_eq!(host.ca.as_deref(), Some(b"CA\n".as_slice()));
     }
 
     #[test]

@@ -14,6 +14,10 @@ use resources::v1alpha1::Service;
 use sequencer::{EventBus, Payload};
 use tokio::sync::watch;
 
+/// Services of every node, and those of control planes besides.
+const SERVICES: &[&str] = &["apid", "containerd", "kubelet"];
+const CONTROL_PLANE_SERVICES: &[&str] = &["etcd", "trustd"];
+
 /// `runtime.MachineStatusController`.
 #[derive(Debug)]
 pub struct MachineStatusController {
@@ -70,8 +74,7 @@ impl Controller for MachineStatusController {
         let ready = unmet.is_empty() && matches!(stage, MachineStage::Running | MachineStage::Maintenance);
         let pairs: Vec<(String, String)> = unmet.iter().map(|c| (c.name.clone(), c.reason.clone())).collect();
         let status = MachineStatusStatus { ready, unmet_conditions: unmet };
-        let before = ctx.put(MachineStatus::ID, MachineStatus { stage, status })?;
-        drop(before);
+        ctx.put(MachineStatus::ID, MachineStatus { stage, status })?;
         if self.announced != Some((stage, ready)) {
             self.announced = Some((stage, ready));
             tracing::info!(stage = stage.as_str(), ready, unmet = ?pairs, "machine status");
@@ -89,8 +92,8 @@ fn unmet(ctx: &Ctx) -> Result<Vec<UnmetCondition>, ReconcileError> {
     let synced = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
     require("time", (!synced).then(|| "time is not synced".to_owned()));
     require("network", network(ctx)?);
-    require("services", services(ctx)?);
     let is_control_plane = ctx.get::<MachineType>(MachineType::ID)?.is_some_and(|kind| kind.is_control_plane());
+    require("services", services(ctx, is_control_plane)?);
     if is_control_plane {
         require("staticPods", static_pods(ctx)?);
     }
@@ -114,17 +117,18 @@ fn network(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
     Ok((!waiting.is_empty()).then(|| format!("waiting on: {}", waiting.join(", "))))
 }
 
-fn services(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
-    let problems: Vec<String> = ctx
-        .list::<Service>()?
-        .iter()
-        .filter(|service| !service.unknown && !service.healthy)
-        .map(|service| format!("{} not healthy", service.id()))
-        .collect();
-    let running = ctx.get::<Service>("kubelet")?.is_some();
-    if !running {
-        return Ok(Some("kubelet not running".to_owned()));
+/// What has to run is named: a service that failed has no resource.
+fn services(ctx: &Ctx, is_control_plane: bool) -> Result<Option<String>, ReconcileError> {
+    let of_control_plane = CONTROL_PLANE_SERVICES.iter().filter(|_| is_control_plane);
+    let mut problems = Vec::new();
+    for name in SERVICES.iter().chain(of_control_plane) {
+        if !ctx.get::<Service>(name)?.is_some_and(|service| service.running) {
+            problems.push(format!("{name} not running"));
+        }
     }
+    let running = ctx.list::<Service>()?;
+    let unhealthy = running.iter().filter(|service| !service.unknown && !service.healthy);
+    problems.extend(unhealthy.map(|service| format!("{} not healthy", service.id())));
     Ok((!problems.is_empty()).then(|| problems.join(", ")))
 }
 
@@ -156,4 +160,68 @@ fn node_ready(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
         Some(node) if !node.node_ready => Some(format!("node {:?} is not ready", name.nodename)),
         Some(_) => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+
+    use super::*;
+
+    fn start(machine_type: MachineType) -> (Harness, Arc<watch::Sender<MachineStage>>, EventBus) {
+        let stage = Arc::new(watch::Sender::new(MachineStage::Booting));
+        let events = EventBus::new(Arc::new(stdx::SystemClock));
+        let harness = Harness::with(MachineStatusController::new(&stage, events.clone()));
+        harness.put(MachineType::ID, machine_type);
+        harness.put(TimeStatus::ID, TimeStatus { synced: true, ..Default::default() });
+        let network = NetworkStatus {
+            address_ready: true,
+            connectivity_ready: true,
+            hostname_ready: true,
+            etc_files_ready: true,
+        };
+        harness.put(NetworkStatus::ID, network);
+        harness.put(Nodename::ID, Nodename { nodename: "n".into(), ..Default::default() });
+        harness.put("n", NodeStatus { nodename: "n".into(), node_ready: true, ..Default::default() });
+        (harness, stage, events)
+    }
+
+    fn run(harness: &Harness, services: &[&str]) {
+        for name in services {
+            harness.put(name, Service { running: true, healthy: true, unknown: false });
+        }
+    }
+
+    fn unmet(harness: &Harness) -> Vec<String> {
+        let status = harness.get::<MachineStatus>(MachineStatus::ID).unwrap();
+        status.status.unmet_conditions.iter().map(|unmet| format!("{}: {}", unmet.name, unmet.reason)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_ready_once_its_services_run_and_its_node_is_ready() {
+        let (harness, stage, events) = start(MachineType::Worker);
+        run(&harness, &["apid", "containerd"]);
+        harness.settle().await;
+        assert!(unmet(&harness).is_empty(), "nothing is asked for while it boots");
+        assert!(!harness.get::<MachineStatus>(MachineStatus::ID).unwrap().status.ready);
+        stage.send_replace(MachineStage::Running);
+        harness.settle().await;
+        assert_eq!(unmet(&harness), ["services: kubelet not running"]);
+        run(&harness, &["kubelet"]);
+        harness.settle().await;
+        assert!(harness.get::<MachineStatus>(MachineStatus::ID).unwrap().status.ready);
+        assert_eq!(events.kept().len(), 3, "each change is told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_plane_whose_etcd_failed_is_not_ready() {
+        let (harness, stage, _) = start(MachineType::ControlPlane);
+        run(&harness, &["apid", "containerd", "kubelet", "trustd"]);
+        stage.send_replace(MachineStage::Running);
+        harness.settle().await;
+        assert_eq!(unmet(&harness), ["services: etcd not running", "staticPods: no static pods reported yet"]);
+        harness.put("apid", Service { running: true, healthy: false, unknown: false });
+        harness.settle().await;
+        assert_eq!(unmet(&harness)[0], "services: etcd not running, apid not healthy");
+    }
 }

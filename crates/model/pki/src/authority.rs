@@ -29,10 +29,15 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From [`BACKDATE`] before `now` to `lifetime` after it.
+    /// From [`BACKDATE`] before `now` to `lifetime` after it. An end that no clock can show is one that no certificate
+    /// can carry: issuing with it is refused.
     #[must_use]
     pub fn starting(now: SystemTime, lifetime: Duration) -> Self {
-        Self { not_before: now.checked_sub(BACKDATE).unwrap_or(now), not_after: now + lifetime }
+        let never = || SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
+        Self {
+            not_before: now.checked_sub(BACKDATE).unwrap_or(now),
+            not_after: now.checked_add(lifetime).unwrap_or_else(never),
+        }
     }
 }
 
@@ -243,8 +248,13 @@ impl Body<'_> {
 }
 
 fn time(at: SystemTime) -> Result<Vec<u8>, PkiError> {
-    let date = time::OffsetDateTime::from(at);
-    der::time(date).ok_or_else(|| PkiError::Time { time: date.to_string() })
+    let seconds = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i128::from(after.as_secs()),
+        Err(before) => -i128::from(before.duration().as_secs()),
+    };
+    // A conversion of the time itself panics behind the year 9999.
+    let date = i64::try_from(seconds).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
+    date.and_then(der::time).ok_or_else(|| PkiError::Time { time: format!("{seconds} s after 1970") })
 }
 
 pub(crate) fn extension(kind: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {

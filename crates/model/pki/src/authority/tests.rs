@@ -147,6 +147,19 @@ fn names_that_would_break_a_certificate_are_refused() {
     }
 }
 
+#[test]
+fn lifetimes_beyond_what_a_certificate_can_say_are_refused() {
+    let made = |hours: u64| {
+        let validity = Validity::starting(now(), Duration::from_secs(hours.saturating_mul(3600)));
+        Authority::self_signed(&Subject::organization("a"), Algorithm::Ed25519, validity)
+    };
+    for hours in [u64::from(u32::MAX), u64::MAX] {
+        let error = made(hours).unwrap_err();
+        assert!(matches!(error, PkiError::Time { .. }), "{hours}: {error}");
+    }
+    made(1_000_000).unwrap();
+}
+
 fn verify(certificate: &Certificate, ca: &Authority) {
     use x509_parser::prelude::FromDer as _;
     let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(certificate.der()).unwrap();

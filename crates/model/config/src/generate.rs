@@ -151,6 +151,8 @@ pub enum GenerateError {
     Endpoint { message: String },
     #[error("cluster name {0:?} is empty")]
     Name(String),
+    #[error("{0:?} is not a version of Kubernetes (for example 1.30.0)")]
+    KubernetesVersion(String),
     #[error("generating the configuration of a {kind}")]
     Invalid {
         kind: MachineType,
@@ -177,6 +179,9 @@ pub fn generate(input: &Input, kind: MachineType, comments: CommentStyle) -> Res
     check_endpoint(&input.endpoint)?;
     if input.cluster_name.is_empty() {
         return Err(GenerateError::Name(input.cluster_name.clone()));
+    }
+    if !images::is_version(&input.kubernetes_version) {
+        return Err(GenerateError::KubernetesVersion(input.kubernetes_version.clone()));
     }
     let value = tree::document(input, kind);
     let text = docs::write(&value, comments);

@@ -41,6 +41,18 @@ impl KubernetesImages {
     }
 }
 
+/// Whether a text, with or without `v`, is a whole version, such as `1.30.0` or `v1.31.0-rc.1`: images are tagged so.
+pub(crate) fn is_version(text: &str) -> bool {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let (numbers, release) = text.split_once('-').map_or((text, None), |(numbers, release)| (numbers, Some(release)));
+    let numbers: Vec<&str> = numbers.split('.').collect();
+    numbers.len() == 3
+        && numbers.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        && release.is_none_or(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
+        })
+}
+
 /// The version in an image's tag: `1.30.0` of `registry.k8s.io/kube-proxy:v1.30.0@sha256:…`.
 #[must_use]
 pub fn version_of(image: &str) -> Option<&str> {
@@ -55,6 +67,12 @@ pub fn version_of(image: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_has_three_numbers() {
+        assert!(["1.30.0", "v1.20.2", "1.31.0-alpha.1"].iter().all(|text| is_version(text)));
+        assert!(["", "1.30", "latest", "1.30.x", "1.30.0-", "1.30.0/x"].iter().all(|text| !is_version(text)));
+    }
 
     #[test]
     fn the_version_is_the_tag() {

@@ -91,8 +91,10 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
             other => kinds::check(&mut check, other),
         }
     }
-    if documents.v1alpha1().is_none() {
-        let mut check = Check { documents, index: 0, report: &mut report };
+    let mut check = Check { documents, index: 0, report: &mut report };
+    if documents.documents().is_empty() {
+        check.error("", "the text is empty");
+    } else if documents.v1alpha1().is_none() {
         check.warn("", "there is no root document (version: v1alpha1): the machine will wait for one");
     }
     report

@@ -14,6 +14,14 @@ fn an_empty_configuration_lacks_both_parts() {
 }
 
 #[test]
+fn an_empty_text_is_no_configuration() {
+    for text in ["", "---\n# nothing\n"] {
+        let report = report(text, Mode::Metal);
+        assert_eq!(report.errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>(), ["the text is empty"]);
+    }
+}
+
+#[test]
 fn a_worker_with_keys_of_authorities_is_refused_with_its_line() {
     let secret = "c2VjcmV0";
     let text = format!(

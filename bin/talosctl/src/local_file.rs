@@ -10,6 +10,8 @@ use crate::command_error::CommandError;
 /// What to do with a file that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overwrite {
+    Never,
+    /// Not without `--force`, which the command has.
     Refuse,
     Allow,
 }
@@ -43,58 +45,46 @@ pub(crate) fn check_absent<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
     overwrite: Overwrite,
 ) -> Result<(), CommandError> {
-    let existing = paths.into_iter().find(|path| overwrite == Overwrite::Refuse && path.exists());
-    match existing {
+    // A symlink that leads nowhere is in the way as well.
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let hint = match overwrite {
+        Overwrite::Never => "choose another path, or remove it first",
+        Overwrite::Refuse => "overwrite it with --force",
+        Overwrite::Allow => return Ok(()),
+    };
+    match paths.into_iter().find(|path| is_there(path)) {
         None => Ok(()),
-        Some(path) => {
-            Err(CommandError::usage(format!("{} exists already", path.display())).hint("overwrite it with --force"))
-        }
+        Some(path) => Err(CommandError::usage(format!("{} exists already", path.display())).hint(hint)),
     }
 }
 
+/// Writes a file as a whole or not at all. One that is overwritten gets the mode of a new one: what has become secret
+/// must not stay readable.
 pub(crate) fn write(path: &Path, data: &[u8], access: Access, overwrite: Overwrite) -> Result<(), CommandError> {
     check_absent([path], overwrite)?;
     let mode = match access {
         Access::Owner => 0o600,
         Access::Everybody => 0o644,
     };
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent)?;
-        }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).mode(mode);
-        match overwrite {
-            Overwrite::Refuse => options.create_new(true),
-            Overwrite::Allow => options.create(true).truncate(true),
-        };
-        options.open(path)?.write_all(data)
+    let written = match overwrite {
+        Overwrite::Never | Overwrite::Refuse => create(path, data, mode),
+        Overwrite::Allow => client::replace_file(path, data, mode),
     };
-    write().map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
+    written.map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
 }
 
-/// Replaces a file as a whole or not at all; a symlink is followed, the mode is kept.
-pub(crate) fn replace(path: &Path, data: &[u8]) -> Result<(), CommandError> {
-    let replace = || -> io::Result<()> {
-        let target = fs::canonicalize(path)?;
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let temporary = target.with_file_name(name);
-        let written = (|| {
-            let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(data)?;
-            file.set_permissions(fs::metadata(&target)?.permissions())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &target)
-        })();
-        if written.is_err() {
-            // The first error is the one that matters.
-            fs::remove_file(&temporary).ok();
-        }
-        written
-    };
-    replace().map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
+/// Fails when the file appears meanwhile; takes a half-written one away again.
+fn create(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(data).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The first error is the one that matters.
+        fs::remove_file(path).ok();
+    }
+    written
 }
 
 #[cfg(test)]
@@ -112,7 +102,9 @@ mod tests {
         let error = write(&path, b"two", Access::Owner, Overwrite::Refuse).unwrap_err();
         assert_eq!(error.hints, ["overwrite it with --force"]);
         assert_eq!(read(&path).unwrap(), "one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         write(&path, b"2", Access::Owner, Overwrite::Allow).unwrap();
         assert_eq!(read(&path).unwrap(), "2");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -37,9 +37,7 @@ pub(crate) async fn run(args: KubeconfigArgs, session: &Session) -> Result<(), C
         local_file::check_absent([path.as_path()], Overwrite::forced(args.force))?;
     }
     let node = session.one_node("kubeconfig")?;
-    let bytes = session.connect().await?.to_nodes([node.as_str()]).kubeconfig().await?;
-    let bytes = unpacked(bytes)?;
-    let text = String::from_utf8(bytes).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
+    let text = session.connect().await?.to_nodes([node.as_str()]).kubeconfig().await?;
     let mut fetched = KubeconfigFile::parse(&text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
     if let Some(name) = &args.force_context_name {
         fetched.rename_context(name);
@@ -83,28 +81,9 @@ pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<(), CommandEr
     let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
     match target(&args, session)? {
         Target::File(path) if path.exists() => merge_into(&path, &fetched, Conflict::forced(false), session),
-        Target::File(path) => local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::Refuse),
+        Target::File(path) => local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::Never),
         Target::Stdout => Ok(()),
     }
-}
-
-/// The node sends the file alone, or packed as `tar.gz`; the latter starts with gzip's mark.
-pub(super) fn unpacked(bytes: Vec<u8>) -> Result<Vec<u8>, CommandError> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
-    }
-    let wrapped = "unpacking the kubeconfig of the node";
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
-    let entries = archive.entries().map_err(CommandError::wrap(wrapped))?;
-    for entry in entries {
-        let mut entry = entry.map_err(CommandError::wrap(wrapped))?;
-        if entry.header().entry_type().is_file() {
-            let mut content = Vec::new();
-            std::io::Read::read_to_end(&mut entry, &mut content).map_err(CommandError::wrap(wrapped))?;
-            return Ok(content);
-        }
-    }
-    Err(CommandError::failed(format!("{wrapped}: there is no file in it")))
 }
 
 fn merge_into(
@@ -117,7 +96,7 @@ fn merge_into(
     let mut existing =
         KubeconfigFile::parse(&text).map_err(CommandError::wrap(format!("reading kubeconfig {}", path.display())))?;
     let renames = existing.merge(fetched, conflict);
-    local_file::replace(path, existing.to_yaml().as_bytes())?;
+    local_file::write(path, existing.to_yaml().as_bytes(), Access::Owner, Overwrite::Allow)?;
     for (what, from, to) in renames {
         session.out.note(format!("renamed {what} {from:?} -> {to:?}"));
     }
@@ -126,8 +105,6 @@ fn merge_into(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
     use crate::environment::Environment;
     use crate::output::Output;
@@ -150,18 +127,5 @@ mod tests {
         assert_eq!(target_of(None, false, both()).unwrap(), Target::File("./kubeconfig".into()));
         let error = target_of(None, true, Environment::default()).unwrap_err();
         assert_eq!(error.kind, crate::command_error::Kind::Usage);
-    }
-
-    #[test]
-    fn a_packed_kubeconfig_is_unpacked() {
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_size(5);
-        header.set_entry_type(tar::EntryType::Regular);
-        builder.append_data(&mut header, "kubeconfig", &b"a: b\n"[..]).unwrap();
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        gzip.write_all(&builder.into_inner().unwrap()).unwrap();
-        assert_eq!(unpacked(gzip.finish().unwrap()).unwrap(), b"a: b\n");
-        assert_eq!(unpacked(b"a: b\n".to_vec()).unwrap(), b"a: b\n");
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct PatchArgs {
 
 pub(crate) fn run(command: MachineconfigCommand, session: &Session) -> Result<(), CommandError> {
     match command {
-        MachineconfigCommand::Gen(args) => config::run(&args, Overwrite::Refuse, session),
+        MachineconfigCommand::Gen(args) => config::run(&args, Overwrite::Never, session),
         MachineconfigCommand::Patch(args) => patch(&args, session),
     }
 }

@@ -196,7 +196,7 @@ fn merge(from: &Path, session: &Session) -> Result<(), CommandError> {
 
 async fn new(args: &NewArgs, session: &Session) -> Result<(), CommandError> {
     let path = args.path.clone().unwrap_or_else(|| PathBuf::from("talosconfig"));
-    local_file::check_absent([path.as_path()], Overwrite::Refuse)?;
+    local_file::check_absent([path.as_path()], Overwrite::Never)?;
     let node = session.one_node("config new")?;
     let crt_ttl = prost_types::Duration::try_from(args.crt_ttl)
         .map_err(|error| CommandError::usage("--crt-ttl").caused_by(Box::new(error) as Box<_>))?;

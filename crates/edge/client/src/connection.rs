@@ -46,6 +46,8 @@ pub struct Client {
 pub struct RouteInterceptor {
     key: &'static str,
     nodes: Vec<MetadataValue<Ascii>>,
+    /// A node that cannot be named in metadata: without it the request would go to the server that was dialled.
+    unnameable: Option<String>,
 }
 
 impl ConnectOptions {
@@ -112,9 +114,7 @@ impl Client {
     }
 
     fn routed<'a>(&self, key: &'static str, nodes: impl IntoIterator<Item = &'a str>) -> Self {
-        // A name that cannot stand in a header cannot be a node's name either; the server reports the rest.
-        let nodes = nodes.into_iter().filter_map(|node| MetadataValue::try_from(node).ok()).collect();
-        Self { route: RouteInterceptor { key, nodes }, ..self.clone() }
+        Self { route: RouteInterceptor::new(key, nodes), ..self.clone() }
     }
 
     /// The same connection with another deadline for unary calls.
@@ -137,8 +137,24 @@ impl Client {
     }
 }
 
+impl RouteInterceptor {
+    fn new<'a>(key: &'static str, nodes: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut route = Self { key, ..Self::default() };
+        for node in nodes {
+            match MetadataValue::try_from(node) {
+                Ok(value) if value.to_str().is_ok_and(|name| !name.trim().is_empty()) => route.nodes.push(value),
+                _ => route.unnameable = Some(node.to_owned()),
+            }
+        }
+        route
+    }
+}
+
 impl Interceptor for RouteInterceptor {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(node) = &self.unnameable {
+            return Err(tonic::Status::invalid_argument(format!("{node:?} cannot be the name of a node")));
+        }
         for node in &self.nodes {
             request.metadata_mut().append(self.key, node.clone());
         }
@@ -173,4 +189,23 @@ fn dial_error(error: tonic::transport::Error) -> ConnectError {
         next = cause.source();
     }
     ConnectError::Transport(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(nodes: &[&str]) -> Result<Vec<String>, tonic::Status> {
+        let request = RouteInterceptor::new("nodes", nodes.iter().copied()).call(tonic::Request::new(()))?;
+        let names = request.metadata().get_all("nodes");
+        Ok(names.iter().map(|name| name.to_str().unwrap().to_owned()).collect())
+    }
+
+    #[test]
+    fn a_request_for_a_node_that_cannot_be_named_is_not_sent_to_another() {
+        assert_eq!(sent(&["10.5.0.2", "fd00::2"]).unwrap(), ["10.5.0.2", "fd00::2"]);
+        for nodes in [&["10.5.0.2", "kn\u{f6}ten"][..], &["a\nb"], &[""]] {
+            assert_eq!(sent(nodes).unwrap_err().code(), tonic::Code::InvalidArgument, "{nodes:?}");
+        }
+    }
 }

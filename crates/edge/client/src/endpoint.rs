@@ -63,6 +63,7 @@ impl FromStr for Endpoint {
             }
         } else {
             match bare.split_once(':') {
+                Some((_, rest)) if rest.contains(':') => return Err(ParseEndpointError::Host(text.to_owned())),
                 Some((host, port)) => (host, port_of(port)?),
                 None => (bare, DEFAULT_PORT),
             }
@@ -102,6 +103,8 @@ mod tests {
         assert_eq!("".parse::<Endpoint>(), Err(ParseEndpointError::Empty));
         assert_eq!("a:b".parse::<Endpoint>(), Err(ParseEndpointError::Port("a:b".to_owned())));
         assert_eq!("a b".parse::<Endpoint>(), Err(ParseEndpointError::Host("a b".to_owned())));
-        assert_eq!("[::1".parse::<Endpoint>(), Err(ParseEndpointError::Host("[::1".to_owned())));
+        for text in ["[::1", "fe80::1%eth0", "fd00::1::2"] {
+            assert_eq!(text.parse::<Endpoint>(), Err(ParseEndpointError::Host(text.to_owned())));
+        }
     }
 }

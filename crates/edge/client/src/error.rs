@@ -40,8 +40,10 @@ pub struct CallError {
 pub enum Failure {
     /// No endpoint could be reached.
     Unreachable,
-    /// The server's certificate is not of the expected authority or name.
+    /// The server's certificate is not of the expected authority.
     ServerNotTrusted,
+    /// The server's certificate is of the expected authority, but not for the name that was dialled.
+    ServerMisnamed,
     /// The server refused the client's certificate, or wants one.
     ClientRefused,
     /// A certificate is out of date.
@@ -153,6 +155,9 @@ fn of_tls(error: &rustls::Error) -> Option<Failure> {
             | CertificateError::NotValidYetContext { .. },
         )
         | Error::AlertReceived(Alert::CertificateExpired) => Some(Failure::Expired),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some(Failure::ServerMisnamed),
         Error::InvalidCertificate(_) => Some(Failure::ServerNotTrusted),
         Error::AlertReceived(
             Alert::CertificateRequired

@@ -1,6 +1,7 @@
 //! Typed calls of the machine, cluster and inspect services: replies split by node, streams with the node's name, and
 //! a deadline on every unary call. Calls that are not wrapped here go through [`Client::machine`].
 
+use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use wire::{cluster, inspect, machine};
 
 use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
 use crate::error::CallError;
+use crate::kubeconfig;
 use crate::reply::{self, NodeReply, WithMetadata};
 
 /// Messages of a stream with the node they come from; ends after the first error of the stream itself.
@@ -73,15 +75,22 @@ impl Client {
     }
 
     /// The administrator's kubeconfig of the cluster.
-    pub async fn kubeconfig(&self) -> Result<Vec<u8>, CallError> {
-        let stream = self.machine().kubeconfig(Request::new(())).await;
-        self.collect("Kubeconfig", stream).await
+    ///
+    /// Errors: code `DATA_LOSS` when the node sent something else than a kubeconfig.
+    pub async fn kubeconfig(&self) -> Result<String, CallError> {
+        let failed = |status| CallError::new("Kubeconfig", status);
+        let whole = async {
+            let stream = self.machine().kubeconfig(self.unary(())).await.map_err(failed)?.into_inner();
+            collect("Kubeconfig", stream).await
+        };
+        let bytes = self.within_deadline("Kubeconfig", whole).await?;
+        kubeconfig::text_of(&bytes).map_err(|error| failed(Status::data_loss(format!("unpacking the answer: {error}"))))
     }
 
     /// The contents of one file of one node.
     pub async fn read(&self, path: &str) -> Result<NodeStream<Data>, CallError> {
         let request = machine::ReadRequest { path: path.to_owned() };
-        stream("Read", self.machine().read(Request::new(request)).await)
+        self.stream("Read", self.machine().read(Request::new(request))).await
     }
 
     pub async fn services(&self) -> Result<Vec<NodeReply<machine::ServiceList>>, CallError> {
@@ -108,7 +117,7 @@ impl Client {
     }
 
     pub async fn logs(&self, request: machine::LogsRequest) -> Result<NodeStream<Data>, CallError> {
-        stream("Logs", self.machine().logs(Request::new(request)).await)
+        self.stream("Logs", self.machine().logs(Request::new(request))).await
     }
 
     /// Names of the logs that nodes keep.
@@ -118,15 +127,15 @@ impl Client {
     }
 
     pub async fn dmesg(&self, request: machine::DmesgRequest) -> Result<NodeStream<Data>, CallError> {
-        stream("Dmesg", self.machine().dmesg(Request::new(request)).await)
+        self.stream("Dmesg", self.machine().dmesg(Request::new(request))).await
     }
 
     pub async fn events(&self, request: machine::EventsRequest) -> Result<NodeStream<machine::Event>, CallError> {
-        stream("Events", self.machine().events(Request::new(request)).await)
+        self.stream("Events", self.machine().events(Request::new(request))).await
     }
 
     pub async fn list(&self, request: machine::ListRequest) -> Result<NodeStream<machine::FileInfo>, CallError> {
-        stream("List", self.machine().list(Request::new(request)).await)
+        self.stream("List", self.machine().list(Request::new(request))).await
     }
 
     pub async fn containers(
@@ -168,23 +177,48 @@ impl Client {
     ) -> Result<NodeStream<cluster::HealthCheckProgress>, CallError> {
         let wait_timeout = prost_types::Duration::try_from(wait_timeout).ok();
         let request = cluster::HealthCheckRequest { wait_timeout, cluster_info: info };
-        stream("HealthCheck", self.cluster().health_check(Request::new(request)).await)
+        self.stream("HealthCheck", self.cluster().health_check(Request::new(request))).await
     }
 
-    async fn collect(
+    /// A call that ends by itself, but whose answer comes in parts: tonic's own deadline is for the first of them only.
+    pub(crate) async fn within_deadline<T>(
         &self,
         method: &'static str,
-        reply: Result<Response<Streaming<Data>>, Status>,
-    ) -> Result<Vec<u8>, CallError> {
-        let mut stream = reply.map_err(|status| CallError::new(method, status))?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(part) = stream.message().await.map_err(|status| CallError::new(method, status))? {
-            let part = reply::of_message(part).result;
-            let part = part.map_err(|error| CallError::new(method, Status::new(error.code, error.message)))?;
-            bytes.extend_from_slice(&part.bytes);
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(self.call_timeout(), call).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(CallError::new(method, late(self.call_timeout()))),
         }
-        Ok(bytes)
     }
+
+    /// A stream that has begun by the deadline; how long it goes on is its own affair.
+    async fn stream<M: WithMetadata + Send + 'static>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<Response<Streaming<M>>, Status>>,
+    ) -> Result<NodeStream<M>, CallError> {
+        let begun = async { call.await.map_err(|status| CallError::new(method, status)) };
+        let stream = self.within_deadline(method, begun).await?.into_inner();
+        Ok(Box::pin(stream.map(move |part| match part {
+            Ok(message) => Ok(reply::of_message(message)),
+            Err(status) => Err(CallError::new(method, status)),
+        })))
+    }
+}
+
+fn late(timeout: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer within {}", stdx::duration::format(timeout)))
+}
+
+async fn collect(method: &'static str, mut stream: Streaming<Data>) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::new();
+    while let Some(part) = stream.message().await.map_err(|status| CallError::new(method, status))? {
+        let part = reply::of_message(part).result;
+        let part = part.map_err(|error| CallError::new(method, Status::new(error.code, error.message)))?;
+        bytes.extend_from_slice(&part.bytes);
+    }
+    Ok(bytes)
 }
 
 fn split<R, M: WithMetadata>(
@@ -196,13 +230,18 @@ fn split<R, M: WithMetadata>(
     Ok(messages(reply.into_inner()).into_iter().map(reply::of_message).collect())
 }
 
-fn stream<M: WithMetadata + Send + 'static>(
-    method: &'static str,
-    reply: Result<Response<Streaming<M>>, Status>,
-) -> Result<NodeStream<M>, CallError> {
-    let stream = reply.map_err(|status| CallError::new(method, status))?.into_inner();
-    Ok(Box::pin(stream.map(move |part| match part {
-        Ok(message) => Ok(reply::of_message(message)),
-        Err(status) => Err(CallError::new(method, status)),
-    })))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConnectOptions, Failure};
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_cut_off_at_the_deadline() {
+        let options = ConnectOptions::insecure(vec!["127.0.0.1:1".parse().unwrap()], Vec::new());
+        let client = Client::connect_lazy(options).unwrap().with_call_timeout(Duration::from_millis(10));
+        let never = std::future::pending::<Result<(), CallError>>();
+        let error = client.within_deadline("List", never).await.unwrap_err();
+        assert_eq!(error.to_string(), "calling List: no answer within 10ms");
+        assert_eq!(error.failure(), Failure::DeadlineExceeded);
+    }
 }

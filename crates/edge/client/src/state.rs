@@ -116,12 +116,15 @@ impl StateClient {
         let request =
             pb::ListRequest { namespace: namespace.to_owned(), r#type: resource_type.to_owned(), options: None };
         let failed = |status| CallError::new("List", status);
-        let mut stream = self.grpc().list(self.client.unary(request)).await.map_err(failed)?.into_inner();
-        let mut resources = Vec::new();
-        while let Some(part) = stream.message().await.map_err(failed)? {
-            resources.push(convert(part.resource).map_err(failed)?);
-        }
-        Ok(resources)
+        let whole = async {
+            let mut stream = self.grpc().list(self.client.unary(request)).await.map_err(failed)?.into_inner();
+            let mut resources = Vec::new();
+            while let Some(part) = stream.message().await.map_err(failed)? {
+                resources.push(convert(part.resource).map_err(failed)?);
+            }
+            Ok(resources)
+        };
+        self.client.within_deadline("List", whole).await
     }
 
     /// All changes from now on, after what exists now (one resource, or all of a type when `id` is none).
@@ -139,8 +142,11 @@ impl StateClient {
             options: Some(options),
             api_version: 1,
         };
-        let reply = self.grpc().watch(Request::new(request)).await;
-        let stream = reply.map_err(|status| CallError::new("Watch", status))?.into_inner();
+        let begun = async {
+            let reply = self.grpc().watch(Request::new(request)).await;
+            reply.map_err(|status| CallError::new("Watch", status))
+        };
+        let stream = self.client.within_deadline("Watch", begun).await?.into_inner();
         let events = stream.flat_map(|part| {
             let events = match part {
                 Ok(response) => response.event.into_iter().map(event).collect(),

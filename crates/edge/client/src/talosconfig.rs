@@ -2,14 +2,14 @@
 //! saving it. The environment is passed in as [`Lookup`]; no variable is read here.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{Credentials, CredentialsError, decode_base64};
+use crate::files::replace_file;
 
 #[cfg(test)]
 mod tests;
@@ -171,7 +171,8 @@ impl TalosConfig {
     /// Writes the file as a whole or not at all, readable by its owner only; a symlink is followed.
     pub fn save(&self, path: &Path) -> Result<(), TalosConfigError> {
         let text = self.to_yaml()?;
-        write_private(path, text.as_bytes()).map_err(|source| TalosConfigError::Write { path: path.to_owned(), source })
+        replace_file(path, text.as_bytes(), 0o600)
+            .map_err(|source| TalosConfigError::Write { path: path.to_owned(), source })
     }
 
     /// The context of this name, or the current one.
@@ -250,26 +251,4 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// Writes through a temporary file beside the target, mode 0600; makes missing directories with mode 0700.
-fn write_private(path: &Path, data: &[u8]) -> io::Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = target.with_file_name(name);
-    let written = (|| {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(data)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &target)
-    })();
-    if written.is_err() {
-        // The first error is the one that matters; the left-over is named for what it is.
-        fs::remove_file(&temporary).ok();
-    }
-    written
 }

@@ -169,10 +169,7 @@ fn member_ids(members: &EtcdMembers, expected: usize) -> Result<BTreeSet<u64>, U
 
 async fn kubernetes(cluster: &Cluster) -> Result<RealKube, Unmet> {
     let node = cluster.control_planes.first().unwrap_or(&cluster.node);
-    let bytes = cluster.client.to_nodes([node.as_str()]).kubeconfig().await.map_err(unmet)?;
-    let mut text =
-        String::from_utf8(crate::commands::kubeconfig::unpacked(bytes).map_err(|error| error.error.to_string())?)
-            .map_err(unmet)?;
+    let mut text = cluster.client.to_nodes([node.as_str()]).kubeconfig().await.map_err(unmet)?;
     if let Some(endpoint) = &cluster.k8s_endpoint {
         text = with_server(&text, endpoint)?;
     }

@@ -115,13 +115,10 @@ impl Waiting<'_> {
     /// The Kubernetes API; gives the administrator's kubeconfig.
     pub(super) async fn kubernetes(&self) -> Result<String, UpError> {
         self.until("Kubernetes API", "kubelet", async || {
-            let bytes = match self.client.kubeconfig().await {
-                Ok(bytes) => bytes,
-                Err(error) => return Seen::NotYet(stdx::error_chain(&error)),
-            };
-            let text = match unpacked(&bytes) {
+            let text = match self.client.kubeconfig().await {
                 Ok(text) => text,
-                Err(error) => return Seen::Hopeless(format!("the node sent no kubeconfig: {error}")),
+                Err(error) if error.code() == Code::DataLoss => return Seen::Hopeless(stdx::error_chain(&error)),
+                Err(error) => return Seen::NotYet(stdx::error_chain(&error)),
             };
             let asked = match RealKube::from_kubeconfig(&text).await {
                 Ok(kube) => kube.version().await,
@@ -262,21 +259,6 @@ impl Waiting<'_> {
         }
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
     }
-}
-
-/// The node sends the file alone, or packed as `tar.gz`; the latter starts with gzip's mark.
-fn unpacked(bytes: &[u8]) -> std::io::Result<String> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(String::from_utf8_lossy(bytes).into_owned());
-    }
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes));
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        if entry.header().entry_type().is_file() {
-            return std::io::read_to_string(&mut entry);
-        }
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the archive holds no file"))
 }
 
 fn describe(service: &ServiceInfo) -> String {

@@ -57,7 +57,8 @@ pub(crate) fn command() -> clap::Command {
     planned::add_to(Cli::command())
 }
 
-/// Lets each switch take an optional value behind `=`.
+/// Lets each switch take an optional value behind `=`, and each flag with a value take the next word, whatever it begins
+/// with: a patch in YAML may begin with a dash.
 fn switches_with_values(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| match argument.get_action() {
         ArgAction::SetTrue => argument
@@ -67,6 +68,9 @@ fn switches_with_values(command: clap::Command) -> clap::Command {
             .default_missing_value("true")
             .default_value("false")
             .value_parser(clap::value_parser!(bool)),
+        ArgAction::Set | ArgAction::Append if argument.get_long().is_some() && !argument.is_require_equals_set() => {
+            argument.allow_hyphen_values(true)
+        }
         _ => argument,
     });
     let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();

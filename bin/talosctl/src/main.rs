@@ -29,7 +29,12 @@ fn main() -> ExitCode {
     };
     let session = Session::new(invocation.globals, environment, output);
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(commands::run(invocation.command, &session)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(commands::run(invocation.command, &session));
+            // A look-up of a name that hangs in the resolver would keep the program from ending.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(CommandError::failed("starting the runtime").caused_by(error)),
     };
     match outcome {

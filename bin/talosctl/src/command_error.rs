@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use client::talosconfig::TalosConfigError;
@@ -70,6 +71,33 @@ impl CommandError {
         self
     }
 
+    /// No context of a talosconfig could be chosen; a file that is not there is the more likely mistake.
+    pub(crate) fn no_context(error: TalosConfigError, path: &Path) -> Self {
+        let base = Self::from(error);
+        let text = format!("using talosconfig {}", path.display());
+        if path.exists() {
+            return Self { error: Box::new(Message { text, cause: Some(base.error) }), ..base };
+        }
+        Self::usage(format!("there is no talosconfig {}", path.display())).hint(
+            "`talosctl gen config` and `talosctl cluster create` make one, `talosctl config merge FILE` takes one over; \
+             --talosconfig or TALOSCONFIG names another",
+        )
+    }
+
+    /// An error on the way to a node that was taken to be in maintenance mode.
+    pub(crate) fn without_certificate(error: ConnectError) -> Self {
+        let failure = Failure::of_connect(&error);
+        let base = Self::from(error);
+        let hint = match failure {
+            Failure::ClientRefused => {
+                "the node has its configuration already: leave --insecure out, and use the talosconfig of its cluster"
+            }
+            Failure::ServerNotTrusted => "the node prints its fingerprint on its console and into its log",
+            _ => return base,
+        };
+        Self { hints: vec![hint.to_owned()], ..base }
+    }
+
     /// A library error under a message of our own, for errors that have no class of their own.
     pub(crate) fn wrap<E: Into<Box<dyn Error + Send + Sync>>>(text: impl Into<String>) -> impl FnOnce(E) -> Self {
         move |error| Self::failed(text).caused_by(error)
@@ -109,7 +137,7 @@ impl From<TalosConfigError> for CommandError {
         let hint = match &error {
             TalosConfigError::NoPath => Some("give a file with --talosconfig"),
             TalosConfigError::NoCurrentContext => {
-                Some("choose one with `talosctl config context NAME`, or give --talosconfig FILE or --endpoints")
+                Some("choose one with `talosctl config context NAME`, or give --context NAME or --talosconfig FILE")
             }
             TalosConfigError::UnknownContext(_) => Some("`talosctl config contexts` lists the contexts"),
             _ => None,
@@ -140,8 +168,27 @@ impl From<ConnectError> for CommandError {
 
 impl From<CallError> for CommandError {
     fn from(error: CallError) -> Self {
-        let hints = advice(error.failure());
+        let hints = match error.failure() {
+            Failure::PermissionDenied => {
+                advice_for_node(error.code(), error.status.message()).map(str::to_owned).into_iter().collect()
+            }
+            failure => advice(failure),
+        };
         Self { kind: Kind::Failed, error: Box::new(error), hints }
+    }
+}
+
+/// Advice about the answer of a node, be it the one that was dialled or one behind it.
+pub(crate) fn advice_for_node(code: tonic::Code, message: &str) -> Option<&'static str> {
+    match code {
+        tonic::Code::PermissionDenied if message.contains("no request forwarding") => Some(
+            "only control planes reach other nodes: make them the endpoints, with `talosctl config endpoint ADDRESS` or \
+             --endpoints",
+        ),
+        tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
+            Some("`talosctl config info` shows the roles of this context")
+        }
+        _ => None,
     }
 }
 
@@ -152,11 +199,14 @@ fn advice(failure: Failure) -> Vec<String> {
             "the server's certificate is not of this context's cluster: another --context, or --insecure for a node in \
              maintenance mode"
         }
+        Failure::ServerMisnamed => {
+            "the node's certificate is for other names: use one of its addresses as the endpoint, or add this name to \
+             machine.certSANs of its configuration"
+        }
         Failure::ClientRefused => {
             "the node refused this context's certificate: another --context, or a new one with `talosctl config new`"
         }
         Failure::Expired => "a certificate is out of date: check the clocks, or make a new talosconfig",
-        Failure::PermissionDenied => "`talosctl config info` shows the roles of this context",
         _ => return Vec::new(),
     };
     vec![text.to_owned()]

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::command_error::{CommandError, Kind};
 
@@ -137,22 +137,38 @@ impl Output {
 
     /// Prints help or what was wrong with the command line.
     pub(crate) fn finish_parsing(&self, stop: &clap::Error) -> ExitCode {
+        // A group of commands without one of them is a request for help.
+        if stop.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            self.raw(stop.render().to_string().as_bytes()).ok();
+            return ExitCode::SUCCESS;
+        }
         // Printing fails when nobody reads; there is nobody to tell then.
         stop.print().ok();
         if stop.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 
-/// A duration as people say it: `2s`, `5m3s`, `3h`, `4d`.
-pub(crate) fn ago(duration: Duration) -> String {
+/// How far a time is from now, in the largest unit that it fills: `3 hours ago`, `11 months from now`.
+pub(crate) fn relative(at: SystemTime, now: SystemTime) -> String {
+    match (at.duration_since(now), now.duration_since(at)) {
+        (Ok(left), _) if left.as_secs() > 0 => format!("{} from now", distance(left)),
+        (_, Ok(past)) if past.as_secs() > 0 => format!("{} ago", distance(past)),
+        _ => "now".to_owned(),
+    }
+}
+
+/// Months have 30 days and years twelve months, as nobody counts them here.
+fn distance(duration: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
     let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86400, seconds / 3600, seconds / 60);
-    match (days, hours, minutes) {
-        (3.., ..) => format!("{days}d"),
-        (_, 3.., _) => format!("{hours}h{}m", minutes % 60),
-        (_, _, 10..) => format!("{minutes}m"),
-        (_, _, 1..) => format!("{minutes}m{}s", seconds % 60),
-        _ => format!("{seconds}s"),
+    let units =
+        [("year", 360 * DAY), ("month", 30 * DAY), ("week", 7 * DAY), ("day", DAY), ("hour", HOUR), ("minute", MINUTE)];
+    let (unit, size) = units.into_iter().find(|(_, size)| seconds >= *size).unwrap_or(("second", 1));
+    match seconds / size {
+        1 => format!("1 {unit}"),
+        count => format!("{count} {unit}s"),
     }
 }
 
@@ -192,8 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn ages_use_the_units_that_matter() {
-        let shown = [5, 65, 720, 7_300, 11_000, 300_000].map(|seconds| ago(Duration::from_secs(seconds)));
-        assert_eq!(shown, ["5s", "1m5s", "12m", "121m", "3h3m", "3d"]);
+    fn times_are_as_far_away_as_people_say() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let past = [0, 1, 59, 65, 7_300, 90_000, 8 * 86_400, 45 * 86_400, 800 * 86_400];
+        let shown = past.map(|seconds| relative(now - Duration::from_secs(seconds), now));
+        let expected = [
+            "now",
+            "1 second ago",
+            "59 seconds ago",
+            "1 minute ago",
+            "2 hours ago",
+            "1 day ago",
+            "1 week ago",
+            "1 month ago",
+            "2 years ago",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(relative(now + Duration::from_secs(330 * 86_400), now), "11 months from now");
     }
 }

@@ -3,8 +3,9 @@
 
 use client::{Client, NodeReply};
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, advice_for_node};
 use crate::output::Output;
+use crate::output::table::Table;
 
 /// Collects the failures of one command.
 #[derive(Debug)]
@@ -12,21 +13,31 @@ pub(crate) struct Replies<'a> {
     out: &'a Output,
     /// Name for answers that carry none: the server that was dialled.
     dialled: String,
+    answered: usize,
     failed: usize,
+    hints: Vec<&'static str>,
 }
 
 impl<'a> Replies<'a> {
     pub(crate) fn new(out: &'a Output, client: &Client) -> Self {
         let dialled = client.endpoint().map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
-        Self { out, dialled, failed: 0 }
+        Self { out, dialled, answered: 0, failed: 0, hints: Vec::new() }
     }
 
     /// The answer with its node, or nothing after its error was reported.
     pub(crate) fn take<T>(&mut self, reply: NodeReply<T>) -> Option<(String, T)> {
         let node = if reply.node.is_empty() { self.dialled.clone() } else { reply.node };
         match reply.result {
-            Ok(answer) => Some((node, answer)),
+            Ok(answer) => {
+                self.answered += 1;
+                Some((node, answer))
+            }
             Err(error) => {
+                if let Some(hint) = advice_for_node(error.code, &error.message)
+                    && !self.hints.contains(&hint)
+                {
+                    self.hints.push(hint);
+                }
                 self.fail(&node, &error);
                 None
             }
@@ -44,12 +55,21 @@ impl<'a> Replies<'a> {
         self.out.node_error(node, error);
     }
 
+    /// Prints rows under their header, unless no node gave an answer that they could be.
+    pub(crate) fn print(&self, table: &mut Table) -> Result<(), CommandError> {
+        if self.answered > 0 {
+            self.out.line(table.take())?;
+        }
+        Ok(())
+    }
+
     /// Whether the command as a whole succeeded.
     pub(crate) fn finish(self) -> Result<(), CommandError> {
-        match self.failed {
-            0 => Ok(()),
-            1 => Err(CommandError::nodes("one answer was an error")),
-            count => Err(CommandError::nodes(format!("{count} answers were errors"))),
-        }
+        let error = match self.failed {
+            0 => return Ok(()),
+            1 => CommandError::nodes("one answer was an error"),
+            count => CommandError::nodes(format!("{count} answers were errors")),
+        };
+        Err(self.hints.into_iter().fold(error, CommandError::hint))
     }
 }

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use client::talosconfig::Lookup;
 use client::{Client, ConfigContext, ConnectOptions, Endpoint, Fingerprint, TalosConfig};
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, Kind};
 use crate::environment::Environment;
 use crate::output::Output;
 
@@ -28,7 +29,7 @@ pub(crate) struct GlobalFlags {
     pub(crate) nodes: Vec<String>,
     /// Path of the talosconfig; else TALOSCONFIG, $XDG_CONFIG_HOME/talos/config.yaml, $HOME/.talos/config and
     /// /var/run/secrets/talos.dev/config are tried in this order
-    #[arg(long, global = true, value_name = "string")]
+    #[arg(long, global = true, value_name = "string", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) talosconfig: Option<PathBuf>,
 }
 
@@ -41,7 +42,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A flag with an empty value, as scripts give it, is one that was not given.
     pub(crate) fn new(globals: GlobalFlags, environment: Environment, out: Output) -> Self {
+        let globals = GlobalFlags {
+            cluster: globals.cluster.filter(|name| !name.is_empty()),
+            context: globals.context.filter(|name| !name.is_empty()),
+            talosconfig: globals.talosconfig.filter(|path| !path.as_os_str().is_empty()),
+            ..globals
+        };
         Self { globals, environment, out }
     }
 
@@ -65,17 +73,29 @@ impl Session {
         if self.globals.cluster.is_some() {
             return Err(CommandError::not_available("connecting through a proxy endpoint (--cluster)"));
         }
-        let config = self.talosconfig()?;
-        let mut context = config.select(self.globals.context.as_deref())?.1.clone();
+        let path = self.talosconfig_path()?;
+        let config = TalosConfig::load(&path)?;
+        let selected = config.select(self.globals.context.as_deref());
+        let mut context = selected.map_err(|error| CommandError::no_context(error, &path))?.1.clone();
         if !self.globals.endpoints.is_empty() {
             context.endpoints.clone_from(&self.globals.endpoints);
         }
         Ok(context)
     }
 
-    /// The nodes to act on; at least one.
+    /// The nodes to act on, each once; at least one.
     pub(crate) fn nodes(&self) -> Result<Vec<String>, CommandError> {
-        let nodes = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
+        let given = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
+        let mut nodes: Vec<String> = Vec::new();
+        for node in given.iter().map(|node| node.trim()) {
+            // An empty variable in a script must not turn into other nodes than were meant.
+            if node.is_empty() {
+                return Err(CommandError::usage(format!("the name of a node is empty in {given:?}")));
+            }
+            if !nodes.iter().any(|known| known == node) {
+                nodes.push(node.to_owned());
+            }
+        }
         if nodes.is_empty() {
             return Err(CommandError::usage("no nodes to act on")
                 .hint("give --nodes, or set them for the context with `talosctl config node ADDRESS`"));
@@ -111,6 +131,38 @@ impl Session {
         let fingerprints: Result<Vec<Fingerprint>, _> = fingerprints.iter().map(|text| text.parse()).collect();
         let fingerprints = fingerprints
             .map_err(|error| CommandError::usage("reading --cert-fingerprint").caused_by(Box::new(error) as Box<_>))?;
-        Ok(Client::connect(ConnectOptions::insecure(vec![endpoint], fingerprints)).await?)
+        let options = ConnectOptions::insecure(vec![endpoint], fingerprints);
+        Client::connect(options).await.map_err(CommandError::without_certificate)
+    }
+
+    /// Does the same on each node in maintenance mode; one that fails does not keep the others back.
+    pub(crate) async fn on_insecure_nodes(
+        &self,
+        fingerprints: &[String],
+        work: impl AsyncFn(Client) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let nodes = self.nodes()?;
+        let mut failed = 0;
+        let mut hints: Vec<String> = Vec::new();
+        for node in &nodes {
+            let outcome = match self.insecure(node, fingerprints).await {
+                Ok(client) => work(client).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(error) if nodes.len() == 1 || error.kind == Kind::OutputClosed => return Err(error),
+                Err(error) => {
+                    failed += 1;
+                    self.out.node_error(node, &stdx::error_chain(error.error.as_ref()));
+                    hints.extend(error.hints.into_iter().filter(|hint| !hints.contains(hint)).collect::<Vec<_>>());
+                }
+            }
+        }
+        if failed == 0 {
+            return Ok(());
+        }
+        let error = CommandError::nodes(format!("{failed} of {} nodes failed", nodes.len()));
+        Err(hints.into_iter().fold(error, CommandError::hint))
     }
 }

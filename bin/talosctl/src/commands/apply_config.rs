@@ -1,6 +1,6 @@
 //! `apply-config`: hands a machine configuration to nodes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), 
     let path = args.file.as_deref().ok_or_else(|| {
         CommandError::usage("no configuration to apply").hint("give the file with --file; `-` reads standard input")
     })?;
-    let data = patched(local_file::read(path)?, &args.config_patch)?;
+    let data = patched(local_file::read(path)?, path, &args.config_patch)?;
     let request = ApplyConfigurationRequest {
         data: data.into_bytes().into(),
         mode: mode.into(),
@@ -73,38 +73,37 @@ pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), 
         try_mode_timeout: prost_types::Duration::try_from(args.timeout).ok(),
     };
     if !args.insecure {
-        let nodes = session.nodes()?;
-        let client = session.connect().await?.to_nodes(nodes.iter().map(String::as_str));
-        return apply(&client, request, session).await;
+        return apply(&session.client().await?, request, session).await;
     }
-    for node in session.nodes()? {
-        let client = session.insecure(&node, &args.cert_fingerprint).await?;
-        apply(&client, request.clone(), session).await?;
-    }
-    Ok(())
+    session
+        .on_insecure_nodes(&args.cert_fingerprint, async |client| apply(&client, request.clone(), session).await)
+        .await
 }
 
 /// Sends the configuration and shows what the nodes say: warnings, and for a dry run the difference.
 async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Session) -> Result<(), CommandError> {
     let mut nodes = Replies::new(&session.out, client);
-    for (node, reply) in nodes.take_all(client.apply_configuration(request).await?) {
+    let replies = nodes.take_all(client.apply_configuration(request).await?);
+    let several = replies.len() > 1;
+    for (node, reply) in replies {
         for warning in &reply.warnings {
             session.out.warning(format!("{node}: {warning}"));
         }
         if !reply.mode_details.is_empty() {
-            session.out.line(reply.mode_details.trim_end())?;
+            let whose = if several { format!("{node}:\n") } else { String::new() };
+            session.out.line(format!("{whose}{}", reply.mode_details.trim_end()))?;
         }
     }
     nodes.finish()
 }
 
 /// The file as it is, unless patches change it.
-fn patched(text: String, patches: &[String]) -> Result<String, CommandError> {
+fn patched(text: String, path: &Path, patches: &[String]) -> Result<String, CommandError> {
     if patches.is_empty() {
         return Ok(text);
     }
     let documents = Documents::from_yaml(text.as_bytes())
-        .map_err(|errors| CommandError::usage("reading the configuration").caused_by(errors))?;
+        .map_err(|errors| CommandError::usage(format!("reading {}", path.display())).caused_by(errors))?;
     let patched = patches::apply(&documents, &patches::read(patches)?)?;
     String::from_utf8(patched.raw().to_vec()).map_err(CommandError::wrap("reading the patched configuration"))
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: ContainersArgs, session: &Session) -> Result<(), C
             table.row(cells(&node, &container));
         }
     }
-    session.out.line(table.take())?;
+    nodes.print(&mut table)?;
     nodes.finish()
 }
 

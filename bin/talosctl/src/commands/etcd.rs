@@ -29,7 +29,7 @@ async fn members(session: &Session) -> Result<(), CommandError> {
             table.row(cells(&node, member));
         }
     }
-    session.out.line(table.take())?;
+    nodes.print(&mut table)?;
     nodes.finish()
 }
 

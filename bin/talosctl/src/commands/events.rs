@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt as _;
-use wire::machine::EventsRequest;
+use wire::machine::{Event, EventsRequest};
 
 use crate::command_error::CommandError;
 use crate::output::table::Table;
@@ -12,6 +12,9 @@ use crate::replies::Replies;
 use crate::session::Session;
 
 mod describe;
+
+/// Most events that are shown together.
+const BATCH: usize = 256;
 
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
@@ -39,14 +42,64 @@ pub(crate) async fn run(args: EventsArgs, session: &Session) -> Result<(), Comma
     };
     let client = session.client().await?;
     let mut nodes = Replies::new(&session.out, &client);
-    let mut stream = client.events(request).await?;
-    let mut table = Table::new(["NODE", "ID", "EVENT", "ACTOR", "SOURCE", "MESSAGE"]);
-    session.out.line(table.take())?;
-    while let Some(part) = stream.next().await {
-        let Some((node, event)) = nodes.take(part?) else { continue };
-        let described = describe::describe(event.data.as_ref());
-        table.row([node, event.id, described.event, event.actor_id, described.source, described.message]);
-        session.out.line(table.take())?;
+    // What has arrived is shown together; what comes later is fitted into its columns.
+    let mut stream = client.events(request).await?.ready_chunks(BATCH);
+    let mut table = table();
+    while let Some(parts) = stream.next().await {
+        let mut stopped = None;
+        for part in parts {
+            match part {
+                Ok(reply) => table_row(&mut table, nodes.take(reply)),
+                Err(error) => stopped = Some(error),
+            }
+        }
+        if table.has_rows() {
+            session.out.line(table.take())?;
+        }
+        if let Some(error) = stopped {
+            return Err(error.into());
+        }
     }
     nodes.finish()
+}
+
+/// Wide enough for what events usually say, so that columns stay in place while events come in one by one.
+fn table() -> Table {
+    Table::new(["NODE", "ID", "EVENT", "ACTOR", "SOURCE", "MESSAGE"]).with_widths([10, 20, 26, 20, 20])
+}
+
+fn table_row(table: &mut Table, event: Option<(String, Event)>) {
+    if let Some((node, event)) = event {
+        let described = describe::describe(event.data.as_ref());
+        table.row([node, event.id, described.event, event.actor_id, described.source, described.message]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stay_in_place_while_events_come_one_by_one() {
+        let mut table = table();
+        let mut shown = Vec::new();
+        for (node, name, actor) in [
+            ("10.5.0.2", "machine.TaskEvent", ""),
+            ("10.5.0.13", "machine.MachineStatusEvent", "c9f5b1b0m2f0k0a1b2c3"),
+            ("10.5.0.2", "machine.AddressEvent", ""),
+        ] {
+            let data = prost_types::Any { type_url: format!("talos/runtime/{name}"), value: Vec::new() };
+            let event = Event { id: format!("{:016x}", 7), actor_id: actor.into(), data: Some(data), metadata: None };
+            table_row(&mut table, Some((node.to_owned(), event)));
+            shown.push(table.take());
+        }
+        let lines: Vec<&str> = shown.iter().flat_map(|text| text.lines()).collect();
+        assert_eq!(lines.len(), 4);
+        for column in ["0000", "machine."] {
+            let places: Vec<_> = lines[1..].iter().map(|line| line.find(column)).collect();
+            assert_eq!(places, vec![places[0]; 3], "{lines:#?}");
+        }
+        assert_eq!(lines[0].find("ID"), lines[3].find("0000"));
+        assert_eq!(lines[0].find("EVENT"), lines[3].find("machine."));
+    }
 }

@@ -9,7 +9,7 @@ use wire::machine::{FileInfo, ListRequest, list_request};
 
 use crate::command_error::CommandError;
 use crate::output::table::Table;
-use crate::output::{ago, bytes};
+use crate::output::{bytes, relative};
 use crate::replies::Replies;
 use crate::session::Session;
 
@@ -85,7 +85,7 @@ pub(crate) async fn list(args: ListArgs, session: &Session) -> Result<(), Comman
             table.row([node, shown_name(&file)]);
         }
     }
-    session.out.line(table.take())?;
+    nodes.print(&mut table)?;
     nodes.finish()
 }
 
@@ -102,7 +102,7 @@ fn details(node: &str, file: &FileInfo, humanize: bool, now: SystemTime) -> [Str
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(file.modified).unwrap_or_default());
     let age = now.duration_since(modified).unwrap_or_default();
     let changed = match (humanize, jiff::Timestamp::try_from(modified)) {
-        (true, _) => format!("{} ago", ago(age)),
+        (true, _) => relative(modified, now),
         (false, Ok(at)) if age < HALF_A_YEAR => at.strftime("%b %e %H:%M:%S").to_string(),
         (false, Ok(at)) => at.strftime("%b %e %Y %H:%M").to_string(),
         (false, Err(_)) => String::new(),
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(details("n", &file, false, now), expected);
         let recent = FileInfo { modified: 1_699_999_000, ..file };
         assert_eq!(details("n", &recent, false, now)[5], "Nov 14 21:56:40");
-        assert_eq!(details("n", &recent, true, now)[4..6], ["2.0 kB", "16m ago"]);
+        assert_eq!(details("n", &recent, true, now)[4..6], ["2.0 kB", "16 minutes ago"]);
     }
 }

@@ -35,6 +35,9 @@ pub(crate) struct GetArgs {
     watch: bool,
 }
 
+/// Most changes that are shown together.
+const BATCH: usize = 1024;
+
 /// A node and the way to it.
 struct Target {
     node: String,
@@ -50,41 +53,51 @@ struct Query {
 
 pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<(), CommandError> {
     let format: Format = args.output.parse()?;
-    let targets = targets(&args, session).await?;
+    let (targets, unreachable) = targets(&args, session).await?;
     let (definition, reachable) = definition(&targets, &args.resource_type, session).await?;
     let query = Query {
-        namespace: args.namespace.unwrap_or_else(|| definition.default_namespace.clone()),
+        namespace: args
+            .namespace
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| definition.default_namespace.clone()),
         resource_type: definition.resource_type.clone(),
         id: args.id,
     };
     let change = if args.watch { Change::Shown } else { Change::Hidden };
     let printer = Printer::new(format, &definition, change)?;
-    let failed = targets.len() - reachable.len();
-    let failed = failed
-        + if args.watch {
-            watch(&reachable, &query, printer, session).await?
-        } else {
-            list(&reachable, &query, printer, session).await?
-        };
+    let failed = if args.watch {
+        watch(&reachable, &query, printer, session).await?
+    } else {
+        list(&reachable, &query, printer, session).await?
+    };
+    let failed = failed + targets.len() - reachable.len() + unreachable;
     if failed == 0 {
         Ok(())
     } else {
-        Err(CommandError::nodes(format!("{failed} of {} nodes answered with an error", targets.len())))
+        let all = targets.len() + unreachable;
+        Err(CommandError::nodes(format!("{failed} of {all} nodes answered with an error")))
     }
 }
 
-async fn targets(args: &GetArgs, session: &Session) -> Result<Vec<Target>, CommandError> {
+/// The nodes with the ways to them, and how many there is no way to.
+async fn targets(args: &GetArgs, session: &Session) -> Result<(Vec<Target>, usize), CommandError> {
     let nodes = session.nodes()?;
+    let count = nodes.len();
     let mut targets = Vec::new();
     if args.insecure {
         for node in nodes {
-            targets.push(Target { client: session.insecure(&node, &[]).await?, node });
+            match session.insecure(&node, &[]).await {
+                Ok(client) => targets.push(Target { client, node }),
+                Err(error) if count == 1 => return Err(error),
+                Err(error) => session.out.node_error(&node, &stdx::error_chain(error.error.as_ref())),
+            }
         }
     } else {
         let client = session.connect().await?;
         targets.extend(nodes.into_iter().map(|node| Target { client: client.to_node(&node), node }));
     }
-    Ok(targets)
+    let unreachable = count - targets.len();
+    Ok((targets, unreachable))
 }
 
 /// The definition as the first node that answers knows it, and the nodes that answered. When all nodes fail, the first
@@ -118,7 +131,7 @@ async fn definition<'a>(
     match (found, first_error) {
         (Some(definition), _) => Ok((definition, reachable)),
         (None, Some(error)) => Err(error.into()),
-        (None, None) => Err(CommandError::usage("no nodes to ask")),
+        (None, None) => Err(CommandError::nodes("no node answered")),
     }
 }
 
@@ -129,6 +142,7 @@ async fn list(
     session: &Session,
 ) -> Result<usize, CommandError> {
     let answers = join_all(targets.iter().map(|target| fetch(&target.client, query))).await;
+    let nobody_answered = answers.iter().all(Result::is_err);
     let mut failed = 0;
     for (target, answer) in targets.iter().zip(answers) {
         match answer {
@@ -143,11 +157,15 @@ async fn list(
             }
         }
     }
-    let text = printer.take();
-    if !text.is_empty() {
-        session.out.line(text)?;
+    if !nobody_answered {
+        show(&mut printer, session)?;
     }
     Ok(failed)
+}
+
+fn show(printer: &mut Printer, session: &Session) -> Result<(), CommandError> {
+    let text = printer.take();
+    if text.is_empty() { Ok(()) } else { Ok(session.out.line(text)?) }
 }
 
 async fn fetch(client: &Client, query: &Query) -> Result<Vec<Resource>, CallError> {
@@ -175,22 +193,29 @@ async fn watch(
             }
         }
     }
-    let mut events = select_all(streams);
-    while let Some((node, event)) = events.next().await {
-        match event {
-            Ok(WatchEvent { kind: WatchEventKind::Errored(reason), .. }) => {
-                failed += 1;
-                session.out.node_error(node, &reason);
+    // What has arrived is shown together, so that the columns of what exists already are aligned.
+    let mut events = select_all(streams).ready_chunks(BATCH);
+    while let Some(batch) = events.next().await {
+        let mut changes = 0;
+        for (node, event) in batch {
+            match event {
+                Ok(WatchEvent { kind: WatchEventKind::Errored(reason), .. }) => {
+                    failed += 1;
+                    session.out.node_error(node, &reason);
+                }
+                Ok(WatchEvent { kind, resource: Some(resource), .. }) => {
+                    printer.add(node, &resource, Some(&kind))?;
+                    changes += 1;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    failed += 1;
+                    session.out.node_error(node, &error);
+                }
             }
-            Ok(WatchEvent { kind, resource: Some(resource), .. }) => {
-                printer.add(node, &resource, Some(&kind))?;
-                session.out.line(printer.take())?;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                failed += 1;
-                session.out.node_error(node, &error);
-            }
+        }
+        if changes > 0 {
+            show(&mut printer, session)?;
         }
     }
     Ok(failed)

@@ -30,13 +30,20 @@ pub(crate) async fn run(command: InspectCommand, session: &Session) -> Result<()
     let client = session.connect().await?;
     let routed = client.to_nodes([node.as_str()]);
     let mut nodes = Replies::new(&session.out, &routed);
-    for (_, reply) in nodes.take_all(routed.dependencies().await?) {
-        let existing = if args.with_resources {
-            resources::existing(&client.to_node(&node).state(), &reply.edges).await?
-        } else {
-            Vec::new()
-        };
-        session.out.line(graph(&reply.edges, &existing))?;
+    for (name, reply) in nodes.take_all(routed.dependencies().await?) {
+        let mut found = resources::Found::default();
+        if args.with_resources {
+            found = resources::existing(&client.to_node(&node).state(), &reply.edges).await?;
+        }
+        session.out.line(graph(&reply.edges, &found.existing))?;
+        for (resource_type, error) in found.failed {
+            // Some are for administrators alone; the graph of the others is still worth having.
+            if error.code() == tonic::Code::PermissionDenied {
+                session.out.warning(format!("left out {resource_type}: {}", error.status.message()));
+            } else {
+                nodes.fail(&name, &error);
+            }
+        }
     }
     nodes.finish()
 }

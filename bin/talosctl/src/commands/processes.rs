@@ -41,12 +41,12 @@ pub(crate) async fn run(args: ProcessesArgs, session: &Session) -> Result<(), Co
     loop {
         let mut nodes = Replies::new(&session.out, &client);
         let replies = nodes.take_all(client.processes().await?);
-        let text = process_table(replies.into_iter().map(|(node, reply)| (node, reply.processes)), order);
+        let mut table = process_table(replies.into_iter().map(|(node, reply)| (node, reply.processes)), order);
         if !args.watch {
-            session.out.line(text)?;
+            nodes.print(&mut table)?;
             return nodes.finish();
         }
-        session.out.screen(&text)?;
+        session.out.screen(&table.take())?;
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }
@@ -57,7 +57,7 @@ enum Order {
     CpuTime,
 }
 
-fn process_table(nodes: impl Iterator<Item = (String, Vec<ProcessInfo>)>, order: Order) -> String {
+fn process_table(nodes: impl Iterator<Item = (String, Vec<ProcessInfo>)>, order: Order) -> Table {
     let mut table = Table::new(["NODE", "PID", "STATE", "THREADS", "CPU-TIME", "VIRTMEM", "RESMEM", "COMMAND"]);
     for (node, mut processes) in nodes {
         match order {
@@ -77,7 +77,7 @@ fn process_table(nodes: impl Iterator<Item = (String, Vec<ProcessInfo>)>, order:
             ]);
         }
     }
-    table.take()
+    table
 }
 
 /// The arguments, or for a kernel thread its name.
@@ -90,17 +90,18 @@ pub(crate) async fn memory(args: MemoryArgs, session: &Session) -> Result<(), Co
     let client = session.client().await?;
     let mut nodes = Replies::new(&session.out, &client);
     let replies = nodes.take_all(client.memory().await?);
-    let text = if args.verbose {
-        let blocks = replies.iter().map(|(node, reply)| counters(node, &reply.meminfo.unwrap_or_default()));
-        blocks.collect::<Vec<_>>().join("\n\n")
+    if args.verbose {
+        for (at, (node, reply)) in replies.iter().enumerate() {
+            let gap = if at == 0 { "" } else { "\n" };
+            session.out.line(format!("{gap}{}", counters(node, &reply.meminfo.unwrap_or_default())))?;
+        }
     } else {
         let mut table = Table::new(["NODE", "TOTAL", "USED", "FREE", "SHARED", "BUFFERS", "CACHE", "AVAILABLE"]);
         for (node, reply) in replies {
             table.row(summary(&node, &reply.meminfo.unwrap_or_default()));
         }
-        table.take()
-    };
-    session.out.line(text)?;
+        nodes.print(&mut table)?;
+    }
     nodes.finish()
 }
 
@@ -195,7 +196,7 @@ mod tests {
         };
         let processes = vec![process(1, 2.5, 10), process(2, 0.25, 2_000_000)];
         let pids = |order| {
-            let text = process_table([("n".to_owned(), processes.clone())].into_iter(), order);
+            let text = process_table([("n".to_owned(), processes.clone())].into_iter(), order).take();
             text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(pids(Order::ResidentMemory), ["2", "1"]);

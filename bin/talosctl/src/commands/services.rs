@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ServiceArgs, session: &Session) -> Result<(), Comm
     let now = SystemClock.now();
     let Some(id) = args.id else {
         let services = nodes.take_all(client.services().await?);
-        session.out.line(overview(services.into_iter().map(|(node, reply)| (node, reply.services)), now))?;
+        nodes.print(&mut overview(services.into_iter().map(|(node, reply)| (node, reply.services)), now))?;
         return nodes.finish();
     };
     let responses: Vec<(String, String)> = match args.action {
@@ -62,11 +62,11 @@ pub(crate) async fn run(args: ServiceArgs, session: &Session) -> Result<(), Comm
     for (node, response) in responses {
         table.row([node, response]);
     }
-    session.out.line(table.take())?;
+    nodes.print(&mut table)?;
     nodes.finish()
 }
 
-fn overview(nodes: impl Iterator<Item = (String, Vec<ServiceInfo>)>, now: SystemTime) -> String {
+fn overview(nodes: impl Iterator<Item = (String, Vec<ServiceInfo>)>, now: SystemTime) -> Table {
     let mut table = Table::new(["NODE", "SERVICE", "STATE", "HEALTH", "LAST CHANGE", "LAST EVENT"]);
     for (node, services) in nodes {
         for service in services {
@@ -77,7 +77,7 @@ fn overview(nodes: impl Iterator<Item = (String, Vec<ServiceInfo>)>, now: System
             table.row([node.clone(), service.id, service.state, health.to_owned(), change, message]);
         }
     }
-    table.take()
+    table
 }
 
 fn details(node: &str, service: &ServiceInfo, now: SystemTime) -> String {

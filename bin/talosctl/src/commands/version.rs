@@ -1,6 +1,7 @@
 //! `version`: what runs here and on nodes.
 
 use clap::Args;
+use client::Client;
 use stdx::version::TAG;
 use wire::machine;
 
@@ -36,11 +37,9 @@ pub(crate) async fn run(args: VersionArgs, session: &Session) -> Result<(), Comm
         let client = session.client().await?;
         return show(client.version().await?, args.short, Replies::new(&session.out, &client), session);
     }
-    for node in session.nodes()? {
-        let client = session.insecure(&node, &[]).await?;
-        show(client.version().await?, args.short, Replies::new(&session.out, &client), session)?;
-    }
-    Ok(())
+    let ask =
+        async |client: Client| show(client.version().await?, args.short, Replies::new(&session.out, &client), session);
+    session.on_insecure_nodes(&[], ask).await
 }
 
 fn show(

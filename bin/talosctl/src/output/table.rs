@@ -7,24 +7,35 @@ const PADDING: usize = 3;
 /// those that were shown before as well as they can.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
+    /// Until it was shown.
+    header: Option<Vec<String>>,
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
 }
 
 impl Table {
     pub(crate) fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
-        let mut table = Self::default();
-        table.row(header);
-        table
+        Self { header: Some(cells(header)), ..Self::default() }
+    }
+
+    /// Columns that are at least this wide, for rows that come one by one.
+    pub(crate) fn with_widths(self, widths: impl Into<Vec<usize>>) -> Self {
+        Self { widths: widths.into(), ..self }
+    }
+
+    /// Whether rows wait to be shown; the header alone is none.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
     }
 
     pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(|cell| one_line(&cell.into())).collect());
+        self.rows.push(self::cells(cells));
     }
 
-    /// The rows that were not shown yet, without the last line's end.
+    /// What was not shown yet: the header and rows, without the last line's end.
     pub(crate) fn take(&mut self) -> String {
-        for row in &self.rows {
+        let rows: Vec<_> = self.header.take().into_iter().chain(std::mem::take(&mut self.rows)).collect();
+        for row in &rows {
             for (at, cell) in row.iter().enumerate() {
                 let width = cell.chars().count();
                 match self.widths.get_mut(at) {
@@ -33,7 +44,6 @@ impl Table {
                 }
             }
         }
-        let rows = std::mem::take(&mut self.rows);
         let lines: Vec<String> = rows.iter().map(|row| self.render(row)).collect();
         lines.join("\n")
     }
@@ -49,6 +59,10 @@ impl Table {
         }
         line
     }
+}
+
+fn cells<S: Into<String>>(cells: impl IntoIterator<Item = S>) -> Vec<String> {
+    cells.into_iter().map(|cell| one_line(&cell.into())).collect()
 }
 
 /// Control characters would break the columns (and could drive the terminal).
@@ -75,6 +89,16 @@ mod tests {
         table.take();
         table.row(["x", "b"]);
         assert_eq!(table.take(), "x          b");
+    }
+
+    #[test]
+    fn the_header_is_shown_once_and_is_no_row() {
+        let mut table = Table::new(["NODE", "ID"]).with_widths([8]);
+        assert!(!table.has_rows());
+        table.row(["x", "a"]);
+        assert!(table.has_rows());
+        assert_eq!(table.take(), "NODE       ID\nx          a");
+        assert_eq!((table.has_rows(), table.take()), (false, String::new()));
     }
 
     #[test]

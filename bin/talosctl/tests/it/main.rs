@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod files;
 mod get;
 mod nodes;
 mod server;
+mod shell;
 mod tls;

@@ -58,3 +58,58 @@ fn what_the_server_does_not_offer_is_said() {
     let planned = bench.run(&["dashboard"]);
     assert_eq!((planned.code, planned.stdout.as_str()), (2, ""));
 }
+
+#[test]
+fn no_header_stands_alone_when_every_node_failed() {
+    let bench = Bench::start(Mode::Cluster);
+    for command in [&["services"][..], &["events"], &["get", "members"], &["get", "members", "--watch"]] {
+        let outcome = bench.run(&[command, &["-n", DEAD_NODE]].concat());
+        assert_eq!((outcome.stdout.as_str(), outcome.code), ("", 1), "{command:?}: {outcome:?}");
+        assert!(outcome.stderr.contains("no route to host"), "{command:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_node_that_is_named_twice_is_asked_once() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["services", "-n", "10.5.0.2,10.5.0.2", "-n", "10.5.0.2"]);
+    assert_eq!(outcome.stdout.lines().count(), 3, "{outcome:?}");
+    assert_eq!(outcome.code, 0);
+}
+
+#[test]
+fn an_empty_name_of_a_node_leads_to_no_other_node() {
+    let bench = Bench::start(Mode::Cluster);
+    for nodes in ["", "10.5.0.2,"] {
+        let outcome = bench.run(&["services", "-n", nodes]);
+        assert_eq!((outcome.stdout.as_str(), outcome.code), ("", 1), "{outcome:?}");
+        assert!(outcome.stderr.contains("the name of a node is empty"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn events_are_in_columns_with_the_node_that_failed_beside_them() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["events", "-n", &format!("10.5.0.2,{DEAD_NODE},10.5.0.3")]);
+    let expected = "\
+NODE         ID                     EVENT                        ACTOR                  SOURCE                 MESSAGE
+10.5.0.2     01                     machine.AddressEvent                                cp-1                   addresses: 10.5.0.2
+10.5.0.3     01                     machine.AddressEvent                                cp-1                   addresses: 10.5.0.2
+";
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!(outcome.stderr, "error: 10.9.9.9: no route to host\nerror: one answer was an error\n");
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn the_graph_shows_resources_and_leaves_out_what_may_not_be_read() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["inspect", "dependencies", "--with-resources"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for id in ["w1", "w2"] {
+        let line = format!(r#"  "Members.cluster.talos.dev/{id}" [shape=ellipse, label="{id}"];"#);
+        assert!(outcome.stdout.contains(&line), "{outcome:?}");
+    }
+    let left_out = "warning: left out RootSecrets.secrets.talos.dev: it is sensitive and needs role os:admin\n";
+    assert_eq!(outcome.stderr, left_out);
+}

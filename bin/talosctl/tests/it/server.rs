@@ -168,6 +168,18 @@ impl tower::Service<http::Request<Body>> for Node {
                 "/machine.MachineService/ApplyConfiguration" => {
                     Grpc::new(ProstCodec::default()).unary(service_fn(apply), request).await
                 }
+                "/machine.MachineService/GenerateClientConfiguration" => {
+                    Grpc::new(ProstCodec::default()).unary(service_fn(talosconfig), request).await
+                }
+                "/machine.MachineService/Kubeconfig" => {
+                    Grpc::new(ProstCodec::default()).server_streaming(service_fn(kubeconfig), request).await
+                }
+                "/machine.MachineService/Events" => {
+                    Grpc::new(ProstCodec::default()).server_streaming(service_fn(events), request).await
+                }
+                "/inspect.InspectService/ControllerRuntimeDependencies" => {
+                    Grpc::new(ProstCodec::default()).unary(service_fn(dependencies), request).await
+                }
                 "/machine.MachineService/Logs" => {
                     Grpc::new(ProstCodec::default()).server_streaming(service_fn(logs), request).await
                 }
@@ -248,6 +260,67 @@ async fn apply(
     Ok(Response::new(machine::ApplyConfigurationResponse { messages: vec![message] }))
 }
 
+/// Names the roles and the lifetime that were asked for where certificates would stand.
+async fn talosconfig(
+    request: Request<machine::GenerateClientConfigurationRequest>,
+) -> Result<Response<machine::GenerateClientConfigurationResponse>, Status> {
+    let seconds = request.get_ref().crt_ttl.map(|ttl| ttl.seconds).unwrap_or_default();
+    let roles = request.get_ref().roles.join("+");
+    if roles == "os:nothing" {
+        return Err(Status::invalid_argument("no such role: os:nothing"));
+    }
+    let text = format!("context: demo\ncontexts:\n    demo:\n        endpoints: []\n        crt: {roles}:{seconds}\n");
+    let messages = for_nodes(request.metadata(), |metadata, _| machine::GenerateClientConfiguration {
+        metadata,
+        talosconfig: text.clone().into(),
+        ..Default::default()
+    });
+    Ok(Response::new(machine::GenerateClientConfigurationResponse { messages }))
+}
+
+/// An administrator's access to a cluster, in parts.
+async fn kubeconfig(_: Request<()>) -> Result<Response<Stream<wire::common::Data>>, Status> {
+    let text = "apiVersion: v1\nkind: Config\nclusters:\n    - name: demo\n      cluster:\n          server: \
+                https://10.5.0.2:6443\nusers:\n    - name: admin@demo\n      user:\n          token: abc\ncontexts:\n    - \
+                name: admin@demo\n      context:\n          cluster: demo\n          user: admin@demo\ncurrent-context: \
+                admin@demo\n";
+    let parts = text.as_bytes().chunks(50).map(|part| {
+        let metadata = Metadata { hostname: "127.0.0.1".into(), ..Default::default() };
+        Ok(wire::common::Data { metadata: Some(metadata), bytes: part.to_vec().into() })
+    });
+    Ok(Response::new(tokio_stream::iter(parts.collect::<Vec<_>>())))
+}
+
+async fn events(request: Request<machine::EventsRequest>) -> Result<Response<Stream<machine::Event>>, Status> {
+    let message = machine::AddressEvent { hostname: "cp-1".into(), addresses: vec!["10.5.0.2".into()] };
+    let value = prost::Message::encode_to_vec(&message);
+    let data = prost_types::Any { type_url: "talos/runtime/machine.AddressEvent".into(), value };
+    let events = for_nodes(request.metadata(), |metadata, alive| {
+        Ok(machine::Event { metadata, data: alive.then(|| data.clone()), id: "01".into(), actor_id: String::new() })
+    });
+    Ok(Response::new(tokio_stream::iter(events)))
+}
+
+async fn dependencies(
+    request: Request<()>,
+) -> Result<Response<wire::inspect::ControllerRuntimeDependenciesResponse>, Status> {
+    use wire::inspect::{ControllerDependencyEdge, ControllerRuntimeDependency, DependencyEdgeType};
+    let edge = |kind: DependencyEdgeType, namespace: &str, resource_type: &str| ControllerDependencyEdge {
+        controller_name: "cluster.MemberController".into(),
+        edge_type: kind.into(),
+        resource_namespace: namespace.into(),
+        resource_type: resource_type.into(),
+        resource_id: String::new(),
+    };
+    let edges = vec![
+        edge(DependencyEdgeType::OutputExclusive, "", "Members.cluster.talos.dev"),
+        edge(DependencyEdgeType::InputWeak, "secrets", "RootSecrets.secrets.talos.dev"),
+    ];
+    let messages =
+        for_nodes(request.metadata(), |metadata, _| ControllerRuntimeDependency { metadata, edges: edges.clone() });
+    Ok(Response::new(wire::inspect::ControllerRuntimeDependenciesResponse { messages }))
+}
+
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 async fn logs(request: Request<machine::LogsRequest>) -> Result<Response<Stream<wire::common::Data>>, Status> {
@@ -308,6 +381,8 @@ async fn list(request: Request<pb::ListRequest>) -> Result<Response<Stream<pb::L
             vec![resource("meta", "ResourceDefinitions.meta.cosi.dev", "members.cluster.talos.dev", definition)]
         }
         ("cluster", "Members.cluster.talos.dev") => vec![member("w1", "worker-1"), member("w2", "worker-2")],
+        ("secrets", _) => return Err(Status::permission_denied("it is sensitive and needs role os:admin")),
+        ("", _) => return Err(Status::invalid_argument("a request needs a namespace and a type")),
         _ => Vec::new(),
     };
     let responses: Vec<_> =

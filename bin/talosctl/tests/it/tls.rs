@@ -49,6 +49,14 @@ fn a_server_of_another_cluster_is_not_trusted() {
 }
 
 #[test]
+fn a_name_that_the_certificate_does_not_have_is_not_taken_for_another_cluster() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["version", "-e", &format!("localhost:{}", bench.port)]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("hint: the node's certificate is for other names"), "{outcome:?}");
+}
+
+#[test]
 fn maintenance_mode_needs_no_talosconfig_and_checks_the_fingerprint() {
     let bench = Bench::start(Mode::Maintenance);
     let node = format!("127.0.0.1:{}", bench.port);
@@ -68,17 +76,42 @@ fn maintenance_mode_needs_no_talosconfig_and_checks_the_fingerprint() {
     let bad = apply("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     assert_eq!(bad.code, 1);
     assert!(bad.stderr.contains(&fingerprint), "{bad:?}");
+    assert!(bad.stderr.contains("hint: the node prints its fingerprint"), "{bad:?}");
     let any = run_in(empty.path(), &["version", "--insecure", "-n", &node]);
     assert_eq!(any.code, 0, "{any:?}");
 }
 
 #[test]
-fn without_a_talosconfig_the_advice_is_to_make_one_known() {
+fn a_node_that_has_its_configuration_needs_no_insecure() {
+    let bench = Bench::start(Mode::Cluster);
+    let node = format!("127.0.0.1:{}", bench.port);
+    let file = bench.dir.path().join("config.yaml");
+    std::fs::write(&file, "version: v1alpha1\n").unwrap();
+    let apply = |nodes: &str| bench.run(&["apply-config", "--insecure", "-n", nodes, "-f", file.to_str().unwrap()]);
+    let one = apply(&node);
+    assert_eq!(one.code, 1);
+    assert!(one.stderr.contains("hint: the node has its configuration already: leave --insecure out"), "{one:?}");
+    let two = apply(&format!("127.0.0.1:1,{node}"));
+    assert_eq!(two.code, 1);
+    assert!(two.stderr.contains("error: 127.0.0.1:1: ") && two.stderr.contains(&format!("error: {node}: ")), "{two:?}");
+    assert!(two.stderr.contains("error: 2 of 2 nodes failed\n"), "{two:?}");
+}
+
+#[test]
+fn without_a_talosconfig_the_advice_is_to_make_one() {
     let empty = tempfile::tempdir().unwrap();
     let outcome = run_in(empty.path(), &["version"]);
     assert_eq!(outcome.code, 1);
-    assert!(
-        outcome.stderr.contains("no current context") && outcome.stderr.contains("hint: choose one"),
-        "{outcome:?}"
-    );
+    let path = empty.path().join("talosconfig");
+    let expected = format!("error: there is no talosconfig {}\nhint: `talosctl gen config`", path.display());
+    assert!(outcome.stderr.starts_with(&expected), "{outcome:?}");
+    std::fs::write(&path, "contexts: {a: {}}\n").unwrap();
+    let outcome = run_in(empty.path(), &["version"]);
+    let expected =
+        format!("error: using talosconfig {}: talosconfig has no current context\nhint: choose", path.display());
+    assert!(outcome.stderr.starts_with(&expected), "{outcome:?}");
+    std::fs::write(&path, "contexts: [1]\n").unwrap();
+    let outcome = run_in(empty.path(), &["version"]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains(path.to_str().unwrap()) && outcome.stderr.contains("line 1"), "{outcome:?}");
 }

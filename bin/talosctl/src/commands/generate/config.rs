@@ -121,7 +121,13 @@ impl OutputType {
 }
 
 pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
-    let types: Vec<_> = args.output_types.iter().map(|one| OutputType::parse(one)).collect::<Result<_, _>>()?;
+    let mut types: Vec<OutputType> = Vec::new();
+    for wanted in &args.output_types {
+        let wanted = OutputType::parse(wanted)?;
+        if !types.contains(&wanted) {
+            types.push(wanted);
+        }
+    }
     if args.version != "v1alpha1" {
         return Err(CommandError::usage(format!("--version {:?}: the only version is v1alpha1", args.version)));
     }
@@ -162,10 +168,8 @@ pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session)
 }
 
 fn make_secrets(options: SecretsOptions, session: &Session) -> Result<SecretsBundle, CommandError> {
-    let bundle =
-        SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))?;
     session.out.note("generating PKI and tokens");
-    Ok(bundle)
+    SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))
 }
 
 /// Patches by what they are for.

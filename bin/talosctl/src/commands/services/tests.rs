@@ -34,7 +34,7 @@ NODE       SERVICE   STATE     HEALTH   LAST CHANGE   LAST EVENT
 10.5.0.2   apid      Running   OK       1m1s ago      Health check successful
 10.5.0.2   etcd      Running   ?                      
 10.5.0.2   kubelet   Running   Fail     0s ago        Started";
-    assert_eq!(overview([("10.5.0.2".to_owned(), services)].into_iter(), now()), expected);
+    assert_eq!(overview([("10.5.0.2".to_owned(), services)].into_iter(), now()).take(), expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stdx::{Clock as _, SystemClock};
 
 use crate::command_error::CommandError;
-use crate::output::{ago, yaml_of};
+use crate::output::{relative, yaml_of};
 use crate::session::Session;
 
 pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
@@ -17,14 +17,16 @@ pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
         return Err(CommandError::usage(format!("--output {output:?} is not text, json or yaml")));
     }
     let config = session.talosconfig()?;
-    let (name, context) = config.select(session.globals.context.as_deref())?;
+    let selected = config.select(session.globals.context.as_deref());
+    let path = session.talosconfig_path()?;
+    let (name, context) = selected.map_err(|error| CommandError::no_context(error, &path))?;
     let certificate = match context.crt.as_str() {
         "" => None,
         text => Some(certificate(text)?),
     };
     let roles = certificate.as_ref().map(|one| one.subject().organizations.clone()).unwrap_or_default();
     let expiry = certificate.as_ref().map(|one| describe(one.not_after(), SystemClock.now()));
-    let (remaining, not_after) = expiry.unwrap_or_else(|| ("unknown".to_owned(), "unknown".to_owned()));
+    let (remaining, not_after) = expiry.unwrap_or_default();
     let info = json!({
         "context": name, "nodes": context.nodes, "endpoints": context.endpoints, "roles": roles,
         "certTTL": remaining, "certNotAfter": not_after,
@@ -44,14 +46,16 @@ fn text_of(info: &Value) -> String {
         if texts.is_empty() { "not defined".to_owned() } else { texts.join(", ") }
     };
     let text = |key: &str| info[key].as_str().unwrap_or_default();
-    [
+    let mut lines = vec![
         format!("Current context:     {}", text("context")),
         format!("Nodes:               {}", list("nodes")),
         format!("Endpoints:           {}", list("endpoints")),
-        format!("Roles:               {}", list("roles")),
-        format!("Certificate expires: {} ({})", text("certTTL"), text("certNotAfter")),
-    ]
-    .join("\n")
+    ];
+    if !text("certNotAfter").is_empty() {
+        lines.push(format!("Roles:               {}", list("roles")));
+        lines.push(format!("Certificate expires: {} ({})", text("certTTL"), text("certNotAfter")));
+    }
+    lines.join("\n")
 }
 
 fn certificate(base64: &str) -> Result<Certificate, CommandError> {
@@ -64,11 +68,7 @@ fn certificate(base64: &str) -> Result<Certificate, CommandError> {
 /// How far away a time is, and the time itself.
 fn describe(at: SystemTime, now: SystemTime) -> (String, String) {
     let stamp = jiff::Timestamp::try_from(at).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
-    let distance = match at.duration_since(now) {
-        Ok(left) => format!("{} from now", ago(left)),
-        Err(past) => format!("{} ago", ago(past.duration())),
-    };
-    (distance, stamp)
+    (relative(at, now), stamp)
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     fn expiry_says_how_far_and_when() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let (left, stamp) = describe(now + Duration::from_secs(365 * 24 * 3600), now);
-        assert_eq!((left.as_str(), stamp.as_str()), ("365d from now", "2024-11-13"));
-        assert_eq!(describe(now - Duration::from_secs(90), now).0, "1m30s ago");
+        assert_eq!((left.as_str(), stamp.as_str()), ("1 year from now", "2024-11-13"));
+        assert_eq!(describe(now - Duration::from_secs(90), now).0, "1 minute ago");
     }
 }

@@ -76,6 +76,9 @@ fn nothing_is_written_when_a_file_exists_or_the_line_is_wrong() {
     assert_eq!(generate_in(dir.path(), &["-t", "init"]).unwrap_err().kind, Kind::Usage);
     assert_eq!(generate_in(dir.path(), &["--registry-mirror", "x"]).unwrap_err().kind, Kind::Usage);
     assert_eq!(check_endpoint("10.5.0.2").unwrap_err().kind, Kind::Usage);
+    let error = generate_in(&dir.path().join("new"), &["--kubernetes-version", "latest", "-t", "worker,worker"]);
+    assert!(stdx::error_chain(error.unwrap_err().error.as_ref()).contains("\"latest\" is not a version of Kubernetes"));
+    assert!(!dir.path().join("new").exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod machine;
 mod maintenance;
 mod wiring;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use stdx::error_chain;

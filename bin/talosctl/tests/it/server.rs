@@ -18,7 +18,7 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
-use transport::{ClientAuth, Identity, Roots, Slot};
+use transport::{ClientAuth, Identity, Limits, Roots, Slot};
 use wire::common::Metadata;
 use wire::cosi::resource as pb;
 use wire::machine;
@@ -78,7 +78,7 @@ impl Bench {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 sender.send(listener.local_addr().unwrap().port()).unwrap();
-                transport::serve::tls(listener, Slot::new(config), Node, stopped).await.unwrap();
+                transport::serve::tls(listener, Slot::new(config), Limits::KNOWN, Node, stopped).await.unwrap();
             });
         });
         let port = receiver.recv_timeout(Duration::from_secs(10)).unwrap();

@@ -165,6 +165,16 @@ fn an_endpoint_may_leave_its_port_to_the_scheme() {
 }
 
 #[test]
+fn names_that_no_certificate_can_carry_are_refused() {
+    let good = "machine:\n  certSANs: [10.0.0.1, \"fd00::1\", api.example.org, \"*.example.org\"]\n";
+    assert!(Documents::from_yaml(good.as_bytes()).unwrap().v1alpha1().is_some());
+    for bad in ["bad name", "https://a", "10.0.0.0/8", "kn\u{f6}ten.example.org", "a:6443"] {
+        let error = one(&format!("cluster:\n  apiServer:\n    certSANs:\n      - {bad:?}\n"));
+        assert_eq!((error.path.as_str(), error.line), ("cluster.apiServer.certSANs[0]", 4), "{bad}");
+    }
+}
+
+#[test]
 fn anchors_and_merges_are_followed_within_bounds() {
     let text = "machine:\n  env: &e {a: b}\n  sysctls:\n    <<: *e\n    c: d\n";
     let documents = Documents::from_yaml(text.as_bytes()).unwrap();

@@ -29,6 +29,8 @@ pub(super) enum Form {
     Path,
     /// A DNS name or label.
     Dns,
+    /// A name in a certificate: an address or a DNS name, also one with `*` for its first label.
+    San,
     /// Six colon-separated bytes, `*` allowed as a pattern.
     MacPattern,
     /// 32 bytes in base64.
@@ -78,6 +80,11 @@ impl Form {
             }
             Self::Path => ensure(text.starts_with('/') && !text.contains("/../"), "an absolute path", "/var/etc/file"),
             Self::Dns => ensure(dns(text), "a DNS name", "cluster.local"),
+            Self::San => {
+                let name = text.strip_prefix("*.").unwrap_or(text);
+                let name = name.strip_suffix('.').unwrap_or(name);
+                ensure(address(text).is_some() || dns(name), "an address or a DNS name", "10.0.0.10, api.example.org")
+            }
             Self::MacPattern => ensure(mac(text), "a hardware address", "00:1a:2b:3c:4d:5e, 00:1a:2b:*"),
             // a key may be secret: the message does not repeat it
             Self::Key32 if key(text) => Ok(()),

@@ -7,6 +7,9 @@ const BOND_MODES: &[&str] =
     &["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"];
 
 const V1ALPHA1: &[(&str, Form)] = &[
+    // a name that no certificate can carry would leave the machine without one
+    ("machine.certSANs[]", Form::San),
+    ("cluster.apiServer.certSANs[]", Form::San),
     ("machine.kubelet.clusterDNS[]", Form::Ip),
     ("machine.kubelet.nodeIP.validSubnets[]", Form::CidrFilter),
     ("machine.kubelet.extraMounts[].destination", Form::Path),

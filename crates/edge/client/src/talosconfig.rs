@@ -160,7 +160,11 @@ impl TalosConfig {
 
     pub fn from_yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
         let meaningful = |line: &str| !matches!(line.trim(), "" | "---" | "...") && !line.trim().starts_with('#');
-        if text.lines().any(meaningful) { serde_saphyr::from_str(text) } else { Ok(Self::default()) }
+        if !text.lines().any(meaningful) {
+            return Ok(Self::default());
+        }
+        // Lines of the file in an error would show keys.
+        serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
     }
 
     pub fn to_yaml(&self) -> Result<String, TalosConfigError> {
@@ -223,6 +227,9 @@ impl TalosConfig {
 impl ConfigContext {
     /// The CA and, where present, the client's certificate and key.
     pub fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        if self.ca.is_empty() {
+            return Err(CredentialsError::Missing { what: "the context", expected: "CA certificate" });
+        }
         let ca = decode_base64(&self.ca, "the CA certificate")?;
         if self.crt.is_empty() && self.key.is_empty() {
             return Credentials::from_pem(&ca, None);

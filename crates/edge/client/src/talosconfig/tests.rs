@@ -53,6 +53,19 @@ fn unknown_fields_are_ignored_and_wrong_types_are_not() {
 }
 
 #[test]
+fn an_error_shows_no_line_of_the_file() {
+    let error = TalosConfig::from_yaml("contexts:\n  a:\n    key: c2VjcmV0\n    endpoints: {x: y}\n").unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("line 4") && !text.contains("c2VjcmV0"), "{text}");
+}
+
+#[test]
+fn a_context_without_an_authority_is_named_as_such() {
+    let error = ConfigContext::default().credentials().unwrap_err();
+    assert_eq!(error.to_string(), "the context has no CA certificate");
+}
+
+#[test]
 fn merge_renames_a_context_whose_name_is_taken_and_follows_the_current_one() {
     let mut own = config("a", &[("a", "10.5.0.2"), ("a-1", "10.6.0.2")]);
     let renames = own.merge(&config("a", &[("a", "10.7.0.2"), ("c", "10.8.0.2")]));

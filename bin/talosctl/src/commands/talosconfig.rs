@@ -158,7 +158,9 @@ fn add(args: &AddArgs, session: &Session) -> Result<(), CommandError> {
         context.credentials().map_err(CommandError::wrap(format!("adding context {:?}", args.context)))?;
     }
     change(session, |config| {
-        config.contexts.insert(args.context.clone(), context);
+        if config.contexts.insert(args.context.clone(), context).is_some() {
+            session.out.note(format!("replaced context {:?}", args.context));
+        }
         if config.context.is_empty() {
             config.context.clone_from(&args.context);
         }

@@ -12,24 +12,28 @@ use crate::command_error::{CommandError, Kind};
 use crate::environment::Environment;
 use crate::output::Output;
 
+/// Where help shows them.
+const GLOBAL_FLAGS: &str = "Global Flags";
+
 /// Flags that every command has.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalFlags {
     /// Cluster to connect to if a proxy endpoint is used
-    #[arg(long, global = true, value_name = "string")]
+    #[arg(long, global = true, help_heading = GLOBAL_FLAGS, value_name = "string")]
     pub(crate) cluster: Option<String>,
     /// Context of the talosconfig to use
-    #[arg(long, global = true, value_name = "string")]
+    #[arg(long, global = true, help_heading = GLOBAL_FLAGS, value_name = "string")]
     pub(crate) context: Option<String>,
     /// Endpoints to connect to, instead of those of the context
-    #[arg(short, long, global = true, value_name = "strings", value_delimiter = ',')]
+    #[arg(short, long, global = true, help_heading = GLOBAL_FLAGS, value_name = "strings", value_delimiter = ',')]
     pub(crate) endpoints: Vec<String>,
     /// Nodes to act on, instead of those of the context
-    #[arg(short, long, global = true, value_name = "strings", value_delimiter = ',')]
+    #[arg(short, long, global = true, help_heading = GLOBAL_FLAGS, value_name = "strings", value_delimiter = ',')]
     pub(crate) nodes: Vec<String>,
     /// Path of the talosconfig; else TALOSCONFIG, $XDG_CONFIG_HOME/talos/config.yaml, $HOME/.talos/config and
     /// /var/run/secrets/talos.dev/config are tried in this order
-    #[arg(long, global = true, value_name = "string", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    #[arg(long, global = true, help_heading = GLOBAL_FLAGS, value_name = "string",
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) talosconfig: Option<PathBuf>,
 }
 

@@ -10,8 +10,11 @@ use resources::config::MachineConfig;
 use url::Url;
 
 /// Configuration → `DiscoveryConfig` `cluster`.
-#[derive(Debug)]
-pub struct ConfigController;
+#[derive(Debug, Default)]
+pub struct ConfigController {
+    /// It was said that nobody is found through Kubernetes.
+    lack_is_known: bool,
+}
 
 /// A part of the configuration that discovery cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,13 @@ impl Controller for ConfigController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         if let Some(config) = MachineConfig::root_of(active.as_deref())? {
-            ctx.put(DiscoveryConfig::ID, discovery_config(config.cluster())?)?;
+            let spec = discovery_config(config.cluster())?;
+            let lacks = spec.discovery_enabled && spec.registry_kubernetes_enabled;
+            if lacks && !self.lack_is_known {
+                tracing::warn!("nodes are not found through Kubernetes yet, only through the discovery service");
+            }
+            self.lack_is_known = lacks;
+            ctx.put(DiscoveryConfig::ID, spec)?;
         }
         ctx.keep_touched::<DiscoveryConfig>()
     }
@@ -73,7 +82,7 @@ mod tests {
     use super::*;
 
     async fn spec(cluster: &str) -> DiscoveryConfig {
-        let harness = Harness::with(ConfigController);
+        let harness = Harness::with(ConfigController::default());
         let key = STANDARD.encode([7; 32]);
         let text =
             format!("version: v1alpha1\nmachine:\n  type: worker\ncluster:\n  id: abc\n  secret: {key}\n{cluster}");

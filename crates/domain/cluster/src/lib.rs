@@ -45,7 +45,7 @@ impl Default for Paths {
 pub fn controllers(paths: &Paths) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(NodeIdentityController::new(&paths.state)),
-        Box::new(ConfigController),
+        Box::new(ConfigController::default()),
         Box::new(InfoController),
         Box::new(LocalAffiliateController),
         Box::new(DiscoveryServiceController::new(paths.ca_bundle.clone())),

@@ -16,10 +16,11 @@ const CONVERGE: Duration = Duration::from_secs(300);
 
 /// The processes of a node that run a program.
 fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>> {
-    let group = format!("/talos-{NAME}/{}/", node.name);
+    let group = format!(":/talos-{NAME}/{}", node.name);
+    let below = |line: &str| line.split_once(&group).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
     let runs = |process: &Process| {
         let path = process.command.split(' ').next().unwrap_or_default();
-        process.cgroups.contains(&group) && path.rsplit('/').next() == Some(program)
+        process.cgroups.lines().any(below) && path.rsplit('/').next() == Some(program)
     };
     Ok(processes()?.into_iter().filter(runs).collect())
 }

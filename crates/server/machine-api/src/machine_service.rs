@@ -132,7 +132,7 @@ impl MachineService for Service {
     }
 
     async fn processes(&self, _: Request<()>) -> Reply<api::ProcessesResponse> {
-        one!(ProcessesResponse, stats::processes()?)
+        one!(ProcessesResponse, on_thread(stats::processes).await?)
     }
 
     async fn memory(&self, _: Request<()>) -> Reply<api::MemoryResponse> {
@@ -144,7 +144,7 @@ impl MachineService for Service {
     }
 
     async fn mounts(&self, _: Request<()>) -> Reply<api::MountsResponse> {
-        one!(MountsResponse, stats::mounts()?)
+        one!(MountsResponse, on_thread(stats::mounts).await?)
     }
 
     async fn system_stat(&self, _: Request<()>) -> Reply<api::SystemStatResponse> {
@@ -165,7 +165,7 @@ impl MachineService for Service {
 
     type ListStream = Streamed<api::FileInfo>;
     async fn list(&self, request: Request<api::ListRequest>) -> Reply<Self::ListStream> {
-        Ok(Response::new(files::list(request.get_ref())?))
+        Ok(Response::new(files::list(request.into_inner()).await?))
     }
 
     type ReadStream = Streamed<Data>;
@@ -296,6 +296,13 @@ impl MachineService for Service {
     async fn image_pull(&self, _: Request<api::ImagePullRequest>) -> Reply<api::ImagePullResponse> {
         later("ImagePull", IMAGES)
     }
+}
+
+/// Does what may block, as file systems do whose server is gone, on a thread of its own: the few workers of PID 1 must not
+/// stand still.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    let failed = |error| Err(Status::internal(format!("answering failed: {error}")));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
 }
 
 fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {

@@ -55,9 +55,9 @@ pub(super) async fn read(path: &str) -> Result<DataStream, Status> {
 }
 
 /// A file or a directory and what is in it, parents first, siblings by name. The walk goes on as the reader reads.
-pub(super) fn list(request: &ListRequest) -> Result<BoxStream<'static, Result<FileInfo, Status>>, Status> {
+pub(super) async fn list(request: ListRequest) -> Result<BoxStream<'static, Result<FileInfo, Status>>, Status> {
     let root = absolute(&request.root)?;
-    let root = std::fs::canonicalize(&root).map_err(|error| failed(&root, &error))?;
+    let root = tokio::fs::canonicalize(&root).await.map_err(|error| failed(&root, &error))?;
     let depth = match (request.recurse, request.recursion_depth) {
         (false, _) => 1,
         (true, ..=0) => usize::MAX,
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     async fn listed(request: ListRequest) -> Vec<FileInfo> {
-        list(&request).unwrap().map(|info| info.unwrap()).collect().await
+        list(request).await.unwrap().map(|info| info.unwrap()).collect().await
     }
 
     fn tree() -> tempfile::TempDir {
@@ -239,7 +239,10 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build().unwrap();
         runtime.block_on(async {
-            let mut still: Vec<_> = (0..4).map(|_| list(&request).unwrap()).collect();
+            let mut still = Vec::new();
+            for _ in 0..4 {
+                still.push(list(request.clone()).await.unwrap());
+            }
             let all = async {
                 for stream in &mut still {
                     stream.next().await.unwrap().unwrap();

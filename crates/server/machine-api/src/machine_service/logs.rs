@@ -11,6 +11,7 @@ use wire::common::{ContainerDriver, Data};
 use wire::machine::{DmesgRequest, LogsRequest};
 
 use super::containers::{PodContainer, namespace};
+use super::on_thread;
 use crate::machine::Machine;
 
 /// Bytes in one message of a stream.
@@ -64,14 +65,18 @@ async fn pod_log(machine: &Machine, id: &str) -> Result<PathBuf, Status> {
         return Err(Status::not_found(format!("no container {id}; `containers -k` lists them")));
     };
     let directory = Path::new(POD_LOGS).join(format!("{}_{}_{}", pod.namespace, pod.pod, pod.uid)).join(pod.container);
-    let missing = |error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display()));
-    let file = newest_file(&directory).map_err(missing)?;
-    // Pods that may write below /var/log must not choose what a reader of logs reads.
-    let real = std::fs::canonicalize(&file).map_err(missing)?;
-    if !std::fs::canonicalize(POD_LOGS).is_ok_and(|logs| real.starts_with(logs)) {
-        return Err(Status::permission_denied(format!("the log of {id} leads out of {POD_LOGS}")));
-    }
-    Ok(real)
+    let id = id.to_owned();
+    on_thread(move || {
+        let missing = |error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display()));
+        let file = newest_file(&directory).map_err(missing)?;
+        // Pods that may write below /var/log must not choose what a reader of logs reads.
+        let real = std::fs::canonicalize(&file).map_err(missing)?;
+        if !std::fs::canonicalize(POD_LOGS).is_ok_and(|logs| real.starts_with(logs)) {
+            return Err(Status::permission_denied(format!("the log of {id} leads out of {POD_LOGS}")));
+        }
+        Ok(real)
+    })
+    .await
 }
 
 fn newest_file(directory: &Path) -> std::io::Result<PathBuf> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,16 +16,18 @@ pub struct Limits {
     pub per_source: usize,
     /// Calls at a time on one connection.
     pub streams: u32,
+    /// How long a connection may last where seats are few; calls that are open then have a little longer.
+    pub age: Option<Duration>,
 }
 
 impl Limits {
     /// Of a server that knows its clients by certificate: operators, programs on Kubernetes, and other nodes, of which
     /// each has all its clients on one connection.
-    pub const KNOWN: Self = Self { total: 2048, per_source: 512, streams: 4096 };
+    pub const KNOWN: Self = Self { total: 2048, per_source: 512, streams: 4096, age: None };
     /// Of a node's server that anybody may connect to. Its callers come seldom and stay short.
-    pub const ANYBODY: Self = Self { total: 256, per_source: 32, streams: 32 };
+    pub const ANYBODY: Self = Self { total: 256, per_source: 32, streams: 32, age: Some(Duration::from_secs(5 * 60)) };
     /// Of a server for many clusters, whose nodes may share one address.
-    pub const CLUSTERS: Self = Self { total: 16_384, per_source: 16_384, streams: 128 };
+    pub const CLUSTERS: Self = Self { total: 16_384, per_source: 16_384, streams: 128, age: None };
 }
 
 /// The seats of a server; clones share them.

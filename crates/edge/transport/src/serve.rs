@@ -19,7 +19,7 @@ use crate::slot::Slot;
 use crate::tls::TlsIncoming;
 use crate::{CONNECTION_WINDOW, STREAM_WINDOW};
 
-/// Calls that are open when the server stops are given this long to end.
+/// Calls that are open when the server stops, or their connection has to, are given this long to end.
 const GRACE: Duration = Duration::from_secs(3);
 /// Pings to clients, and how long they may be without an answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
@@ -53,6 +53,10 @@ pub async fn tls(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1));
+    let server = match limits.age {
+        Some(age) => server.max_connection_age(age).max_connection_age_grace(GRACE),
+        None => server,
+    };
     run(server, TlsIncoming::new(listener, config, limits), service, stop).await
 }
 
@@ -87,5 +91,49 @@ where
     tokio::select! {
         served = serving => served,
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pki::{Algorithm, Authority, CaProfile, Sans, Subject, Template, Usage, Validity};
+    use rustls::pki_types::ServerName;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::{ClientAuth, Identity, Roots};
+
+    #[tokio::test]
+    async fn a_connection_that_anybody_may_make_does_not_last() {
+        let now = stdx::Clock::now(&stdx::SystemClock);
+        let ca = Authority::generate(CaProfile::Os, now).unwrap();
+        let template = Template {
+            subject: Subject::common_name("node"),
+            sans: Sans::parse(["127.0.0.1"]),
+            usage: Usage::Server,
+            validity: Validity::starting(now, Duration::from_secs(3600)),
+        };
+        let pair = ca.issue_pair(Algorithm::Ed25519, &template).unwrap();
+        let identity = Identity::from_pem(&pair.crt, &pair.key).unwrap();
+        let config = Slot::new(crate::server_config(identity, &ClientAuth::None).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { age: Some(Duration::from_millis(100)), ..Limits::ANYBODY };
+        let service =
+            tower::service_fn(async |_: Request<Body>| Ok(tonic::Status::unimplemented("test").into_http::<Body>()));
+        let _serving = stdx::tasks::spawn("server", tls(listener, config, limits, service, CancellationToken::new()));
+
+        let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
+        let client = crate::dial::client_config(None, &roots).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+        // It says nothing and only reads, until there is nothing more.
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
+        // Its end is what counts, not how politely it came.
+        drop(read.expect("the connection stays"));
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn render(
     let own = control_plane_patch(offline);
     let own = Patch::parse(&own.to_string()).map_err(generating("control plane configuration"))?;
     let Patches { all, control_plane, worker } = &request.patches;
-    let shared = Patch::parse(&shared_disk_patch().to_string()).map_err(generating("node configuration"))?;
+    let shared = Patch::parse(&kubelet_patch().to_string()).map_err(generating("node configuration"))?;
     let for_control_plane: Vec<Patch> = [&own, &shared].into_iter().chain(all).chain(control_plane).cloned().collect();
     let for_worker: Vec<Patch> = std::iter::once(&shared).chain(all).chain(worker).cloned().collect();
     Ok(Rendered {
@@ -163,15 +163,23 @@ fn control_plane_patch(offline: Option<&Offline>) -> serde_json::Value {
 
 /// Nodes share the host's disk, which the kubelet takes for its own: at its usual thresholds (10 and 15 % free) it would
 /// evict pods because of what lies elsewhere on the host.
-fn shared_disk_patch() -> serde_json::Value {
+///
+/// The kubelet shows static pods to the API when it next looks at them after its node was registered, a minute or more
+/// later as a rule (`syncFrequency`, 1 m by default); a cluster that is made to be used at once does not wait that long.
+fn kubelet_patch() -> serde_json::Value {
     let eviction = json!({
         "imagefs.available": "1%",
         "memory.available": "100Mi",
         "nodefs.available": "1%",
         "nodefs.inodesFree": "1%",
     });
-    let kubelet = json!({ "extraConfig": { "evictionHard": eviction, "imageGCHighThresholdPercent": 99, "imageGCLowThresholdPercent": 98 } });
-    json!({ "version": "v1alpha1", "machine": { "kubelet": kubelet } })
+    let config = json!({
+        "evictionHard": eviction,
+        "imageGCHighThresholdPercent": 99,
+        "imageGCLowThresholdPercent": 98,
+        "syncFrequency": "10s",
+    });
+    json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": config } } })
 }
 
 /// What an operator chose may be wrong; a node must not be the one to say so.

@@ -87,7 +87,7 @@ impl Parts {
             containerd: self.containerd.clone(),
             registries: Arc::new(move || {
                 let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID).ok().flatten();
-                active.map(|config| domain_runtime::cri_config::pull_registries(&config.text)).unwrap_or_default()
+                domain_runtime::cri_config::pull_registries(active.as_deref())
             }),
             logs: self.logs.clone(),
             pipes: PathBuf::from("/run/pipes"),

@@ -34,6 +34,8 @@ pub struct AcquireController {
     watching: bool,
     /// Disk and platform are asked once: later changes come through the API.
     asked: bool,
+    /// There is a configuration.
+    found: bool,
 }
 
 /// Why a configuration that was found is not used.
@@ -56,7 +58,7 @@ enum Unusable {
 impl AcquireController {
     /// `path` is where the configuration is kept.
     pub fn new(platform: Platform, path: PathBuf, inbox: ConfigInbox, events: EventBus) -> Self {
-        Self { platform, path, inbox, events, watching: false, asked: false }
+        Self { platform, path, inbox, events, watching: false, asked: false, found: false }
     }
 
     /// The first usable configuration of disk and platform.
@@ -130,12 +132,15 @@ impl Controller for AcquireController {
                 self.announce(&error);
                 None
             });
-            if text.is_none() {
-                ctx.put(MAINTENANCE_ID, MaintenanceServiceRequest {})?;
-                return Ok(());
-            }
         }
-        let Some(text) = text else { return Ok(()) };
+        let Some(text) = text else {
+            // Also in the pass after one in which looking for it panicked.
+            if !self.found {
+                ctx.put(MAINTENANCE_ID, MaintenanceServiceRequest {})?;
+            }
+            return Ok(());
+        };
+        self.found = true;
         ctx.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text))?;
         ctx.put(ACQUIRED_ID, AcquireConfigStatus {})?;
         ctx.destroy::<MaintenanceServiceRequest>(MAINTENANCE_ID)?;
@@ -206,6 +211,18 @@ mod tests {
         harness.settle().await;
         assert_eq!(active(&harness).as_deref(), Some(GOOD));
         assert!(harness.get::<MaintenanceServiceRequest>(MAINTENANCE_ID).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_search_that_panicked_leads_to_maintenance_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = EventBus::new(Arc::new(stdx::SystemClock));
+        let platform = Platform::Container { user_data: None, sku: None };
+        let controller = AcquireController::new(platform, dir.path().join("c"), ConfigInbox::default(), events);
+        // What the pass that panicked left.
+        let harness = Harness::with(AcquireController { asked: true, ..controller });
+        harness.settle().await;
+        assert!(harness.get::<MaintenanceServiceRequest>(MAINTENANCE_ID).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use config::Documents;
 use config::v1alpha1::Registries;
 use containers::{Credentials, HostConfig, Mirror};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
@@ -181,9 +180,10 @@ fn write_tls(
 
 /// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
 /// validated when it came in.
-pub fn pull_registries(config_text: &str) -> containers::Registries {
-    let Ok(documents) = Documents::from_yaml(config_text.as_bytes()) else { return containers::Registries::default() };
-    let registries = documents.v1alpha1().and_then(|c| c.machine().registries.clone()).unwrap_or_default();
+pub fn pull_registries(active: Option<&MachineConfig>) -> containers::Registries {
+    // Only what can be decoded becomes active.
+    let config = MachineConfig::root_of(active).ok().flatten();
+    let registries = config.and_then(|config| config.machine().registries.clone()).unwrap_or_default();
     let mirrors = registries.mirrors.iter().map(|(host, mirror)| {
         let endpoints = mirror.endpoints.iter().filter_map(|url| Url::parse(url).ok()).collect();
         (host.clone(), Mirror { endpoints, override_path: mirror.override_path.unwrap_or(false) })
@@ -220,7 +220,7 @@ mod tests {
 
     fn registries(yaml: &str) -> Registries {
         let text = format!("version: v1alpha1\nmachine:\n  registries:\n{yaml}");
-        let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+        let documents = config::Documents::from_yaml(text.as_bytes()).unwrap();
         documents.v1alpha1().unwrap().machine().registries.clone().unwrap()
     }
 
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_nodes_own_puller_has_the_certificate_and_the_key_too() {
         let text = format!("version: v1alpha1\nmachine:\n  type: worker\n  registries:\n{}", private());
-        let registries = pull_registries(&text);
+        let registries = pull_registries(Some(&MachineConfig::new(text)));
         let host = &registries.hosts["registry.example.org:5000"];
         assert_eq!(host.client_identity.as_ref().unwrap().expose(), b"CERTIFICATE\n\nKEY\n");
         assert_eq!(host.ca.as_deref(), Some(b"CA\n".as_slice()));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::bundle::{self, Bundle};
-use crate::cluster::RUN_PACKAGES;
+use crate::cluster::{RUN_PACKAGES, state};
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
@@ -19,7 +19,7 @@ mod memory;
 
 /// Name and network of the cluster that is made for measuring and removed afterwards.
 const CLUSTER: &str = "bench";
-const CIDR: &str = "10.99.0.0/24";
+const CIDR: &str = "10.9.0.0/24";
 
 /// How long the cluster is left alone before memory is read.
 const IDLE: Duration = Duration::from_secs(120);
@@ -134,6 +134,9 @@ fn cluster(
         )
     });
     let seconds = start.elapsed().as_secs_f64();
+    if let Err(error) = &created {
+        say(&format!("{error:#}"));
+    }
     let worked = created.is_ok();
     let mut rows = vec![row(
         "one control plane and one worker, to all nodes Ready",
@@ -154,11 +157,11 @@ fn cluster(
                 .unwrap_or_else(|error| vec![row("API calls through apid", "p99 2 ms", Err(error))]))
         })?);
     }
-    steps.run("destroy", |step| {
-        step.show(command(&talosctl).args(["cluster", "destroy", "--name", CLUSTER]))?;
-        let _ = std::fs::remove_file(&talosconfig);
-        Ok(())
-    })?;
+    // A cluster that was refused left nothing.
+    if state(CLUSTER)?.exists() {
+        steps.run("destroy", |step| step.show(command(&talosctl).args(["cluster", "destroy", "--name", CLUSTER])))?;
+    }
+    let _ = std::fs::remove_file(&talosconfig);
     Ok(rows)
 }
 
@@ -223,6 +226,7 @@ fn api_row(line: &str) -> anyhow::Result<Row> {
     let clients = number("clients")?;
     let (rate, budget) = match value["rate"].as_f64() {
         Some(rate) => (format!(" at {rate}/s"), "p99 2 ms"),
+        None if call.starts_with("Watch") => (String::new(), "5 ms"),
         None => (String::new(), ""),
     };
     let plural = if clients > 1.0 { "clients" } else { "client" };

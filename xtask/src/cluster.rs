@@ -151,7 +151,7 @@ pub(crate) fn down(steps: &mut Steps, paths: &Paths, arguments: &ClusterArgument
 
 /// Where talosctl keeps what it knows of the cluster.
 #[expect(clippy::disallowed_methods, reason = "talosctl's directory is below the operator's home")]
-fn state(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn state(name: &str) -> anyhow::Result<PathBuf> {
     let home = std::env::var("HOME").context("HOME is not set")?;
     Ok(PathBuf::from(home).join(".talos/clusters").join(name))
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::ProvisionError;
-use crate::host;
 use crate::mounts;
 use crate::network;
 use crate::node;
 use crate::plan::{Plan, Role};
 use crate::precheck;
 use crate::spec::Limits;
-use crate::state::{Folder, FolderLock, Phase, State, make_folder, siblings};
+use crate::state::{Folder, FolderLock, Phase, State, make_folder};
 
 /// What a cluster is made from.
 #[derive(Debug, Clone)]
@@ -68,13 +67,10 @@ impl Cluster {
             return refuse(problems);
         }
         let image = std::fs::canonicalize(&spec.image).map_err(ProvisionError::io("reading", &spec.image))?;
-        let forwarding_was_off = !host::forwarding().unwrap_or(true)
-            || siblings(root).iter().any(|(_, state)| state.as_ref().is_some_and(|state| state.forwarding_was_off));
         let state = State {
             phase: Phase::Creating,
             plan: spec.plan.clone(),
             image,
-            forwarding_was_off,
             bundle: spec.bundle.clone(),
             discoveryd: spec.discoveryd.clone(),
             kubernetes_version: None,
@@ -156,7 +152,7 @@ impl Cluster {
         self.folder.log(node)
     }
 
-    /// The last lines of a node's log.
+    /// The last lines of a node's log, without those of API calls: whoever waits for a node makes most of them.
     #[must_use]
     pub fn log_tail(&self, node: &str, lines: usize) -> Vec<String> {
         tail(&self.folder.log(node), lines)
@@ -192,6 +188,6 @@ fn read(root: &Path, name: &str, folder: &Folder) -> Result<State, ProvisionErro
 
 fn tail(path: &Path, lines: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    let all: Vec<_> = text.lines().collect();
+    let all: Vec<_> = text.lines().filter(|line| !line.contains("transport::audit: call ")).collect();
     all.iter().skip(all.len().saturating_sub(lines)).map(|line| (*line).to_owned()).collect()
 }

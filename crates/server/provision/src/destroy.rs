@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::agent;
 use crate::cgroups;
 use crate::error::ProvisionError;
-use crate::host;
 use crate::mounts;
 use crate::network;
 use crate::node;
@@ -72,24 +71,12 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     cgroups::remove(&group, &mut errors);
     mounts::unmount_below(folder.path(), &mut errors);
     network::remove(name, &mut errors);
-    restore_forwarding(state.as_ref(), &mut errors);
     // While something failed, the folder stays: it is what the next attempt goes by.
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(&folder, &mut errors);
     }
     drop(lock);
     Ok(Destroyed { errors })
-}
-
-/// The last cluster that goes leaves the host's forwarding as the first one found it. Clusters whose state is elsewhere
-/// count too, by their bridges.
-fn restore_forwarding(state: Option<&State>, errors: &mut Vec<ProvisionError>) {
-    if state.is_some_and(|state| state.forwarding_was_off)
-        && !network::any_bridge()
-        && let Err(error) = host::set_forwarding(false)
-    {
-        errors.push(ProvisionError::io("writing", Path::new(host::FORWARDING))(error));
-    }
 }
 
 /// Removes the folder, but never through a mount that is still there.

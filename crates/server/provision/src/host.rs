@@ -1,4 +1,4 @@
-//! What the host has: capabilities, cgroups, limits, routes, listeners. Reads only.
+//! What the host has: capabilities, cgroups, limits, routes, listeners. Reads only, but for the switch for forwarding.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -6,6 +6,8 @@ use std::path::Path;
 use ipnet::Ipv4Net;
 use rustix::process::{Resource, getrlimit};
 use sys::capabilities::NAMES;
+
+use crate::error::ProvisionError;
 
 /// Which cgroup hierarchy has the controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,16 +119,43 @@ fn parse_listeners(table: &str) -> Vec<u16> {
         .collect()
 }
 
-/// The current value of the switch for IPv4 forwarding.
-pub(crate) fn forwarding() -> std::io::Result<bool> {
-    Ok(std::fs::read_to_string(FORWARDING)?.trim() != "0")
+/// The switch for forwarding of IPv4, which clusters need, and the memory of how it was found.
+///
+/// The mark is the machine's, not a cluster's: clusters are made and removed in any order, by anybody, with their state
+/// wherever they want it. It goes with the next boot, as the switch does.
+pub(crate) struct Forwarding<'a> {
+    switch: &'a Path,
+    /// There while forwarding was off before the first cluster came.
+    mark: &'a Path,
 }
 
-pub(crate) fn set_forwarding(on: bool) -> std::io::Result<()> {
-    std::fs::write(FORWARDING, if on { "1" } else { "0" })
+impl Forwarding<'static> {
+    pub(crate) fn of_host() -> Self {
+        let (switch, mark) = ("/proc/sys/net/ipv4/ip_forward", "/run/talos-clusters-forwarding-was-off");
+        Self { switch: Path::new(switch), mark: Path::new(mark) }
+    }
 }
 
-pub(crate) const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+impl Forwarding<'_> {
+    /// Lets the host forward, and remembers it where it did not.
+    pub(crate) fn allow(&self) -> Result<(), ProvisionError> {
+        let on = std::fs::read_to_string(self.switch).is_ok_and(|value| value.trim() != "0");
+        if on {
+            return Ok(());
+        }
+        std::fs::write(self.mark, "").map_err(ProvisionError::io("writing", self.mark))?;
+        std::fs::write(self.switch, "1").map_err(ProvisionError::io("writing", self.switch))
+    }
+
+    /// Leaves the host as the first cluster found it; for when the last one has gone.
+    pub(crate) fn restore(&self) -> Result<(), ProvisionError> {
+        if !self.mark.exists() {
+            return Ok(());
+        }
+        std::fs::write(self.switch, "0").map_err(ProvisionError::io("writing", self.switch))?;
+        std::fs::remove_file(self.mark).map_err(ProvisionError::io("removing", self.mark))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +181,23 @@ mod tests {
                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         assert_eq!(parse_routes(table), [("192.0.2.0/24".parse().unwrap(), "eth0".to_owned())]);
+    }
+
+    #[test]
+    fn forwarding_is_left_as_the_first_of_any_clusters_found_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (switch, mark) = (folder.path().join("switch"), folder.path().join("mark"));
+        let forwarding = Forwarding { switch: &switch, mark: &mark };
+        let is = || std::fs::read_to_string(&switch).unwrap().trim().to_owned();
+        for found in ["0\n", "1\n"] {
+            std::fs::write(&switch, found).unwrap();
+            // The second of two clusters finds it on, whoever goes last.
+            forwarding.allow().unwrap();
+            forwarding.allow().unwrap();
+            assert_eq!(is(), "1");
+            forwarding.restore().unwrap();
+            assert_eq!((is().as_str(), mark.exists()), (found.trim(), false));
+        }
     }
 
     #[test]

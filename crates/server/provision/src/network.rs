@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::command::{IP, NFT, NSENTER, UNSHARE};
 use crate::error::{Operation as _, ProvisionError};
-use crate::host;
+use crate::host::Forwarding;
 use crate::mounts;
 use crate::plan::{BRIDGE_PREFIX, Plan, PlannedNode, bridge_name, link_prefix, table_name};
 use crate::state::{Folder, make_folder};
@@ -21,9 +21,7 @@ pub(crate) fn create(plan: &Plan) -> Result<(), ProvisionError> {
          link set {bridge} up\n"
     );
     IP.run_with_input(["-batch", "-"], &commands).operation(|| format!("making bridge {bridge}"))?;
-    if !host::forwarding().unwrap_or(false) {
-        host::set_forwarding(true).map_err(ProvisionError::io("writing", Path::new(host::FORWARDING)))?;
-    }
+    Forwarding::of_host().allow()?;
     NFT.run_with_input(["-f", "-"], &rules(plan)).operation(|| format!("translating addresses of {cidr}"))?;
     Ok(())
 }
@@ -99,10 +97,14 @@ pub(crate) fn remove(name: &str, errors: &mut Vec<ProvisionError>) {
             errors.push(error);
         }
     }
+    // Clusters whose state is elsewhere count too.
+    if !any_bridge() {
+        errors.extend(Forwarding::of_host().restore().err());
+    }
 }
 
 /// Whether the host has a bridge of any cluster.
-pub(crate) fn any_bridge() -> bool {
+fn any_bridge() -> bool {
     let of_cluster = |link: &str| {
         link.strip_prefix(BRIDGE_PREFIX).is_some_and(|tag| tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
     };

@@ -32,8 +32,6 @@ pub struct State {
     pub phase: Phase,
     pub plan: Plan,
     pub image: PathBuf,
-    /// Whether the host did not forward packets before its clusters came.
-    pub forwarding_was_off: bool,
     /// The OCI layout that the registry serves.
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
@@ -214,7 +212,6 @@ mod tests {
             phase: Phase::Creating,
             plan: Plan::new(name, "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap(),
             image: PathBuf::from("/image"),
-            forwarding_was_off: true,
             bundle: None,
             discoveryd: None,
             kubernetes_version: Some("1.20.2".to_owned()),

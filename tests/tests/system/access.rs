@@ -27,6 +27,19 @@ pub(crate) fn a_second_cluster_in_the_same_network_is_refused(cluster: &Cluster)
     Ok(())
 }
 
+pub(crate) fn a_cluster_that_no_node_would_accept_is_refused_before_anything_is_made(
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let patch = r#"{"machine": {"network": {"nameservers": ["nobody"]}}}"#;
+    let refusals = [(["--kubernetes-version", "1.99.0"], "has Kubernetes"), (["--config-patch", patch], "nameservers")];
+    for (flags, reason) in refusals {
+        let said = cluster.create_as(&cluster.file("refused"), "sys2", "10.7.1.0/24", &flags)?.refused()?;
+        ensure!(said.contains(reason), "refused otherwise: {said}");
+        ensure!(!cluster.state().join("sys2").exists(), "a refused cluster left its folder");
+    }
+    Ok(())
+}
+
 pub(crate) fn no_certificate_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
     let configuration = cluster.configuration(CONTROL_PLANE);
     let arguments = ["apply-config", "--insecure", "--nodes", CONTROL_PLANE.address, "--dry-run", "--file"];

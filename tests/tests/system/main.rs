@@ -32,6 +32,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_custom_pod_network_comes_from_its_manifest", pod_network::a_custom_pod_network_comes_from_its_manifest),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
     ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
+    (
+        "a_cluster_that_no_node_would_accept_is_refused_before_anything_is_made",
+        access::a_cluster_that_no_node_would_accept_is_refused_before_anything_is_made,
+    ),
     ("no_certificate_is_refused", access::no_certificate_is_refused),
     ("a_certificate_of_another_cluster_is_refused", access::a_certificate_of_another_cluster_is_refused),
     ("an_expired_certificate_is_refused", access::an_expired_certificate_is_refused),

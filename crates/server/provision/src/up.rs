@@ -110,6 +110,8 @@ pub struct ReadyNode {
 pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
     let deadline = Instant::now() + request.wait.limit();
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
+    // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
+    configs::render(&request.config, &request.spec.plan, offline.as_ref(), None)?;
     let (mut cluster, rendered) = make(&request, offline, progress).await?;
     let context = merge(&request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {

@@ -61,6 +61,7 @@ impl UpError {
                 | Self::Bundle(_)
                 | Self::MissingImage { .. }
                 | Self::KubernetesVersion { .. }
+                | Self::Generate { .. }
         )
     }
 }

@@ -113,6 +113,14 @@ mod tests {
     use crate::packages::Packages;
     use crate::tree::Kind;
 
+    #[test]
+    fn the_image_calls_itself_what_the_api_calls_the_system() {
+        let text = LOCALS.iter().find(|(name, _)| *name == "os-release").unwrap().1;
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.contains(&format!("PRETTY_NAME=\"{}\"", stdx::version::os_name()).as_str()), "{text}");
+        assert!(lines.contains(&format!("VERSION_ID={}", stdx::version::TAG).as_str()), "{text}");
+    }
+
     /// Builds the image twice, from packages that are given in another order the second time.
     fn images() -> [Image; 2] {
         let cache = tempfile::tempdir().unwrap();

@@ -51,13 +51,13 @@ pub(crate) async fn apply(
     let running = if current.is_some() { Running::Configured } else { Running::Maintenance };
     let chosen = choose(mode, &fixed, running);
     if request.dry_run {
-        let details = describe(current.as_deref(), &text, &chosen);
+        let details = describe(current.as_deref(), &text, &chosen, Done::NotYet);
         let mode = chosen.as_ref().map_or(Mode::Reboot, |mode| *mode);
         let summary = format!("Dry run summary:\n{details}");
         return Ok(api::ApplyConfiguration { mode: mode.into(), mode_details: summary, warnings, metadata: None });
     }
     let chosen = chosen.map_err(|refused| with_difference(&refused, current.as_deref(), &text))?;
-    let details = describe(current.as_deref(), &text, &Ok(chosen));
+    let details = describe(current.as_deref(), &text, &Ok(chosen), Done::Applied);
     machine.config.apply(text).await.map_err(|error| {
         Status::internal(format!("persisting the configuration: {}", stdx::error_chain(error.as_ref())))
     })?;
@@ -131,10 +131,18 @@ fn name(mode: Mode) -> String {
     mode.as_str_name().to_lowercase().replace('_', "-")
 }
 
-fn describe(current: Option<&str>, text: &str, chosen: &Result<Mode, Status>) -> String {
+/// Whether what is described was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Applied,
+    NotYet,
+}
+
+fn describe(current: Option<&str>, text: &str, chosen: &Result<Mode, Status>, done: Done) -> String {
+    let skipped = if done == Done::NotYet { " (skipped in dry-run)" } else { "" };
     let how = match chosen {
-        Ok(_) if current.is_none() => "Applied configuration to a node in maintenance mode".to_owned(),
-        Ok(_) => "Applied configuration without a reboot".to_owned(),
+        Ok(_) if current.is_none() => format!("Applied configuration to a node in maintenance mode{skipped}"),
+        Ok(_) => format!("Applied configuration without a reboot{skipped}"),
         Err(status) => format!("Refused: {}", status.message()),
     };
     let Some(current) = current else { return how };
@@ -172,6 +180,14 @@ mod tests {
         ] {
             assert_eq!(choose(mode, &[], Running::Maintenance).unwrap_err().code(), expected, "{mode:?}");
         }
+    }
+
+    #[test]
+    fn a_dry_run_does_not_claim_to_have_applied_anything() {
+        let of = |done| describe(Some("a\n"), "a\n", &Ok(Mode::NoReboot), done);
+        let applied = "Applied configuration without a reboot";
+        assert_eq!(of(Done::Applied), format!("{applied}\nConfig diff:\nNo changes.\n"));
+        assert_eq!(of(Done::NotYet), format!("{applied} (skipped in dry-run)\nConfig diff:\nNo changes.\n"));
     }
 
     #[test]

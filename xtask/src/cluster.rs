@@ -223,7 +223,7 @@ struct Node {
 fn ready_nodes(step: &mut Step, kubectl: &Path, kubeconfig: &Path) -> anyhow::Result<Vec<Node>> {
     let mut ask = command(kubectl);
     ask.arg("--kubeconfig").arg(kubeconfig).args(["get", "nodes", "--output", "json", "--request-timeout", "20s"]);
-    let output = step.call(&mut ask)?;
+    let output = step.read(&mut ask)?;
     let nodes: Value = serde_json::from_str(&output).context("reading the answer of kubectl")?;
     let nodes = rows(&nodes);
     let ready = nodes.iter().filter(|node| node.ready).count();

@@ -122,6 +122,11 @@ impl Step {
         Ok(output)
     }
 
+    /// As [`Self::call`], for output that is data: a terminal does not show it.
+    pub(crate) fn read(&self, command: &mut Command) -> anyhow::Result<String> {
+        Self { log: self.log.clone(), terminal: false, note: None }.call(command)
+    }
+
     /// Runs `command` with its output shown as it is.
     pub(crate) fn show(&self, command: &mut Command) -> anyhow::Result<()> {
         let shown = format!("{} {}", command.get_program().display(), words(command));

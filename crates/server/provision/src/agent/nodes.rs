@@ -44,12 +44,13 @@ pub(super) async fn keep(root: PathBuf, plan: Plan) {
 
 impl Watched {
     async fn check(&mut self, root: &Path, plan: &Plan) {
-        if Instant::now() < self.not_before {
+        let ended = |folder: Folder| node::has_ended(&folder, &self.node.name);
+        if Instant::now() < self.not_before || !Folder::new(root, &plan.name).is_ok_and(ended) {
             return;
         }
         let (root, plan, node) = (root.to_path_buf(), plan.clone(), self.node.clone());
         // Tools of the host are waited for; dropping the future lets the thread finish what it began.
-        let done = tokio::task::spawn_blocking(move || restart_if_ended(&root, &plan, &node)).await;
+        let done = tokio::task::spawn_blocking(move || restart(&root, &plan, &node)).await;
         let name = &self.node.name;
         match done {
             Ok(Ok(false)) => return,
@@ -67,12 +68,9 @@ impl Watched {
     }
 }
 
-/// Whether the node had to be started.
-fn restart_if_ended(root: &Path, plan: &Plan, node: &PlannedNode) -> Result<bool, ProvisionError> {
+/// Starts a node that ended; not while another command works on the cluster. Whether it was started.
+fn restart(root: &Path, plan: &Plan, node: &PlannedNode) -> Result<bool, ProvisionError> {
     let folder = Folder::new(root, &plan.name)?;
-    if !node::has_ended(&folder, &node.name) {
-        return Ok(false);
-    }
     let lock = match FolderLock::of_cluster(&folder, &plan.name) {
         Err(ProvisionError::Busy { .. }) => return Ok(false),
         lock => lock?,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::{Client, ConnectOptions, TalosConfig};
+use pki::SecretsBundle;
 use tokio::time::Instant;
 
 use crate::agent::{self, AgentProgram};
@@ -111,8 +112,9 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     let deadline = Instant::now() + request.wait.limit();
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
-    configs::render(&request.config, &request.spec.plan, offline.as_ref(), None)?;
-    let (mut cluster, rendered) = make(&request, offline, progress).await?;
+    let secrets = configs::secrets()?;
+    configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
+    let (mut cluster, rendered) = make(&request, secrets, offline, progress).await?;
     let context = merge(&request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {
         state.kubernetes_version = Some(rendered.kubernetes_version.clone());
@@ -145,6 +147,7 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
 /// The steps that make things: network, agent, configurations, nodes.
 async fn make(
     request: &UpRequest,
+    secrets: SecretsBundle,
     offline: Option<Offline>,
     progress: &dyn Progress,
 ) -> Result<(Cluster, Rendered), UpError> {
@@ -160,7 +163,7 @@ async fn make(
     let (config, gateway) = (request.config.clone(), plan.gateway);
     let registry = offline.as_ref().map(|_| format!("http://{gateway}:{}", agent.registry_port));
     let for_config = plan.clone();
-    let render = move || configs::render(&config, &for_config, offline.as_ref(), registry.as_deref());
+    let render = move || configs::render(&config, &for_config, secrets, offline.as_ref(), registry.as_deref());
     let rendered = blocking(progress, "machine configurations", render).await?;
 
     let mut cluster = cluster;

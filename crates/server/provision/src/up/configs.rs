@@ -65,10 +65,16 @@ impl Rendered {
     }
 }
 
-/// Makes new secrets and the documents around them.
+/// Makes new secrets, which takes most of the time that configurations cost.
+pub(super) fn secrets() -> Result<SecretsBundle, UpError> {
+    SecretsBundle::generate(SystemClock.now(), SecretsOptions::default()).map_err(generating("secrets"))
+}
+
+/// Makes the documents around the secrets.
 pub(super) fn render(
     request: &ConfigRequest,
     plan: &Plan,
+    secrets: SecretsBundle,
     offline: Option<&Offline>,
     registry: Option<&str>,
 ) -> Result<Rendered, UpError> {
@@ -76,7 +82,6 @@ pub(super) fn render(
     let first = plan.first_control_plane().map_or(plan.gateway, |node| node.address);
     let endpoint = format!("https://{first}:{}", request.control_plane_port);
     let now = SystemClock.now();
-    let secrets = SecretsBundle::generate(now, SecretsOptions::default()).map_err(generating("secrets"))?;
 
     let of_role = |role| plan.nodes.iter().filter(move |node| node.role == role).map(|node| node.address.to_string());
     let endpoints: Vec<String> = of_role(Role::ControlPlane).collect();
@@ -228,7 +233,7 @@ mod tests {
 
     fn rendered(request: &ConfigRequest) -> Result<Rendered, UpError> {
         let plan = Plan::new("one", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
-        render(request, &plan, None, Some("http://10.6.0.1:5000"))
+        render(request, &plan, secrets().unwrap(), None, Some("http://10.6.0.1:5000"))
     }
 
     #[test]

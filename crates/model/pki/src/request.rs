@@ -59,6 +59,9 @@ impl CertificateRequest {
         if !rest.is_empty() {
             return Err(failed("bytes after the end".to_owned()));
         }
+        if !is_canonical(bytes) {
+            return Err(failed("not in the distinguished encoding (DER)".to_owned()));
+        }
         request.verify_signature().map_err(|_| PkiError::RequestSignature)?;
         let info = &request.certification_request_info;
         let mut sans = Sans::default();
@@ -105,4 +108,23 @@ impl CertificateRequest {
     pub(crate) fn is_rsa(&self) -> bool {
         self.rsa
     }
+}
+
+/// Whether the part of a request that no signature covers is encoded in the one way that DER allows: the outer sequence,
+/// the algorithm and the bit string of the signature. The parser is lenient there (it reads other tag classes and long
+/// lengths alike), and one request must not have several encodings.
+fn is_canonical(bytes: &[u8]) -> bool {
+    let parts = || {
+        let (_, content, _) = der::read(bytes)?;
+        let (_, body, rest) = der::read(content)?;
+        let (_, algorithm, rest) = der::read(rest)?;
+        let (_, signature, rest) = der::read(rest)?;
+        let (_, id, parameters) = der::read(algorithm)?;
+        Some((body, id, parameters, signature.split_first()?.1, rest))
+    };
+    parts().is_some_and(|(body, id, parameters, signature, rest)| {
+        let algorithm = der::sequence(&[&der::oid(id), parameters]);
+        let body = der::sequence(&[body]);
+        rest.is_empty() && der::sequence(&[&body, &algorithm, &der::bit_string(signature)]) == bytes
+    })
 }

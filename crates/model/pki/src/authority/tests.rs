@@ -105,6 +105,22 @@ fn a_tampered_request_is_refused() {
 }
 
 #[test]
+fn a_request_with_any_byte_changed_is_refused() {
+    let names = Sans::parse(["10.0.0.1", "a.example"]);
+    for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
+        let key = PrivateKey::generate(algorithm).unwrap();
+        let request = CertificateRequest::create(&key, &Subject::common_name("a"), &names).unwrap();
+        for at in 0..request.der().len() {
+            for change in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x60, 0xc0, 0xff] {
+                let mut bytes = request.der().to_vec();
+                bytes[at] ^= change;
+                assert!(CertificateRequest::from_der(&bytes).is_err(), "{algorithm:?}: byte {at} ^ {change:#x}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_pair_that_does_not_fit_is_refused() {
     let (one, two) = (authority(CaProfile::Os), authority(CaProfile::Os));
     let error = Authority::from_pair(&PemPair::new(one.pair().crt, two.pair().key)).unwrap_err();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Kubernetes};
 use crate::cluster::{RUN_PACKAGES, state};
 use crate::host;
 use crate::paths::Paths;
@@ -16,6 +16,9 @@ use crate::programs;
 use crate::step::{Step, Steps, command, say};
 
 mod memory;
+
+/// What is measured.
+const KUBERNETES: Kubernetes = Kubernetes::Debian;
 
 /// Name and network of the cluster that is made for measuring and removed afterwards.
 const CLUSTER: &str = "bench";
@@ -54,7 +57,7 @@ pub(crate) fn bench(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
     let programs = programs::build(steps, paths)?;
     programs::image(steps, paths, &programs)?;
-    let bundle = bundle::build(steps, paths, &programs)?;
+    let bundle = bundle::build(steps, paths, &programs, KUBERNETES)?;
     let mut rows = vec![image_size(paths)?];
     rows.push(steps.run("gen config", |_| Ok(row("`gen config` (median of 9)", "100 ms", gen_config(&programs))))?);
     let bare = steps.run("the same processes by hand", |step| {
@@ -124,7 +127,7 @@ fn cluster(
         step.show(
             command(&talosctl)
                 .args(["cluster", "create", "--name", CLUSTER, "--cidr", CIDR, "--workers", "1", "--skip-kubeconfig"])
-                .args(["--kubernetes-version", bundle::KUBERNETES])
+                .args(["--kubernetes-version", bundle.version])
                 .arg("--image")
                 .arg(paths.image())
                 .arg("--bundle")
@@ -254,7 +257,7 @@ fn table(rows: &[Row], machine: &str) -> String {
     let mut text = format!(
         "# Benchmarks\n\nMeasured by `cargo xtask bench`, Kubernetes {}, on {machine}.\n\n\
          | what | budget | measured |\n|---|---|---|\n",
-        bundle::KUBERNETES
+        KUBERNETES.version()
     );
     for Row { what, budget, measured } in rows {
         let _ = writeln!(text, "| {what} | {budget} | {measured} |");

@@ -1,4 +1,4 @@
-//! Makes the offline bundle: builds Kubernetes from Debian's source package, once a machine, and hands it to `imager`.
+//! Makes the offline bundle: builds Kubernetes from source, once a machine, and hands it to `imager`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,83 @@ use crate::host;
 use crate::paths::Paths;
 use crate::step::{Step, Steps, command};
 
-/// Debian packages that building Kubernetes needs.
-const BUILD_PACKAGES: &[&str] =
-    &["dpkg-dev", "gcc", "golang-1.19-go", "golang-github-modern-go-reflect2-dev", "jq", "make", "musl-tools", "rsync"];
-
-/// Version that the recipe builds, as configurations have it.
-pub(crate) const KUBERNETES: &str = "1.20.2";
-
-const RECIPE: &str = include_str!("../bundle/kubernetes.sh");
 const PAUSE: &str = include_str!("../bundle/pause.c");
+
+/// Go for building modules: Debian 12's own is too old for them. It is unpacked, not installed.
+const GO_PACKAGES: &[&str] = &["golang-1.24-go", "golang-1.24-src"];
+
+/// The versions of Kubernetes that can be built here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Kubernetes {
+    /// 1.20.2, from Debian's source package
+    #[default]
+    #[value(name = "1.20")]
+    Debian,
+    /// 1.30.14 and CoreDNS, from Go modules
+    #[value(name = "1.30")]
+    Modules,
+}
+
+/// How a version is built.
+struct Recipe {
+    /// Version of Kubernetes, as configurations have it.
+    version: &'static str,
+    /// Version of CoreDNS, where it is built, too.
+    coredns: Option<&'static str>,
+    /// Debian packages that the build needs.
+    packages: &'static [&'static str],
+    /// What the build reads, with paths below one directory; the first is the script. They name the cache directory.
+    files: &'static [(&'static str, &'static str)],
+}
+
+const DEBIAN: Recipe = Recipe {
+    version: "1.20.2",
+    coredns: None,
+    packages: &[
+        "dpkg-dev",
+        "gcc",
+        "golang-1.19-go",
+        "golang-github-modern-go-reflect2-dev",
+        "jq",
+        "make",
+        "musl-tools",
+        "rsync",
+    ],
+    files: &[("build.sh", include_str!("../bundle/kubernetes.sh")), ("pause.c", PAUSE)],
+};
+
+const MODULES: Recipe = Recipe {
+    version: "1.30.14",
+    coredns: Some("1.11.1"),
+    packages: &["ca-certificates", "dpkg", "gcc", "musl-tools"],
+    files: &[
+        ("build.sh", include_str!("../bundle/modules/build.sh")),
+        ("kubernetes/go.mod", include_str!("../bundle/modules/kubernetes/go.mod")),
+        ("kubernetes/go.sum", include_str!("../bundle/modules/kubernetes/go.sum")),
+        ("kubernetes/tools.go", include_str!("../bundle/modules/kubernetes/tools.go")),
+        ("coredns/go.mod", include_str!("../bundle/modules/coredns/go.mod")),
+        ("coredns/go.sum", include_str!("../bundle/modules/coredns/go.sum")),
+        ("coredns/main.go", include_str!("../bundle/modules/coredns/main.go")),
+        ("pause.c", PAUSE),
+    ],
+};
+
+impl Kubernetes {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Debian, Self::Modules];
+
+    fn recipe(self) -> &'static Recipe {
+        match self {
+            Self::Debian => &DEBIAN,
+            Self::Modules => &MODULES,
+        }
+    }
+
+    /// The version, as configurations have it.
+    pub(crate) fn version(self) -> &'static str {
+        self.recipe().version
+    }
+}
 
 /// What the offline cluster is made of.
 #[derive(Debug, Clone)]
@@ -27,65 +95,94 @@ pub(crate) struct Bundle {
     pub(crate) programs: PathBuf,
     /// kubectl of the same version.
     pub(crate) kubectl: PathBuf,
+    /// The version of Kubernetes, as configurations have it.
+    pub(crate) version: &'static str,
 }
 
 /// Makes the bundle with the `imager` in `programs`, unless it is there already.
-pub(crate) fn build(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<Bundle> {
-    let directory = paths.cache.join(format!("kubernetes-{:016x}", fingerprint(&[RECIPE, PAUSE])));
+pub(crate) fn build(
+    steps: &mut Steps,
+    paths: &Paths,
+    programs: &Path,
+    kubernetes: Kubernetes,
+) -> anyhow::Result<Bundle> {
+    let recipe = kubernetes.recipe();
+    let version = recipe.version;
+    let directory = paths.cache.join(format!("kubernetes-{:016x}", recipe.fingerprint()));
     let binaries = directory.join("bin");
     if !directory.join("complete").exists() {
-        steps.run("packages for building Kubernetes", |step| host::install(step, BUILD_PACKAGES))?;
-        steps.run("Kubernetes source", |step| source(step, paths, &directory, programs))?;
-        steps.run("Kubernetes", |step| kubernetes(step, &directory, &binaries))?;
+        steps.run("packages for building Kubernetes", |step| host::install(step, recipe.packages))?;
+        steps.run(&format!("what Kubernetes {version} is built with"), |step| {
+            // What an interrupted run left is of no use.
+            remove(&directory)?;
+            std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+            ingredients(step, paths, &directory, programs, kubernetes)
+        })?;
+        steps.run(&format!("Kubernetes {version}"), |step| compile(step, &directory, &binaries, recipe))?;
     }
-    let kubectl = paths.cache.join("bin/kubectl");
-    let directory = steps.run("offline bundle", |step| {
-        let output = step.call(
-            command(programs.join("imager"))
-                .arg("bundle")
-                .arg("--programs")
-                .arg(&binaries)
-                .arg("--packages")
-                .arg(paths.packages())
-                .arg("--cache")
-                .arg(&paths.cache),
-        )?;
+    let kubectl = paths.cache.join("bin").join(format!("kubectl-{version}"));
+    let directory = steps.run(&format!("offline bundle of Kubernetes {version}"), |step| {
+        let mut imager = command(programs.join("imager"));
+        imager
+            .args(["bundle", "--kubernetes", version])
+            .arg("--programs")
+            .arg(&binaries)
+            .arg("--packages")
+            .arg(paths.packages())
+            .arg("--cache")
+            .arg(&paths.cache);
+        if let Some(coredns) = recipe.coredns {
+            imager.args(["--coredns", coredns]);
+        }
+        let output = step.call(&mut imager)?;
         let directory = output.lines().last().context("imager printed no directory")?;
         step.note(directory);
         link(&binaries.join("kubectl"), &kubectl)?;
         Ok(PathBuf::from(directory))
     })?;
-    Ok(Bundle { directory, programs: binaries, kubectl })
+    Ok(Bundle { directory, programs: binaries, kubectl, version })
 }
 
-fn source(step: &mut Step, paths: &Paths, directory: &Path, programs: &Path) -> anyhow::Result<()> {
-    let out = directory.join("source");
-    // What an interrupted run left is of no use.
-    remove(&out)?;
-    remove(&directory.join("work"))?;
-    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-    step.call(
-        command(programs.join("imager"))
-            .args(["source", "kubernetes", "--release", "bookworm"])
-            .arg("--packages")
-            .arg(paths.packages())
-            .arg("--out")
-            .arg(&out),
-    )?;
+/// Brings the source, or the compiler that fetches it.
+fn ingredients(
+    step: &mut Step,
+    paths: &Paths,
+    directory: &Path,
+    programs: &Path,
+    kubernetes: Kubernetes,
+) -> anyhow::Result<()> {
+    let mut imager = command(programs.join("imager"));
+    match kubernetes {
+        Kubernetes::Debian => imager.args(["source", "kubernetes", "--release", "bookworm"]),
+        Kubernetes::Modules => imager.arg("unpack").args(GO_PACKAGES),
+    };
+    step.call(imager.arg("--packages").arg(paths.packages()).arg("--out").arg(directory.join("source")))?;
+    for (path, text) in kubernetes.recipe().files {
+        let path = directory.join("recipe").join(path);
+        let parent = path.parent().context("a file needs a directory")?;
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
     Ok(())
 }
 
-fn kubernetes(step: &mut Step, directory: &Path, binaries: &Path) -> anyhow::Result<()> {
-    let work = directory.join("work");
-    let (script, pause) = (directory.join("build.sh"), directory.join("pause.c"));
-    for (path, text) in [(&script, RECIPE), (&pause, PAUSE)] {
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+fn compile(step: &mut Step, directory: &Path, binaries: &Path, recipe: &Recipe) -> anyhow::Result<()> {
+    let (source, work, texts) = (directory.join("source"), directory.join("work"), directory.join("recipe"));
+    let mut build = command("bash");
+    build.arg(texts.join("build.sh"));
+    if recipe.coredns.is_some() {
+        build.arg(&texts).arg(source.join("usr/lib/go-1.24"));
+    } else {
+        build.arg(&source);
     }
-    step.call(command("bash").arg(&script).arg(directory.join("source")).arg(&work).arg(binaries))?;
+    step.call(build.arg(&work).arg(binaries))?;
     let out = binaries.join("pause");
+    let pause = texts.join("pause.c");
     step.call(command("musl-gcc").args(["-static", "-Os", "-s", "-Wall", "-Werror", "-o"]).arg(&out).arg(&pause))?;
-    // The workspace has a gigabyte; the programs are all that is needed from here on.
-    remove(&work)?;
+    // These are gigabytes; the programs are all that is needed from here on.
+    for directory in [&work, &source] {
+        remove(directory)?;
+    }
     std::fs::write(directory.join("complete"), "").context("marking the build complete")
 }
 
@@ -112,26 +209,46 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// A fingerprint of the texts, FNV-1a: it names a cache directory, it protects nothing.
-fn fingerprint(texts: &[&str]) -> u64 {
-    texts
-        .iter()
-        .flat_map(|text| text.bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+impl Recipe {
+    /// A fingerprint of what the build reads, FNV-1a: it names a cache directory, it protects nothing.
+    fn fingerprint(&self) -> u64 {
+        self.files
+            .iter()
+            .flat_map(|(_, text)| text.bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn text(recipe: &Recipe, wanted: &str) -> &'static str {
+        recipe.files.iter().find(|(path, _)| *path == wanted).unwrap().1
+    }
+
     #[test]
-    fn the_recipe_builds_the_version_that_is_asked_for() {
-        assert!(RECIPE.contains(&format!("version=v{KUBERNETES}\n")));
+    fn the_recipes_build_the_versions_that_are_asked_for() {
+        for kubernetes in Kubernetes::ALL {
+            let recipe = kubernetes.recipe();
+            assert!(text(recipe, "build.sh").contains(&format!("version=v{}\n", recipe.version)));
+        }
+        let (minor, patch) = MODULES.version.strip_prefix("1.").unwrap().split_once('.').unwrap();
+        let modules = text(&MODULES, "kubernetes/go.mod");
+        assert!(modules.contains(&format!("require k8s.io/kubernetes v1.{minor}.{patch}\n")));
+        let parts = modules.lines().filter(|line| line.contains(" => "));
+        assert!(
+            parts.clone().count() > 20 && parts.clone().all(|line| line.ends_with(&format!(" v0.{minor}.{patch}")))
+        );
+        let coredns = format!("github.com/coredns/coredns v{}\n", MODULES.coredns.unwrap());
+        assert!(text(&MODULES, "coredns/go.mod").contains(&coredns));
     }
 
     #[test]
     fn another_recipe_gets_another_cache_directory() {
-        assert_eq!(fingerprint(&["a"]), 0xaf63_dc4c_8601_ec8c);
-        assert_ne!(fingerprint(&["ab"]), fingerprint(&["ba"]));
+        let of = |files| Recipe { files, ..DEBIAN }.fingerprint();
+        assert_eq!(of(&[("x", "a")]), 0xaf63_dc4c_8601_ec8c);
+        assert_ne!(of(&[("x", "ab")]), of(&[("x", "ba")]));
+        assert_ne!(DEBIAN.fingerprint(), MODULES.fingerprint());
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Kubernetes};
 use crate::cluster::RUN_PACKAGES;
 use crate::host;
 use crate::paths::Paths;
@@ -43,7 +43,18 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     part("lints", cargo(steps, paths, "lints", &clippy));
     let unit = ["test", "--locked", "--workspace", "--exclude", "tests", "--no-fail-fast"];
     part("unit tests and layer check", cargo(steps, paths, "unit tests and layer check", &unit));
-    part("system tests", system_tests(steps, paths));
+    let built = programs::build(steps, paths)
+        .and_then(|programs| programs::image(steps, paths, &programs).map(|()| programs))
+        .map_err(|error| error.context("programs and image"));
+    match built {
+        Ok(programs) => {
+            for kubernetes in Kubernetes::ALL {
+                let name = format!("system tests with Kubernetes {}", kubernetes.version());
+                part(&name, system_tests(steps, paths, &programs, kubernetes, &name));
+            }
+        }
+        Err(error) => part("system tests", Err(error)),
+    }
     if failed.is_empty() {
         say("all checks passed");
         Ok(())
@@ -52,11 +63,15 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     }
 }
 
-fn system_tests(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
-    let programs = programs::build(steps, paths)?;
-    programs::image(steps, paths, &programs)?;
-    let bundle = bundle::build(steps, paths, &programs)?;
-    steps.run("system tests", |step| step.show(&mut system_test_command(paths, &programs, &bundle)))
+fn system_tests(
+    steps: &mut Steps,
+    paths: &Paths,
+    programs: &Path,
+    kubernetes: Kubernetes,
+    name: &str,
+) -> anyhow::Result<()> {
+    let bundle = bundle::build(steps, paths, programs, kubernetes)?;
+    steps.run(name, |step| step.show(&mut system_test_command(paths, programs, &bundle)))
 }
 
 /// The system tests find what they test by these variables.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Kubernetes};
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
@@ -44,6 +44,9 @@ pub(crate) struct UpArguments {
     /// Use the offline bundle even if registries answer
     #[arg(long)]
     offline: bool,
+    /// Version of Kubernetes in the offline bundle
+    #[arg(long, value_enum, default_value_t)]
+    kubernetes: Kubernetes,
 }
 
 /// Where Kubernetes comes from.
@@ -78,7 +81,7 @@ pub(crate) fn up(steps: &mut Steps, paths: &Paths, arguments: &UpArguments) -> a
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
     let programs = programs::build(steps, paths)?;
     programs::image(steps, paths, &programs)?;
-    let source = source(steps, paths, &programs, arguments.offline)?;
+    let source = source(steps, paths, &programs, arguments)?;
     let kubectl = match &source {
         Source::Bundle(bundle) => bundle.kubectl.clone(),
         Source::Registries => {
@@ -156,8 +159,8 @@ pub(crate) fn state(name: &str) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(home).join(".talos/clusters").join(name))
 }
 
-fn source(steps: &mut Steps, paths: &Paths, programs: &Path, offline: bool) -> anyhow::Result<Source> {
-    if !offline {
+fn source(steps: &mut Steps, paths: &Paths, programs: &Path, arguments: &UpArguments) -> anyhow::Result<Source> {
+    if !arguments.offline {
         let silent = steps.run("registries", |step| {
             let silent: Vec<&str> = REGISTRIES.iter().copied().filter(|host| !answers(host)).collect();
             if silent.is_empty() {
@@ -171,7 +174,7 @@ fn source(steps: &mut Steps, paths: &Paths, programs: &Path, offline: bool) -> a
             return Ok(Source::Registries);
         }
     }
-    Ok(Source::Bundle(bundle::build(steps, paths, programs)?))
+    Ok(Source::Bundle(bundle::build(steps, paths, programs, arguments.kubernetes)?))
 }
 
 /// Whether somebody accepts a connection at `host`, port 443, in time.
@@ -205,7 +208,7 @@ fn create(
         .arg(&files.talosconfig)
         .arg("--skip-kubeconfig");
     if let Source::Bundle(bundle) = source {
-        create.arg("--bundle").arg(&bundle.directory).args(["--kubernetes-version", bundle::KUBERNETES]);
+        create.arg("--bundle").arg(&bundle.directory).args(["--kubernetes-version", bundle.version]);
     }
     step.show(&mut create)
 }

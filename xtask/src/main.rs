@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bundle::Kubernetes;
 use crate::cluster::{ClusterArguments, UpArguments};
 use crate::paths::Paths;
 use crate::step::Steps;
@@ -34,7 +35,11 @@ enum Command {
     /// Build our programs and the root file system of a node
     Image,
     /// Build the offline bundle: Kubernetes and all images of a cluster, once a machine
-    Bundle,
+    Bundle {
+        /// Version of Kubernetes to build
+        #[arg(long, value_enum, default_value_t)]
+        kubernetes: Kubernetes,
+    },
     /// Make a cluster on this machine, with everything that it needs
     Up(UpArguments),
     /// Remove the cluster and what it left on this machine
@@ -64,9 +69,9 @@ fn run(command: &Command) -> anyhow::Result<()> {
             let programs = programs::build(&mut steps, &paths)?;
             programs::image(&mut steps, &paths, &programs)?;
         }
-        Command::Bundle => {
+        Command::Bundle { kubernetes } => {
             let programs = programs::build(&mut steps, &paths)?;
-            let bundle = bundle::build(&mut steps, &paths, &programs)?;
+            let bundle = bundle::build(&mut steps, &paths, &programs, *kubernetes)?;
             step::say(&format!("bundle:  {}", bundle.directory.display()));
             step::say(&format!("kubectl: {}", bundle.kubectl.display()));
         }

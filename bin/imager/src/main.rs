@@ -26,6 +26,8 @@ enum Command {
     Bundle(Bundle),
     /// Fetch and unpack a Debian source package
     Source(Source),
+    /// Fetch and unpack Debian packages of the release that images are made of, without installing them
+    Unpack(Unpack),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +60,12 @@ struct Bundle {
     /// Directory in which Debian packages are kept
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
+    /// Version of Kubernetes that the programs are, without `v`
+    #[arg(long, value_name = "VERSION")]
+    kubernetes: String,
+    /// Version of CoreDNS among the programs, without `v`; without it the bundle has none
+    #[arg(long, value_name = "VERSION")]
+    coredns: Option<String>,
     /// Directory that gets a directory for each bundle, named by the content of all that it is made of
     #[arg(long, value_name = "DIR")]
     cache: PathBuf,
@@ -78,6 +86,19 @@ struct Source {
     out: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct Unpack {
+    /// Names of the packages
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Directory in which Debian packages are kept
+    #[arg(long, value_name = "DIR")]
+    packages: PathBuf,
+    /// Directory to unpack into
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).without_time().with_ansi(false).init();
     let arguments = Arguments::parse();
@@ -85,6 +106,7 @@ fn main() -> ExitCode {
         Command::Rootfs(command) => build_rootfs(&command),
         Command::Bundle(command) => build_bundle(&command),
         Command::Source(command) => fetch_source(&command),
+        Command::Unpack(command) => unpack(&command),
     };
     match result {
         Ok(line) => {
@@ -121,13 +143,21 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
 }
 
 fn build_bundle(command: &Bundle) -> anyhow::Result<String> {
-    let programs = read_programs(&command.programs, bundle::programs()?)?;
-    let directory = bundle::build(&Packages::new(&command.packages), programs, &command.cache)?;
+    let versions = [("kubernetes", Some(&command.kubernetes)), ("coredns", command.coredns.as_ref())];
+    let versions =
+        versions.into_iter().filter_map(|(name, version)| Some((name.to_owned(), version?.clone()))).collect();
+    let programs = read_programs(&command.programs, bundle::programs(&versions)?)?;
+    let directory = bundle::build(&Packages::new(&command.packages), programs, &versions, &command.cache)?;
     Ok(directory.display().to_string())
 }
 
 fn fetch_source(command: &Source) -> anyhow::Result<String> {
     Packages::new(&command.packages).source(&command.name, &command.release, &command.out)?;
+    Ok(command.out.display().to_string())
+}
+
+fn unpack(command: &Unpack) -> anyhow::Result<String> {
+    Packages::new(&command.packages).unpack(&command.names, &command.out)?;
     Ok(command.out.display().to_string())
 }
 

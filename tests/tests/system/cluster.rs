@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     bundle: PathBuf,
     kubectl: PathBuf,
     folder: PathBuf,
+    /// Whether the bundle has CoreDNS, so that the cluster has names.
+    dns: bool,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test program is told by its environment what to test")]
@@ -44,10 +46,13 @@ fn variable(name: &str) -> anyhow::Result<PathBuf> {
 impl Cluster {
     /// Makes the cluster and waits until its nodes are Ready; what an earlier run left behind is removed first.
     pub(crate) fn create() -> anyhow::Result<Self> {
+        let bundle = variable("TEST_BUNDLE")?;
+        let images = std::fs::read_to_string(bundle.join("index.json")).context("reading which images there are")?;
         let cluster = Self {
             programs: variable("TEST_PROGRAMS")?,
             image: variable("TEST_IMAGE")?,
-            bundle: variable("TEST_BUNDLE")?,
+            dns: images.contains("/coredns:"),
+            bundle,
             kubectl: variable("TEST_KUBECTL")?,
             folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("system"),
         };
@@ -88,6 +93,10 @@ impl Cluster {
         arguments.push(self.bundle.clone().into());
         arguments.extend(more.iter().map(Into::into));
         self.talosctl_as(talosconfig, &arguments)
+    }
+
+    pub(crate) fn has_dns(&self) -> bool {
+        self.dns
     }
 
     /// Where the state of clusters is.

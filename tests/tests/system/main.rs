@@ -22,7 +22,10 @@ use support::{Clock, say};
 
 type Check = fn(&Cluster) -> anyhow::Result<()>;
 
-/// All checks of a running cluster, in their order.
+/// The checks of a cluster whose bundle has CoreDNS: they come first.
+const DNS_CHECKS: &[(&str, Check)] = &[("pods_resolve_names", pods::pods_resolve_names)];
+
+/// The checks of every cluster, in their order.
 const CHECKS: &[(&str, Check)] = &[
     ("all_nodes_are_ready", members::all_nodes_are_ready),
     ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
@@ -95,7 +98,8 @@ fn main() -> ExitCode {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let mut tally = Tally::default();
     if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
-        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+        let dns = if cluster.has_dns() { DNS_CHECKS } else { &[] };
+        for (name, check) in dns.iter().chain(CHECKS).filter(|(name, _)| wanted(name)) {
             if tally.run(name, || check(&cluster)).is_none() {
                 cluster.show_logs();
             }

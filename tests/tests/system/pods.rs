@@ -57,6 +57,27 @@ pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow
     })
 }
 
+/// Names of Services, short and whole, from both nodes; a name that nobody has is refused by CoreDNS itself.
+pub(crate) fn pods_resolve_names(cluster: &Cluster) -> anyhow::Result<()> {
+    with_pods(cluster, || {
+        for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
+            for name in [to.to_owned(), format!("{to}.default.svc.cluster.local")] {
+                let url = format!("http://{name}/");
+                eventually(&format!("{from} reaches {url}"), Duration::from_secs(120), || {
+                    let ask = ["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url];
+                    let answer = cluster.kubectl(&ask)?.ok()?;
+                    ensure!(answer.trim() == to, "{url} answered {answer}");
+                    Ok(())
+                })?;
+            }
+            let unknown = ["exec", from, "--", "nslookup", "no-such-service.default.svc.cluster.local"];
+            let answer = cluster.kubectl(&unknown)?;
+            ensure!(!answer.succeeded && answer.stdout.contains("NXDOMAIN"), "a name that nobody has: {answer:?}");
+        }
+        Ok(())
+    })
+}
+
 /// The host of the cluster knows no way to pod addresses: an answer shows that the node put its own in their place.
 pub(crate) fn pods_reach_what_is_outside_the_cluster(cluster: &Cluster) -> anyhow::Result<()> {
     let card = std::fs::read(cluster.state().join(NAME).join("agent.json")).context("reading who the agent is")?;

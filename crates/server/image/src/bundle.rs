@@ -13,6 +13,7 @@ use crate::{ImageError, sha256};
 
 const LISTS: &[(&str, &str)] = &[
     ("busybox.list", include_str!("../bundle/busybox.list")),
+    ("coredns.list", include_str!("../bundle/coredns.list")),
     ("etcd.list", include_str!("../bundle/etcd.list")),
     ("kube-apiserver.list", include_str!("../bundle/kube-apiserver.list")),
     ("kube-controller-manager.list", include_str!("../bundle/kube-controller-manager.list")),
@@ -25,20 +26,26 @@ const LISTS: &[(&str, &str)] = &[
 /// Raised when the writer changes what it writes for the same inputs.
 const FORMAT: u32 = 1;
 
-/// The list of each image.
+/// Versions of what the programs are, by the names that the lists use: `kubernetes` always, `coredns` where the bundle is to
+/// have it.
+pub type Versions = BTreeMap<String, String>;
+
+/// The list of each image that these versions make.
 ///
 /// # Errors
 /// If a list does not parse; a test keeps that from happening.
-pub fn lists() -> Result<Vec<List>, ImageError> {
-    LISTS.iter().map(|(name, text)| List::parse(name, text)).collect()
+pub fn lists(versions: &Versions) -> Result<Vec<List>, ImageError> {
+    let mut lists = LISTS.iter().map(|(name, text)| List::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
+    lists.retain(|list| list.name != "coredns.list" || versions.contains_key("coredns"));
+    Ok(lists)
 }
 
 /// Names of the programs that must be given.
 ///
 /// # Errors
 /// As [`lists`].
-pub fn programs() -> Result<Vec<String>, ImageError> {
-    let entries = lists()?.into_iter().flat_map(|list| list.entries);
+pub fn programs(versions: &Versions) -> Result<Vec<String>, ImageError> {
+    let entries = lists(versions)?.into_iter().flat_map(|list| list.entries);
     Ok(entries
         .filter_map(|entry| if let Item::Program { name, .. } = entry.item { Some(name) } else { None })
         .collect())
@@ -49,12 +56,17 @@ pub fn programs() -> Result<Vec<String>, ImageError> {
 ///
 /// # Errors
 /// If something is missing or cannot be written.
-pub fn build(packages: &Packages, programs: BTreeMap<String, Vec<u8>>, cache: &Path) -> Result<PathBuf, ImageError> {
-    let lists = lists()?;
+pub fn build(
+    packages: &Packages,
+    programs: BTreeMap<String, Vec<u8>>,
+    versions: &Versions,
+    cache: &Path,
+) -> Result<PathBuf, ImageError> {
+    let lists = lists(versions)?;
     let mut names: Vec<String> = lists.iter().flat_map(List::packages).collect();
     names.sort();
     names.dedup();
-    let digest = digest(&packages.digests(&names)?, &programs);
+    let digest = digest(&packages.digests(&names)?, &programs, versions);
     let directory = cache.join(format!("bundle-{}", &digest[..16]));
     if directory.join("index.json").exists() {
         return Ok(directory);
@@ -64,7 +76,7 @@ pub fn build(packages: &Packages, programs: BTreeMap<String, Vec<u8>>, cache: &P
     let partial = tempfile::tempdir_in(cache).map_err(ImageError::write(cache))?;
     let mut layout = Layout::create(partial.path())?;
     for list in &lists {
-        let reference = reference(list, &inputs.packages)?;
+        let reference = reference(list, versions, &inputs.packages)?;
         tracing::info!(image = reference, "writing");
         let done = assemble(list, &inputs)?;
         let start = Start { entrypoint: list.entrypoint.clone(), env: list.env.clone() };
@@ -76,24 +88,25 @@ pub fn build(packages: &Packages, programs: BTreeMap<String, Vec<u8>>, cache: &P
     Ok(directory)
 }
 
-/// The reference of a list's image, with `{package}` replaced by that package's upstream version.
-fn reference(list: &List, packages: &[Package]) -> Result<String, ImageError> {
+/// The reference of a list's image, with `{name}` replaced by the version of that name, or of that package upstream.
+fn reference(list: &List, versions: &Versions, packages: &[Package]) -> Result<String, ImageError> {
     let wrong = |problem: &str| ImageError::List { list: list.name.clone(), line: 1, problem: problem.to_owned() };
     let template = list.image.as_deref().ok_or_else(|| wrong("no image is named"))?;
     let Some((before, rest)) = template.split_once('{') else { return Ok(template.to_owned()) };
     let (name, after) = rest.split_once('}').ok_or_else(|| wrong("a brace is not closed"))?;
-    let package = packages.iter().find(|package| package.name == name);
-    let version = package.ok_or_else(|| wrong("the package of its version is not listed"))?.upstream_version();
+    let package = || packages.iter().find(|package| package.name == name).map(Package::upstream_version);
+    let version = versions.get(name).map(String::as_str).or_else(package);
+    let version = version.ok_or_else(|| wrong("nothing says what its version is"))?;
     Ok(format!("{before}{version}{after}"))
 }
 
-fn digest(packages: &BTreeMap<String, String>, programs: &BTreeMap<String, Vec<u8>>) -> String {
+fn digest(packages: &BTreeMap<String, String>, programs: &BTreeMap<String, Vec<u8>>, versions: &Versions) -> String {
     let mut text = format!("format {FORMAT}\n");
     for (name, list) in LISTS {
         let _ = writeln!(text, "{name} {}", sha256(list.as_bytes()));
     }
-    for (name, digest) in packages {
-        let _ = writeln!(text, "{name} {digest}");
+    for (name, value) in packages.iter().chain(versions) {
+        let _ = writeln!(text, "{name} {value}");
     }
     for (name, content) in programs {
         let _ = writeln!(text, "{name} {}", sha256(content));
@@ -109,9 +122,15 @@ mod tests {
     fn the_bundle_has_every_image_and_is_made_once() {
         let cache = tempfile::tempdir().unwrap();
         let packages = Packages::new(&cache.path().join("packages"));
-        let programs: BTreeMap<String, Vec<u8>> =
-            programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
-        let directory = build(&packages, programs.clone(), cache.path()).unwrap();
+        let versions = |pairs: &[(&str, &str)]| -> Versions {
+            pairs.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
+        };
+        let old = versions(&[("kubernetes", "1.20.2")]);
+        let new = versions(&[("kubernetes", "1.30.14"), ("coredns", "1.11.1")]);
+        let given = |versions: &Versions| -> BTreeMap<String, Vec<u8>> {
+            programs(versions).unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect()
+        };
+        let directory = build(&packages, given(&old), &old, cache.path()).unwrap();
         let index = directory.join("index.json");
         let text = std::fs::read_to_string(&index).unwrap();
         for reference in [
@@ -126,11 +145,25 @@ mod tests {
         ] {
             assert!(text.contains(reference), "{reference} is not in {text}");
         }
+        assert!(!text.contains("coredns"), "{text}");
         let written = std::fs::metadata(&index).unwrap().modified().unwrap();
-        assert_eq!(build(&packages, programs.clone(), cache.path()).unwrap(), directory);
+        assert_eq!(build(&packages, given(&old), &old, cache.path()).unwrap(), directory);
         assert_eq!(std::fs::metadata(&index).unwrap().modified().unwrap(), written);
-        let mut other = programs;
+        let mut other = given(&old);
         other.insert("pause".to_owned(), b"another".to_vec());
-        assert_ne!(build(&packages, other, cache.path()).unwrap(), directory);
+        assert_ne!(build(&packages, other, &old, cache.path()).unwrap(), directory);
+
+        let directory = build(&packages, given(&new), &new, cache.path()).unwrap();
+        let text = std::fs::read_to_string(directory.join("index.json")).unwrap();
+        for reference in ["registry.k8s.io/kube-proxy:v1.30.14", "registry.k8s.io/coredns/coredns:v1.11.1"] {
+            assert!(text.contains(reference), "{reference} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_nothing_says_is_named_with_its_list() {
+        let list = List::parse("kubelet.list", include_str!("../bundle/kubelet.list")).unwrap();
+        let error = reference(&list, &Versions::new(), &[]).unwrap_err();
+        assert!(matches!(&error, ImageError::List { list, .. } if list == "kubelet.list"), "{error:?}");
     }
 }

@@ -102,6 +102,21 @@ impl Packages {
         run("dpkg-source", &["--no-check", "-x", &description, &out], &config, &download)
     }
 
+    /// Unpacks the files of packages of [`RELEASE`] into the directory `out`, after fetching those that are not in the cache.
+    /// Nothing is installed, and none of their scripts runs.
+    ///
+    /// # Errors
+    /// If a package is neither cached nor to be had, or `dpkg-deb` refuses it.
+    pub fn unpack(&self, names: &[String], out: &Path) -> Result<(), ImageError> {
+        self.fetch_missing(names)?;
+        std::fs::create_dir_all(out).map_err(ImageError::write(out))?;
+        for name in names {
+            let (package, out) = (self.path(name), out.to_string_lossy());
+            run("dpkg-deb", &["--extract", &package.to_string_lossy(), &out], Path::new("/dev/null"), Path::new("."))?;
+        }
+        Ok(())
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.deb"))
     }

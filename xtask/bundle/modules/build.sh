@@ -1,0 +1,36 @@
+# Builds Kubernetes and CoreDNS from Go modules, as the module proxy that the machine's Go is configured for serves them.
+# What is built is what the lock files (go.sum) beside this script name.
+# Arguments: directory of this script, Go's root, directory for scratch files, directory for the programs.
+set -eu
+recipe=$1
+goroot=$2
+work=$3
+out=$4
+version=v1.30.14
+
+export GOROOT="$goroot" GOPATH="$work/gopath" GOCACHE="$work/gocache" GOTOOLCHAIN=local
+export GO111MODULE=on GOWORK=off CGO_ENABLED=0
+# The module cache is removed like everything else in the scratch directory; Go would make it read-only.
+export GOFLAGS="-mod=readonly -modcacherw -trimpath -buildvcs=false"
+go="$goroot/bin/go"
+mkdir -p "$out"
+
+flags="-s -w"
+for package in component-base/version client-go/pkg/version; do
+    for pair in gitVersion=$version gitMajor=1 gitMinor=30 gitCommit=unknown gitTreeState=clean \
+        buildDate=2025-06-17T00:00:00Z; do
+        flags="$flags -X k8s.io/$package.$pair"
+    done
+done
+
+cd "$recipe/kubernetes"
+echo "fetching modules"
+"$go" mod download
+for program in kubelet kube-controller-manager kube-scheduler kube-proxy kube-apiserver kubectl; do
+    echo "building $program"
+    "$go" build -ldflags "$flags" -o "$out/$program" "k8s.io/kubernetes/cmd/$program"
+done
+
+cd "$recipe/coredns"
+echo "building coredns"
+"$go" build -ldflags "-s -w" -o "$out/coredns" .

@@ -38,6 +38,8 @@ pub struct KernelNetlink {
 #[derive(Debug)]
 struct Inner {
     changes: Arc<AllChanges>,
+    /// The kernel refuses a second list on a socket while it hands out the first.
+    listing: tokio::sync::Mutex<()>,
     /// A kernel without a packet filter has everything else.
     nft: std::io::Result<Nft>,
     _requests: Task<()>,
@@ -79,7 +81,8 @@ impl KernelNetlink {
             futures::future::join(listener, hear).await;
         });
         let nft = Nft::open();
-        Ok(Self { handle, inner: Arc::new(Inner { changes, nft, _requests: requests, _events: events }) })
+        let listing = tokio::sync::Mutex::default();
+        Ok(Self { handle, inner: Arc::new(Inner { changes, listing, nft, _requests: requests, _events: events }) })
     }
 
     /// Another namespace. Same assumptions as [`connect`](Self::connect).
@@ -103,6 +106,7 @@ impl KernelNetlink {
     }
 
     async fn routes_of(&self, family: AddressFamily) -> Result<Vec<Route>, NetlinkError> {
+        let _listing = self.inner.listing.lock().await;
         let found: Vec<RouteMessage> = self
             .handle
             .route()
@@ -142,6 +146,7 @@ impl AllChanges {
 #[async_trait]
 impl Links for KernelNetlink {
     async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let _listing = self.inner.listing.lock().await;
         let found: Vec<LinkMessage> =
             self.handle.link().get().execute().try_collect().await.map_err(failed(|| "listing links"))?;
         let mut links: Vec<Link> = found.iter().map(message::link).collect();
@@ -201,6 +206,7 @@ impl Links for KernelNetlink {
 #[async_trait]
 impl Addresses for KernelNetlink {
     async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let _listing = self.inner.listing.lock().await;
         let found: Vec<_> =
             self.handle.address().get().execute().try_collect().await.map_err(failed(|| "listing addresses"))?;
         Ok(found.iter().map(message::address).collect())

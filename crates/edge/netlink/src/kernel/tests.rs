@@ -36,6 +36,26 @@ async fn a_fresh_namespace_has_only_the_loopback_link() {
     assert!(netlink.addresses().await.unwrap().is_empty());
 }
 
+/// Controllers of links, addresses and routes share one connection and wake at the same changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_may_be_asked_for_at_the_same_time() {
+    let (_namespace, netlink) = fresh();
+    for at in 0..20 {
+        netlink.create_veth(&format!("a{at}"), &format!("b{at}")).await.unwrap();
+    }
+    let all = (0..100).map(|_| {
+        let netlink = netlink.clone();
+        tasks::spawn("lists", async move { tokio::join!(netlink.links(), netlink.addresses(), netlink.routes()) })
+    });
+    let all: Vec<_> = all.collect();
+    for asked in all {
+        let (links, addresses, routes) = asked.join().await.unwrap();
+        assert!(links.unwrap().len() > 40);
+        addresses.unwrap();
+        routes.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_veth_in_a_bridge_reaches_the_other_namespace() {
     let (_host, host) = fresh();

@@ -37,11 +37,20 @@ struct IncompleteSecrets {
     what: &'static str,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The component reads it once, when it starts.
+    Restarts,
+    /// The component notices by itself: kube-apiserver looks at its serving certificate as it changes (since 1.17).
+    IsNoticed,
+}
+
 struct File {
     component: &'static str,
     uid: u32,
     name: &'static str,
     content: Vec<u8>,
+    change: Change,
 }
 
 #[async_trait]
@@ -80,7 +89,8 @@ impl Controller for RenderSecretsStaticPodController {
         for file in &all {
             write(&base, file)?;
         }
-        let version = fingerprint(all.iter().map(|file| file.content.as_slice()));
+        let once = all.iter().filter(|file| file.change == Change::Restarts);
+        let version = fingerprint(once.map(|file| file.content.as_slice()));
         ctx.put(SecretStatus::ID, SecretStatus { ready: true, version })?;
         Ok(())
     }
@@ -128,12 +138,19 @@ fn api_server_files(
     let aggregator = pair(root.aggregator_ca.as_ref(), "the aggregator's authority")?;
     let service_account = service_account(root)?;
     let encryption = component_files::encryption(&root.secretbox_encryption_secret, &root.aes_cbc_encryption_secret);
-    let file = |name, content: Vec<u8>| File { component: static_pods::API_SERVER, uid: API_SERVER_UID, name, content };
+    let file = |name, content: Vec<u8>| File {
+        component: static_pods::API_SERVER,
+        uid: API_SERVER_UID,
+        name,
+        content,
+        change: Change::Restarts,
+    };
     let text = |name, content: &[u8]| file(name, content.to_vec());
+    let noticed = |name, content: &[u8]| File { change: Change::IsNoticed, ..text(name, content) };
     Ok(vec![
         file("ca.crt", accepted_authorities(root)),
-        text("apiserver.crt", server.crt.as_bytes()),
-        text("apiserver.key", server.key.as_bytes()),
+        noticed("apiserver.crt", server.crt.as_bytes()),
+        noticed("apiserver.key", server.key.as_bytes()),
         text("apiserver-kubelet-client.crt", kubelet_client.crt.as_bytes()),
         text("apiserver-kubelet-client.key", kubelet_client.key.as_bytes()),
         text("front-proxy-client.crt", front_proxy.crt.as_bytes()),
@@ -155,6 +172,7 @@ fn other_files(root: &KubernetesRootSecret, secrets: &KubernetesSecrets) -> Resu
         uid: CONTROLLER_MANAGER_UID,
         name,
         content: content.to_vec(),
+        change: Change::Restarts,
     };
     Ok(vec![
         manager("ca.crt", issuing.crt.as_bytes()),
@@ -166,6 +184,7 @@ fn other_files(root: &KubernetesRootSecret, secrets: &KubernetesSecrets) -> Resu
             uid: SCHEDULER_UID,
             name: "kubeconfig",
             content: secrets.scheduler_kubeconfig.as_bytes().to_vec(),
+            change: Change::Restarts,
         },
     ])
 }

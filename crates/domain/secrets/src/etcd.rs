@@ -12,13 +12,16 @@ use resources::{
 
 use crate::{
     inputs::{self, Names, OWN_ROUTED},
-    issue::{self, KUBERNETES_LIFETIME, Leaf, Renewal},
+    issue::{self, KUBERNETES_LIFETIME, Kept},
 };
 
 /// `secrets.EtcdController`. Waits for the time, because etcd's certificates outlive a wrong clock.
 #[derive(Debug, Default)]
 pub struct EtcdController {
-    renewal: Renewal<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
+    server: Kept<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
+    peer: Kept<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
+    admin: Kept<(EtcdRootSecret, i64)>,
+    api_server: Kept<(EtcdRootSecret, i64)>,
 }
 
 #[async_trait]
@@ -45,7 +48,7 @@ impl Controller for EtcdController {
         let root = ctx.get::<EtcdRootSecret>(EtcdRootSecret::ID)?;
         let ca = root.as_ref().and_then(|root| root.etcd_ca.as_ref());
         let (Some(root), Some(ca)) = (&root, ca) else {
-            self.renewal.forget();
+            *self = Self::default();
             ctx.destroy::<EtcdSecrets>(EtcdSecrets::ID)?;
             return Ok(());
         };
@@ -57,35 +60,29 @@ impl Controller for EtcdController {
         if addresses.is_empty() {
             return Ok(());
         }
-        let from = ((*root.spec).clone(), addresses.clone(), names.clone(), time.epoch);
-        if self.renewal.is_current(ctx, &from) {
-            return Ok(());
-        }
+        let root = (*root.spec).clone();
+        let own = (root.clone(), time.epoch);
+        let named = (root, addresses.clone(), names.clone(), time.epoch);
 
         let authority = issue::authority(ca)?;
-        let now = ctx.clock().now();
-        let leaf = |usage, name: &str, sans: &Sans| {
-            let validity = Validity::starting(now, KUBERNETES_LIFETIME);
-            issue::leaf(&authority, Algorithm::EcdsaP256, usage, Subject::common_name(name), sans.clone(), validity)
+        let validity = Validity::starting(ctx.clock().now(), KUBERNETES_LIFETIME);
+        let leaf = |usage, name: &str, sans: Sans| {
+            issue::leaf(&authority, Algorithm::EcdsaP256, usage, Subject::common_name(name), sans, validity)
         };
-        let peer_sans = sans(&addresses, &names, false);
-        let server_sans = sans(&addresses, &names, true);
-        let none = Sans::default();
         // etcd's own gateway is a client with the server's certificate, so that one is good for both.
-        let server = leaf(Usage::Peer, &names.hostname, &server_sans)?;
-        let peer = leaf(Usage::Peer, &names.hostname, &peer_sans)?;
-        let admin = leaf(Usage::Client, "talos", &none)?;
-        let api_server = leaf(Usage::Client, "kube-apiserver", &none)?;
-        let due = [&server, &peer, &admin, &api_server].into_iter().map(|leaf| leaf.renew_at).min().unwrap_or(now);
-        let some = |leaf: Leaf| Some(leaf.pair);
+        let server = self
+            .server
+            .get(ctx, named.clone(), || leaf(Usage::Peer, &names.hostname, sans(&addresses, &names, true)))?;
+        let peer = self.peer.get(ctx, named, || leaf(Usage::Peer, &names.hostname, sans(&addresses, &names, false)))?;
+        let admin = self.admin.get(ctx, own.clone(), || leaf(Usage::Client, "talos", Sans::default()))?;
+        let api_server = self.api_server.get(ctx, own, || leaf(Usage::Client, "kube-apiserver", Sans::default()))?;
         let spec = EtcdSecrets {
-            etcd: some(server),
-            etcd_peer: some(peer),
-            etcd_admin: some(admin),
-            etcd_api_server: some(api_server),
+            etcd: Some(server),
+            etcd_peer: Some(peer),
+            etcd_admin: Some(admin),
+            etcd_api_server: Some(api_server),
         };
         ctx.put(EtcdSecrets::ID, spec)?;
-        self.renewal.issued(ctx, from, due);
         Ok(())
     }
 }

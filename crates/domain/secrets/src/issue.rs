@@ -104,3 +104,37 @@ impl<K: PartialEq> Renewal<K> {
         ctx.requeue_after(after.clamp(Duration::from_secs(1), Duration::from_secs(3600)));
     }
 }
+
+/// One certificate with what it was made from: it stays while that does and while it is young enough, whatever happens to
+/// others beside it. Whoever uses it need not start again for their sake.
+#[derive(Debug)]
+pub(crate) struct Kept<K> {
+    renewal: Renewal<K>,
+    pair: Option<CertificateAndKey>,
+}
+
+impl<K> Default for Kept<K> {
+    fn default() -> Self {
+        Self { renewal: Renewal::default(), pair: None }
+    }
+}
+
+impl<K: PartialEq> Kept<K> {
+    /// The certificate made from `from`; a new one by `issue` when there is none, or none that is current.
+    pub(crate) fn get(
+        &mut self,
+        ctx: &mut Ctx,
+        from: K,
+        issue: impl FnOnce() -> Result<Leaf, PkiError>,
+    ) -> Result<CertificateAndKey, PkiError> {
+        if let Some(pair) = &self.pair
+            && self.renewal.is_current(ctx, &from)
+        {
+            return Ok(pair.clone());
+        }
+        let leaf = issue()?;
+        self.renewal.issued(ctx, from, leaf.renew_at);
+        self.pair = Some(leaf.pair.clone());
+        Ok(leaf.pair)
+    }
+}

@@ -10,13 +10,15 @@ use resources::{
 
 use crate::{
     inputs,
-    issue::{self, KUBERNETES_LIFETIME, Renewal},
+    issue::{self, KUBERNETES_LIFETIME, Kept},
 };
 
 /// `secrets.KubernetesDynamicCertsController`.
 #[derive(Debug, Default)]
 pub struct KubernetesDynamicCertsController {
-    renewal: Renewal<(KubernetesRootSecret, CertSans, i64)>,
+    api_server: Kept<(KubernetesRootSecret, CertSans, i64)>,
+    kubelet_client: Kept<(KubernetesRootSecret, i64)>,
+    front_proxy: Kept<(KubernetesRootSecret, i64)>,
 }
 
 #[async_trait]
@@ -42,37 +44,37 @@ impl Controller for KubernetesDynamicCertsController {
         let root = ctx.get::<KubernetesRootSecret>(KubernetesRootSecret::ID)?;
         let cas = root.as_ref().and_then(|root| root.issuing_ca.as_ref().zip(root.aggregator_ca.as_ref()));
         let (Some(root), Some((ca, aggregator))) = (&root, cas) else {
-            self.renewal.forget();
+            *self = Self::default();
             ctx.destroy::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID)?;
             return Ok(());
         };
         let names = ctx.get::<CertSans>(CertSans::K8S_ID)?;
         let time = ctx.get::<TimeStatus>(TimeStatus::ID)?.filter(|status| status.synced);
         let (Some(names), Some(time), true) = (names, time, inputs::network_ready(ctx)?) else { return Ok(()) };
-        let from = ((*root.spec).clone(), (*names.spec).clone(), time.epoch);
-        if self.renewal.is_current(ctx, &from) {
-            return Ok(());
-        }
+        let root = (*root.spec).clone();
 
         let (authority, aggregator) = (issue::authority(ca)?, issue::authority(aggregator)?);
         let validity = Validity::starting(ctx.clock().now(), KUBERNETES_LIFETIME);
         let leaf = |authority, usage, subject, sans| {
             issue::leaf(authority, Algorithm::EcdsaP256, usage, subject, sans, validity)
         };
-        let server = Subject::common_name("kube-apiserver").with_organization("kube-master");
-        let api_server = leaf(&authority, Usage::Server, server, issue::sans(&names))?;
-        let client = Subject::common_name("apiserver-kubelet-client").with_organization("system:masters");
-        let kubelet_client = leaf(&authority, Usage::Client, client, Sans::default())?;
-        let front_proxy =
-            leaf(&aggregator, Usage::Client, Subject::common_name("front-proxy-client"), Sans::default())?;
-        let renew_at = api_server.renew_at.min(kubelet_client.renew_at).min(front_proxy.renew_at);
+        let api_server = self.api_server.get(ctx, (root.clone(), (*names.spec).clone(), time.epoch), || {
+            let subject = Subject::common_name("kube-apiserver").with_organization("kube-master");
+            leaf(&authority, Usage::Server, subject, issue::sans(&names))
+        })?;
+        let kubelet_client = self.kubelet_client.get(ctx, (root.clone(), time.epoch), || {
+            let subject = Subject::common_name("apiserver-kubelet-client").with_organization("system:masters");
+            leaf(&authority, Usage::Client, subject, Sans::default())
+        })?;
+        let front_proxy = self.front_proxy.get(ctx, (root, time.epoch), || {
+            leaf(&aggregator, Usage::Client, Subject::common_name("front-proxy-client"), Sans::default())
+        })?;
         let spec = KubernetesDynamicCerts {
-            api_server: Some(api_server.pair),
-            api_server_kubelet_client: Some(kubelet_client.pair),
-            front_proxy: Some(front_proxy.pair),
+            api_server: Some(api_server),
+            api_server_kubelet_client: Some(kubelet_client),
+            front_proxy: Some(front_proxy),
         };
         ctx.put(KubernetesDynamicCerts::ID, spec)?;
-        self.renewal.issued(ctx, from, renew_at);
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ async fn four_certificates_when_network_and_time_are_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_are_renewed_at_half_life_and_when_the_address_changes() {
+async fn all_are_renewed_at_half_life_and_those_of_the_address_when_it_changes() {
     let harness = Harness::new();
     harness.run(root_etcd());
     harness.run(EtcdController::default());
@@ -56,4 +56,7 @@ async fn all_are_renewed_at_half_life_and_when_the_address_changes() {
     address(&harness, &["10.5.0.7/24"]);
     harness.settle().await;
     assert!(all()[1].sans().ips.contains(&"10.5.0.7".parse().unwrap()));
+    let third = serials();
+    let new = [0, 1, 2, 3].map(|at| third[at] != second[at]);
+    assert_eq!(new, [true, true, false, false], "clients do not start again for an address that is not in theirs");
 }

@@ -20,7 +20,7 @@ pub(crate) enum Kubernetes {
     #[default]
     #[value(name = "1.20")]
     Debian,
-    /// 1.30.14 and CoreDNS, from Go modules
+    /// 1.30.14 with CoreDNS and Flannel, from Go modules
     #[value(name = "1.30")]
     Modules,
 }
@@ -29,8 +29,10 @@ pub(crate) enum Kubernetes {
 struct Recipe {
     /// Version of Kubernetes, as configurations have it.
     version: &'static str,
-    /// Version of CoreDNS, where it is built, too.
-    coredns: Option<&'static str>,
+    /// What is built beside it, with versions.
+    more: &'static [(&'static str, &'static str)],
+    /// Directory of Go below the unpacked packages, where it is not the machine's own.
+    go: Option<&'static str>,
     /// Debian packages that the build needs.
     packages: &'static [&'static str],
     /// What the build reads, with paths below one directory; the first is the script. They name the cache directory.
@@ -39,7 +41,8 @@ struct Recipe {
 
 const DEBIAN: Recipe = Recipe {
     version: "1.20.2",
-    coredns: None,
+    more: &[],
+    go: None,
     packages: &[
         "dpkg-dev",
         "gcc",
@@ -55,7 +58,8 @@ const DEBIAN: Recipe = Recipe {
 
 const MODULES: Recipe = Recipe {
     version: "1.30.14",
-    coredns: Some("1.11.1"),
+    more: &[("coredns", "1.11.1"), ("flannel", "0.25.7")],
+    go: Some("usr/lib/go-1.24"),
     packages: &["ca-certificates", "dpkg", "gcc", "musl-tools"],
     files: &[
         ("build.sh", include_str!("../bundle/modules/build.sh")),
@@ -65,6 +69,13 @@ const MODULES: Recipe = Recipe {
         ("coredns/go.mod", include_str!("../bundle/modules/coredns/go.mod")),
         ("coredns/go.sum", include_str!("../bundle/modules/coredns/go.sum")),
         ("coredns/main.go", include_str!("../bundle/modules/coredns/main.go")),
+        ("flannel/go.mod", include_str!("../bundle/modules/flannel/go.mod")),
+        ("flannel/go.sum", include_str!("../bundle/modules/flannel/go.sum")),
+        ("flannel/tools.go", include_str!("../bundle/modules/flannel/tools.go")),
+        ("cni/go.mod", include_str!("../bundle/modules/cni/go.mod")),
+        ("cni/go.sum", include_str!("../bundle/modules/cni/go.sum")),
+        ("cni/tools.go", include_str!("../bundle/modules/cni/tools.go")),
+        ("install-cni.sh", include_str!("../bundle/modules/install-cni.sh")),
         ("pause.c", PAUSE),
     ],
 };
@@ -124,15 +135,15 @@ pub(crate) fn build(
     let directory = steps.run(&format!("offline bundle of Kubernetes {version}"), |step| {
         let mut imager = command(programs.join("imager"));
         imager
-            .args(["bundle", "--kubernetes", version])
+            .arg("bundle")
             .arg("--programs")
             .arg(&binaries)
             .arg("--packages")
             .arg(paths.packages())
             .arg("--cache")
             .arg(&paths.cache);
-        if let Some(coredns) = recipe.coredns {
-            imager.args(["--coredns", coredns]);
+        for (name, version) in [("kubernetes", version)].iter().chain(recipe.more) {
+            imager.args(["--component", &format!("{name}={version}")]);
         }
         let output = step.call(&mut imager)?;
         let directory = output.lines().last().context("imager printed no directory")?;
@@ -170,11 +181,10 @@ fn compile(step: &mut Step, directory: &Path, binaries: &Path, recipe: &Recipe) 
     let (source, work, texts) = (directory.join("source"), directory.join("work"), directory.join("recipe"));
     let mut build = command("bash");
     build.arg(texts.join("build.sh"));
-    if recipe.coredns.is_some() {
-        build.arg(&texts).arg(source.join("usr/lib/go-1.24"));
-    } else {
-        build.arg(&source);
-    }
+    match recipe.go {
+        Some(go) => build.arg(&texts).arg(source.join(go)),
+        None => build.arg(&source),
+    };
     step.call(build.arg(&work).arg(binaries))?;
     let out = binaries.join("pause");
     let pause = texts.join("pause.c");
@@ -240,8 +250,13 @@ mod tests {
         assert!(
             parts.clone().count() > 20 && parts.clone().all(|line| line.ends_with(&format!(" v0.{minor}.{patch}")))
         );
-        let coredns = format!("github.com/coredns/coredns v{}\n", MODULES.coredns.unwrap());
-        assert!(text(&MODULES, "coredns/go.mod").contains(&coredns));
+        for (name, module) in [("coredns", "github.com/coredns/coredns"), ("flannel", "github.com/flannel-io/flannel")]
+        {
+            let version = MODULES.more.iter().find(|(component, _)| *component == name).unwrap().1;
+            let file = text(&MODULES, &format!("{name}/go.mod"));
+            assert!(file.contains(&format!("require {module} v{version}\n")), "{file}");
+        }
+        assert!(text(&MODULES, "build.sh").contains(&format!("flannel_version=v{}\n", MODULES.more[1].1)));
     }
 
     #[test]

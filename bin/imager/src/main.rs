@@ -60,12 +60,9 @@ struct Bundle {
     /// Directory in which Debian packages are kept
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
-    /// Version of Kubernetes that the programs are, without `v`
-    #[arg(long, value_name = "VERSION")]
-    kubernetes: String,
-    /// Version of CoreDNS among the programs, without `v`; without it the bundle has none
-    #[arg(long, value_name = "VERSION")]
-    coredns: Option<String>,
+    /// What the programs are, such as `kubernetes=1.30.14`; also `coredns` and `flannel` where they are among them
+    #[arg(long = "component", value_name = "NAME=VERSION", required = true, value_parser = component)]
+    components: Vec<(String, String)>,
     /// Directory that gets a directory for each bundle, named by the content of all that it is made of
     #[arg(long, value_name = "DIR")]
     cache: PathBuf,
@@ -143,12 +140,18 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
 }
 
 fn build_bundle(command: &Bundle) -> anyhow::Result<String> {
-    let versions = [("kubernetes", Some(&command.kubernetes)), ("coredns", command.coredns.as_ref())];
-    let versions =
-        versions.into_iter().filter_map(|(name, version)| Some((name.to_owned(), version?.clone()))).collect();
-    let programs = read_programs(&command.programs, bundle::programs(&versions)?)?;
-    let directory = bundle::build(&Packages::new(&command.packages), programs, &versions, &command.cache)?;
+    let components = command.components.iter().cloned().collect();
+    let programs = read_programs(&command.programs, bundle::programs(&components)?)?;
+    let directory = bundle::build(&Packages::new(&command.packages), programs, &components, &command.cache)?;
     Ok(directory.display().to_string())
+}
+
+fn component(text: &str) -> Result<(String, String), String> {
+    let (name, version) = text.split_once('=').ok_or("this is not NAME=VERSION")?;
+    if !matches!(name, "kubernetes" | "coredns" | "flannel") {
+        return Err(format!("no component {name:?}; there are kubernetes, coredns and flannel"));
+    }
+    Ok((name.to_owned(), version.to_owned()))
 }
 
 fn fetch_source(command: &Source) -> anyhow::Result<String> {

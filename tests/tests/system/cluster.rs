@@ -134,17 +134,36 @@ impl Cluster {
         run(&self.programs.join("talosctl"), &all)
     }
 
-    /// Runs kubectl as the cluster's administrator.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
-        self.kubectl_as(&self.kubeconfig(), arguments)
+    /// The cluster's own Kubernetes.
+    pub(crate) fn kubernetes(&self) -> Kubernetes<'_> {
+        Kubernetes { cluster: self, kubeconfig: self.kubeconfig() }
     }
 
-    /// Runs kubectl with another kubeconfig.
-    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> anyhow::Result<Answer> {
-        let mut all: Vec<&OsStr> = ["--request-timeout=20s", "--kubeconfig"].map(AsRef::as_ref).into();
-        all.push(kubeconfig.as_os_str());
-        all.extend(arguments.iter().map(<&str as AsRef<OsStr>>::as_ref));
-        run(&self.kubectl, &all)
+    /// Runs kubectl as the cluster's administrator.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        self.kubernetes().ask(arguments)
+    }
+
+    /// Does something with another cluster from the same image and bundle, which is destroyed afterwards.
+    pub(crate) fn with_another(
+        &self,
+        name: &str,
+        cidr: &str,
+        flags: &[&str],
+        check: impl FnOnce(&Kubernetes) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let talosconfig = self.file(&format!("{name}-talosconfig"));
+        let kubernetes = Kubernetes { cluster: self, kubeconfig: self.file(&format!("{name}-kubeconfig")) };
+        let created = self.create_as(&talosconfig, name, cidr, flags);
+        let checked = created.and_then(|answer| {
+            answer.ok()?;
+            let fetch = ["kubeconfig".as_ref(), kubernetes.kubeconfig.as_os_str()];
+            self.talosctl_as(&talosconfig, &fetch)?.ok().context("fetching the kubeconfig")?;
+            check(&kubernetes)
+        });
+        let destroyed = self.talosctl(&["cluster", "destroy", "--name", name])?.ok();
+        checked?;
+        destroyed.map(drop)
     }
 
     /// All resources of a type, as a node shows them.
@@ -187,6 +206,30 @@ impl Cluster {
         let show = self.talosctl(&["cluster", "show", "--name", NAME])?.refused()?;
         ensure!(show.contains("no cluster"), "showing a cluster that is gone: {show}");
         std::fs::remove_dir_all(&self.folder).context("removing the folder of the tests")
+    }
+}
+
+/// The Kubernetes of a cluster, reached as its administrator.
+#[derive(Debug)]
+pub(crate) struct Kubernetes<'a> {
+    cluster: &'a Cluster,
+    kubeconfig: PathBuf,
+}
+
+impl Kubernetes<'_> {
+    /// Runs kubectl.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        let mut all: Vec<&OsStr> = ["--request-timeout=20s", "--kubeconfig"].map(AsRef::as_ref).into();
+        all.push(self.kubeconfig.as_os_str());
+        all.extend(arguments.iter().map(<&str as AsRef<OsStr>>::as_ref));
+        run(&self.cluster.kubectl, &all)
+    }
+
+    /// Applies a manifest, which is kept under that name while the tests run.
+    pub(crate) fn apply(&self, name: &str, manifest: &str) -> anyhow::Result<String> {
+        let path = self.cluster.file(name);
+        std::fs::write(&path, manifest).context("writing a manifest")?;
+        self.ask(&["apply", "--filename", &path.to_string_lossy()])?.ok()
     }
 }
 

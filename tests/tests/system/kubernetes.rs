@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use crate::cluster::Cluster;
 use crate::support::eventually;
@@ -18,13 +18,9 @@ const RESOURCE: &str = r#"{"apiVersion": "test.example/v1", "kind": "Boat", "met
 
 /// Operators of all kinds live on custom resources; maps in them go through other code of the API server than its own types.
 pub(crate) fn a_custom_resource_is_kept(cluster: &Cluster) -> anyhow::Result<()> {
-    let apply = |name: &str, text: &str| {
-        let path = cluster.file(name);
-        std::fs::write(&path, text).context("writing a manifest")?;
-        cluster.kubectl(&["apply", "--filename", &path.to_string_lossy()])?.ok()
-    };
-    apply("definition.json", DEFINITION)?;
-    eventually("the resource is accepted", Duration::from_secs(30), || apply("resource.json", RESOURCE))?;
+    let kubernetes = cluster.kubernetes();
+    kubernetes.apply("definition.json", DEFINITION)?;
+    eventually("the resource is accepted", Duration::from_secs(30), || kubernetes.apply("resource.json", RESOURCE))?;
     let spec = cluster.kubectl(&["get", "boat", "first", "--output", "jsonpath={.spec.hull} {.spec.mast}"])?.ok()?;
     ensure!(spec == "wood one", "the resource is {spec}");
     cluster.kubectl(&["delete", "crd", "boats.test.example"])?.ok()?;

@@ -22,8 +22,11 @@ use support::{Clock, say};
 
 type Check = fn(&Cluster) -> anyhow::Result<()>;
 
-/// The checks of a cluster whose bundle has CoreDNS: they come first.
-const DNS_CHECKS: &[(&str, Check)] = &[("pods_resolve_names", pods::pods_resolve_names)];
+/// The checks for which the bundle must have CoreDNS and Flannel: they come first.
+const COMPLETE_CHECKS: &[(&str, Check)] = &[
+    ("pods_resolve_names", pods::pods_resolve_names),
+    ("pods_reach_services_over_flannel", pod_network::pods_reach_services_over_flannel),
+];
 
 /// The checks of every cluster, in their order.
 const CHECKS: &[(&str, Check)] = &[
@@ -98,8 +101,8 @@ fn main() -> ExitCode {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let mut tally = Tally::default();
     if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
-        let dns = if cluster.has_dns() { DNS_CHECKS } else { &[] };
-        for (name, check) in dns.iter().chain(CHECKS).filter(|(name, _)| wanted(name)) {
+        let complete = if cluster.has_dns() { COMPLETE_CHECKS } else { &[] };
+        for (name, check) in complete.iter().chain(CHECKS).filter(|(name, _)| wanted(name)) {
             if tally.run(name, || check(&cluster)).is_none() {
                 cluster.show_logs();
             }

@@ -1,15 +1,15 @@
-//! A cluster whose pod network is somebody else's: a manifest that the control plane fetches and applies.
+//! Clusters whose pod network is not our own: a manifest that the control plane fetches and applies, and Flannel.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use crate::cluster::Cluster;
+use crate::pods::services_are_reached;
 use crate::support::eventually;
 
-const NAME: &str = "sys-custom";
 const CIDR: &str = "10.8.0.0/24";
 /// The gateway of that network, where the manifest is served while the cluster comes up.
 const SERVER: (&str, u16) = ("10.8.0.1", 8099);
@@ -29,34 +29,36 @@ const MANIFEST: &str = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet",
         "command": ["sh", "-c", "mkdir -p /cni/net.d && echo \"$CONF\" > /cni/net.d/10-test.conflist && exec sleep 86400"]}]}}}}
 "#;
 
+const FLANNEL: &str = r#"{"cluster": {"network": {"cni": {"name": "flannel"}}}}"#;
+
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "guest"}, "spec": {
   "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
   "containers": [{"name": "guest", "image": "docker.io/library/busybox:1.37.0", "command": ["sleep", "86400"]}]}}"#;
 
 pub(crate) fn a_custom_pod_network_comes_from_its_manifest(cluster: &Cluster) -> anyhow::Result<()> {
-    let talosconfig = cluster.file("custom-talosconfig");
-    let kubeconfig = cluster.file("custom-kubeconfig");
     // It ends with the tests; the address exists only once the cluster's bridge does.
     std::thread::spawn(serve);
     let url = format!("http://{}:{}/network.json", SERVER.0, SERVER.1);
-    let created = cluster.create_as(&talosconfig, NAME, CIDR, &["--workers", "0", "--custom-cni-url", &url]);
-    let checked = created.and_then(|answer| {
-        answer.ok()?;
-        let fetch = ["kubeconfig".as_ref(), kubeconfig.as_os_str()];
-        cluster.talosctl_as(&talosconfig, &fetch)?.ok().context("fetching the kubeconfig")?;
-        let pod = cluster.file("guest.json");
-        std::fs::write(&pod, POD).context("writing a manifest")?;
-        let kubectl = |arguments: &[&str]| cluster.kubectl_as(&kubeconfig, arguments)?.ok();
-        kubectl(&["apply", "--filename", &pod.to_string_lossy()])?;
+    cluster.with_another("sys-custom", CIDR, &["--workers", "0", "--custom-cni-url", &url], |kubernetes| {
+        kubernetes.apply("guest.json", POD)?;
         eventually("a pod has an address of the network", Duration::from_secs(60), || {
-            let address = kubectl(&["get", "pod", "guest", "--output", "jsonpath={.status.podIP}"])?;
+            let address = kubernetes.ask(&["get", "pod", "guest", "--output", "jsonpath={.status.podIP}"])?.ok()?;
             ensure!(address.starts_with(PODS), "its address is {address:?}");
             Ok(())
         })
-    });
-    let destroyed = cluster.talosctl(&["cluster", "destroy", "--name", NAME])?.ok();
-    checked?;
-    destroyed.map(drop)
+    })
+}
+
+/// Flannel itself, from its image, with the manifests that nodes render by default.
+pub(crate) fn pods_reach_services_over_flannel(cluster: &Cluster) -> anyhow::Result<()> {
+    let nodes = [("on-control-plane", "sys-flannel-controlplane-1"), ("on-worker", "sys-flannel-worker-1")];
+    cluster.with_another("sys-flannel", CIDR, &["--config-patch", FLANNEL], |kubernetes| {
+        services_are_reached(kubernetes, nodes)?;
+        let daemons = ["--namespace", "kube-system", "get", "daemonset", "kube-flannel", "--output"];
+        let ready = kubernetes.ask(&[&daemons[..], &["jsonpath={.status.numberReady}"]].concat())?.ok()?;
+        ensure!(ready == "2", "{ready:?} pods of Flannel are ready");
+        Ok(())
+    })
 }
 
 /// Answers every request with the manifest.

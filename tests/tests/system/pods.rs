@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, NAME, Node, WORKER};
+use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, NAME, Node, WORKER};
 use crate::support::eventually;
 
 /// A pod that serves its own name over HTTP on one node, and the Service of that pod.
-fn manifest(name: &str, node: Node) -> String {
-    let node = node.name;
+fn manifest(name: &str, node: &str) -> String {
     format!(
         r#"{{"apiVersion": "v1", "kind": "List", "items": [
   {{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "labels": {{"app": "{name}"}}}}, "spec": {{
@@ -24,31 +23,45 @@ fn manifest(name: &str, node: Node) -> String {
 }
 
 const PODS: [(&str, Node); 2] = [("on-control-plane", CONTROL_PLANE), ("on-worker", WORKER)];
+/// Who asks whom.
+const WAYS: [(&str, &str); 2] = [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")];
 
-/// Makes a pod on each node, and removes them when the check is done with them.
-fn with_pods(cluster: &Cluster, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    for (name, node) in PODS {
+/// Makes a pod on each of the nodes, and removes them when the check is done with them.
+fn with_pods_on(
+    kubernetes: &Kubernetes,
+    nodes: [(&str, &str); 2],
+    check: impl Fn() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for (name, node) in nodes {
         // An earlier check that failed left its own.
-        cluster.kubectl(&["delete", "--ignore-not-found", &format!("pod/{name}"), &format!("service/{name}")])?.ok()?;
-        let path = cluster.file(&format!("{name}.json"));
-        std::fs::write(&path, manifest(name, node)).context("writing a manifest")?;
-        cluster.kubectl(&["apply", "--filename", &path.to_string_lossy()])?.ok()?;
+        kubernetes.ask(&["delete", "--ignore-not-found", &format!("pod/{name}"), &format!("service/{name}")])?.ok()?;
+        kubernetes.apply(&format!("{name}.json"), &manifest(name, node))?;
     }
     check()?;
-    for (name, _) in PODS {
-        cluster.kubectl(&["delete", &format!("pod/{name}"), &format!("service/{name}"), "--wait=true"])?.ok()?;
+    for (name, _) in nodes {
+        kubernetes.ask(&["delete", &format!("pod/{name}"), &format!("service/{name}"), "--wait=true"])?.ok()?;
     }
     Ok(())
 }
 
+/// As [`with_pods_on`], on the nodes of the shared cluster.
+fn with_pods(cluster: &Cluster, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    with_pods_on(&cluster.kubernetes(), PODS.map(|(name, node)| (name, node.name)), check)
+}
+
 pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow::Result<()> {
-    with_pods(cluster, || {
-        for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
+    services_are_reached(&cluster.kubernetes(), PODS.map(|(name, node)| (name, node.name)))
+}
+
+/// Pods on two nodes of any cluster reach each other through Services; the first is on the control plane.
+pub(crate) fn services_are_reached(kubernetes: &Kubernetes, nodes: [(&str, &str); 2]) -> anyhow::Result<()> {
+    with_pods_on(kubernetes, nodes, || {
+        for (from, to) in WAYS {
             eventually(&format!("{from} reaches {to}"), Duration::from_secs(120), || {
                 let address =
-                    cluster.kubectl(&["get", "service", to, "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
+                    kubernetes.ask(&["get", "service", to, "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
                 let url = format!("http://{address}/");
-                let answer = cluster.kubectl(&["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()?;
+                let answer = kubernetes.ask(&["exec", from, "--", "wget", "-T", "5", "-q", "-O", "-", &url])?.ok()?;
                 ensure!(answer.trim() == to, "{url} answered {answer}");
                 Ok(())
             })?;
@@ -60,7 +73,7 @@ pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow
 /// Names of Services, short and whole, from both nodes; a name that nobody has is refused by CoreDNS itself.
 pub(crate) fn pods_resolve_names(cluster: &Cluster) -> anyhow::Result<()> {
     with_pods(cluster, || {
-        for (from, to) in [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")] {
+        for (from, to) in WAYS {
             for name in [to.to_owned(), format!("{to}.default.svc.cluster.local")] {
                 let url = format!("http://{name}/");
                 eventually(&format!("{from} reaches {url}"), Duration::from_secs(120), || {

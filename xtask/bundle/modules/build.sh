@@ -1,4 +1,4 @@
-# Builds Kubernetes and CoreDNS from Go modules, as the module proxy that the machine's Go is configured for serves them.
+# Builds Kubernetes, CoreDNS and Flannel from Go modules, as the module proxy that the machine's Go is configured for serves them.
 # What is built is what the lock files (go.sum) beside this script name.
 # Arguments: directory of this script, Go's root, directory for scratch files, directory for the programs.
 set -eu
@@ -7,6 +7,7 @@ goroot=$2
 work=$3
 out=$4
 version=v1.30.14
+flannel_version=v0.25.7
 
 export GOROOT="$goroot" GOPATH="$work/gopath" GOCACHE="$work/gocache" GOTOOLCHAIN=local
 export GO111MODULE=on GOWORK=off CGO_ENABLED=0
@@ -34,3 +35,14 @@ done
 cd "$recipe/coredns"
 echo "building coredns"
 "$go" build -ldflags "-s -w" -o "$out/coredns" .
+
+cd "$recipe/flannel"
+echo "building flanneld"
+# One of its backends, which nobody here uses, is in C and cannot be left out.
+CGO_ENABLED=1 "$go" build -tags netgo,osusergo -o "$out/flanneld" -ldflags "-s -w -linkmode external -extldflags -static \
+    -X github.com/flannel-io/flannel/pkg/version.Version=$flannel_version" github.com/flannel-io/flannel
+
+cd "$recipe/cni"
+echo "building the CNI plug-in of flannel"
+"$go" build -ldflags "-s -w" -o "$out/flannel" github.com/containernetworking/plugins/plugins/meta/flannel
+cp "$recipe/install-cni.sh" "$out/install-cni.sh"

@@ -15,6 +15,8 @@ const LISTS: &[(&str, &str)] = &[
     ("busybox.list", include_str!("../bundle/busybox.list")),
     ("coredns.list", include_str!("../bundle/coredns.list")),
     ("etcd.list", include_str!("../bundle/etcd.list")),
+    ("flannel.list", include_str!("../bundle/flannel.list")),
+    ("install-cni.list", include_str!("../bundle/install-cni.list")),
     ("kube-apiserver.list", include_str!("../bundle/kube-apiserver.list")),
     ("kube-controller-manager.list", include_str!("../bundle/kube-controller-manager.list")),
     ("kube-proxy.list", include_str!("../bundle/kube-proxy.list")),
@@ -26,17 +28,16 @@ const LISTS: &[(&str, &str)] = &[
 /// Raised when the writer changes what it writes for the same inputs.
 const FORMAT: u32 = 1;
 
-/// Versions of what the programs are, by the names that the lists use: `kubernetes` always, `coredns` where the bundle is to
-/// have it.
-pub type Versions = BTreeMap<String, String>;
+/// What a bundle has, by the names that the lists use, with the version of each: `kubernetes`, `coredns`, `flannel`.
+pub type Components = BTreeMap<String, String>;
 
-/// The list of each image that these versions make.
+/// The lists of the images that a bundle with these components has.
 ///
 /// # Errors
 /// If a list does not parse; a test keeps that from happening.
-pub fn lists(versions: &Versions) -> Result<Vec<List>, ImageError> {
+pub fn lists(components: &Components) -> Result<Vec<List>, ImageError> {
     let mut lists = LISTS.iter().map(|(name, text)| List::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
-    lists.retain(|list| list.name != "coredns.list" || versions.contains_key("coredns"));
+    lists.retain(|list| list.component.as_ref().is_none_or(|name| components.contains_key(name)));
     Ok(lists)
 }
 
@@ -44,8 +45,8 @@ pub fn lists(versions: &Versions) -> Result<Vec<List>, ImageError> {
 ///
 /// # Errors
 /// As [`lists`].
-pub fn programs(versions: &Versions) -> Result<Vec<String>, ImageError> {
-    let entries = lists(versions)?.into_iter().flat_map(|list| list.entries);
+pub fn programs(components: &Components) -> Result<Vec<String>, ImageError> {
+    let entries = lists(components)?.into_iter().flat_map(|list| list.entries);
     Ok(entries
         .filter_map(|entry| if let Item::Program { name, .. } = entry.item { Some(name) } else { None })
         .collect())
@@ -59,14 +60,14 @@ pub fn programs(versions: &Versions) -> Result<Vec<String>, ImageError> {
 pub fn build(
     packages: &Packages,
     programs: BTreeMap<String, Vec<u8>>,
-    versions: &Versions,
+    components: &Components,
     cache: &Path,
 ) -> Result<PathBuf, ImageError> {
-    let lists = lists(versions)?;
+    let lists = lists(components)?;
     let mut names: Vec<String> = lists.iter().flat_map(List::packages).collect();
     names.sort();
     names.dedup();
-    let digest = digest(&packages.digests(&names)?, &programs, versions);
+    let digest = digest(&packages.digests(&names)?, &programs, components);
     let directory = cache.join(format!("bundle-{}", &digest[..16]));
     if directory.join("index.json").exists() {
         return Ok(directory);
@@ -76,7 +77,7 @@ pub fn build(
     let partial = tempfile::tempdir_in(cache).map_err(ImageError::write(cache))?;
     let mut layout = Layout::create(partial.path())?;
     for list in &lists {
-        let reference = reference(list, versions, &inputs.packages)?;
+        let reference = reference(list, components, &inputs.packages)?;
         tracing::info!(image = reference, "writing");
         let done = assemble(list, &inputs)?;
         let start = Start { entrypoint: list.entrypoint.clone(), env: list.env.clone() };
@@ -89,23 +90,27 @@ pub fn build(
 }
 
 /// The reference of a list's image, with `{name}` replaced by the version of that name, or of that package upstream.
-fn reference(list: &List, versions: &Versions, packages: &[Package]) -> Result<String, ImageError> {
+fn reference(list: &List, components: &Components, packages: &[Package]) -> Result<String, ImageError> {
     let wrong = |problem: &str| ImageError::List { list: list.name.clone(), line: 1, problem: problem.to_owned() };
     let template = list.image.as_deref().ok_or_else(|| wrong("no image is named"))?;
     let Some((before, rest)) = template.split_once('{') else { return Ok(template.to_owned()) };
     let (name, after) = rest.split_once('}').ok_or_else(|| wrong("a brace is not closed"))?;
     let package = || packages.iter().find(|package| package.name == name).map(Package::upstream_version);
-    let version = versions.get(name).map(String::as_str).or_else(package);
+    let version = components.get(name).map(String::as_str).or_else(package);
     let version = version.ok_or_else(|| wrong("nothing says what its version is"))?;
     Ok(format!("{before}{version}{after}"))
 }
 
-fn digest(packages: &BTreeMap<String, String>, programs: &BTreeMap<String, Vec<u8>>, versions: &Versions) -> String {
+fn digest(
+    packages: &BTreeMap<String, String>,
+    programs: &BTreeMap<String, Vec<u8>>,
+    components: &Components,
+) -> String {
     let mut text = format!("format {FORMAT}\n");
     for (name, list) in LISTS {
         let _ = writeln!(text, "{name} {}", sha256(list.as_bytes()));
     }
-    for (name, value) in packages.iter().chain(versions) {
+    for (name, value) in packages.iter().chain(components) {
         let _ = writeln!(text, "{name} {value}");
     }
     for (name, content) in programs {
@@ -122,13 +127,13 @@ mod tests {
     fn the_bundle_has_every_image_and_is_made_once() {
         let cache = tempfile::tempdir().unwrap();
         let packages = Packages::new(&cache.path().join("packages"));
-        let versions = |pairs: &[(&str, &str)]| -> Versions {
+        let components = |pairs: &[(&str, &str)]| -> Components {
             pairs.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
         };
-        let old = versions(&[("kubernetes", "1.20.2")]);
-        let new = versions(&[("kubernetes", "1.30.14"), ("coredns", "1.11.1")]);
-        let given = |versions: &Versions| -> BTreeMap<String, Vec<u8>> {
-            programs(versions).unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect()
+        let old = components(&[("kubernetes", "1.20.2")]);
+        let new = components(&[("kubernetes", "1.30.14"), ("coredns", "1.11.1"), ("flannel", "0.25.7")]);
+        let given = |components: &Components| -> BTreeMap<String, Vec<u8>> {
+            programs(components).unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect()
         };
         let directory = build(&packages, given(&old), &old, cache.path()).unwrap();
         let index = directory.join("index.json");
@@ -145,7 +150,7 @@ mod tests {
         ] {
             assert!(text.contains(reference), "{reference} is not in {text}");
         }
-        assert!(!text.contains("coredns"), "{text}");
+        assert!(!text.contains("coredns") && !text.contains("flannel"), "{text}");
         let written = std::fs::metadata(&index).unwrap().modified().unwrap();
         assert_eq!(build(&packages, given(&old), &old, cache.path()).unwrap(), directory);
         assert_eq!(std::fs::metadata(&index).unwrap().modified().unwrap(), written);
@@ -155,7 +160,12 @@ mod tests {
 
         let directory = build(&packages, given(&new), &new, cache.path()).unwrap();
         let text = std::fs::read_to_string(directory.join("index.json")).unwrap();
-        for reference in ["registry.k8s.io/kube-proxy:v1.30.14", "registry.k8s.io/coredns/coredns:v1.11.1"] {
+        for reference in [
+            "registry.k8s.io/kube-proxy:v1.30.14",
+            "registry.k8s.io/coredns/coredns:v1.11.1",
+            "ghcr.io/siderolabs/flannel:v0.25.1",
+            "ghcr.io/siderolabs/install-cni:v1.7.0-1-gbb76755",
+        ] {
             assert!(text.contains(reference), "{reference} is not in {text}");
         }
     }
@@ -163,7 +173,7 @@ mod tests {
     #[test]
     fn a_version_that_nothing_says_is_named_with_its_list() {
         let list = List::parse("kubelet.list", include_str!("../bundle/kubelet.list")).unwrap();
-        let error = reference(&list, &Versions::new(), &[]).unwrap_err();
+        let error = reference(&list, &Components::new(), &[]).unwrap_err();
         assert!(matches!(&error, ImageError::List { list, .. } if list == "kubelet.list"), "{error:?}");
     }
 }

@@ -14,8 +14,8 @@
 //! link /bin -> usr/bin                        # a symbolic link
 //! ```
 //!
-//! The list of a container image also has `image REFERENCE`, `entrypoint WORDS` and `env NAME=VALUE`, which need no
-//! reason. Parsing does no I/O.
+//! The list of a container image also has `image REFERENCE`, `entrypoint WORDS` and `env NAME=VALUE`, and `component NAME`
+//! where only bundles that have that component have the image; they need no reason. Parsing does no I/O.
 
 use crate::ImageError;
 
@@ -82,6 +82,8 @@ pub struct List {
     pub name: String,
     /// Full reference of the container image, for lists that make one.
     pub image: Option<String>,
+    /// What a bundle must have for the image to be in it.
+    pub component: Option<String>,
     pub entrypoint: Vec<String>,
     pub env: Vec<String>,
     pub entries: Vec<Entry>,
@@ -137,6 +139,10 @@ impl List {
         match (verb, words.as_slice()) {
             ("image", [reference]) => {
                 self.image = Some((*reference).to_owned());
+                return Ok(());
+            }
+            ("component", [name]) => {
+                self.component = Some((*name).to_owned());
                 return Ok(());
             }
             ("entrypoint", words) if !words.is_empty() => {

@@ -188,7 +188,7 @@ pub fn pull_registries(active: Option<&MachineConfig>) -> containers::Registries
         let endpoints = mirror.endpoints.iter().filter_map(|url| Url::parse(url).ok()).collect();
         (host.clone(), Mirror { endpoints, override_path: mirror.override_path.unwrap_or(false) })
     });
-    let hosts = registries.config.iter().map(|(host, registry)| (host.clone(), host_config(registry)));
+    let hosts = registries.config.iter().map(|(host, registry)| (server(host).to_owned(), host_config(registry)));
     containers::Registries { mirrors: mirrors.collect(), hosts: hosts.collect() }
 }
 
@@ -300,6 +300,14 @@ mod tests {
         let host = &registries.hosts["registry.example.org:5000"];
         assert_eq!(host.client_identity.as_ref().unwrap().expose(), b"CERTIFICATE\n\nKEY\n");
         assert_eq!(host.ca.as_deref(), Some(b"CA\n".as_slice()));
+    }
+
+    #[test]
+    fn what_is_said_of_docker_io_is_for_the_host_that_has_its_images() {
+        let text =
+            "version: v1alpha1\nmachine:\n  registries:\n    config:\n      docker.io:\n        auth: {username: me}\n";
+        let registries = pull_registries(Some(&MachineConfig::new(text)));
+        assert_eq!(registries.hosts["registry-1.docker.io"].credentials.as_ref().unwrap().username, "me");
     }
 
     #[test]

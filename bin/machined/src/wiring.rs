@@ -81,7 +81,7 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
         )),
         Box::new(PlatformConfigController::new(parts.platform.clone(), sys::host::hostname())),
         Box::new(MachineTypeController),
-        Box::new(CriRegistryConfigController),
+        Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),

@@ -1,6 +1,8 @@
 //! What containerd is configured with: its own file, and how it reaches registries.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -10,6 +12,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
 use resources::files::EtcFileSpec;
 use stdx::Secret;
+use sys::files::{Access, write_atomic};
 use url::{Position, Url};
 
 /// Below `/etc`: containerd's configuration.
@@ -63,8 +66,23 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
 }
 
 /// `files.CRIRegistryConfigController`: `machine.registries` as `hosts.toml` files.
-#[derive(Debug, Default)]
-pub struct CriRegistryConfigController;
+///
+/// Everybody who may read resources reads `EtcFileSpec`: what is secret is written here, and is in none.
+#[derive(Debug)]
+pub struct CriRegistryConfigController {
+    /// Where files of `/etc` are written.
+    rendered: PathBuf,
+    /// The keys that were written, by their paths below `/etc`.
+    keys: BTreeSet<String>,
+}
+
+impl CriRegistryConfigController {
+    /// Writes keys below `rendered`, as `EtcFileController` writes the other files.
+    #[must_use]
+    pub fn new(rendered: PathBuf) -> Self {
+        Self { rendered, keys: BTreeSet::new() }
+    }
+}
 
 #[async_trait]
 impl Controller for CriRegistryConfigController {
@@ -83,19 +101,36 @@ impl Controller for CriRegistryConfigController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let config = MachineConfig::root_of(active.as_deref())?;
-        if let Some(registries) = config.and_then(|config| config.machine().registries.as_ref()) {
-            for (path, contents) in hosts_files(registries)? {
-                ctx.put(&path, EtcFileSpec { contents: contents.into_bytes(), mode: 0o600 })?;
-            }
+        let registries = config.and_then(|config| config.machine().registries.as_ref());
+        let files = registries.map(host_files).transpose()?.unwrap_or_default();
+        for (path, key) in &files.keys {
+            write_atomic(&self.rendered.join(path), key.expose().as_bytes(), Access::SECRET)?;
+            self.keys.insert(path.clone());
         }
-        ctx.keep_touched::<EtcFileSpec>()
+        for (path, contents) in files.open {
+            ctx.put(&path, EtcFileSpec { contents: contents.into_bytes(), mode: 0o600 })?;
+        }
+        ctx.keep_touched::<EtcFileSpec>()?;
+        let dropped = self.keys.iter().filter(|path| !files.keys.contains_key(*path)).cloned().collect::<Vec<_>>();
+        for path in dropped {
+            sys::files::remove(&self.rendered.join(&path))?;
+            self.keys.remove(&path);
+        }
+        Ok(())
     }
 }
 
-/// Paths below `/etc` and their contents: a directory for each host that has mirrors, and for each that is asked itself
-/// in another way than usual.
-fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, ReconcileError> {
-    let mut files = Vec::new();
+/// Files by their paths below `/etc`.
+#[derive(Debug, Default)]
+struct HostFiles {
+    /// What anybody may see.
+    open: BTreeMap<String, String>,
+    keys: BTreeMap<String, Secret<String>>,
+}
+
+/// A directory for each host that has mirrors, and for each that is asked itself in another way than usual.
+fn host_files(registries: &Registries) -> Result<HostFiles, ReconcileError> {
+    let mut files = HostFiles::default();
     for (host, mirror) in &registries.mirrors {
         let directory = directory(host);
         let mut toml = String::new();
@@ -104,6 +139,7 @@ fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, Reconci
         }
         for endpoint in &mirror.endpoints {
             let url = Url::parse(endpoint)?;
+            let endpoint = without_user(endpoint, &url);
             let complete = mirror.override_path.unwrap_or(false);
             let base = if complete {
                 endpoint.trim_end_matches('/').to_owned()
@@ -118,7 +154,7 @@ fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, Reconci
             write_host(&mut toml, &format!("https://{}", server(host)))?;
             write_tls(registries, host, &directory, &mut toml, &mut files)?;
         }
-        files.push((format!("{directory}/hosts.toml"), toml));
+        files.open.insert(format!("{directory}/hosts.toml"), toml);
     }
     let mirrored = |host: &&String| registries.mirrors.contains_key(*host);
     for host in registries.config.keys().filter(|host| !mirrored(host)) {
@@ -130,9 +166,17 @@ fn hosts_files(registries: &Registries) -> Result<Vec<(String, String)>, Reconci
         let mut toml = format!("server = \"https://{server}\"\n");
         write_host(&mut toml, &format!("https://{server}"))?;
         write_tls(registries, host, &directory, &mut toml, &mut files)?;
-        files.push((format!("{directory}/hosts.toml"), toml));
+        files.open.insert(format!("{directory}/hosts.toml"), toml);
     }
     Ok(files)
+}
+
+/// The endpoint without a user and a password, of which containerd takes no notice.
+fn without_user(endpoint: &str, url: &Url) -> String {
+    if url.username().is_empty() && url.password().is_none() {
+        return endpoint.to_owned();
+    }
+    format!("{}://{}", url.scheme(), &url[Position::BeforeHost..])
 }
 
 fn directory(host: &str) -> String {
@@ -155,25 +199,24 @@ fn write_tls(
     host: &str,
     directory: &str,
     toml: &mut String,
-    files: &mut Vec<(String, String)>,
+    files: &mut HostFiles,
 ) -> Result<(), ReconcileError> {
     let Some(tls) = registries.config.get(host).and_then(|config| config.tls.as_ref()) else { return Ok(()) };
-    let mut file = |name: &str, contents: String| {
-        let path = format!("{directory}/{}-{name}", host.replace(':', "_"));
-        let named = format!("\"/etc/{path}\"");
-        files.push((path, contents));
-        named
-    };
+    let path = |name: &str| format!("{directory}/{}-{name}", host.replace(':', "_"));
     if tls.insecure_skip_verify == Some(true) {
         writeln!(toml, "  skip_verify = true")?;
     }
     if !tls.ca.is_empty() {
         let pem = base64::engine::general_purpose::STANDARD.decode(&tls.ca)?;
-        writeln!(toml, "  ca = {}", file("ca.crt", String::from_utf8(pem)?))?;
+        let path = path("ca.crt");
+        writeln!(toml, "  ca = \"/etc/{path}\"")?;
+        files.open.insert(path, String::from_utf8(pem)?);
     }
     if let Some(identity) = &tls.client_identity {
-        let (certificate, key) = (file("client.crt", identity.crt.clone()), file("client.key", identity.key.clone()));
-        writeln!(toml, "  client = [[{certificate}, {key}]]")?;
+        let (certificate, key) = (path("client.crt"), path("client.key"));
+        writeln!(toml, "  client = [[\"/etc/{certificate}\", \"/etc/{key}\"]]")?;
+        files.open.insert(certificate, identity.crt.clone());
+        files.keys.insert(key, Secret::new(identity.key.clone()));
     }
     Ok(())
 }
@@ -216,6 +259,10 @@ fn host_config(registry: &config::v1alpha1::Registry) -> HostConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use controller::testing::Harness;
+
     use super::*;
 
     fn registries(yaml: &str) -> Registries {
@@ -227,23 +274,21 @@ mod tests {
     #[test]
     fn a_mirror_becomes_a_hosts_file_that_falls_back_to_the_host() {
         let files =
-            hosts_files(&registries("    mirrors:\n      ghcr.io:\n        endpoints: [http://10.5.0.1:5000]\n"));
-        let files = files.unwrap();
-        assert_eq!(files[0].0, "cri/conf.d/hosts/ghcr.io/hosts.toml");
+            host_files(&registries("    mirrors:\n      ghcr.io:\n        endpoints: [http://10.5.0.1:5000]\n"));
         assert_eq!(
-            files[0].1,
+            file(&files.unwrap(), "ghcr.io/hosts.toml"),
             "server = \"https://ghcr.io\"\n\n[host.\"http://10.5.0.1:5000/v2\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n"
         );
     }
 
     #[test]
     fn the_star_is_the_default_directory_without_a_server() {
-        let files = hosts_files(&registries(
+        let files = host_files(&registries(
             "    mirrors:\n      \"*\":\n        endpoints: [http://m/x]\n        overridePath: true\n",
         ));
         let files = files.unwrap();
-        assert_eq!(files[0].0, "cri/conf.d/hosts/_default/hosts.toml");
-        assert!(files[0].1.starts_with("\n[host.\"http://m/x\"]"), "{}", files[0].1);
+        let toml = file(&files, "_default/hosts.toml");
+        assert!(toml.starts_with("\n[host.\"http://m/x\"]"), "{toml}");
     }
 
     /// A registry with everything that can be said about its TLS.
@@ -258,14 +303,14 @@ mod tests {
         )
     }
 
-    fn file<'a>(files: &'a [(String, String)], name: &str) -> &'a str {
+    fn file<'a>(files: &'a HostFiles, name: &str) -> &'a str {
         let path = format!("cri/conf.d/hosts/{name}");
-        &files.iter().find(|(known, _)| *known == path).unwrap_or_else(|| panic!("no {path} in {files:?}")).1
+        files.open.get(&path).unwrap_or_else(|| panic!("no {path} in {files:?}"))
     }
 
     #[test]
     fn containerd_shows_its_certificate_to_a_registry_without_mirrors() {
-        let files = hosts_files(&registries(&private())).unwrap();
+        let files = host_files(&registries(&private())).unwrap();
         let directory = "registry.example.org_5000";
         let path = |name: &str| format!("\"/etc/cri/conf.d/hosts/{directory}/{directory}-{name}\"");
         assert_eq!(
@@ -278,19 +323,42 @@ mod tests {
                 path("client.key"),
             )
         );
-        assert_eq!(file(&files, &format!("{directory}/{directory}-client.key")), "KEY\n");
+        assert_eq!(file(&files, &format!("{directory}/{directory}-client.crt")), "CERTIFICATE\n");
         assert_eq!(file(&files, &format!("{directory}/{directory}-ca.crt")), "CA\n");
     }
 
     #[test]
     fn a_mirror_has_the_tls_of_the_host_that_it_is_on() {
         let mirror = "    mirrors:\n      ghcr.io:\n        endpoints: [https://user@registry.example.org:5000/x]\n";
-        let files = hosts_files(&registries(&format!("{mirror}{}", private()))).unwrap();
+        let files = host_files(&registries(&format!("{mirror}{}", private()))).unwrap();
         let toml = file(&files, "ghcr.io/hosts.toml");
         assert!(
             toml.contains("client = [[\"/etc/cri/conf.d/hosts/ghcr.io/registry.example.org_5000-client.crt\""),
             "{toml}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_secret_is_for_root_alone_is_in_no_resource_and_goes_with_its_registry() {
+        let etc = tempfile::tempdir().unwrap();
+        let harness = Harness::with(CriRegistryConfigController::new(etc.path().into()));
+        let mirror = "    mirrors:\n      ghcr.io:\n        endpoints: [https://me:KEY@registry.example.org:5000/x]\n";
+        let text = format!("version: v1alpha1\nmachine:\n  registries:\n{mirror}{}", private());
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+        harness.settle().await;
+        let directory = etc.path().join("cri/conf.d/hosts/registry.example.org_5000");
+        let key = directory.join("registry.example.org_5000-client.key");
+        assert_eq!(std::fs::read(&key).unwrap(), b"KEY\n");
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        let specs = harness.list::<EtcFileSpec>();
+        assert!(specs.iter().any(|spec| spec.id().ends_with("-client.crt")), "{specs:?}");
+        for spec in specs {
+            let text = String::from_utf8_lossy(&spec.contents);
+            assert!(!text.contains("KEY"), "{}: {text}", spec.id());
+        }
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new("version: v1alpha1\nmachine: {}\n"));
+        harness.settle().await;
+        assert!(!key.exists());
     }
 
     #[test]

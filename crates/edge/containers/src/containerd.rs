@@ -110,17 +110,20 @@ pub struct ContainerInfo {
     pub status: String,
 }
 
+pub(crate) fn channel(socket: &Path) -> Channel {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://containerd.invalid").connect_timeout(Duration::from_secs(5));
+    endpoint.connect_with_connector_lazy(connector)
+}
+
 impl Containerd {
     /// A connection to the socket; it is made when the first call needs it.
     pub fn new(socket: &Path, namespace: Namespace) -> Self {
-        let path = socket.to_owned();
-        let connector = tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://containerd.invalid").connect_timeout(Duration::from_secs(5));
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        Self { channel, headers: Headers { namespace: namespace.name(), lease: None } }
+        Self { channel: channel(socket), headers: Headers { namespace: namespace.name(), lease: None } }
     }
 
     /// The same connection for another namespace.

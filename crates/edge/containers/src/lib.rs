@@ -9,6 +9,8 @@ pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod run;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use containerd::{Containerd, ContainerdError, Namespace};
 pub use reference::{ParseReferenceError, Reference};

@@ -1,38 +1,17 @@
 //! Images and containers with a real containerd and a real runc. Needs root, containerd, runc and a static busybox.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod daemon;
-mod registry;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use containers::pull::{self, PulledImage};
 use containers::run::{self, ContainerSpec, Ended};
+use containers::testing::{Daemon, Registry, eventually, in_time};
 use containers::{Containerd, Namespace, Reference, Registries};
-use daemon::Daemon;
 use parking_lot::Mutex;
-use registry::Registry;
 use serde_json::json;
 use tokio::sync::oneshot;
-
-/// Anything that containerd does takes less, also on a busy machine.
-const IN_TIME: Duration = Duration::from_secs(60);
-
-async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(IN_TIME, work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
-}
-
-/// Asks again and again, for what others have to do first.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    in_time(what, async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
 
 /// What a container wrote.
 #[derive(Clone, Default)]

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use containers::{Containerd, Namespace};
 use parking_lot::Mutex;
 use sys::process::{Child, Command, ProcessSignal};
 
-use crate::{eventually, in_time};
+use super::{IN_TIME, eventually, in_time};
+use crate::{Containerd, Namespace};
 
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -18,21 +18,52 @@ const CONFIG: &str =
 /// The first process: shims put their sockets below /run, wherever containerd has its state.
 const INIT: &str = "/bin/busybox mount -t tmpfs tmpfs /run && exec /bin/busybox sleep 1000000";
 
-pub(crate) struct Daemon {
+/// What a containerd is to find.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Its configuration file; without one it serves everything but the CRI.
+    pub config: Option<PathBuf>,
+    /// What is to be `/etc` for it.
+    pub etc: Option<PathBuf>,
+}
+
+/// A containerd that runs until this is dropped.
+pub struct Daemon {
     directory: tempfile::TempDir,
     /// The first process of the namespaces is a child of this one, and dies with it.
     holder: Child,
     init: String,
     containerd: Option<Child>,
+    config: PathBuf,
     log: Arc<Mutex<Vec<u8>>>,
 }
 
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
 impl Daemon {
-    pub(crate) async fn start() -> Self {
+    /// One that serves everything but the CRI.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// # Panics
+    /// When it does not come up.
+    pub async fn with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("config.toml"), CONFIG).unwrap();
+        let config = setup.config.unwrap_or_else(|| {
+            let path = directory.path().join("config.toml");
+            std::fs::write(&path, CONFIG).unwrap();
+            path
+        });
+        let etc = setup.etc.map(|etc| format!("/bin/busybox mount --bind {} /etc && ", etc.display()));
+        let init = etc.unwrap_or_default() + INIT;
         let holder = Command::new("/usr/bin/unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/busybox", "sh", "-c", INIT])
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/busybox", "sh", "-c"])
+            .args([init])
             .env("PATH", PATH)
             .spawn()
             .unwrap();
@@ -45,26 +76,36 @@ impl Daemon {
             _ => false,
         })
         .await;
-        let mut daemon = Self { directory, holder, init, containerd: None, log: Arc::default() };
+        let mut daemon = Self { directory, holder, init, containerd: None, config, log: Arc::default() };
         daemon.restart().await;
         daemon
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock()).into_owned()
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("containerd.sock")
     }
 
     /// Starts containerd, which must not run.
-    pub(crate) async fn restart(&mut self) {
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn restart(&mut self) {
         let at = |name: &str| self.directory.path().join(name).display().to_string();
         let log = Arc::clone(&self.log);
         let containerd = self
             .inside("/usr/bin/containerd")
-            .args(["--config".to_owned(), at("config.toml"), "--root".to_owned(), at("root")])
+            .args(["--config".to_owned(), self.config.display().to_string(), "--root".to_owned(), at("root")])
             .args(["--state".to_owned(), at("state"), "--address".to_owned(), at("containerd.sock")])
             .output(Arc::new(move |bytes| log.lock().extend_from_slice(bytes)))
             .spawn()
@@ -76,12 +117,15 @@ impl Daemon {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
-        let answered = tokio::time::timeout(crate::IN_TIME, answers).await;
-        assert!(answered.is_ok(), "containerd does not answer: {}", String::from_utf8_lossy(&self.log.lock()));
+        let answered = tokio::time::timeout(IN_TIME, answers).await;
+        assert!(answered.is_ok(), "containerd does not answer: {}", self.log());
     }
 
     /// Kills containerd alone; what it runs goes on.
-    pub(crate) async fn kill(&mut self) {
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn kill(&mut self) {
         let mut entered = self.containerd.take().unwrap();
         let containerd = child_of(entered.pid()).expect("containerd is a child of what entered its namespaces");
         Command::new("/bin/busybox").args(["kill", "-KILL", &containerd]).run().await.unwrap();
@@ -89,7 +133,10 @@ impl Daemon {
     }
 
     /// Sends a signal to a process by its number inside.
-    pub(crate) async fn signal_inside(&self, pid: u32, signal: &str) {
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub async fn signal_inside(&self, pid: u32, signal: &str) {
         self.inside("/bin/busybox")
             .args(["kill".to_owned(), format!("-{signal}"), pid.to_string()])
             .run()
@@ -102,7 +149,10 @@ impl Daemon {
     }
 
     /// Ends the namespaces, and with them all that is in them. Dropping does the same without waiting for it.
-    pub(crate) async fn end(&mut self) {
+    ///
+    /// # Panics
+    /// When something of them is left.
+    pub async fn end(&mut self) {
         self.holder.signal(ProcessSignal::KILL).unwrap();
         in_time("the end of the namespaces", self.holder.wait()).await.unwrap();
         let init = PathBuf::from("/proc").join(&self.init);

@@ -1,45 +1,78 @@
-//! A registry with one image, whose only file is busybox: enough of HTTP and of the distribution API for one pull.
+//! A registry with one image, whose only file is busybox: enough of HTTP and of the distribution API for pulls.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
 use serde_json::json;
 use stdx::tasks::{Task, TaskSet};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The first byte of a client's greeting in TLS.
+const TLS_HANDSHAKE: u8 = 22;
 const NAME: &str = "test/busybox";
 
 /// Media type and content by path.
 type Files = HashMap<String, (&'static str, Vec<u8>)>;
 
-pub(crate) struct Registry {
+/// A registry on loopback that serves until this is dropped.
+#[derive(Debug)]
+pub struct Registry {
     address: SocketAddr,
     _serving: Task<()>,
 }
 
 impl Registry {
-    pub(crate) async fn start() -> Self {
+    /// One that anybody may pull from.
+    pub async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// One that wants a user and a password.
+    pub async fn private(user: &str, password: &str) -> Self {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        Self::serve(Some(format!("Basic {pair}"))).await
+    }
+
+    async fn serve(authorization: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let files = Arc::new(files());
+        let shop = Arc::new(Shop { files: files(), authorization });
         let serving = stdx::tasks::spawn("registry", async move {
             let connections = TaskSet::new("registry connections");
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let files = Arc::clone(&files);
-                connections.spawn("connection", async move { answer(stream, &files).await });
+                let shop = Arc::clone(&shop);
+                connections.spawn("connection", async move { answer(stream, &shop).await });
             }
         });
         Self { address, _serving: serving }
     }
 
-    pub(crate) fn reference(&self) -> String {
-        format!("{}/{NAME}:1", self.address)
+    /// Address and port.
+    pub fn host(&self) -> String {
+        self.address.to_string()
     }
+
+    /// The image without the registry's host.
+    pub fn name(&self) -> String {
+        format!("{NAME}:1")
+    }
+
+    /// The image.
+    pub fn reference(&self) -> String {
+        format!("{}/{}", self.address, self.name())
+    }
+}
+
+struct Shop {
+    files: Files,
+    /// The header that everybody has to send.
+    authorization: Option<String>,
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -69,6 +102,7 @@ fn files() -> Files {
     HashMap::from([
         (blob(&config), ("application/octet-stream", config)),
         (blob(&layer), ("application/octet-stream", layer)),
+        (format!("/v2/{NAME}/manifests/{}", sha256(&manifest)), (MANIFEST, manifest.clone())),
         (format!("/v2/{NAME}/manifests/1"), (MANIFEST, manifest)),
     ])
 }
@@ -90,27 +124,45 @@ fn layer() -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-async fn answer(stream: TcpStream, files: &Files) {
+async fn answer(stream: TcpStream, shop: &Shop) {
     let mut stream = BufReader::new(stream);
+    // containerd tries TLS first, and then takes what a server says that knows none for a reason to go without.
+    if stream.fill_buf().await.is_ok_and(|bytes| bytes.first() == Some(&TLS_HANDSHAKE)) {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok();
+        return;
+    }
     loop {
         let mut request = String::new();
         // A client that goes away ends the connection.
         if !matches!(stream.read_line(&mut request).await, Ok(1..)) {
             return;
         }
-        let mut header = String::new();
-        while !matches!(header.as_str(), "\r\n" | "\n") {
-            header.clear();
+        let mut authorization = None;
+        loop {
+            let mut header = String::new();
             if !matches!(stream.read_line(&mut header).await, Ok(1..)) {
                 return;
             }
+            match header.trim_end().split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                    authorization = Some(value.to_owned());
+                }
+                Some(_) => {}
+                None => break,
+            }
         }
-        let path = request.split(' ').nth(1).unwrap_or_default();
-        let (status, kind, content) = match files.get(path) {
+        let mut words = request.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = target.split('?').next().unwrap_or_default();
+        let (status, kind, content) = match shop.files.get(path) {
+            _ if shop.authorization.is_some() && shop.authorization != authorization => {
+                ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"", "text/plain", &b"who are you"[..])
+            }
             Some((kind, content)) => ("200 OK", *kind, content.as_slice()),
             None => ("404 Not Found", "text/plain", &b"no such thing"[..]),
         };
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", content.len());
+        let content = if method == "HEAD" { &[] } else { content };
         if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(content).await.is_err() {
             return;
         }

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain_runtime::cri_config::{CONTAINERD_FILE, ContainerdLimits, containerd_toml};
+use domain_runtime::cri_parts::{CONTAINERD_FILE, ContainerdFile, ContainerdLimits};
 use domain_runtime::services::ContainerdService;
 use sequencer::{Plan, Task, TaskError};
 use supervisor::Supervisor;
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
-use sys::files::{Access, write_atomic};
 
 use crate::machine::{CONTAINERD_SOCKET, ETC, RENDERED_ETC};
 
@@ -123,11 +122,15 @@ fn limits() -> Result<(), TaskError> {
 }
 
 fn etc() -> Result<(), TaskError> {
-    let limits = ContainerdLimits { restrict_oom_score: !bounding().contains(&CAP_SYS_RESOURCE) };
-    let path = Path::new(RENDERED_ETC).join(CONTAINERD_FILE);
-    write_atomic(&path, containerd_toml(limits).as_bytes(), Access::PUBLIC)?;
+    containerd_file().write_first()?;
     sys::mounts::bind(&Path::new(RENDERED_ETC).join("cri"), &Path::new(ETC).join("cri"))?;
     Ok(())
+}
+
+/// containerd's configuration file.
+pub(crate) fn containerd_file() -> ContainerdFile {
+    let limits = ContainerdLimits { restrict_oom_score: !bounding().contains(&CAP_SYS_RESOURCE) };
+    ContainerdFile { rendered: RENDERED_ETC.into(), limits }
 }
 
 /// containerd as the boot plan starts it.

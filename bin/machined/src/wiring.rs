@@ -9,6 +9,7 @@ use domain_k8s::{HttpFetch, KubeletReady};
 use domain_runtime::config_acquire::AcquireController;
 use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::cri_config::CriRegistryConfigController;
+use domain_runtime::cri_parts::CriConfigPartsController;
 use domain_runtime::etc_file::EtcFileController;
 use domain_runtime::kernel_param::{KernelParamConfigController, KernelParamSpecController};
 use domain_runtime::machine_status::MachineStatusController;
@@ -18,6 +19,7 @@ use domain_runtime::services_run::{ServicesController, WantedKubelet};
 use domain_runtime::time_sync::SyncController;
 use tokio::sync::watch;
 
+use crate::boot;
 use crate::lock::EtcdLock;
 use crate::machine::{CONFIG_FILE, ETC, Parts, RENDERED_ETC};
 use crate::maintenance::MaintenanceServiceController;
@@ -70,8 +72,13 @@ fn wanted(ready: &watch::Sender<Option<KubeletReady>>) -> watch::Receiver<Option
 
 fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Vec<Box<dyn Controller>> {
     let platform = parts.platform.clone();
-    let services =
-        ServicesController::new(parts.supervisor.clone(), parts.container_runtime(), parts.gate.clone(), kubelet);
+    let services = ServicesController::new(
+        parts.supervisor.clone(),
+        Arc::new(boot::containerd(parts.logs.clone())),
+        parts.container_runtime(),
+        parts.gate.clone(),
+        kubelet,
+    );
     vec![
         Box::new(AcquireController::new(
             platform,
@@ -82,6 +89,7 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
         Box::new(PlatformConfigController::new(parts.platform.clone(), sys::host::hostname())),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
+        Box::new(CriConfigPartsController::new(boot::containerd_file())),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),

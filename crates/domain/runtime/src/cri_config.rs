@@ -1,4 +1,6 @@
-//! What containerd is configured with: its own file, and how it reaches registries.
+//! How registries are reached: by containerd, which reads files below `hosts` at each pull, and by the node's own puller.
+//!
+//! containerd's credentials are not here but in [`crate::cri_parts`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,55 +17,8 @@ use stdx::Secret;
 use sys::files::{Access, write_atomic};
 use url::{Position, Url};
 
-/// Below `/etc`: containerd's configuration.
-pub const CONTAINERD_FILE: &str = "cri/containerd.toml";
 /// Below `/etc`: a directory per registry host, as containerd reads it.
-const HOSTS: &str = "cri/conf.d/hosts";
-
-/// The image of the container that holds a pod's namespaces.
-const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.8";
-
-/// What of containerd's configuration depends on the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContainerdLimits {
-    /// The kernel lets nobody lower an OOM score here.
-    pub restrict_oom_score: bool,
-}
-
-/// The configuration file. The same for the life of the machine: what changes is below `hosts`, which containerd reads
-/// at each pull.
-pub fn containerd_toml(limits: ContainerdLimits) -> String {
-    let restrict = limits.restrict_oom_score;
-    format!(
-        r#"version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
-
-[debug]
-  level = "info"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{SANDBOX_IMAGE}"
-  restrict_oom_score_adj = {restrict}
-  disable_apparmor = true
-  tolerate_missing_hugetlb_controller = true
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/{HOSTS}"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    default_runtime_name = "runc"
-    discard_unpacked_layers = false
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-"#
-    )
-}
+pub(crate) const HOSTS: &str = "cri/conf.d/hosts";
 
 /// `files.CRIRegistryConfigController`: `machine.registries` as `hosts.toml` files.
 ///
@@ -185,7 +140,7 @@ fn directory(host: &str) -> String {
 }
 
 /// Where images of a host really are.
-fn server(host: &str) -> &str {
+pub(crate) fn server(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }
 }
 
@@ -376,12 +331,5 @@ mod tests {
             "version: v1alpha1\nmachine:\n  registries:\n    config:\n      docker.io:\n        auth: {username: me}\n";
         let registries = pull_registries(Some(&MachineConfig::new(text)));
         assert_eq!(registries.hosts["registry-1.docker.io"].credentials.as_ref().unwrap().username, "me");
-    }
-
-    #[test]
-    fn containerd_is_told_to_leave_oom_scores_where_the_kernel_refuses_them() {
-        assert!(
-            containerd_toml(ContainerdLimits { restrict_oom_score: true }).contains("restrict_oom_score_adj = true")
-        );
     }
 }

@@ -30,7 +30,7 @@ impl Controller for EtcFileController {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        vec![Output::exclusive::<EtcFileStatus>()]
+        vec![Output::shared::<EtcFileStatus>()]
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {

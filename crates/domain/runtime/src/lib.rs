@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod config_acquire;
 pub mod config_type;
 pub mod cri_config;
+pub mod cri_parts;
 pub mod etc_file;
 pub mod inbox;
 pub mod kernel_param;

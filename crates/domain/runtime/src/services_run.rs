@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineType;
 use resources::etcd::{EtcdSpec, PkiStatus};
+use resources::files::EtcFileStatus;
 use resources::k8s::KubeletSpec;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
-use supervisor::{LogStore, Supervisor};
+use supervisor::{LogStore, Service, Supervisor};
 use tokio::sync::watch;
 
 use crate::bootstrap::BootstrapGate;
+use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
 use crate::services::oci::Bind;
 use crate::services::{
     APID_USER, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings, Runtime,
@@ -30,10 +32,12 @@ pub struct WantedKubelet {
 }
 
 /// `runtime.ServicesController`: apid, trustd, etcd and kubelet, each once what it needs is there; a service whose
-/// settings changed is replaced.
-#[derive(Debug)]
+/// settings changed is replaced. containerd, which the boot sequence starts, is replaced with its configuration file.
 pub struct ServicesController {
     supervisor: Supervisor,
+    containerd: Arc<dyn Service>,
+    /// The version of the file that it was started with.
+    containerd_file: String,
     runtime: Runtime,
     gate: BootstrapGate,
     etcd: Option<EtcdSettings>,
@@ -44,16 +48,25 @@ pub struct ServicesController {
     trustd: bool,
 }
 
+impl std::fmt::Debug for ServicesController {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServicesController").finish_non_exhaustive()
+    }
+}
+
 impl ServicesController {
-    /// `kubelet_wanted` is set once the files of the kubelet are in place.
+    /// `containerd` is what the boot sequence starts; `kubelet_wanted` is set once the files of the kubelet are in place.
     pub fn new(
         supervisor: Supervisor,
+        containerd: Arc<dyn Service>,
         runtime: Runtime,
         gate: BootstrapGate,
         kubelet_wanted: watch::Receiver<Option<WantedKubelet>>,
     ) -> Self {
         Self {
             supervisor,
+            containerd,
+            containerd_file: FIRST_VERSION.to_owned(),
             runtime,
             gate,
             etcd: None,
@@ -74,6 +87,7 @@ impl Controller for ServicesController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
+            Input::weak::<EtcFileStatus>().id(CONTAINERD_FILE),
             Input::weak::<MachineType>(),
             Input::weak::<TimeStatus>(),
             Input::weak::<ApiCertificate>(),
@@ -97,6 +111,7 @@ impl Controller for ServicesController {
             });
             self.watching = true;
         }
+        self.containerd(ctx).await?;
         if !self.apid && ctx.get::<ApiCertificate>(ApiCertificate::ID)?.is_some() {
             self.supervisor.ensure(Arc::new(apid(&self.runtime.logs)));
             self.apid = true;
@@ -119,6 +134,17 @@ impl Controller for ServicesController {
 }
 
 impl ServicesController {
+    /// Containers go on while their containerd is replaced.
+    async fn containerd(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
+        let Some(file) = ctx.get::<EtcFileStatus>(CONTAINERD_FILE)? else { return Ok(()) };
+        if self.containerd_file != file.spec_version {
+            tracing::info!("containerd starts anew for its changed configuration");
+            self.supervisor.replace(Arc::clone(&self.containerd)).await;
+            self.containerd_file.clone_from(&file.spec_version);
+        }
+        Ok(())
+    }
+
     async fn etcd(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
         let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else { return Ok(()) };
         if !ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready) {
@@ -186,4 +212,58 @@ fn trustd(logs: &LogStore) -> DaemonService {
         listens_on: Some(SocketAddr::from(([127, 0, 0, 1], 50001))),
     };
     DaemonService::new(spec, Vec::new(), logs.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use containers::{Containerd, Namespace, Registries};
+    use controller::testing::Harness;
+    use parking_lot::Mutex;
+    use stdx::SystemClock;
+    use supervisor::{RunContext, ServiceError};
+
+    use super::*;
+
+    /// Counts how often it is started.
+    #[derive(Default)]
+    struct Fake(Arc<Mutex<usize>>);
+
+    #[async_trait]
+    impl Service for Fake {
+        fn id(&self) -> &str {
+            "containerd"
+        }
+
+        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+            *self.0.lock() += 1;
+            run.running("up");
+            run.cancel.cancelled().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn containerd_starts_anew_when_its_file_is_another() {
+        let starts = Arc::new(Mutex::new(0));
+        let containerd: Arc<dyn Service> = Arc::new(Fake(Arc::clone(&starts)));
+        let supervisor = Supervisor::new(Arc::new(SystemClock));
+        supervisor.ensure(Arc::clone(&containerd));
+        let runtime = Runtime {
+            containerd: Containerd::new(Path::new("/nowhere"), Namespace::System),
+            registries: Arc::new(Registries::default),
+            logs: LogStore::default(),
+            pipes: PathBuf::new(),
+        };
+        let (_kubelet, wanted) = watch::channel(None);
+        let gate = BootstrapGate::default();
+        let harness = Harness::with(ServicesController::new(supervisor.clone(), containerd, runtime, gate, wanted));
+        for (version, expected) in [(FIRST_VERSION, 1), ("1", 2), ("1", 2), ("2", 3)] {
+            harness.put(CONTAINERD_FILE, EtcFileStatus { spec_version: version.to_owned() });
+            harness.settle().await;
+            assert_eq!(*starts.lock(), expected, "version {version}");
+        }
+        assert!(supervisor.get("containerd").unwrap().is_up());
+    }
 }

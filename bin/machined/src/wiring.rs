@@ -11,7 +11,9 @@ use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::cri_parts::CriConfigPartsController;
 use domain_runtime::etc_file::EtcFileController;
-use domain_runtime::kernel_param::{KernelParamConfigController, KernelParamSpecController};
+use domain_runtime::kernel_param::{
+    KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
+};
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::platform_config::PlatformConfigController;
 use domain_runtime::service_status::ServiceController;
@@ -91,6 +93,7 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
         Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
         Box::new(CriConfigPartsController::new(boot::containerd_file())),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),
+        Box::new(KernelParamDefaultsController),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),
         Box::new(MachineStatusController::new(&parts.stage, parts.events.clone())),

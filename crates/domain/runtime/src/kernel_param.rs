@@ -1,7 +1,7 @@
 //! Kernel parameters: defaults, what the configuration says, and what the kernel has.
 //!
 //! In a container most parameters belong to the host and to everybody on it. There only those of the node's own
-//! namespaces are set; the others are shown as they are.
+//! namespaces are set; the others, among them all of `/sys`, are shown as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -9,13 +9,10 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
-use resources::runtime::{KernelParamSpec, KernelParamStatus, PlatformMetadata};
-use sys::sysctl::SysctlError;
+use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus, PlatformMetadata};
+use sys::kernel_param::{KernelParam, KernelParamError, Tree};
 
 use crate::platform::CONTAINER;
-
-/// Where parameters come from, by id prefix: `proc.sys.` is the only tree so far.
-const PREFIX: &str = "proc.sys.";
 
 /// What Talos 1.7 sets on every machine, among it what the Kernel Self Protection Project recommends.
 const DEFAULTS: [(&str, &str); 17] = [
@@ -44,7 +41,7 @@ const MACHINE_DEFAULTS: [(&str, &str); 2] =
 
 /// Whether a parameter is the node's own in a container: one of the network's and the inter-process communication's
 /// namespaces. The kernel hides or protects what is everybody's below `net`.
-fn is_of_namespaces(name: &str) -> bool {
+fn is_of_namespaces(param: &KernelParam) -> bool {
     const OWN: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -55,11 +52,41 @@ fn is_of_namespaces(name: &str) -> bool {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let name = name.replace('/', ".");
-    OWN.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+    let name = param.name.replace('/', ".");
+    param.tree == Tree::Sysctl
+        && (OWN.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue."))
 }
 
-/// `runtime.KernelParamConfigController`: the defaults and `machine.sysctls` as specs.
+/// `runtime.KernelParamDefaultsController`: what is set unless the configuration says otherwise.
+#[derive(Debug, Default)]
+pub struct KernelParamDefaultsController;
+
+#[async_trait]
+impl Controller for KernelParamDefaultsController {
+    fn name(&self) -> &'static str {
+        "runtime.KernelParamDefaultsController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<KernelParamDefaultSpec>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let Some(in_container) = in_container(ctx)? else { return Ok(()) };
+        let machine = MACHINE_DEFAULTS.into_iter().filter(|_| !in_container);
+        for (name, value) in DEFAULTS.into_iter().chain(machine) {
+            let spec = KernelParamDefaultSpec { value: value.to_owned(), ignore_errors: true };
+            ctx.put(&id(Tree::Sysctl, name), spec)?;
+        }
+        ctx.keep_touched::<KernelParamDefaultSpec>()
+    }
+}
+
+/// `runtime.KernelParamConfigController`: `machine.sysctls` and `machine.sysfs` as specs.
 #[derive(Debug, Default)]
 pub struct KernelParamConfigController;
 
@@ -70,10 +97,7 @@ impl Controller for KernelParamConfigController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![
-            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
-            Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID),
-        ]
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -81,21 +105,21 @@ impl Controller for KernelParamConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(in_container) = in_container(ctx)? else { return Ok(()) };
-        let machine = MACHINE_DEFAULTS.into_iter().filter(|_| !in_container);
-        let defaults = DEFAULTS.into_iter().chain(machine);
-        let mut wanted: BTreeMap<String, (String, bool)> =
-            defaults.map(|(name, value)| (name.to_owned(), (value.to_owned(), true))).collect();
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         if let Some(config) = MachineConfig::root_of(active.as_deref())? {
-            let sysctls = config.machine().sysctls.clone();
-            wanted.extend(sysctls.into_iter().map(|(name, value)| (name, (value, false))));
-        }
-        for (name, (value, ignore_errors)) in wanted {
-            ctx.put(&format!("{PREFIX}{name}"), KernelParamSpec { value, ignore_errors })?;
+            let machine = config.machine();
+            for (tree, params) in [(Tree::Sysctl, &machine.sysctls), (Tree::Sysfs, &machine.sysfs)] {
+                for (name, value) in params {
+                    ctx.put(&id(tree, name), KernelParamSpec { value: value.clone(), ignore_errors: false })?;
+                }
+            }
         }
         ctx.keep_touched::<KernelParamSpec>()
     }
+}
+
+fn id(tree: Tree, name: &str) -> String {
+    KernelParam { tree, name: name.to_owned() }.to_string()
 }
 
 /// `None` until it is known.
@@ -105,21 +129,21 @@ fn in_container(ctx: &Ctx) -> Result<Option<bool>, ReconcileError> {
 
 /// Kernel parameters as they can be read and written.
 trait Parameters: Debug + Send + Sync {
-    fn read(&self, name: &str) -> Result<String, SysctlError>;
-    fn write(&self, name: &str, value: &str) -> Result<(), SysctlError>;
+    fn read(&self, param: &KernelParam) -> Result<String, KernelParamError>;
+    fn write(&self, param: &KernelParam, value: &str) -> Result<(), KernelParamError>;
 }
 
-/// `/proc/sys`.
+/// `/proc/sys` and `/sys`.
 #[derive(Debug)]
 struct Kernel;
 
 impl Parameters for Kernel {
-    fn read(&self, name: &str) -> Result<String, SysctlError> {
-        sys::sysctl::read(name)
+    fn read(&self, param: &KernelParam) -> Result<String, KernelParamError> {
+        param.read()
     }
 
-    fn write(&self, name: &str, value: &str) -> Result<(), SysctlError> {
-        sys::sysctl::write(name, value)
+    fn write(&self, param: &KernelParam, value: &str) -> Result<(), KernelParamError> {
+        param.write(value)
     }
 }
 
@@ -127,8 +151,8 @@ impl Parameters for Kernel {
 #[derive(Debug)]
 pub struct KernelParamSpecController {
     parameters: Box<dyn Parameters>,
-    before: BTreeMap<String, String>,
-    /// What could not be set, as it was said last.
+    before: BTreeMap<KernelParam, String>,
+    /// What could not be set, which is said once.
     refused: BTreeSet<String>,
 }
 
@@ -145,7 +169,11 @@ impl Controller for KernelParamSpecController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<KernelParamSpec>(), Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID)]
+        vec![
+            Input::weak::<KernelParamSpec>(),
+            Input::weak::<KernelParamDefaultSpec>(),
+            Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -155,42 +183,37 @@ impl Controller for KernelParamSpecController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let Some(in_container) = in_container(ctx)? else { return Ok(()) };
         let (mut failures, mut refused) = (Vec::new(), BTreeSet::new());
-        let specs = ctx.list::<KernelParamSpec>()?;
-        for spec in &specs {
-            let name = spec.id().strip_prefix(PREFIX).unwrap_or(spec.id()).to_owned();
-            let set = if in_container && !is_of_namespaces(&name) { None } else { Some(self.set(&name, &spec.value)) };
+        let wanted = wanted(ctx)?;
+        for (param, Wanted { value, ignore_errors }) in &wanted {
+            let id = param.to_string();
+            let set = if in_container && !is_of_namespaces(param) { None } else { Some(self.set(param, value)) };
             match set {
                 Some(Ok((current, default))) => {
-                    ctx.put(spec.id(), KernelParamStatus { current, default, unsupported: false })?;
+                    ctx.put(&id, KernelParamStatus { current, default, unsupported: false })?;
                 }
-                Some(Err(error)) if !spec.ignore_errors && !in_container => {
+                Some(Err(error)) if !ignore_errors && !in_container => {
                     failures.push(stdx::error_chain(&error));
                 }
                 not_set => {
                     if let Some(Err(error)) = not_set {
-                        tracing::debug!(
-                            parameter = name,
-                            error = stdx::error_chain(&error),
-                            "kernel parameter not set"
-                        );
+                        tracing::debug!(parameter = id, error = stdx::error_chain(&error), "kernel parameter not set");
                     }
-                    let current = self.parameters.read(&name).unwrap_or_default();
+                    let current = self.parameters.read(param).unwrap_or_default();
                     // One that has the value already lacks nothing.
-                    if current != spec.value {
-                        refused.insert(name);
+                    if current != *value {
+                        refused.insert(id.clone());
                     }
                     let status = KernelParamStatus { default: current.clone(), current, unsupported: true };
-                    ctx.put(spec.id(), status)?;
+                    ctx.put(&id, status)?;
                 }
             }
         }
-        self.set_back(&specs.iter().filter_map(|spec| spec.id().strip_prefix(PREFIX)).collect())?;
-        if self.refused != refused {
-            if !refused.is_empty() {
-                tracing::warn!(parameters = ?refused, in_container, "kernel parameters stay as the host has them");
-            }
-            self.refused = refused;
+        self.set_back(&wanted)?;
+        let news: Vec<_> = refused.difference(&self.refused).collect();
+        if !news.is_empty() {
+            tracing::warn!(parameters = ?news, in_container, "kernel parameters stay as the host has them");
         }
+        self.refused = refused;
         ctx.keep_touched::<KernelParamStatus>()?;
         if failures.is_empty() { Ok(()) } else { Err(ReconcileError::msg(failures.join("; "))) }
     }
@@ -202,24 +225,45 @@ impl KernelParamSpecController {
     }
 
     /// Returns the value in force and the one from before us.
-    fn set(&mut self, name: &str, value: &str) -> Result<(String, String), SysctlError> {
-        let current = self.parameters.read(name)?;
+    fn set(&mut self, param: &KernelParam, value: &str) -> Result<(String, String), KernelParamError> {
+        let current = self.parameters.read(param)?;
         if current != value {
-            self.parameters.write(name, value)?;
+            self.parameters.write(param, value)?;
         }
-        let default = self.before.entry(name.to_owned()).or_insert(current).clone();
-        Ok((self.parameters.read(name)?, default))
+        let default = self.before.entry(param.clone()).or_insert(current).clone();
+        Ok((self.parameters.read(param)?, default))
     }
 
-    fn set_back(&mut self, wanted: &BTreeSet<&str>) -> Result<(), SysctlError> {
-        let dropped: Vec<String> = self.before.keys().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
-        for name in dropped {
-            if let Some(value) = self.before.remove(&name) {
-                self.parameters.write(&name, &value)?;
+    fn set_back(&mut self, wanted: &BTreeMap<KernelParam, Wanted>) -> Result<(), KernelParamError> {
+        let dropped: Vec<_> = self.before.keys().filter(|param| !wanted.contains_key(param)).cloned().collect();
+        for param in dropped {
+            if let Some(value) = self.before.remove(&param) {
+                self.parameters.write(&param, &value)?;
             }
         }
         Ok(())
     }
+}
+
+/// What a parameter shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    value: String,
+    ignore_errors: bool,
+}
+
+/// The defaults, and what the configuration says in their place and besides.
+fn wanted(ctx: &Ctx) -> Result<BTreeMap<KernelParam, Wanted>, ReconcileError> {
+    let defaults = ctx.list::<KernelParamDefaultSpec>()?.into_iter().map(|spec| {
+        let wanted = Wanted { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
+        (spec.id().to_owned(), wanted)
+    });
+    let configured = ctx.list::<KernelParamSpec>()?.into_iter().map(|spec| {
+        let wanted = Wanted { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
+        (spec.id().to_owned(), wanted)
+    });
+    let all = defaults.chain(configured);
+    Ok(all.filter_map(|(id, wanted)| Some((KernelParam::from_id(&id)?, wanted))).collect())
 }
 
 #[cfg(test)]

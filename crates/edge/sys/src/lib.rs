@@ -1,4 +1,4 @@
-//! The kernel edge of a node: processes and their reaper, signals, mounts, cgroups, sysctls, kmsg and `/proc`.
+//! The kernel edge of a node: processes and their reaper, signals, mounts, cgroups, kernel parameters, kmsg and `/proc`.
 //!
 //! `unsafe` code, signal dispositions, children and mounts live here and nowhere else. This crate decides nothing: it
 //! does what it is told, and says exactly what failed and on which subject.
@@ -9,9 +9,9 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod files;
 pub mod host;
+pub mod kernel_param;
 pub mod kmsg;
 pub mod mounts;
 pub mod proc;
 pub mod process;
 pub mod signals;
-pub mod sysctl;

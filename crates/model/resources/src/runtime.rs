@@ -74,6 +74,8 @@ resource! {
     /// A kernel parameter that is set unless the configuration says otherwise.
     KernelParamDefaultSpec: "KernelParamDefaultSpecs.runtime.talos.dev" in "runtime",
     {
+        value: String = 1 "value",
+        ignore_errors: bool = 2 "ignoreErrors",
     }
 }
 

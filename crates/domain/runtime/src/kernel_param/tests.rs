@@ -21,24 +21,41 @@ struct State {
 }
 
 impl Parameters for Fake {
-    fn read(&self, name: &str) -> Result<String, SysctlError> {
-        let absent = || SysctlError::Read { name: name.to_owned(), source: io::ErrorKind::NotFound.into() };
-        self.0.lock().values.get(name).cloned().ok_or_else(absent)
+    fn read(&self, param: &KernelParam) -> Result<String, KernelParamError> {
+        let absent = || KernelParamError::Read { param: param.clone(), source: io::ErrorKind::NotFound.into() };
+        self.value(name_of(param)).ok_or_else(absent)
     }
 
-    fn write(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+    fn write(&self, param: &KernelParam, value: &str) -> Result<(), KernelParamError> {
+        let name = name_of(param);
         let mut state = self.0.lock();
-        state.writes.push(name.to_owned());
-        if state.read_only.contains(name) || !state.values.contains_key(name) {
+        state.writes.push(name.clone());
+        if state.read_only.contains(&name) || !state.values.contains_key(&name) {
             let source = io::ErrorKind::ReadOnlyFilesystem.into();
-            return Err(SysctlError::Write { name: name.to_owned(), value: value.to_owned(), source });
+            return Err(KernelParamError::Write { param: param.clone(), value: value.to_owned(), source });
         }
-        state.values.insert(name.to_owned(), value.to_owned());
+        state.values.insert(name, value.to_owned());
         Ok(())
     }
 }
 
+/// A parameter of `/proc/sys` by its name, one of `/sys` by its id.
+fn name_of(param: &KernelParam) -> String {
+    match param.tree {
+        Tree::Sysctl => param.name.clone(),
+        Tree::Sysfs => param.to_string(),
+    }
+}
+
+fn id_of(name: &str) -> String {
+    if name.starts_with("sys.") { name.to_owned() } else { id(Tree::Sysctl, name) }
+}
+
 impl Fake {
+    fn value(&self, name: impl AsRef<str>) -> Option<String> {
+        self.0.lock().values.get(name.as_ref()).cloned()
+    }
+
     fn new(values: &[(&str, &str)]) -> Self {
         let fake = Self::default();
         let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -62,11 +79,11 @@ fn start(platform: &str, parameters: &Fake) -> Harness {
 }
 
 fn want(harness: &Harness, name: &str, value: &str, ignore_errors: bool) {
-    harness.put(&format!("{PREFIX}{name}"), KernelParamSpec { value: value.into(), ignore_errors });
+    harness.put(&id_of(name), KernelParamSpec { value: value.into(), ignore_errors });
 }
 
 fn status(harness: &Harness, name: &str) -> KernelParamStatus {
-    KernelParamStatus::clone(&harness.get::<KernelParamStatus>(&format!("{PREFIX}{name}")).unwrap())
+    KernelParamStatus::clone(&harness.get::<KernelParamStatus>(&id_of(name)).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,9 +136,9 @@ async fn what_nobody_asks_for_any_more_is_set_back() {
     let harness = start(CONTAINER, &parameters);
     want(&harness, "net.ipv4.ip_forward", "1", false);
     harness.settle().await;
-    harness.destroy::<KernelParamSpec>(&format!("{PREFIX}net.ipv4.ip_forward"));
+    harness.destroy::<KernelParamSpec>(&id_of("net.ipv4.ip_forward"));
     harness.settle().await;
-    assert_eq!(parameters.read("net.ipv4.ip_forward").unwrap(), "0");
+    assert_eq!(parameters.value("net.ipv4.ip_forward").unwrap(), "0");
     assert!(harness.ids::<KernelParamStatus>().is_empty());
 }
 
@@ -129,29 +146,63 @@ async fn what_nobody_asks_for_any_more_is_set_back() {
 async fn nothing_is_set_before_the_platform_is_known() {
     let parameters = Fake::new(&[("net.ipv4.ip_forward", "0")]);
     let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
-    harness.run(KernelParamConfigController);
+    harness.run(KernelParamDefaultsController);
     harness.settle().await;
-    assert_eq!((parameters.writes().len(), harness.ids::<KernelParamSpec>().len()), (0, 0));
+    assert_eq!((parameters.writes().len(), harness.ids::<KernelParamDefaultSpec>().len()), (0, 0));
     let platform = PlatformMetadata { platform: CONTAINER.into(), ..Default::default() };
     harness.put(PlatformMetadata::ID, platform);
     harness.settle().await;
     assert_eq!(parameters.writes(), ["net.ipv4.ip_forward"]);
-    let specs = harness.ids::<KernelParamSpec>();
+    let specs = harness.ids::<KernelParamDefaultSpec>();
     assert!(specs.iter().any(|id| id == "proc.sys.fs.aio-max-nr"), "{specs:?}");
     assert!(!specs.iter().any(|id| id.contains("bridge-nf")), "{specs:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_configuration_comes_before_the_defaults() {
-    let harness = Harness::with(KernelParamConfigController);
-    harness.put(PlatformMetadata::ID, PlatformMetadata { platform: "metal".into(), ..Default::default() });
-    let text = "version: v1alpha1\nmachine:\n  type: worker\n  sysctls:\n    kernel.panic: \"30\"\n    net.a: b\n";
+fn configure(harness: &Harness, machine: &str) {
+    let text = format!("version: v1alpha1\nmachine:\n  type: worker\n{machine}");
     harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+}
+
+const GOVERNOR: &str = "sys.devices.system.cpu.cpu0.cpufreq.scaling_governor";
+
+#[tokio::test(start_paused = true)]
+async fn the_configuration_comes_before_the_defaults_and_goes_back_to_them() {
+    let parameters = Fake::new(&[("kernel.panic", "1"), ("kernel.kptr_restrict", "0"), (GOVERNOR, "powersave")]);
+    let harness = start("metal", &parameters);
+    harness.run(KernelParamDefaultsController);
+    harness.run(KernelParamConfigController);
+    configure(
+        &harness,
+        "  sysctls: {kernel.panic: \"30\"}\n  sysfs: {devices.system.cpu.cpu0.cpufreq.scaling_governor: performance}\n",
+    );
     harness.settle().await;
-    let spec =
-        |name: &str| KernelParamSpec::clone(&harness.get::<KernelParamSpec>(&format!("{PREFIX}{name}")).unwrap());
-    assert_eq!(spec("kernel.panic"), KernelParamSpec { value: "30".into(), ignore_errors: false });
-    assert_eq!(spec("net.a"), KernelParamSpec { value: "b".into(), ignore_errors: false });
-    assert_eq!(spec("kernel.kptr_restrict"), KernelParamSpec { value: "1".into(), ignore_errors: true });
-    assert_eq!(spec("net.bridge.bridge-nf-call-iptables").value, "1");
+    let spec = |id: &str| KernelParamSpec::clone(&harness.get::<KernelParamSpec>(id).unwrap());
+    assert_eq!(harness.ids::<KernelParamSpec>(), ["proc.sys.kernel.panic", GOVERNOR]);
+    assert_eq!(spec("proc.sys.kernel.panic"), KernelParamSpec { value: "30".into(), ignore_errors: false });
+    assert_eq!(spec(GOVERNOR), KernelParamSpec { value: "performance".into(), ignore_errors: false });
+    let default = harness.get::<KernelParamDefaultSpec>("proc.sys.kernel.panic").unwrap();
+    assert_eq!(*default.spec, KernelParamDefaultSpec { value: "10".into(), ignore_errors: true });
+    assert!(harness.get::<KernelParamDefaultSpec>("proc.sys.net.bridge.bridge-nf-call-iptables").is_some());
+    let values = || ["kernel.panic", "kernel.kptr_restrict", GOVERNOR].map(|name| parameters.value(name).unwrap());
+    assert_eq!(values(), ["30", "1", "performance"]);
+    let governor = status(&harness, GOVERNOR);
+    assert_eq!((governor.current.as_str(), governor.default.as_str()), ("performance", "powersave"));
+    configure(&harness, "");
+    harness.settle().await;
+    assert_eq!(values(), ["10", "1", "powersave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_leaves_all_of_sysfs_to_the_host() {
+    let parameters = Fake::new(&[(GOVERNOR, "powersave"), ("sys.net.x", "1")]);
+    let harness = start(CONTAINER, &parameters);
+    want(&harness, GOVERNOR, "performance", false);
+    want(&harness, "sys.net.x", "2", false);
+    want(&harness, "sys.absent", "1", false);
+    harness.settle().await;
+    assert_eq!(parameters.writes(), Vec::<String>::new());
+    let governor = status(&harness, GOVERNOR);
+    assert_eq!((governor.current.as_str(), governor.unsupported), ("powersave", true));
+    assert!(status(&harness, "sys.absent").unsupported);
+    assert_eq!(harness.status("runtime.KernelParamSpecController").failures, 0);
 }

@@ -27,11 +27,12 @@ pub(crate) const NSENTER: Tool = Tool { program: "nsenter", package: "util-linux
 pub(crate) const RUNC: Tool = Tool { program: "runc", package: "runc" };
 /// Lets a child end with its parent.
 pub(crate) const SETPRIV: Tool = Tool { program: "setpriv", package: "util-linux" };
+pub(crate) const SH: Tool = Tool { program: "sh", package: "dash" };
 pub(crate) const UMOUNT: Tool = Tool { program: "umount", package: "mount" };
 pub(crate) const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
 
 /// All that creating a cluster needs.
-pub(crate) const NEEDED: [Tool; 9] = [CP, IP, MOUNT, NFT, NSENTER, RUNC, SETPRIV, UMOUNT, UNSHARE];
+pub(crate) const NEEDED: [Tool; 10] = [CP, IP, MOUNT, NFT, NSENTER, RUNC, SETPRIV, SH, UMOUNT, UNSHARE];
 
 impl Tool {
     /// Where the tool is installed.

@@ -6,11 +6,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use stdx::Backoff;
 
-use crate::command::{self, SETPRIV};
+use crate::command::{self, SETPRIV, SH, Tool};
 use crate::plan::{DISCOVERY_PORT, Plan};
 use crate::process::Identity;
 use crate::state::{Folder, write_private};
@@ -64,18 +65,8 @@ impl Server {
     }
 
     fn run(&self) -> std::io::Result<std::process::ExitStatus> {
-        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "setpriv is not installed");
-        let setpriv = SETPRIV.find().ok_or_else(missing)?;
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let arguments: [&OsStr; 6] = [
-            "--pdeathsig".as_ref(),
-            "KILL".as_ref(),
-            "--".as_ref(),
-            self.program.as_ref(),
-            "--listen".as_ref(),
-            self.listen.as_ref(),
-        ];
-        let mut child = command::start(&setpriv, arguments, &log)?;
+        let mut child = self.start(std::process::id(), &log)?;
         let identity = i32::try_from(child.id()).ok().and_then(Identity::of);
         if let Some(text) = identity.and_then(|identity| serde_json::to_vec(&identity).ok())
             && let Err(error) = write_private(&self.card, &text)
@@ -84,5 +75,55 @@ impl Server {
         }
         tracing::info!(pid = child.id(), listen = self.listen, "discovery server started");
         child.wait()
+    }
+
+    /// Starts the server so that it ends with `parent`, which is this process.
+    ///
+    /// The kernel tells a child of its parent's end only from the moment that it asks for it. The shell looks whether the
+    /// parent is still there after that moment, and is replaced by the server.
+    fn start(&self, parent: u32, log: &File) -> std::io::Result<Child> {
+        let find = |tool: Tool| {
+            let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{} is missing", tool.program));
+            tool.find().ok_or_else(missing)
+        };
+        let (setpriv, sh, parent) = (find(SETPRIV)?, find(SH)?, parent.to_string());
+        let arguments: [&OsStr; 10] = [
+            "--pdeathsig".as_ref(),
+            "KILL".as_ref(),
+            "--".as_ref(),
+            sh.as_ref(),
+            "-c".as_ref(),
+            r#"[ "$PPID" = "$0" ] && exec "$@""#.as_ref(),
+            parent.as_ref(),
+            self.program.as_ref(),
+            "--listen".as_ref(),
+            self.listen.as_ref(),
+        ];
+        command::start(&setpriv, arguments, log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::CP;
+
+    #[test]
+    fn a_server_whose_agent_ended_meanwhile_does_not_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = File::create(&path).unwrap();
+        let server = Server {
+            program: CP.find().unwrap().with_file_name("echo"),
+            listen: "10.5.0.1:3000".to_owned(),
+            log: path.clone(),
+            card: folder.path().join("card"),
+        };
+        let mut orphan = server.start(1, &log).unwrap();
+        assert!(!orphan.wait().unwrap().success());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        let mut child = server.start(std::process::id(), &log).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "--listen 10.5.0.1:3000\n");
     }
 }

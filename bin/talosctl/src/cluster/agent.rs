@@ -1,6 +1,6 @@
-//! `cluster agent`: the process that a local cluster leaves on this machine.
+//! `cluster agent`: the two processes that a local cluster leaves on this machine, and how to start them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use provision::agent::{self, AgentProgram};
@@ -14,6 +14,9 @@ pub(crate) struct AgentArgs {
     /// Starts the agent in the background, unless it runs
     #[arg(long)]
     detach: bool,
+    /// Starts the agent whenever there is none, until the cluster is gone
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    guard: bool,
 }
 
 pub(crate) async fn run(args: &AgentArgs, name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
@@ -25,11 +28,22 @@ pub(crate) async fn run(args: &AgentArgs, name: &str, root: &Path, session: &Ses
     }
     // Where an operator asked for logs there is a subscriber already.
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init().ok();
-    agent::run(root, name).await.map_err(CommandError::wrap("serving the cluster"))
+    // Whoever started this process called it by the path of the program, which may be gone by now.
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let program = AgentProgram { program: called.unwrap_or_default(), arguments: arguments() };
+    if args.guard {
+        // It may block the runtime's only thread: there is nothing else for it to do.
+        return agent::guard(root, name, program).map_err(CommandError::wrap("guarding the cluster agent"));
+    }
+    agent::run(root, name, program).await.map_err(CommandError::wrap("serving the cluster"))
 }
 
 /// This program, as the agent of a cluster.
 pub(super) fn program() -> Result<AgentProgram, CommandError> {
     let program = std::env::current_exe().map_err(CommandError::wrap("finding this program"))?;
-    Ok(AgentProgram { program, arguments: vec!["cluster".to_owned(), "agent".to_owned()] })
+    Ok(AgentProgram { program, arguments: arguments() })
+}
+
+fn arguments() -> Vec<String> {
+    ["cluster", "agent"].map(str::to_owned).into()
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use provision::{Cluster, Limits, NodeReport, State};
+use provision::agent::{self, Agent, Guard};
+use provision::{Cluster, Limits, NodeReport, Phase, State};
 
 use crate::command_error::CommandError;
 use crate::output::table::Table;
@@ -16,16 +17,35 @@ pub(crate) fn run(name: &str, root: &Path, session: &Session) -> Result<(), Comm
     });
     let (state, nodes) = shown?;
     session.out.line(text(&state, &nodes))?;
-    if provision::agent::status(root, name).is_none() {
-        session.out.warning(format!(
-            "the cluster agent is not running: nodes can neither pull images nor find new nodes; \
-             `talosctl cluster agent --detach --name {name}` starts it"
-        ));
+    let warning = match state.phase {
+        Phase::Destroying => Some(format!(
+            "the cluster is being destroyed, or was until somebody stopped that; \
+             `talosctl cluster destroy --name {name}` removes what is left"
+        )),
+        Phase::Creating | Phase::Created => agent_warning(name, agent::status(root, name), agent::guarded(root, name)),
+    };
+    if let Some(warning) = warning {
+        session.out.warning(warning);
     }
     for node in nodes.iter().filter(|node| node.status != "running") {
         session.out.warning(format!("node {} is {}", node.name, node.status));
     }
     Ok(())
+}
+
+/// What is to be said of the cluster's agent: nothing while it serves.
+fn agent_warning(name: &str, agent: Option<Agent>, guard: Option<Guard>) -> Option<String> {
+    const WITHOUT: &str = "nodes can neither pull images nor find new nodes";
+    match (agent, guard) {
+        (Some(_), _) => None,
+        (None, Some(Guard { log, .. })) => Some(format!(
+            "the cluster agent ended and is being started again; until then {WITHOUT}; {} says why it ended",
+            log.display()
+        )),
+        (None, None) => Some(format!(
+            "the cluster agent is not running: {WITHOUT}; `talosctl cluster agent --detach --name {name}` starts it"
+        )),
+    }
 }
 
 /// The tables of a cluster and its nodes.
@@ -54,4 +74,21 @@ fn cpus(limits: Limits) -> String {
 
 fn memory(limits: Limits) -> String {
     limits.memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_does_not_serve_is_warned_of_with_what_happens_next() {
+        let agent = Agent { pid: 2, registry_port: 5000 };
+        let guard = || Some(Guard { pid: 3, log: "/clusters/one/logs/agent.log".into() });
+        assert_eq!(agent_warning("one", Some(agent), guard()), None);
+        assert_eq!(agent_warning("one", Some(agent), None), None, "a guard is missing for a moment only");
+        let returns = agent_warning("one", None, guard()).unwrap();
+        assert!(returns.contains("started again") && returns.contains("/clusters/one/logs/agent.log"), "{returns}");
+        let gone = agent_warning("one", None, None).unwrap();
+        assert!(gone.contains("`talosctl cluster agent --detach --name one` starts it"), "{gone}");
+    }
 }

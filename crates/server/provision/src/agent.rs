@@ -1,25 +1,35 @@
-//! The one process that a cluster leaves on the host: it serves images to the nodes, keeps the discovery server alive, and
-//! starts nodes again whose init ended.
+//! What a cluster leaves on the host: the agent serves images to the nodes, keeps the discovery server alive, and starts
+//! nodes again whose init ended; its guard starts the agent again.
 //!
-//! There is one agent for each cluster, by a lock that ends with it. It can be killed and started again at any time; it
-//! ends by itself when the cluster's folder is gone.
+//! Agent and guard are two processes of one program, and each starts the other when that ends, so either can be killed at
+//! any time. There is one of each for a cluster, by locks that end with them. Both end by themselves when the cluster is gone
+//! or being destroyed, and together when the agent is asked to stop. Nothing starts them again when both are killed at once.
 
 mod discovery;
 mod nodes;
+mod pair;
+mod part;
 
+use std::ffi::{CString, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use stdx::tasks::CancellationToken;
+use sys::signals::Requests;
 use tokio::net::TcpListener;
 
 use crate::command;
 use crate::error::ProvisionError;
 use crate::process::Identity;
 use crate::registry::{self, Layout};
-use crate::state::{Folder, State, make_folder, write_private};
+use crate::state::{Folder, Phase, State, make_folder, write_private};
+
+use self::pair::Keeper;
+use self::part::{Hold, Part};
 
 /// Where a registry listens unless somebody else does.
 const USUAL_PORT: u16 = 5000;
@@ -31,12 +41,20 @@ const GRACE: Duration = Duration::from_secs(3);
 pub enum AgentError {
     #[error(transparent)]
     Provision(#[from] ProvisionError),
-    #[error("the agent of cluster {0} runs already")]
-    AlreadyRunning(String),
+    #[error("the {part} of cluster {name} runs already")]
+    AlreadyRunning { name: String, part: &'static str },
     #[error("no cluster {name} in {}", .root.display())]
     NoSuchCluster { name: String, root: PathBuf },
+    #[error("cluster {0} is being destroyed")]
+    Destroying(String),
+    #[error("this process is not in /proc")]
+    Nameless,
+    #[error("listening for signals")]
+    Signals(#[source] std::io::Error),
     #[error("listening on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the thread that keeps the agent's guard")]
+    Thread(#[source] std::io::Error),
     #[error("starting {}", .program.display())]
     Start { program: PathBuf, source: std::io::Error },
     #[error("the agent of cluster {name} did not start: {last_words} (its log is {})", .log.display())]
@@ -51,11 +69,21 @@ struct Card {
     registry_port: u16,
 }
 
-/// How to start an agent: the program and the arguments before `--state DIR --name NAME`.
+/// How to start an agent: the program and the arguments before `--state DIR --name NAME`, which `--guard` follows for the
+/// guard.
 #[derive(Debug, Clone)]
 pub struct AgentProgram {
     pub program: PathBuf,
     pub arguments: Vec<String>,
+}
+
+impl AgentProgram {
+    fn arguments(&self, root: &Path, name: &str, part: Part) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = self.arguments.iter().map(Into::into).collect();
+        arguments.extend(["--state".into(), root.into(), "--name".into(), name.into()]);
+        arguments.extend((part == Part::Guard).then(|| "--guard".into()));
+        arguments
+    }
 }
 
 /// An agent that runs.
@@ -66,39 +94,126 @@ pub struct Agent {
     pub registry_port: u16,
 }
 
-/// Is the agent: serves until the cluster's folder is gone.
+/// A guard that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    pub pid: i32,
+    /// Where agent and guard say what happens to them.
+    pub log: PathBuf,
+}
+
+/// Is the agent: serves until the cluster is gone or being destroyed, or until it is asked to stop; then its guard ends too.
+/// `program` is what this process runs; its path is only what the guard is called.
 ///
 /// # Errors
 ///
 /// When another agent of the cluster runs, or the gateway's address cannot be used (after a reboot it is gone).
-pub async fn run(root: &Path, name: &str) -> Result<(), AgentError> {
-    // Leaves the terminal and the job of whoever started it; it fails only where that is done already.
-    let _ = rustix::process::setsid();
-    let folder = Folder::new(root, name)?;
-    let missing = || AgentError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() };
-    let state = State::read(&folder)?.ok_or_else(missing)?;
-    let path = folder.agent_lock();
-    let lock = std::fs::File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(ProvisionError::io("opening", &path))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(AgentError::AlreadyRunning(name.to_owned()));
-    }
-    let before = read_card(&folder).map(|card| card.registry_port);
+pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), AgentError> {
+    settle(&program);
+    let mut requests = Requests::listen().map_err(AgentError::Signals)?;
+    let own = Arc::new(Member::become_one(root, name, Part::Server, program)?);
+    let folder = &own.folder;
+    let state = read_state(folder, root, name)?;
+    let before = read_card(folder).map(|card| card.registry_port);
     let listener = listen(state.plan.gateway, before).await?;
     let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
-    let _keeper = state.discoveryd.as_ref().map(|program| discovery::Keeper::start(program, &state.plan, &folder));
-    let own = i32::try_from(std::process::id()).ok().and_then(Identity::of).ok_or_else(missing)?;
-    write_card(&folder, &Card { process: own, registry_port: port })?;
+    let _discovery = state.discoveryd.as_ref().map(|program| discovery::Keeper::start(program, &state.plan, folder));
+    write_card(folder, &Card { process: own.identity.clone(), registry_port: port })?;
     tracing::info!(cluster = name, gateway = %state.plan.gateway, port, "agent serves");
+    let stopping = CancellationToken::new();
+    let guard = Keeper::new(Arc::clone(&own), stopping.clone());
+    // Not joined: it waits for a lock, and ends with the process.
+    let thread = std::thread::Builder::new().name("guard keeper".to_owned()).spawn(move || guard.keep());
+    thread.map_err(AgentError::Thread)?;
     let layout = Layout::new(state.bundle.unwrap_or_else(|| folder.path().join("no-bundle")));
     // All are dropped with the select; nothing of them needs an end of its own.
     tokio::select! {
         () = registry::serve(listener, layout) => {}
         () = nodes::keep(root.to_path_buf(), state.plan) => {}
-        () = until_gone(&folder) => tracing::info!("the cluster is gone"),
+        () = own.until_gone() => tracing::info!("the cluster is gone or being destroyed"),
+        _ = requests.next() => {
+            tracing::info!("asked to stop");
+            stopping.cancel();
+            // The guard first, while this process still is the agent: it has no reason to start another.
+            Hold::seize(folder, Part::Guard)?;
+        }
     }
-    drop(lock);
     Ok(())
+}
+
+/// Is the guard of the agent: starts the agent when there is none, until the cluster is gone or being destroyed. Blocks
+/// its thread. `program` is as for [`run`].
+///
+/// # Errors
+///
+/// When another guard of the cluster's agent runs.
+pub fn guard(root: &Path, name: &str, program: AgentProgram) -> Result<(), AgentError> {
+    settle(&program);
+    let own = Member::become_one(root, name, Part::Guard, program)?;
+    let encode = |source| ProvisionError::Encode { subject: "guard", source };
+    write_private(&own.folder.guard(), &serde_json::to_vec(&own.identity).map_err(encode)?)?;
+    tracing::info!(cluster = name, "agent is guarded");
+    Keeper::new(Arc::new(own), CancellationToken::new()).keep();
+    tracing::info!("the cluster is gone or being destroyed");
+    Ok(())
+}
+
+/// Makes this process one that stays.
+fn settle(program: &AgentProgram) {
+    // Leaves the terminal and the job of whoever started it; it fails only where that is done already.
+    let _ = rustix::process::setsid();
+    // One that the other part started would be called `exe`.
+    if let Some(name) = program.program.file_name().and_then(|name| CString::new(name.as_bytes()).ok()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// This process, as one of the two of a cluster's agent.
+#[derive(Debug)]
+struct Member {
+    root: PathBuf,
+    name: String,
+    folder: Folder,
+    part: Part,
+    hold: Hold,
+    identity: Identity,
+    program: AgentProgram,
+}
+
+impl Member {
+    fn become_one(root: &Path, name: &str, part: Part, program: AgentProgram) -> Result<Self, AgentError> {
+        let folder = Folder::new(root, name)?;
+        read_state(&folder, root, name)?;
+        let hold = Hold::take(&folder, part)?;
+        let hold = hold.ok_or_else(|| AgentError::AlreadyRunning { name: name.to_owned(), part: part.as_str() })?;
+        // Again: until the lock was taken, the cluster could go without waiting for this process.
+        read_state(&folder, root, name)?;
+        let identity = i32::try_from(std::process::id()).ok().and_then(Identity::of);
+        let identity = identity.ok_or(AgentError::Nameless)?;
+        let (root, name) = (root.to_path_buf(), name.to_owned());
+        Ok(Self { root, name, folder, part, hold, identity, program })
+    }
+
+    /// Whether the cluster is there and stays. One that cannot be read is not gone.
+    fn is_wanted(&self) -> bool {
+        let stays = |state: Option<State>| state.is_some_and(|state| state.phase != Phase::Destroying);
+        self.hold.is_current() && State::read(&self.folder).map_or(true, stays)
+    }
+
+    async fn until_gone(&self) {
+        while self.is_wanted() {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+}
+
+/// The state of a cluster that is there to stay.
+fn read_state(folder: &Folder, root: &Path, name: &str) -> Result<State, AgentError> {
+    match State::read(folder)? {
+        None => Err(AgentError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() }),
+        Some(state) if state.phase == Phase::Destroying => Err(AgentError::Destroying(name.to_owned())),
+        Some(state) => Ok(state),
+    }
 }
 
 /// The nodes know the port from their configuration, so an agent that starts again takes the port of the one before.
@@ -113,12 +228,6 @@ async fn listen(gateway: Ipv4Addr, before: Option<u16>) -> Result<TcpListener, A
             Ok(listener) => Ok(listener),
             Err(_) => bind(0).await,
         },
-    }
-}
-
-async fn until_gone(folder: &Folder) {
-    while folder.state_file().exists() {
-        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 
@@ -139,6 +248,14 @@ pub fn status(root: &Path, name: &str) -> Option<Agent> {
     Some(Agent { pid: card.process.pid, registry_port: card.registry_port })
 }
 
+/// The guard of a cluster's agent, if it runs.
+#[must_use]
+pub fn guarded(root: &Path, name: &str) -> Option<Guard> {
+    let folder = Folder::new(root, name).ok()?;
+    let process = Part::Guard.process(&folder).filter(Identity::is_alive)?;
+    Some(Guard { pid: process.pid, log: folder.log("agent") })
+}
+
 /// Starts the agent of a cluster as a process of its own and waits until it serves; gives the one that runs, if one does.
 ///
 /// # Errors
@@ -149,52 +266,113 @@ pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, Agent
         return Ok(agent);
     }
     let folder = Folder::new(root, name)?;
-    if State::read(&folder)?.is_none() {
-        return Err(AgentError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() });
-    }
+    read_state(&folder, root, name)?;
+    part::make_locks(&folder)?;
     make_folder(&folder.logs())?;
     let path = folder.log("agent");
     let log = std::fs::File::options().create(true).append(true).open(&path);
     let log = log.map_err(ProvisionError::io("opening", &path))?;
     let root = std::path::absolute(root).map_err(ProvisionError::io("finding", root))?;
-    let arguments = how.arguments.iter().map(std::ffi::OsString::from).chain([
-        "--state".into(),
-        root.clone().into_os_string(),
-        "--name".into(),
-        name.into(),
-    ]);
-    let started = command::start(&how.program, arguments, &log);
+    let started = command::start(&how.program, how.arguments(&root, name, Part::Server), &log);
     let mut child = started.map_err(|source| AgentError::Start { program: how.program.clone(), source })?;
     const STEP: Duration = Duration::from_millis(10);
     for _ in 0..START_TIMEOUT.as_millis() / STEP.as_millis() {
         if let Some(agent) = status(&root, name) {
             return Ok(agent);
         }
-        if let Ok(Some(_)) = child.try_wait() {
+        // One that found another agent leaves it to that one, which may be about to serve.
+        if let Ok(Some(_)) = child.try_wait()
+            && Hold::take(&folder, Part::Server)?.is_some()
+        {
             break;
         }
         std::thread::park_timeout(STEP);
     }
     // What did not come up in time must not come up later.
-    drop(child.kill());
+    if matches!(child.try_wait(), Ok(None)) {
+        drop(child.kill());
+        stop(&folder, &mut Vec::new());
+    }
     drop(child.wait());
     let said = std::fs::read_to_string(&path).unwrap_or_default();
     let last_words = said.lines().last().unwrap_or("it said nothing").to_owned();
     Err(AgentError::NotStarted { name: name.to_owned(), last_words, log: path })
 }
 
-/// Ends the agent and its discovery server, if they run.
-pub(crate) fn stop(folder: &Folder, errors: &mut Vec<ProvisionError>) {
-    let agent = read_card(folder).map(|card| card.process);
-    // The discovery server ends with the agent; the second look is for one that could not.
-    let discoveryd = Identity::read(&folder.discoveryd());
-    for (what, identity) in [("agent", agent), ("discovery server", discoveryd)] {
-        let Some(identity) = identity else { continue };
-        if !identity.end(GRACE) {
-            errors.push(ProvisionError::StillRunning {
-                name: what.to_owned(),
-                processes: vec![identity.pid.unsigned_abs()],
-            });
+/// Keeps an agent from being there while this value lives.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    _holds: Vec<Hold>,
+}
+
+/// Ends the agent, its guard and its discovery server, if they run.
+pub(crate) fn stop(folder: &Folder, errors: &mut Vec<ProvisionError>) -> Stopped {
+    let mut holds = Vec::new();
+    let locks = part::make_locks(folder);
+    // An agent that is asked to stop takes its guard with it. Where it had to be killed, what its guard starts finds the
+    // lock taken, and ends.
+    if locks.is_ok() {
+        for part in [Part::Server, Part::Guard] {
+            match Hold::seize(folder, part) {
+                Ok(hold) => holds.push(hold),
+                Err(error) => errors.push(error),
+            }
         }
+    }
+    errors.extend(locks.err());
+    // The discovery server ends with the agent; this look is for one that could not.
+    if let Some(discoveryd) = Identity::read(&folder.discoveryd())
+        && !discoveryd.end(GRACE)
+    {
+        let processes = vec![discoveryd.pid.unsigned_abs()];
+        errors.push(ProvisionError::StillRunning { name: "discovery server".to_owned(), processes });
+    }
+    Stopped { _holds: holds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::state;
+
+    #[test]
+    fn while_an_agent_is_stopped_no_process_can_be_a_part_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        make_folder(folder.path()).unwrap();
+        let mut errors = Vec::new();
+        let stopped = stop(&folder, &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        let free = || [Part::Server, Part::Guard].map(|part| Hold::take(&folder, part).unwrap().is_some());
+        assert_eq!(free(), [false, false]);
+        drop(stopped);
+        assert_eq!(free(), [true, true]);
+    }
+
+    #[test]
+    fn an_agent_is_wanted_while_its_cluster_is_there_and_not_being_destroyed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        make_folder(folder.path()).unwrap();
+        part::make_locks(&folder).unwrap();
+        state("one").write(&folder).unwrap();
+        let program = AgentProgram { program: PathBuf::from("provision"), arguments: vec![] };
+        let own = Member::become_one(root.path(), "one", Part::Guard, program.clone()).unwrap();
+        for (phase, wanted) in [(Phase::Creating, true), (Phase::Created, true), (Phase::Destroying, false)] {
+            State { phase, ..state("one") }.write(&folder).unwrap();
+            assert_eq!(own.is_wanted(), wanted, "{phase:?}");
+        }
+        let refused = Member::become_one(root.path(), "one", Part::Server, program.clone()).unwrap_err();
+        assert!(matches!(refused, AgentError::Destroying(_)), "{refused}");
+        std::fs::write(folder.state_file(), "{").unwrap();
+        assert!(own.is_wanted(), "a state that cannot be read may be read again later");
+        std::fs::remove_file(folder.state_file()).unwrap();
+        assert!(!own.is_wanted(), "there is no state");
+        state("one").write(&folder).unwrap();
+        let refused = Member::become_one(root.path(), "one", Part::Guard, program).unwrap_err();
+        assert!(matches!(refused, AgentError::AlreadyRunning { .. }), "{refused}");
+        std::fs::remove_file(folder.guard_lock()).unwrap();
+        part::make_locks(&folder).unwrap();
+        assert!(!own.is_wanted(), "the folder is that of a later cluster");
     }
 }

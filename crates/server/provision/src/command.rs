@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -103,7 +104,26 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    let mut command = prepare(program);
+    stay(prepare(program), arguments, log)
+}
+
+/// Starts the program of this process once more, under `name`, as [`start`] does; also where its file was replaced or
+/// removed meanwhile.
+pub(crate) fn start_own<I, S>(name: &Path, arguments: I, log: &File) -> std::io::Result<Child>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = prepare(Path::new("/proc/self/exe"));
+    command.arg0(name);
+    stay(command, arguments, log)
+}
+
+fn stay<I, S>(mut command: Command, arguments: I, log: &File) -> std::io::Result<Child>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
     command.args(arguments).current_dir("/").stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
 }

@@ -62,7 +62,7 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     {
         errors.push(error);
     }
-    agent::stop(&folder, &mut errors);
+    let stopped = agent::stop(&folder, &mut errors);
     node::remove_all(&folder, &mut errors);
     let group = cgroup_name(name);
     if let Err(processes) = cgroups::wait_until_empty(&group) {
@@ -75,7 +75,7 @@ pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroye
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(&folder, &mut errors);
     }
-    drop(lock);
+    drop((stopped, lock));
     Ok(Destroyed { errors })
 }
 

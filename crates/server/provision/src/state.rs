@@ -97,6 +97,16 @@ impl Folder {
         self.0.join("agent.lock")
     }
 
+    /// Who the agent's guard is, written by itself.
+    pub(crate) fn guard(&self) -> PathBuf {
+        self.0.join("guard.json")
+    }
+
+    /// Held by the agent's guard while it lives.
+    pub(crate) fn guard_lock(&self) -> PathBuf {
+        self.0.join("guard.lock")
+    }
+
     /// Who the discovery server is, written by the agent.
     pub(crate) fn discoveryd(&self) -> PathBuf {
         self.0.join("discoveryd.json")
@@ -203,11 +213,11 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ProvisionEr
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::NodeSpec;
 
-    fn state(name: &str) -> State {
+    pub(crate) fn state(name: &str) -> State {
         State {
             phase: Phase::Creating,
             plan: Plan::new(name, "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap(),

@@ -1,15 +1,15 @@
 //! The agent as a process of its own: serving, dying, coming back, ending with its cluster.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use provision::agent::{self, AgentError, AgentProgram};
-use provision::{Cluster, Leftovers, Limits};
+use provision::agent::{self, Agent, AgentError, AgentProgram};
+use provision::{Cluster, Leftovers, Limits, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Place, census, wait_for};
+use crate::support::{Place, arguments, census, processes, spawn, wait_for};
 
 fn program() -> AgentProgram {
     let own = std::env::current_exe().unwrap();
@@ -40,7 +40,11 @@ fn ask(address: &str) -> String {
 }
 
 fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 fn server_pid(place: &Place, name: &str) -> Option<i32> {
@@ -48,6 +52,37 @@ fn server_pid(place: &Place, name: &str) -> Option<i32> {
         serde_json::from_slice(&std::fs::read(place.root().join(name).join("discoveryd.json")).ok()?).ok()?;
     let pid = i32::try_from(card["pid"].as_i64()?).ok()?;
     PathBuf::from(format!("/proc/{pid}")).exists().then_some(pid)
+}
+
+fn serving(place: &Place, name: &str) -> Option<Agent> {
+    agent::status(&place.root(), name)
+}
+
+/// The agent's guard, which comes a moment after the agent.
+fn guard(place: &Place, name: &str) -> i32 {
+    wait_for("the guard", || agent::guarded(&place.root(), name).is_some());
+    agent::guarded(&place.root(), name).unwrap().pid
+}
+
+/// Waits until another agent serves than the one that was there.
+fn another(place: &Place, name: &str, than: Agent) -> Agent {
+    wait_for("another agent", || serving(place, name).is_some_and(|agent| agent.pid != than.pid));
+    serving(place, name).unwrap()
+}
+
+fn kill_both(place: &Place, name: &str) {
+    let both = [guard(place, name), serving(place, name).unwrap().pid];
+    // Stopped first, so that neither sees the other's end.
+    both.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    both.iter().for_each(|pid| kill(*pid));
+    wait_for("the end of both", || processes(&format!(" --name {name} ")).is_empty());
+}
+
+fn destroy(place: &Place, name: &str) {
+    let destroyed = provision::destroy(&place.root(), name, Leftovers::Keep).unwrap();
+    assert!(destroyed.errors.is_empty(), "{:?}", destroyed.errors);
+    let left = census(&place.root(), name);
+    assert!(left.is_empty(), "left behind: {left:#?}");
 }
 
 #[test]
@@ -60,25 +95,148 @@ fn the_agent_serves_comes_back_on_its_port_and_ends_with_its_cluster() {
     let again = agent::start(&place.root(), "pt-agent", &program()).unwrap();
     assert_eq!(again, first, "an agent that runs is not started again");
 
+    let guarded = guard(&place, "pt-agent");
     kill(first.pid);
-    wait_for("the agent's end", || agent::status(&place.root(), "pt-agent").is_none());
-    let second = agent::start(&place.root(), "pt-agent", &program()).unwrap();
+    let second = another(&place, "pt-agent", first);
     assert_eq!(second.registry_port, first.registry_port, "nodes know the port");
-    assert_ne!(second.pid, first.pid);
     assert!(ask(&address).starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(guard(&place, "pt-agent"), guarded, "there is one guard");
 
     drop(cluster);
     wait_for("discovery server", || server_pid(&place, "pt-agent").is_some());
     let server = server_pid(&place, "pt-agent").unwrap();
-    let destroyed = provision::destroy(&place.root(), "pt-agent", Leftovers::Keep).unwrap();
-    assert!(destroyed.errors.is_empty(), "{:?}", destroyed.errors);
-    assert!(census(&place.root(), "pt-agent").is_empty());
-    let gone = |pid: i32| !std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
-    wait_for("the end of agent and server", || gone(second.pid) && gone(server));
+    destroy(&place, "pt-agent");
+    assert_eq!(arguments(server), None, "the discovery server runs");
 }
 
 #[test]
-fn a_discovery_server_that_is_killed_comes_back_and_one_whose_agent_is_killed_ends() {
+fn a_guard_that_is_killed_comes_back_and_guards() {
+    let place = Place::new();
+    let _cluster = cluster(&place, "pt-guard", "10.217.0.0/24");
+    let mut agent = agent::start(&place.root(), "pt-guard", &program()).unwrap();
+    for _ in 0..2 {
+        let first = guard(&place, "pt-guard");
+        kill(first);
+        wait_for("another guard", || agent::guarded(&place.root(), "pt-guard").is_some_and(|guard| guard.pid != first));
+        assert_eq!(serving(&place, "pt-guard"), Some(agent), "the agent serves on");
+        kill(agent.pid);
+        agent = another(&place, "pt-guard", agent);
+    }
+    guard(&place, "pt-guard");
+    assert_eq!(processes(" --name pt-guard ").len(), 2, "an agent and a guard");
+}
+
+#[test]
+fn an_agent_and_a_guard_that_are_both_killed_wait_for_somebody() {
+    let place = Place::new();
+    let cluster = cluster(&place, "pt-both", "10.218.0.0/24");
+    let first = agent::start(&place.root(), "pt-both", &program()).unwrap();
+    kill_both(&place, "pt-both");
+    assert_eq!((serving(&place, "pt-both"), agent::guarded(&place.root(), "pt-both")), (None, None));
+    let second = agent::start(&place.root(), "pt-both", &program()).unwrap();
+    assert_eq!(second.registry_port, first.registry_port);
+    guard(&place, "pt-both");
+    kill_both(&place, "pt-both");
+    drop(cluster);
+    destroy(&place, "pt-both");
+}
+
+#[test]
+fn an_agent_that_is_asked_to_stop_takes_its_guard_with_it() {
+    let place = Place::new();
+    let _cluster = cluster(&place, "pt-stop", "10.219.0.0/24");
+    let agent = agent::start(&place.root(), "pt-stop", &program()).unwrap();
+    guard(&place, "pt-stop");
+    signal(agent.pid, Signal::TERM);
+    wait_for("the end of both", || processes(" --name pt-stop ").is_empty());
+    agent::start(&place.root(), "pt-stop", &program()).unwrap();
+}
+
+#[test]
+fn agent_and_guard_end_when_the_folder_of_the_cluster_is_gone() {
+    let place = Place::new();
+    let cluster = cluster(&place, "pt-away", "10.220.0.0/24");
+    agent::start(&place.root(), "pt-away", &program()).unwrap();
+    guard(&place, "pt-away");
+    drop(cluster);
+    let (folder, away) = (place.root().join("pt-away"), place.root().join("pt-elsewhere"));
+    std::fs::rename(&folder, &away).unwrap();
+    wait_for("the end of both", || processes(" --name pt-away ").is_empty());
+    std::fs::rename(&away, &folder).unwrap();
+    destroy(&place, "pt-away");
+}
+
+#[test]
+fn an_agent_that_is_killed_does_not_come_back_to_a_cluster_that_is_being_destroyed() {
+    let place = Place::new();
+    let mut cluster = cluster(&place, "pt-killed", "10.221.0.0/24");
+    let agent = agent::start(&place.root(), "pt-killed", &program()).unwrap();
+    guard(&place, "pt-killed");
+    // What a destroy leaves that is killed when it has just ended the agent.
+    cluster.remember(|state| state.phase = Phase::Destroying).unwrap();
+    drop(cluster);
+    kill(agent.pid);
+    wait_for("the end of both", || processes(" --name pt-killed ").is_empty());
+    let refused = agent::start(&place.root(), "pt-killed", &program()).unwrap_err();
+    assert!(matches!(refused, AgentError::Destroying(_)), "{refused}");
+    destroy(&place, "pt-killed");
+}
+
+#[test]
+fn nothing_is_left_of_an_agent_that_hangs_and_whose_guard_knows_nothing_of_the_destroy() {
+    let place = Place::new();
+    let cluster = cluster(&place, "pt-odd", "10.222.0.0/24");
+    let agent = agent::start(&place.root(), "pt-odd", &program()).unwrap();
+    guard(&place, "pt-odd");
+    drop(cluster);
+    // The agent cannot take its guard with it, and the state says nothing of the destroy: the locks keep what the guard
+    // starts from being an agent.
+    signal(agent.pid, Signal::STOP);
+    std::fs::write(place.root().join("pt-odd/state.json"), "{").unwrap();
+    destroy(&place, "pt-odd");
+}
+
+#[test]
+fn a_port_that_is_taken_when_the_agent_comes_back_is_waited_for() {
+    let place = Place::new();
+    let _cluster = cluster(&place, "pt-port", "10.223.0.0/24");
+    let first = agent::start(&place.root(), "pt-port", &program()).unwrap();
+    kill_both(&place, "pt-port");
+    let taken = TcpListener::bind(("10.223.0.1", first.registry_port)).unwrap();
+    let refused = agent::start(&place.root(), "pt-port", &program()).unwrap_err();
+    assert!(matches!(refused, AgentError::NotStarted { .. }), "{refused}");
+    let log = place.root().join("pt-port/logs/agent.log");
+    std::fs::write(&log, "").unwrap();
+    let root = place.root().to_string_lossy().into_owned();
+    let mut guard = spawn(&program().program, &["--state", &root, "--name", "pt-port", "--guard"]);
+    let refusals = || std::fs::read_to_string(&log).unwrap().matches("Listen").count();
+    wait_for("a second attempt", || refusals() >= 2);
+    assert_eq!(serving(&place, "pt-port"), None);
+    drop(taken);
+    let second = another(&place, "pt-port", first);
+    assert_eq!(second.registry_port, first.registry_port);
+    kill_both(&place, "pt-port");
+    guard.wait().unwrap();
+}
+
+#[test]
+fn an_agent_comes_back_though_its_program_was_removed() {
+    let place = Place::new();
+    let _cluster = cluster(&place, "pt-prog", "10.224.0.0/24");
+    let copy = place.root().with_file_name("talosctl");
+    std::fs::copy(program().program, &copy).unwrap();
+    let first = agent::start(&place.root(), "pt-prog", &AgentProgram { program: copy.clone(), arguments: vec![] });
+    let first = first.unwrap();
+    guard(&place, "pt-prog");
+    std::fs::remove_file(&copy).unwrap();
+    kill(first.pid);
+    let second = another(&place, "pt-prog", first);
+    assert!(arguments(second.pid).unwrap().starts_with(&*copy.to_string_lossy()), "{:?}", arguments(second.pid));
+    assert_eq!(std::fs::read_to_string(format!("/proc/{}/comm", second.pid)).unwrap().trim(), "talosctl");
+}
+
+#[test]
+fn a_discovery_server_that_is_killed_comes_back_and_one_whose_agent_is_killed_is_replaced() {
     let place = Place::new();
     let _cluster = cluster(&place, "pt-disc", "10.213.0.0/24");
     let agent = agent::start(&place.root(), "pt-disc", &program()).unwrap();
@@ -91,8 +249,11 @@ fn a_discovery_server_that_is_killed_comes_back_and_one_whose_agent_is_killed_en
     kill(first);
     wait_for("another discovery server", || server_pid(&place, "pt-disc").is_some_and(|pid| pid != first));
     let second = server_pid(&place, "pt-disc").unwrap();
+    guard(&place, "pt-disc");
     kill(agent.pid);
-    wait_for("its end", || server_pid(&place, "pt-disc") != Some(second));
+    another(&place, "pt-disc", agent);
+    wait_for("a third discovery server", || server_pid(&place, "pt-disc").is_some_and(|pid| pid != second));
+    assert_eq!(arguments(second), None, "the server of the agent that was killed runs");
 }
 
 #[test]
@@ -104,6 +265,7 @@ fn an_agent_that_cannot_serve_says_why() {
     let cluster = cluster(&place, "pt-why", "10.214.0.0/24");
     crate::support::run("ip", &["link", "delete", &cluster.plan().bridge]);
     let error = agent::start(&place.root(), "pt-why", &program()).unwrap_err();
+    assert_eq!(processes(" --name pt-why "), [""; 0], "what did not start is tried again");
     let AgentError::NotStarted { last_words, .. } = &error else { panic!("{error}") };
     assert!(last_words.contains("Listen") && last_words.contains("10.214.0.1"), "{last_words}");
 }

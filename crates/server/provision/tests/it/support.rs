@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use provision::{Cluster, ClusterSpec, Leftovers, NodeSpec, Plan};
@@ -38,6 +38,12 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {printed}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Starts a program that stays.
+#[expect(clippy::disallowed_methods, reason = "the tests' one place for tools")]
+pub(crate) fn spawn(program: &Path, arguments: &[&str]) -> Child {
+    Command::new(program).args(arguments).spawn().unwrap()
 }
 
 /// A place for clusters and the image that they run on.
@@ -139,11 +145,26 @@ pub(crate) fn census(root: &Path, name: &str) -> BTreeSet<String> {
         if groups.contains(&cgroup) {
             note("process", &process);
         }
+        if arguments(&process).is_some_and(|line| line.contains(&format!(" --name {name} "))) {
+            note("agent", &process);
+        }
     }
     if Path::new(&*folder).exists() {
         note("folder", &folder);
     }
     found
+}
+
+/// The arguments of a process, with a blank after each; none for one that is dead.
+pub(crate) fn arguments(pid: impl std::fmt::Display) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    Some(String::from_utf8_lossy(&line).replace('\0', " "))
+}
+
+/// The processes that have this among their arguments.
+pub(crate) fn processes(argument: &str) -> Vec<String> {
+    let has = |pid: &String| arguments(pid).is_some_and(|line| line.contains(argument));
+    names("/proc").into_iter().filter(has).collect()
 }
 
 fn names(folder: &str) -> Vec<String> {

@@ -1,0 +1,236 @@
+//! Each of an agent's two processes keeps the other: it waits until there is none, and starts one.
+//!
+//! It ends when the cluster is gone or being removed, or when it is told that the agent stops.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use stdx::Backoff;
+use stdx::tasks::CancellationToken;
+
+use super::Member;
+use super::part::{Hold, Part};
+use crate::command;
+use crate::error::ProvisionError;
+
+/// A process that ran this long started well.
+const GOOD_RUN: Duration = Duration::from_secs(30);
+/// Before a process is started in place of one that was killed. Until then one process is all there is of the agent, so it
+/// is short; it is there for two processes that end as soon as each has started the other, of which neither would pause.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How the other process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Somebody ended it: that says nothing of the next one.
+    Killed,
+    /// It could not go on, or not even start: the next one is likely to end the same way.
+    ByItself { after: Duration },
+}
+
+/// The other process, as one of the two sees it.
+trait Other {
+    /// Returns when there is none.
+    fn until_missing(&mut self) -> Result<(), ProvisionError>;
+    /// Whether there should be one.
+    fn is_wanted(&self) -> bool;
+    /// Starts one and waits for its end.
+    fn run(&mut self) -> End;
+    fn pause(&mut self, time: Duration);
+}
+
+/// Keeps the other process until it is not wanted any more.
+fn keep(other: &mut impl Other) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    let mut pause = MOMENT;
+    loop {
+        let missing = other.until_missing();
+        if !other.is_wanted() {
+            return;
+        }
+        other.pause(pause);
+        if let Err(error) = missing {
+            tracing::error!(error = %stdx::error_chain(&error), "cannot tell whether the other process runs");
+            pause = backoff.next_delay(1.0);
+            continue;
+        }
+        if !other.is_wanted() {
+            return;
+        }
+        pause = match other.run() {
+            End::Killed => MOMENT,
+            End::ByItself { after } => {
+                if after > GOOD_RUN {
+                    backoff.reset();
+                }
+                backoff.next_delay(1.0)
+            }
+        };
+    }
+}
+
+/// How one of the two starts and watches the other.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    own: Arc<Member>,
+    other: Part,
+    stopping: CancellationToken,
+}
+
+impl Keeper {
+    /// `stopping` is cancelled when the agent stops and the other process must not come back.
+    pub(super) fn new(own: Arc<Member>, stopping: CancellationToken) -> Self {
+        let other = match own.part {
+            Part::Server => Part::Guard,
+            Part::Guard => Part::Server,
+        };
+        Self { own, other, stopping }
+    }
+
+    /// Keeps the other process on this thread, until the cluster is gone or the agent stops.
+    pub(super) fn keep(mut self) {
+        keep(&mut self);
+    }
+
+    fn start(&self) -> std::io::Result<ExitStatus> {
+        let Member { root, name, folder, program, .. } = &*self.own;
+        let log = File::options().create(true).append(true).open(folder.log("agent"))?;
+        let mut child = command::start_own(&program.program, program.arguments(root, name, self.other), &log)?;
+        tracing::info!(process = self.other.as_str(), pid = child.id(), "the other process was started");
+        child.wait()
+    }
+}
+
+impl Other for Keeper {
+    fn until_missing(&mut self) -> Result<(), ProvisionError> {
+        Hold::until_free(&self.own.folder, self.other)
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.stopping.is_cancelled() && self.own.is_wanted()
+    }
+
+    fn run(&mut self) -> End {
+        let started = tokio::time::Instant::now();
+        let ended = self.start();
+        let process = self.other.as_str();
+        match &ended {
+            Ok(status) => tracing::warn!(process, %status, "the other process ended"),
+            Err(error) => tracing::error!(process, %error, "the other process cannot be started"),
+        }
+        end(ended.ok(), started.elapsed())
+    }
+
+    fn pause(&mut self, time: Duration) {
+        std::thread::park_timeout(time);
+    }
+}
+
+/// What the status of a process says of its end; none when it could not be started.
+fn end(status: Option<ExitStatus>, after: Duration) -> End {
+    let from_outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    match status.and_then(|status| status.signal()) {
+        Some(signal) if from_outside.contains(&signal) => End::Killed,
+        _ => End::ByItself { after },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    const AT_ONCE: End = End::ByItself { after: Duration::ZERO };
+
+    /// An other process that ends as it is told, and is wanted as long as there is something to tell.
+    #[derive(Default)]
+    struct Fake {
+        ends: VecDeque<End>,
+        unreadable: usize,
+        pauses: Vec<u128>,
+        started: usize,
+        /// The cluster goes during the pause of this number.
+        gone_in_pause: Option<usize>,
+    }
+
+    impl Other for Fake {
+        fn until_missing(&mut self) -> Result<(), ProvisionError> {
+            if self.unreadable == 0 {
+                return Ok(());
+            }
+            self.unreadable -= 1;
+            let error = std::io::Error::from(std::io::ErrorKind::Other);
+            Err(ProvisionError::io("opening", "lock".as_ref())(error))
+        }
+
+        fn is_wanted(&self) -> bool {
+            !self.ends.is_empty() && self.gone_in_pause.is_none_or(|pause| self.pauses.len() < pause)
+        }
+
+        fn run(&mut self) -> End {
+            self.started += 1;
+            self.ends.pop_front().unwrap()
+        }
+
+        fn pause(&mut self, time: Duration) {
+            self.pauses.push(time.as_millis());
+        }
+    }
+
+    fn kept(mut fake: Fake) -> Fake {
+        keep(&mut fake);
+        fake
+    }
+
+    #[test]
+    fn one_that_keeps_ending_is_started_ever_more_rarely_and_one_that_ran_well_soon() {
+        let mut ends = VecDeque::from([AT_ONCE; 9]);
+        ends.extend([End::ByItself { after: GOOD_RUN * 2 }, AT_ONCE, AT_ONCE]);
+        let fake = kept(Fake { ends, ..Fake::default() });
+        assert_eq!(fake.started, 12);
+        assert_eq!(fake.pauses, [20, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 100, 200]);
+    }
+
+    #[test]
+    fn one_that_is_killed_is_started_at_once_however_often() {
+        let mut ends = VecDeque::from([End::Killed; 20]);
+        ends.extend([AT_ONCE, End::Killed]);
+        let fake = kept(Fake { ends, ..Fake::default() });
+        assert_eq!(fake.pauses[..21], [20; 21]);
+        assert_eq!(fake.pauses[21..], [100]);
+    }
+
+    #[test]
+    fn only_signals_that_others_send_are_a_kill() {
+        let after = Duration::from_secs(1);
+        for (raw, expected) in [
+            (9, End::Killed),
+            (15, End::Killed),
+            (6, End::ByItself { after }),
+            (11, End::ByItself { after }),
+            (0, End::ByItself { after }),
+            (9 << 8, End::ByItself { after }),
+        ] {
+            assert_eq!(end(Some(ExitStatus::from_raw(raw)), after), expected, "{raw}");
+        }
+        assert_eq!(end(None, after), End::ByItself { after });
+    }
+
+    #[test]
+    fn none_is_started_where_it_cannot_be_told_whether_one_runs() {
+        let fake = kept(Fake { ends: [AT_ONCE].into(), unreadable: 2, ..Fake::default() });
+        assert_eq!((fake.started, fake.pauses.as_slice()), (1, [20, 100, 200].as_slice()));
+    }
+
+    #[test]
+    fn none_is_started_for_a_cluster_that_is_gone_or_goes_during_the_pause() {
+        assert_eq!(kept(Fake::default()).started, 0);
+        let fake = kept(Fake { ends: [AT_ONCE; 3].into(), gone_in_pause: Some(2), ..Fake::default() });
+        assert_eq!((fake.started, fake.pauses.len()), (1, 2));
+    }
+}

@@ -33,8 +33,8 @@ pub(crate) struct Cluster {
     bundle: PathBuf,
     kubectl: PathBuf,
     folder: PathBuf,
-    /// Whether the bundle has CoreDNS, so that the cluster has names.
-    dns: bool,
+    /// The full names of the images of the bundle.
+    images: Vec<String>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test program is told by its environment what to test")]
@@ -43,15 +43,27 @@ fn variable(name: &str) -> anyhow::Result<PathBuf> {
     value.map(PathBuf::from).with_context(|| format!("reading {name} (cargo xtask test sets it)"))
 }
 
+/// The full names of the images of a bundle.
+fn images(bundle: &Path) -> anyhow::Result<Vec<String>> {
+    let index = std::fs::read(bundle.join("index.json")).context("reading the bundle")?;
+    let index: Value = serde_json::from_slice(&index).context("reading the bundle")?;
+    let manifests = index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default();
+    let name = |manifest: &Value| {
+        let annotation = manifest.pointer("/annotations/org.opencontainers.image.ref.name");
+        annotation.and_then(Value::as_str).map(str::to_owned).context("an image without a name")
+    };
+    manifests.iter().map(name).collect()
+}
+
 impl Cluster {
     /// Makes the cluster and waits until its nodes are Ready; what an earlier run left behind is removed first.
     pub(crate) fn create() -> anyhow::Result<Self> {
         let bundle = variable("TEST_BUNDLE")?;
-        let images = std::fs::read_to_string(bundle.join("index.json")).context("reading which images there are")?;
+        let images = images(&bundle)?;
         let cluster = Self {
             programs: variable("TEST_PROGRAMS")?,
             image: variable("TEST_IMAGE")?,
-            dns: images.contains("/coredns:"),
+            images,
             bundle,
             kubectl: variable("TEST_KUBECTL")?,
             folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("system"),
@@ -95,8 +107,14 @@ impl Cluster {
         self.talosctl_as(talosconfig, &arguments)
     }
 
+    /// The full names of all images of the bundle.
+    pub(crate) fn images(&self) -> &[String] {
+        &self.images
+    }
+
+    /// Whether the bundle has CoreDNS, so that the cluster has names.
     pub(crate) fn has_dns(&self) -> bool {
-        self.dns
+        self.images.iter().any(|image| image.contains("/coredns:"))
     }
 
     /// Where the state of clusters is.

@@ -1,13 +1,14 @@
 //! What happens to a cluster when one of its processes is killed.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::cluster::{CONTROL_PLANE, Cluster, NAME, Node, WORKER};
+use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, NAME, Node, WORKER};
 use crate::host::{Process, processes};
-use crate::support::{eventually, run};
+use crate::support::{eventually, http_get, run};
 use crate::{members, pods};
 
 const RETURN: Duration = Duration::from_secs(60);
@@ -32,6 +33,12 @@ fn discovery_server(cluster: &Cluster) -> anyhow::Result<Vec<Process>> {
     let pid = card.get("pid").and_then(serde_json::Value::as_u64);
     let is_it = |process: &Process| Some(u64::from(process.pid)) == pid && process.command.contains("discoveryd");
     Ok(processes()?.into_iter().filter(is_it).collect())
+}
+
+/// All discovery servers of the cluster, also those that nobody knows.
+fn discovery_servers() -> anyhow::Result<Vec<Process>> {
+    let listens = format!("--listen {GATEWAY}:");
+    Ok(processes()?.into_iter().filter(|process| process.command.contains(&listens)).collect())
 }
 
 /// Kills one process and waits until another runs in its place and the whole cluster is well.
@@ -110,6 +117,89 @@ pub(crate) fn kube_apiserver_returns(cluster: &Cluster) -> anyhow::Result<()> {
 
 pub(crate) fn discoveryd_returns(cluster: &Cluster) -> anyhow::Result<()> {
     kill_and_wait(cluster, "discoveryd", || discovery_server(cluster))
+}
+
+/// The processes of the cluster's agent: the one that serves, and its guard.
+fn agent(serves: bool) -> anyhow::Result<Vec<Process>> {
+    let of_cluster = |process: &Process| {
+        let arguments: Vec<_> = process.command.split(' ').collect();
+        arguments.windows(2).any(|pair| pair == ["cluster", "agent"])
+            && arguments.windows(2).any(|pair| pair == ["--name", NAME])
+            && arguments.contains(&"--guard") != serves
+    };
+    Ok(processes()?.into_iter().filter(of_cluster).collect())
+}
+
+fn server() -> anyhow::Result<Vec<Process>> {
+    agent(true)
+}
+
+fn guard() -> anyhow::Result<Vec<Process>> {
+    agent(false)
+}
+
+fn registry_port(cluster: &Cluster) -> anyhow::Result<u16> {
+    let card = std::fs::read(cluster.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
+    let card: serde_json::Value = serde_json::from_slice(&card)?;
+    let port = card.get("registryPort").and_then(serde_json::Value::as_u64).context("an agent without a registry")?;
+    Ok(u16::try_from(port)?)
+}
+
+/// Every image of the bundle can be pulled where the nodes pull it.
+fn images_are_served(cluster: &Cluster) -> anyhow::Result<()> {
+    let (port, images) = (registry_port(cluster)?, cluster.images());
+    ensure!(!images.is_empty(), "the bundle is empty");
+    for image in images {
+        let (host, path) = image.split_once('/').context("an image without a registry")?;
+        let (repository, tag) = path.rsplit_once(':').context("an image without a tag")?;
+        let path = format!("/v2/{repository}/manifests/{tag}?ns={host}");
+        let answer = http_get(SocketAddr::from((GATEWAY.parse::<Ipv4Addr>()?, port)), &path)?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{image} is not served: {answer}");
+    }
+    Ok(())
+}
+
+/// The next agent has the port that nodes know, starts one discovery server, and powers nodes on again.
+pub(crate) fn the_cluster_agent_returns(cluster: &Cluster) -> anyhow::Result<()> {
+    images_are_served(cluster)?;
+    let before = registry_port(cluster)?;
+    kill_and_wait(cluster, "the cluster agent", server)?;
+    let after = registry_port(cluster)?;
+    ensure!(after == before, "the registry was on port {before} and is on port {after}");
+    images_are_served(cluster)?;
+    let discovery = discovery_servers()?;
+    ensure!(discovery.len() == 1, "the discovery servers are {discovery:?}");
+    kill_and_wait(cluster, "machined", || init(WORKER))
+}
+
+pub(crate) fn the_guard_of_the_cluster_agent_returns(cluster: &Cluster) -> anyhow::Result<()> {
+    kill_and_wait(cluster, "the guard", guard)?;
+    kill_and_wait(cluster, "the cluster agent", server)?;
+    images_are_served(cluster)
+}
+
+/// The one case that nothing on the host cures is told, with what the operator can do about it.
+pub(crate) fn a_cluster_agent_without_a_guard_is_started_by_the_operator(cluster: &Cluster) -> anyhow::Result<()> {
+    let both = [server()?, guard()?].concat();
+    let pids: Vec<_> = both.iter().map(|process| process.pid.to_string()).collect();
+    ensure!(pids.len() == 2, "agent and guard are {both:?}");
+    // Stopped first, so that neither sees the other's end.
+    for signal in ["-STOP", "-KILL"] {
+        let arguments: Vec<_> = [signal].into_iter().chain(pids.iter().map(String::as_str)).collect();
+        run(Path::new("kill"), &arguments)?.ok().context("killing agent and guard")?;
+    }
+    eventually("agent and guard are gone", RETURN, || {
+        ensure!(server()?.is_empty() && guard()?.is_empty(), "they run");
+        Ok(())
+    })?;
+    let shown = cluster.talosctl(&["cluster", "show", "--name", NAME])?;
+    let advice = format!("`talosctl cluster agent --detach --name {NAME}` starts it");
+    ensure!(shown.succeeded && shown.stderr.contains(&advice), "{shown:?}");
+    cluster.talosctl(&["cluster", "agent", "--detach", "--name", NAME])?.ok()?;
+    images_are_served(cluster)?;
+    let shown = cluster.talosctl(&["cluster", "show", "--name", NAME])?;
+    ensure!(shown.succeeded && !shown.stderr.contains("agent"), "{shown:?}");
+    converges(cluster)
 }
 
 /// The init of a node is `/sbin/init` there, and its container ends with it: to the node it is a power cut.

@@ -48,7 +48,8 @@ impl Traces {
             |name: &String| *name == cgroup || Path::new("/sys/fs/cgroup").join(name).join(&cgroup).exists();
         found.extend(hierarchies.filter(of_cluster).map(|hierarchy| format!("cgroup {hierarchy}")));
         for process in processes()? {
-            if process.cgroups.contains(&format!("/{cgroup}/")) || process.command.contains(&*path) {
+            let of_agent = format!("{} ", process.command).contains(&format!(" --name {name} "));
+            if process.cgroups.contains(&format!("/{cgroup}/")) || process.command.contains(&*path) || of_agent {
                 found.push(format!("process {} ({})", process.pid, process.command));
             }
         }
@@ -57,7 +58,7 @@ impl Traces {
 }
 
 /// A process of the host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     /// The arguments with blanks between them.

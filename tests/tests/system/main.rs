@@ -61,6 +61,12 @@ const CHECKS: &[(&str, Check)] = &[
     ("kubelet_returns", faults::kubelet_returns),
     ("kube_apiserver_returns", faults::kube_apiserver_returns),
     ("discoveryd_returns", faults::discoveryd_returns),
+    ("the_cluster_agent_returns", faults::the_cluster_agent_returns),
+    ("the_guard_of_the_cluster_agent_returns", faults::the_guard_of_the_cluster_agent_returns),
+    (
+        "a_cluster_agent_without_a_guard_is_started_by_the_operator",
+        faults::a_cluster_agent_without_a_guard_is_started_by_the_operator,
+    ),
     ("a_worker_whose_machined_is_killed_starts_again", faults::a_worker_whose_machined_is_killed_starts_again),
     (
         "a_control_plane_whose_machined_is_killed_starts_again",

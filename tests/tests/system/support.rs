@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -98,6 +100,17 @@ impl Answer {
         }
         Ok(self.stderr)
     }
+}
+
+/// Asks a server on this machine without TLS; its answer, head and body.
+pub(crate) fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("connecting {address}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("reading {path} of {address}"))?;
+    Ok(answer)
 }
 
 /// Waits until `check` succeeds; when it does not in time, the error is its last one.

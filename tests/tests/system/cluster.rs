@@ -107,6 +107,14 @@ impl Cluster {
         self.talosctl_as(talosconfig, &arguments)
     }
 
+    /// The port of the registry that nodes take their images from, on the gateway.
+    pub(crate) fn registry_port(&self) -> anyhow::Result<u16> {
+        let card = std::fs::read(self.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
+        let card: Value = serde_json::from_slice(&card)?;
+        let port = card.get("registryPort").and_then(Value::as_u64).context("an agent without a registry")?;
+        Ok(u16::try_from(port)?)
+    }
+
     /// The full names of all images of the bundle.
     pub(crate) fn images(&self) -> &[String] {
         &self.images

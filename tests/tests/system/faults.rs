@@ -138,16 +138,9 @@ fn guard() -> anyhow::Result<Vec<Process>> {
     agent(false)
 }
 
-fn registry_port(cluster: &Cluster) -> anyhow::Result<u16> {
-    let card = std::fs::read(cluster.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
-    let card: serde_json::Value = serde_json::from_slice(&card)?;
-    let port = card.get("registryPort").and_then(serde_json::Value::as_u64).context("an agent without a registry")?;
-    Ok(u16::try_from(port)?)
-}
-
 /// Every image of the bundle can be pulled where the nodes pull it.
 fn images_are_served(cluster: &Cluster) -> anyhow::Result<()> {
-    let (port, images) = (registry_port(cluster)?, cluster.images());
+    let (port, images) = (cluster.registry_port()?, cluster.images());
     ensure!(!images.is_empty(), "the bundle is empty");
     for image in images {
         let (host, path) = image.split_once('/').context("an image without a registry")?;
@@ -162,9 +155,9 @@ fn images_are_served(cluster: &Cluster) -> anyhow::Result<()> {
 /// The next agent has the port that nodes know, starts one discovery server, and powers nodes on again.
 pub(crate) fn the_cluster_agent_returns(cluster: &Cluster) -> anyhow::Result<()> {
     images_are_served(cluster)?;
-    let before = registry_port(cluster)?;
+    let before = cluster.registry_port()?;
     kill_and_wait(cluster, "the cluster agent", server)?;
-    let after = registry_port(cluster)?;
+    let after = cluster.registry_port()?;
     ensure!(after == before, "the registry was on port {before} and is on port {after}");
     images_are_served(cluster)?;
     let discovery = discovery_servers()?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
-use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, NAME, Node, WORKER};
+use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, Node, WORKER};
 use crate::support::eventually;
 
 /// A pod that serves its own name over HTTP on one node, and the Service of that pod.
@@ -93,10 +93,7 @@ pub(crate) fn pods_resolve_names(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// The host of the cluster knows no way to pod addresses: an answer shows that the node put its own in their place.
 pub(crate) fn pods_reach_what_is_outside_the_cluster(cluster: &Cluster) -> anyhow::Result<()> {
-    let card = std::fs::read(cluster.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
-    let card: serde_json::Value = serde_json::from_slice(&card)?;
-    let port = card.get("registryPort").context("an agent without a registry")?;
-    let url = format!("http://{GATEWAY}:{port}/v2/");
+    let url = format!("http://{GATEWAY}:{}/v2/", cluster.registry_port()?);
     with_pods(cluster, || {
         for (name, _) in PODS {
             eventually(&format!("{name} reaches {url}"), Duration::from_secs(60), || {

@@ -60,7 +60,7 @@ const MODULES: Recipe = Recipe {
     version: "1.30.14",
     more: &[("coredns", "1.11.1"), ("flannel", "0.25.7")],
     go: Some("usr/lib/go-1.24"),
-    packages: &["ca-certificates", "dpkg", "gcc", "musl-tools"],
+    packages: &["ca-certificates", "dpkg", "gcc", "libc6-dev", "musl-tools"],
     files: &[
         ("build.sh", include_str!("../bundle/modules/build.sh")),
         ("kubernetes/go.mod", include_str!("../bundle/modules/kubernetes/go.mod")),

@@ -87,12 +87,8 @@ fn image_size(paths: &Paths) -> anyhow::Result<Row> {
 /// Most of it is the search for the primes of one RSA key: the same search by another program says how fast the machine is.
 fn gen_config(programs: &Path) -> [Row; 2] {
     let mut talosctl = command(programs.join("talosctl"));
-    talosctl.args(["gen", "config", "bench", "https://10.0.0.1:6443"]).args([
-        "--output",
-        "-",
-        "--output-types",
-        "controlplane",
-    ]);
+    talosctl.args(["gen", "config", "bench", "https://10.0.0.1:6443", "--output", "-"]);
+    talosctl.args(["--output-types", "controlplane"]);
     let mut openssl = command("openssl");
     openssl.args(["genrsa", "2048"]);
     let name = |what: &str| format!("{what} (median of {RUNS})");

@@ -127,7 +127,7 @@ pub(crate) fn build(
             // What an interrupted run left is of no use.
             remove(&directory)?;
             std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-            ingredients(step, paths, &directory, programs, kubernetes)
+            ingredients(step, paths, &directory, programs, recipe)
         })?;
         steps.run(&format!("Kubernetes {version}"), |step| compile(step, &directory, &binaries, recipe))?;
     }
@@ -160,15 +160,15 @@ fn ingredients(
     paths: &Paths,
     directory: &Path,
     programs: &Path,
-    kubernetes: Kubernetes,
+    recipe: &Recipe,
 ) -> anyhow::Result<()> {
     let mut imager = command(programs.join("imager"));
-    match kubernetes {
-        Kubernetes::Debian => imager.args(["source", "kubernetes", "--release", "bookworm"]),
-        Kubernetes::Modules => imager.arg("unpack").args(GO_PACKAGES),
+    match recipe.go {
+        None => imager.args(["source", "kubernetes", "--release", "bookworm"]),
+        Some(_) => imager.arg("unpack").args(GO_PACKAGES),
     };
     step.call(imager.arg("--packages").arg(paths.packages()).arg("--out").arg(directory.join("source")))?;
-    for (path, text) in kubernetes.recipe().files {
+    for (path, text) in recipe.files {
         let path = directory.join("recipe").join(path);
         let parent = path.parent().context("a file needs a directory")?;
         std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;

@@ -146,10 +146,11 @@ fn build_bundle(command: &Bundle) -> anyhow::Result<String> {
     Ok(directory.display().to_string())
 }
 
-fn component(text: &str) -> Result<(String, String), String> {
-    let (name, version) = text.split_once('=').ok_or("this is not NAME=VERSION")?;
-    if !matches!(name, "kubernetes" | "coredns" | "flannel") {
-        return Err(format!("no component {name:?}; there are kubernetes, coredns and flannel"));
+fn component(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, version) = text.split_once('=').context("this is not NAME=VERSION")?;
+    let known = bundle::component_names()?;
+    if !known.contains(name) {
+        anyhow::bail!("no component {name:?}; there are {}", known.into_iter().collect::<Vec<_>>().join(", "));
     }
     Ok((name.to_owned(), version.to_owned()))
 }

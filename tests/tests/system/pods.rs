@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, Node, WORKER};
+use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, WORKER};
 use crate::support::eventually;
 
 /// A pod that serves its own name over HTTP on one node, and the Service of that pod.
@@ -22,7 +22,8 @@ fn manifest(name: &str, node: &str) -> String {
     )
 }
 
-const PODS: [(&str, Node); 2] = [("on-control-plane", CONTROL_PLANE), ("on-worker", WORKER)];
+/// The pods on the nodes of the shared cluster.
+const PODS: [(&str, &str); 2] = [("on-control-plane", CONTROL_PLANE.name), ("on-worker", WORKER.name)];
 /// Who asks whom.
 const WAYS: [(&str, &str); 2] = [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")];
 
@@ -46,14 +47,14 @@ fn with_pods_on(
 
 /// As [`with_pods_on`], on the nodes of the shared cluster.
 fn with_pods(cluster: &Cluster, check: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    with_pods_on(&cluster.kubernetes(), PODS.map(|(name, node)| (name, node.name)), check)
+    with_pods_on(&cluster.kubernetes(), PODS, check)
 }
 
 pub(crate) fn pods_reach_services_of_the_other_node(cluster: &Cluster) -> anyhow::Result<()> {
-    services_are_reached(&cluster.kubernetes(), PODS.map(|(name, node)| (name, node.name)))
+    services_are_reached(&cluster.kubernetes(), PODS)
 }
 
-/// Pods on two nodes of any cluster reach each other through Services; the first is on the control plane.
+/// Pods on two nodes of any cluster reach each other through Services.
 pub(crate) fn services_are_reached(kubernetes: &Kubernetes, nodes: [(&str, &str); 2]) -> anyhow::Result<()> {
     with_pods_on(kubernetes, nodes, || {
         for (from, to) in WAYS {

@@ -64,10 +64,9 @@ impl Controller for EtcdController {
         let own = (root.clone(), time.epoch);
         let named = (root, addresses.clone(), names.clone(), time.epoch);
 
-        let authority = issue::authority(ca)?;
         let validity = Validity::starting(ctx.clock().now(), KUBERNETES_LIFETIME);
         let leaf = |usage, name: &str, sans: Sans| {
-            issue::leaf(&authority, Algorithm::EcdsaP256, usage, Subject::common_name(name), sans, validity)
+            issue::leaf(&issue::authority(ca)?, Algorithm::EcdsaP256, usage, Subject::common_name(name), sans, validity)
         };
         // etcd's own gateway is a client with the server's certificate, so that one is good for both.
         let server = self

@@ -53,21 +53,20 @@ impl Controller for KubernetesDynamicCertsController {
         let (Some(names), Some(time), true) = (names, time, inputs::network_ready(ctx)?) else { return Ok(()) };
         let root = (*root.spec).clone();
 
-        let (authority, aggregator) = (issue::authority(ca)?, issue::authority(aggregator)?);
         let validity = Validity::starting(ctx.clock().now(), KUBERNETES_LIFETIME);
-        let leaf = |authority, usage, subject, sans| {
-            issue::leaf(authority, Algorithm::EcdsaP256, usage, subject, sans, validity)
+        let leaf = |ca, usage, subject, sans| {
+            issue::leaf(&issue::authority(ca)?, Algorithm::EcdsaP256, usage, subject, sans, validity)
         };
         let api_server = self.api_server.get(ctx, (root.clone(), (*names.spec).clone(), time.epoch), || {
             let subject = Subject::common_name("kube-apiserver").with_organization("kube-master");
-            leaf(&authority, Usage::Server, subject, issue::sans(&names))
+            leaf(ca, Usage::Server, subject, issue::sans(&names))
         })?;
         let kubelet_client = self.kubelet_client.get(ctx, (root.clone(), time.epoch), || {
             let subject = Subject::common_name("apiserver-kubelet-client").with_organization("system:masters");
-            leaf(&authority, Usage::Client, subject, Sans::default())
+            leaf(ca, Usage::Client, subject, Sans::default())
         })?;
         let front_proxy = self.front_proxy.get(ctx, (root, time.epoch), || {
-            leaf(&aggregator, Usage::Client, Subject::common_name("front-proxy-client"), Sans::default())
+            leaf(aggregator, Usage::Client, Subject::common_name("front-proxy-client"), Sans::default())
         })?;
         let spec = KubernetesDynamicCerts {
             api_server: Some(api_server),

@@ -1,6 +1,6 @@
 //! The offline bundle: every image that a cluster needs, as one OCI image layout, from embedded lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,14 @@ pub fn lists(components: &Components) -> Result<Vec<List>, ImageError> {
     let mut lists = LISTS.iter().map(|(name, text)| List::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
     lists.retain(|list| list.component.as_ref().is_none_or(|name| components.contains_key(name)));
     Ok(lists)
+}
+
+/// Names of the components that a bundle can have.
+///
+/// # Errors
+/// As [`lists`].
+pub fn component_names() -> Result<BTreeSet<String>, ImageError> {
+    LISTS.iter().filter_map(|(name, text)| List::parse(name, text).map(|list| list.component).transpose()).collect()
 }
 
 /// Names of the programs that must be given.
@@ -168,6 +176,11 @@ mod tests {
         ] {
             assert!(text.contains(reference), "{reference} is not in {text}");
         }
+    }
+
+    #[test]
+    fn the_lists_name_the_components() {
+        assert!(component_names().unwrap().iter().eq(["coredns", "flannel", "kubernetes"]));
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use domain_runtime::bootstrap::BootstrapError;
-use domain_runtime::services::{APID_USER, TRUSTD_USER};
-use domain_runtime::{BootstrapGate, ConfigInbox};
+use domain_runtime::ConfigInbox;
 use etcd_edge::{Connector as _, EtcdConnector, Tls};
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ConfigSink, EtcdMembers, Machine};
 use resources::config::{MachineConfig, MachineType};
 use resources::secrets::{EtcdRootSecret, EtcdSecrets};
+use services::bootstrap::BootstrapError;
+use services::{APID_USER, BootstrapGate, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
 use stdx::{Secret, SystemClock, error_chain};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain_runtime::cri_parts::{CONTAINERD_FILE, ContainerdFile, ContainerdLimits};
-use domain_runtime::services::ContainerdService;
 use sequencer::{Plan, Task, TaskError};
+use services::ContainerdService;
 use supervisor::Supervisor;
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
 

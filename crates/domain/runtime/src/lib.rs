@@ -1,8 +1,7 @@
 //! Controllers of the machine itself: its configuration, files, clock and kernel parameters, its services and status.
 //!
-//! [`services`] are what the supervisor runs; [`services_run`] decides from resources which of them run.
+//! [`services_run`] decides from resources which of the node's services run.
 
-pub mod bootstrap;
 pub mod config_acquire;
 pub mod config_type;
 pub mod cri_config;
@@ -14,10 +13,8 @@ pub mod machine_status;
 pub mod platform;
 pub mod platform_config;
 pub mod service_status;
-pub mod services;
 pub mod services_run;
 pub mod time_sync;
 
-pub use bootstrap::BootstrapGate;
 pub use inbox::ConfigInbox;
 pub use platform::Platform;

@@ -15,12 +15,11 @@ use resources::time::TimeStatus;
 use supervisor::{LogStore, Service, Supervisor};
 use tokio::sync::watch;
 
-use crate::bootstrap::BootstrapGate;
 use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
-use crate::services::oci::Bind;
-use crate::services::{
-    APID_USER, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings, Runtime,
-    TRUSTD_USER, group, oom,
+use services::oci::Bind;
+use services::{
+    APID_USER, BootstrapGate, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings,
+    Runtime, TRUSTD_USER, group, oom,
 };
 
 /// The kubelet as it is to run.

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use supervisor::{Condition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
 use tokio_util::sync::CancellationToken;
 
-use super::container::Runtime;
-use super::oci::{Bind, Privilege, Shape};
-use super::{group, oom};
+use crate::container::Runtime;
+use crate::oci::{Bind, Privilege, Shape};
+use crate::{group, oom};
 
 /// What the kubelet is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,9 @@
-//! The services of a node, as the supervisor runs them.
+//! The services of a node as the supervisor runs them: programs and containers, with their users, privileges, groups and
+//! health checks.
+//!
+//! Which of them run, and with what, is decided by controllers.
 
+pub mod bootstrap;
 mod container;
 mod containerd;
 mod daemon;
@@ -7,6 +11,7 @@ mod etcd;
 mod kubelet;
 pub mod oci;
 
+pub use bootstrap::BootstrapGate;
 pub use container::Runtime;
 pub use containerd::ContainerdService;
 pub use daemon::{DaemonService, DaemonSpec};

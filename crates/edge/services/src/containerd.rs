@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use containers::{Containerd, Namespace};
 use supervisor::{HealthCheck, HealthSettings, LogStore, RunContext, Service, ServiceError};
 
-use super::daemon::{DaemonService, DaemonSpec};
-use super::{group, oom};
+use crate::daemon::{DaemonService, DaemonSpec};
+use crate::{group, oom};
 
 /// Runs containerd as a program, and asks it whether it is well.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use supervisor::{Condition, HealthCheck, HealthSettings, LogStore, Restart, RunContext, Service, ServiceError};
 use sys::process::{Capabilities, Command};
 
-use super::WITHHELD;
+use crate::WITHHELD;
 
 /// How long a program may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -103,12 +103,12 @@ impl Service for DaemonService {
 }
 
 /// Whether something accepts connections there.
-pub(super) async fn listens(address: SocketAddr) -> Result<(), String> {
+pub(crate) async fn listens(address: SocketAddr) -> Result<(), String> {
     tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| format!("connecting to {address}: {e}"))
 }
 
 /// The files by which a process joins a group; none where the machine refuses the group, which is said once there.
-pub(super) fn join_group(name: &str) -> Vec<PathBuf> {
+pub(crate) fn join_group(name: &str) -> Vec<PathBuf> {
     let hierarchy = sys::cgroups::detect(std::path::Path::new("/sys/fs/cgroup"));
     hierarchy.create(name).unwrap_or_else(|error| {
         tracing::debug!(group = name, %error, "running without a control group");

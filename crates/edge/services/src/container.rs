@@ -9,9 +9,9 @@ use containers::{Containerd, Reference, Registries};
 use supervisor::{LogStore, RunContext, ServiceError};
 use sys::capabilities::{self, CAP_SYS_RESOURCE};
 
-use super::WITHHELD;
+use crate::WITHHELD;
 
-use super::oci::{self, Shape};
+use crate::oci::{self, Shape};
 
 /// What a service needs to run containers.
 #[derive(Clone)]
@@ -32,14 +32,14 @@ impl std::fmt::Debug for Runtime {
 
 impl Runtime {
     /// Brings in the image.
-    pub(super) async fn pull(&self, image: &str) -> Result<(), ServiceError> {
+    pub(crate) async fn pull(&self, image: &str) -> Result<(), ServiceError> {
         let reference: Reference = image.parse()?;
         containers::pull::ensure(&self.containerd, &(self.registries)(), &reference).await?;
         Ok(())
     }
 
     /// Runs `image` in the given shape until it ends.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         id: &str,
         image: &str,

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use supervisor::{Condition, FnCondition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
 use tokio_util::sync::CancellationToken;
 
-use super::container::Runtime;
-use super::daemon::listens;
-use super::oci::{Bind, Privilege, Shape};
-use super::{ETCD_USER, group, oom};
 use crate::bootstrap::{BootstrapGate, has_member};
+use crate::container::Runtime;
+use crate::daemon::listens;
+use crate::oci::{Bind, Privilege, Shape};
+use crate::{ETCD_USER, group, oom};
 
 /// Where the certificates of etcd are.
 const SECRETS: &str = "/system/secrets/etcd";

@@ -67,7 +67,7 @@ run kube-controller-manager "$binaries/kube-controller-manager" --kubeconfig="$w
   --use-service-account-credentials --leader-elect=false
 run kube-scheduler "$binaries/kube-scheduler" --kubeconfig="$work/kubeconfig" --leader-elect=false
 run kubelet "$binaries/kubelet" --kubeconfig="$work/kubeconfig" --root-dir=/var/lib/kubelet --cert-dir="$work/pods" \
-  --container-runtime=remote --container-runtime-endpoint="unix://$work/containerd.sock" --node-ip="$address" \
+  --container-runtime-endpoint="unix://$work/containerd.sock" --node-ip="$address" \
   --hostname-override=bare --fail-swap-on=false --cgroups-per-qos=false --enforce-node-allocatable=
 
 kubectl() { "$binaries/kubectl" --kubeconfig "$work/kubeconfig" --request-timeout 2s "$@" 2>&1; }

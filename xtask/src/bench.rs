@@ -18,7 +18,7 @@ use crate::step::{Step, Steps, command, say};
 mod memory;
 
 /// What is measured.
-const KUBERNETES: Kubernetes = Kubernetes::Debian;
+const KUBERNETES: Kubernetes = Kubernetes::V1_30;
 
 /// Name and network of the cluster that is made for measuring and removed afterwards.
 const CLUSTER: &str = "bench";

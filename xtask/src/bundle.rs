@@ -10,84 +10,85 @@ use crate::step::{Step, Steps, command};
 
 const PAUSE: &str = include_str!("../bundle/pause.c");
 
-/// Go for building modules: Debian 12's own is too old for them. It is unpacked, not installed.
+/// Go, from Debian 13: Debian 12's own is too old for the modules. It is unpacked, not installed.
 const GO_PACKAGES: &[&str] = &["golang-1.24-go", "golang-1.24-src"];
 
-/// The versions of Kubernetes that can be built here.
+/// The versions of Kubernetes that can be built here: the newest that is supported, and the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Kubernetes {
-    /// 1.20.2, from Debian's source package
+    /// 1.25.4; CI neither builds nor runs it
+    #[value(name = "1.25")]
+    V1_25,
+    /// 1.30.14
     #[default]
-    #[value(name = "1.20")]
-    Debian,
-    /// 1.30.14 with CoreDNS and Flannel, from Go modules
     #[value(name = "1.30")]
-    Modules,
+    V1_30,
 }
 
-/// How a version is built.
+/// Where Go is below the unpacked packages.
+const GO_ROOT: &str = "usr/lib/go-1.24";
+
+/// Debian packages that the build needs.
+const PACKAGES: &[&str] = &["ca-certificates", "dpkg", "gcc", "libc6-dev", "musl-tools"];
+
+/// CoreDNS and Flannel, with the versions that are built with every Kubernetes.
+const ADDONS: &[(&str, &str)] = &[("coredns", "1.11.1"), ("flannel", "0.25.7")];
+
+/// A file of a recipe: its path below the recipe's directory, and its text.
+type RecipeFile = (&'static str, &'static str);
+
+/// What every version is built with; the first is the script.
+const SHARED_FILES: &[RecipeFile] = &[
+    ("build.sh", include_str!("../bundle/modules/build.sh")),
+    ("coredns/go.mod", include_str!("../bundle/modules/coredns/go.mod")),
+    ("coredns/go.sum", include_str!("../bundle/modules/coredns/go.sum")),
+    ("coredns/main.go", include_str!("../bundle/modules/coredns/main.go")),
+    ("flannel/go.mod", include_str!("../bundle/modules/flannel/go.mod")),
+    ("flannel/go.sum", include_str!("../bundle/modules/flannel/go.sum")),
+    ("flannel/tools.go", include_str!("../bundle/modules/flannel/tools.go")),
+    ("cni/go.mod", include_str!("../bundle/modules/cni/go.mod")),
+    ("cni/go.sum", include_str!("../bundle/modules/cni/go.sum")),
+    ("cni/tools.go", include_str!("../bundle/modules/cni/tools.go")),
+    ("install-cni.sh", include_str!("../bundle/modules/install-cni.sh")),
+    ("pause.c", PAUSE),
+];
+
+/// How a version of Kubernetes is built.
 struct Recipe {
-    /// Version of Kubernetes, as configurations have it.
+    /// As configurations have it.
     version: &'static str,
-    /// What is built beside it, with versions.
-    more: &'static [(&'static str, &'static str)],
-    /// Directory of Go below the unpacked packages, where it is not the machine's own.
-    go: Option<&'static str>,
-    /// Debian packages that the build needs.
-    packages: &'static [&'static str],
-    /// What the build reads, with paths below one directory; the first is the script. They name the cache directory.
-    files: &'static [(&'static str, &'static str)],
+    /// When upstream released it, as the programs report it.
+    date: &'static str,
+    /// Its lock files.
+    files: &'static [RecipeFile],
 }
 
-const DEBIAN: Recipe = Recipe {
-    version: "1.20.2",
-    more: &[],
-    go: None,
-    packages: &[
-        "dpkg-dev",
-        "gcc",
-        "golang-1.19-go",
-        "golang-github-modern-go-reflect2-dev",
-        "jq",
-        "make",
-        "musl-tools",
-        "rsync",
+const V1_25: Recipe = Recipe {
+    // The newest patch release of which every module is in Go's checksum database.
+    version: "1.25.4",
+    date: "2022-11-10T00:00:00Z",
+    files: &[
+        ("kubernetes/go.mod", include_str!("../bundle/modules/kubernetes-1.25/go.mod")),
+        ("kubernetes/go.sum", include_str!("../bundle/modules/kubernetes-1.25/go.sum")),
+        ("kubernetes/tools.go", include_str!("../bundle/modules/kubernetes-1.25/tools.go")),
     ],
-    files: &[("build.sh", include_str!("../bundle/kubernetes.sh")), ("pause.c", PAUSE)],
 };
 
-const MODULES: Recipe = Recipe {
+const V1_30: Recipe = Recipe {
     version: "1.30.14",
-    more: &[("coredns", "1.11.1"), ("flannel", "0.25.7")],
-    go: Some("usr/lib/go-1.24"),
-    packages: &["ca-certificates", "dpkg", "gcc", "libc6-dev", "musl-tools"],
+    date: "2025-06-17T00:00:00Z",
     files: &[
-        ("build.sh", include_str!("../bundle/modules/build.sh")),
-        ("kubernetes/go.mod", include_str!("../bundle/modules/kubernetes/go.mod")),
-        ("kubernetes/go.sum", include_str!("../bundle/modules/kubernetes/go.sum")),
-        ("kubernetes/tools.go", include_str!("../bundle/modules/kubernetes/tools.go")),
-        ("coredns/go.mod", include_str!("../bundle/modules/coredns/go.mod")),
-        ("coredns/go.sum", include_str!("../bundle/modules/coredns/go.sum")),
-        ("coredns/main.go", include_str!("../bundle/modules/coredns/main.go")),
-        ("flannel/go.mod", include_str!("../bundle/modules/flannel/go.mod")),
-        ("flannel/go.sum", include_str!("../bundle/modules/flannel/go.sum")),
-        ("flannel/tools.go", include_str!("../bundle/modules/flannel/tools.go")),
-        ("cni/go.mod", include_str!("../bundle/modules/cni/go.mod")),
-        ("cni/go.sum", include_str!("../bundle/modules/cni/go.sum")),
-        ("cni/tools.go", include_str!("../bundle/modules/cni/tools.go")),
-        ("install-cni.sh", include_str!("../bundle/modules/install-cni.sh")),
-        ("pause.c", PAUSE),
+        ("kubernetes/go.mod", include_str!("../bundle/modules/kubernetes-1.30/go.mod")),
+        ("kubernetes/go.sum", include_str!("../bundle/modules/kubernetes-1.30/go.sum")),
+        ("kubernetes/tools.go", include_str!("../bundle/modules/kubernetes-1.30/tools.go")),
     ],
 };
 
 impl Kubernetes {
-    /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Debian, Self::Modules];
-
     fn recipe(self) -> &'static Recipe {
         match self {
-            Self::Debian => &DEBIAN,
-            Self::Modules => &MODULES,
+            Self::V1_25 => &V1_25,
+            Self::V1_30 => &V1_30,
         }
     }
 
@@ -122,7 +123,7 @@ pub(crate) fn build(
     let directory = paths.cache.join(format!("kubernetes-{:016x}", recipe.fingerprint()));
     let binaries = directory.join("bin");
     if !directory.join("complete").exists() {
-        steps.run("packages for building Kubernetes", |step| host::install(step, recipe.packages))?;
+        steps.run("packages for building Kubernetes", |step| host::install(step, PACKAGES))?;
         steps.run(&format!("what Kubernetes {version} is built with"), |step| {
             // What an interrupted run left is of no use.
             remove(&directory)?;
@@ -142,7 +143,7 @@ pub(crate) fn build(
             .arg(paths.packages())
             .arg("--cache")
             .arg(&paths.cache);
-        for (name, version) in [("kubernetes", version)].iter().chain(recipe.more) {
+        for (name, version) in [("kubernetes", version)].iter().chain(ADDONS) {
             imager.args(["--component", &format!("{name}={version}")]);
         }
         let output = step.call(&mut imager)?;
@@ -154,7 +155,7 @@ pub(crate) fn build(
     Ok(Bundle { directory, programs: binaries, kubectl, version })
 }
 
-/// Brings the source, or the compiler that fetches it.
+/// Brings the compiler, and the recipe.
 fn ingredients(
     step: &mut Step,
     paths: &Paths,
@@ -163,12 +164,9 @@ fn ingredients(
     recipe: &Recipe,
 ) -> anyhow::Result<()> {
     let mut imager = command(programs.join("imager"));
-    match recipe.go {
-        None => imager.args(["source", "kubernetes", "--release", "bookworm"]),
-        Some(_) => imager.arg("unpack").args(GO_PACKAGES),
-    };
-    step.call(imager.arg("--packages").arg(paths.packages()).arg("--out").arg(directory.join("source")))?;
-    for (path, text) in recipe.files {
+    imager.arg("unpack").args(GO_PACKAGES).arg("--packages").arg(paths.packages());
+    step.call(imager.arg("--out").arg(directory.join("go")))?;
+    for (path, text) in recipe.all_files() {
         let path = directory.join("recipe").join(path);
         let parent = path.parent().context("a file needs a directory")?;
         std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
@@ -178,19 +176,18 @@ fn ingredients(
 }
 
 fn compile(step: &mut Step, directory: &Path, binaries: &Path, recipe: &Recipe) -> anyhow::Result<()> {
-    let (source, work, texts) = (directory.join("source"), directory.join("work"), directory.join("recipe"));
+    let (go, work, texts) = (directory.join("go"), directory.join("work"), directory.join("recipe"));
     let mut build = command("bash");
-    build.arg(texts.join("build.sh"));
-    match recipe.go {
-        Some(go) => build.arg(&texts).arg(source.join(go)),
-        None => build.arg(&source),
-    };
-    step.call(build.arg(&work).arg(binaries))?;
+    build.arg(texts.join("build.sh")).arg(&texts).arg(go.join(GO_ROOT)).arg(&work).arg(binaries);
+    for (name, value) in recipe.versions() {
+        build.env(name, value);
+    }
+    step.call(&mut build)?;
     let out = binaries.join("pause");
     let pause = texts.join("pause.c");
     step.call(command("musl-gcc").args(["-static", "-Os", "-s", "-Wall", "-Werror", "-o"]).arg(&out).arg(&pause))?;
     // These are gigabytes; the programs are all that is needed from here on.
-    for directory in [&work, &source] {
+    for directory in [&work, &go] {
         remove(directory)?;
     }
     std::fs::write(directory.join("complete"), "").context("marking the build complete")
@@ -220,50 +217,82 @@ fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 impl Recipe {
-    /// A fingerprint of what the build reads, FNV-1a: it names a cache directory, it protects nothing.
-    fn fingerprint(&self) -> u64 {
-        self.files
-            .iter()
-            .flat_map(|(_, text)| text.bytes())
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fn all_files(&self) -> impl Iterator<Item = &'static RecipeFile> {
+        SHARED_FILES.iter().chain(self.files)
     }
+
+    /// What the script is told, by the names of its variables.
+    fn versions(&self) -> Vec<(String, String)> {
+        let addons = ADDONS.iter().map(|(name, version)| (format!("{}_VERSION", name.to_uppercase()), *version));
+        [("KUBERNETES_VERSION".to_owned(), self.version), ("KUBERNETES_DATE".to_owned(), self.date)]
+            .into_iter()
+            .chain(addons)
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect()
+    }
+
+    /// A fingerprint of what the build reads, which names its cache directory.
+    fn fingerprint(&self) -> u64 {
+        let versions: String = self.versions().into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        fingerprint(std::iter::once(versions.as_str()).chain(self.all_files().map(|(_, text)| *text)))
+    }
+}
+
+/// FNV-1a of all texts: it tells directories of a cache apart, it protects nothing.
+fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
+    texts
+        .flat_map(str::bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     fn text(recipe: &Recipe, wanted: &str) -> &'static str {
-        recipe.files.iter().find(|(path, _)| *path == wanted).unwrap().1
+        recipe.all_files().find(|(path, _)| *path == wanted).unwrap().1
     }
 
     #[test]
-    fn the_recipes_build_the_versions_that_are_asked_for() {
-        for kubernetes in Kubernetes::ALL {
+    fn the_lock_files_are_those_of_the_versions_that_are_asked_for() {
+        for kubernetes in Kubernetes::value_variants() {
             let recipe = kubernetes.recipe();
-            assert!(text(recipe, "build.sh").contains(&format!("version=v{}\n", recipe.version)));
+            let (minor, patch) = recipe.version.strip_prefix("1.").unwrap().split_once('.').unwrap();
+            assert_eq!(kubernetes.to_possible_value().unwrap().get_name(), format!("1.{minor}"));
+            let modules = text(recipe, "kubernetes/go.mod");
+            assert!(modules.contains(&format!("require k8s.io/kubernetes v1.{minor}.{patch}\n")));
+            // The parts of Kubernetes' own tree are modules of the same release; others of k8s.io have versions of their own.
+            let replaced = modules.lines().filter_map(|line| line.split_once(" => k8s.io/")?.1.split_once(" v0."));
+            let parts: Vec<&str> = replaced.map(|(_, version)| version).filter(|v| !v.starts_with("0.0-")).collect();
+            assert!(parts.len() > 20);
+            assert!(parts.iter().all(|version| *version == format!("{minor}.{patch}")), "{parts:?}");
         }
-        let (minor, patch) = MODULES.version.strip_prefix("1.").unwrap().split_once('.').unwrap();
-        let modules = text(&MODULES, "kubernetes/go.mod");
-        assert!(modules.contains(&format!("require k8s.io/kubernetes v1.{minor}.{patch}\n")));
-        let parts = modules.lines().filter(|line| line.contains(" => "));
-        assert!(
-            parts.clone().count() > 20 && parts.clone().all(|line| line.ends_with(&format!(" v0.{minor}.{patch}")))
-        );
+        let shared = &V1_30;
         for (name, module) in [("coredns", "github.com/coredns/coredns"), ("flannel", "github.com/flannel-io/flannel")]
         {
-            let version = MODULES.more.iter().find(|(component, _)| *component == name).unwrap().1;
-            let file = text(&MODULES, &format!("{name}/go.mod"));
+            let version = ADDONS.iter().find(|(component, _)| *component == name).unwrap().1;
+            let file = text(shared, &format!("{name}/go.mod"));
             assert!(file.contains(&format!("require {module} v{version}\n")), "{file}");
         }
-        assert!(text(&MODULES, "build.sh").contains(&format!("flannel_version=v{}\n", MODULES.more[1].1)));
+    }
+
+    #[test]
+    fn the_script_reads_every_version_that_it_is_told() {
+        let script = text(&V1_25, "build.sh");
+        for (name, _) in V1_25.versions().iter().filter(|(name, _)| name != "COREDNS_VERSION") {
+            assert!(script.contains(&format!("${name}")), "{name}");
+        }
     }
 
     #[test]
     fn another_recipe_gets_another_cache_directory() {
-        let of = |files| Recipe { files, ..DEBIAN }.fingerprint();
-        assert_eq!(of(&[("x", "a")]), 0xaf63_dc4c_8601_ec8c);
-        assert_ne!(of(&[("x", "ab")]), of(&[("x", "ba")]));
-        assert_ne!(DEBIAN.fingerprint(), MODULES.fingerprint());
+        let of = |texts: &[&'static str]| fingerprint(texts.iter().copied());
+        assert_eq!(of(&["a"]), 0xaf63_dc4c_8601_ec8c);
+        assert_ne!(of(&["ab"]), of(&["ba"]));
+        assert_ne!(V1_25.fingerprint(), V1_30.fingerprint());
+        let patched = Recipe { version: "1.30.15", ..V1_30 };
+        assert_ne!(patched.fingerprint(), V1_30.fingerprint());
     }
 }

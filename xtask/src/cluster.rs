@@ -299,7 +299,7 @@ mod tests {
                 "status": {
                     "addresses": [{ "type": "Hostname", "address": name }, { "type": "InternalIP", "address": "10.5.0.2" }],
                     "conditions": [{ "type": "DiskPressure", "status": "False" }, { "type": "Ready", "status": ready }],
-                    "nodeInfo": { "kubeletVersion": "v1.20.2" },
+                    "nodeInfo": { "kubeletVersion": "v1.30.14" },
                 },
             })
         };
@@ -310,7 +310,7 @@ mod tests {
             role,
             ip: "10.5.0.2".to_owned(),
             ready,
-            version: "v1.20.2".to_owned(),
+            version: "v1.30.14".to_owned(),
         };
         assert_eq!(nodes, [wanted("one", "controlplane", true), wanted("two", "worker", false)]);
     }

@@ -1,5 +1,5 @@
 //! Builds images: `imager rootfs` makes the root file system of a node, `imager bundle` the container images of an
-//! offline cluster, `imager source` fetches what the latter is built from.
+//! offline cluster, `imager unpack` fetches the compiler for the latter.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -24,8 +24,6 @@ enum Command {
     Rootfs(Rootfs),
     /// Build the container images of an offline cluster as one OCI image layout, and print its directory
     Bundle(Bundle),
-    /// Fetch and unpack a Debian source package
-    Source(Source),
     /// Fetch and unpack Debian packages of the release that images are made of, without installing them
     Unpack(Unpack),
 }
@@ -69,21 +67,6 @@ struct Bundle {
 }
 
 #[derive(Debug, clap::Args)]
-struct Source {
-    /// Name of the source package
-    name: String,
-    /// Debian release to take it from
-    #[arg(long, default_value = "bookworm")]
-    release: String,
-    /// Directory for scratch files
-    #[arg(long, value_name = "DIR")]
-    packages: PathBuf,
-    /// Directory to make
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
 struct Unpack {
     /// Names of the packages
     #[arg(required = true)]
@@ -102,7 +85,6 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Rootfs(command) => build_rootfs(&command),
         Command::Bundle(command) => build_bundle(&command),
-        Command::Source(command) => fetch_source(&command),
         Command::Unpack(command) => unpack(&command),
     };
     match result {
@@ -153,11 +135,6 @@ fn component(text: &str) -> anyhow::Result<(String, String)> {
         anyhow::bail!("no component {name:?}; there are {}", known.into_iter().collect::<Vec<_>>().join(", "));
     }
     Ok((name.to_owned(), version.to_owned()))
-}
-
-fn fetch_source(command: &Source) -> anyhow::Result<String> {
-    Packages::new(&command.packages).source(&command.name, &command.release, &command.out)?;
-    Ok(command.out.display().to_string())
 }
 
 fn unpack(command: &Unpack) -> anyhow::Result<String> {

@@ -120,11 +120,6 @@ impl Cluster {
         &self.images
     }
 
-    /// Whether the bundle has CoreDNS, so that the cluster has names.
-    pub(crate) fn has_dns(&self) -> bool {
-        self.images.iter().any(|image| image.contains("/coredns:"))
-    }
-
     /// Where the state of clusters is.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("clusters")

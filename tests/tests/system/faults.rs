@@ -79,8 +79,7 @@ fn converges(cluster: &Cluster) -> anyhow::Result<()> {
             r#"jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
         let pods = cluster.kubectl(&["--namespace", "kube-system", "get", "pods", "--output", template])?.ok()?;
         // Three of the control plane, kube-proxy on both nodes, and CoreDNS twice.
-        let count = if cluster.has_dns() { 7 } else { 5 };
-        ensure!(pods.lines().count() == count && pods.lines().all(|line| line.ends_with(" True")), "{pods}");
+        ensure!(pods.lines().count() == 7 && pods.lines().all(|line| line.ends_with(" True")), "{pods}");
         Ok(())
     })?;
     members::all_nodes_are_ready(cluster)?;

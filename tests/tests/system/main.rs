@@ -22,14 +22,10 @@ use support::{Clock, say};
 
 type Check = fn(&Cluster) -> anyhow::Result<()>;
 
-/// The checks for which the bundle must have CoreDNS and Flannel: they come first.
-const COMPLETE_CHECKS: &[(&str, Check)] = &[
+/// The checks in their order.
+const CHECKS: &[(&str, Check)] = &[
     ("pods_resolve_names", pods::pods_resolve_names),
     ("pods_reach_services_over_flannel", pod_network::pods_reach_services_over_flannel),
-];
-
-/// The checks of every cluster, in their order.
-const CHECKS: &[(&str, Check)] = &[
     ("all_nodes_are_ready", members::all_nodes_are_ready),
     ("members_are_the_same_on_every_node", members::members_are_the_same_on_every_node),
     ("pods_reach_services_of_the_other_node", pods::pods_reach_services_of_the_other_node),
@@ -107,8 +103,7 @@ fn main() -> ExitCode {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let mut tally = Tally::default();
     if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
-        let complete = if cluster.has_dns() { COMPLETE_CHECKS } else { &[] };
-        for (name, check) in complete.iter().chain(CHECKS).filter(|(name, _)| wanted(name)) {
+        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
             if tally.run(name, || check(&cluster)).is_none() {
                 cluster.show_logs();
             }

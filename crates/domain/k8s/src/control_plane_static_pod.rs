@@ -85,7 +85,6 @@ fn api_server(config: &ApiServerConfig, revisions: Revisions) -> ApiServerInput 
         local_port: u16::try_from(config.local_port).unwrap_or_default(),
         service_cidrs: config.service_cidr.clone(),
         advertised_address: config.advertised_address.clone(),
-        pod_security_policy: config.pod_security_policy_enabled,
         custom: customization(
             &config.extra_args,
             &config.extra_volumes,

@@ -53,7 +53,6 @@ fn input(config: &BootstrapManifestsConfig, root: &KubernetesRootSecret) -> Boot
         server: config.server.clone(),
         token_id: root.bootstrap_token_id.clone(),
         token_secret: root.bootstrap_token_secret.clone(),
-        pod_security_policy: config.pod_security_policy_enabled,
         proxy: config
             .proxy_enabled
             .then(|| ProxyInput { image: config.proxy_image.clone(), args: config.proxy_args.clone() }),

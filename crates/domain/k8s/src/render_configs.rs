@@ -5,9 +5,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::component_files::{self, AdmissionPlugin};
-use kubernetes::version::Version;
 use kubernetes::{paths, static_pods, yaml};
-use resources::k8s::{AdmissionControlConfig, ApiServerConfig, AuditPolicyConfig, ConfigStatus, SchedulerConfig};
+use resources::k8s::{AdmissionControlConfig, AuditPolicyConfig, ConfigStatus, SchedulerConfig};
 use serde_json::Value;
 use sys::files::{self, Access};
 
@@ -36,7 +35,6 @@ impl Controller for RenderConfigsStaticPodController {
         vec![
             Input::weak::<AdmissionControlConfig>().id(AdmissionControlConfig::ID),
             Input::weak::<AuditPolicyConfig>().id(AuditPolicyConfig::ID),
-            Input::weak::<ApiServerConfig>().id(ApiServerConfig::ID),
             Input::weak::<SchedulerConfig>().id(SchedulerConfig::ID),
         ]
     }
@@ -46,10 +44,9 @@ impl Controller for RenderConfigsStaticPodController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let (Some(admission), Some(audit), Some(api_server), Some(scheduler)) = (
+        let (Some(admission), Some(audit), Some(scheduler)) = (
             ctx.get::<AdmissionControlConfig>(AdmissionControlConfig::ID)?,
             ctx.get::<AuditPolicyConfig>(AuditPolicyConfig::ID)?,
-            ctx.get::<ApiServerConfig>(ApiServerConfig::ID)?,
             ctx.get::<SchedulerConfig>(SchedulerConfig::ID)?,
         ) else {
             return ctx.keep_touched::<ConfigStatus>();
@@ -59,19 +56,13 @@ impl Controller for RenderConfigsStaticPodController {
             .iter()
             .map(|plugin| AdmissionPlugin { name: plugin.name.clone(), configuration: plugin.configuration.clone() })
             .collect();
-        let api_version = Version::of_image_or_newest(&api_server.image);
-        let scheduler_version = Version::of_image_or_newest(&scheduler.image);
         let rendered = [
-            (
-                static_pods::API_SERVER,
-                component_files::ADMISSION_CONFIG_FILE,
-                component_files::admission(api_version, &plugins),
-            ),
+            (static_pods::API_SERVER, component_files::ADMISSION_CONFIG_FILE, component_files::admission(&plugins)),
             (static_pods::API_SERVER, component_files::AUDIT_POLICY_FILE, Value::Object(audit.config.clone())),
             (
                 static_pods::SCHEDULER,
                 component_files::SCHEDULER_CONFIG_FILE,
-                component_files::scheduler(scheduler_version, &scheduler.config),
+                component_files::scheduler(&scheduler.config),
             ),
         ];
         let mut texts = Vec::new();

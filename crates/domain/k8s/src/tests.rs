@@ -25,7 +25,7 @@ version: v1alpha1
 machine:
   type: controlplane
   kubelet:
-    image: ghcr.io/siderolabs/kubelet:v1.20.2
+    image: ghcr.io/siderolabs/kubelet:v1.30.14
     disableManifestsDirectory: true
     defaultRuntimeSeccompProfileEnabled: true
   features:
@@ -40,14 +40,14 @@ cluster:
     cni:
       name: native
   apiServer:
-    image: registry.k8s.io/kube-apiserver:v1.20.2
+    image: registry.k8s.io/kube-apiserver:v1.30.14
     disablePodSecurityPolicy: true
   controllerManager:
-    image: registry.k8s.io/kube-controller-manager:v1.20.2
+    image: registry.k8s.io/kube-controller-manager:v1.30.14
   scheduler:
-    image: registry.k8s.io/kube-scheduler:v1.20.2
+    image: registry.k8s.io/kube-scheduler:v1.30.14
   proxy:
-    image: registry.k8s.io/kube-proxy:v1.20.2
+    image: registry.k8s.io/kube-proxy:v1.30.14
   coreDNS:
     disabled: true
 ";
@@ -96,7 +96,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let kube = FakeKube::new("v1.20.2");
+        let kube = FakeKube::new("v1.30.14");
         Self {
             harness: Harness::new(),
             dir: TempDir::new().unwrap(),

@@ -17,8 +17,7 @@ use crate::api::{
 use crate::{KubeError, Node, NodePatch, create};
 
 /// Kinds without a namespace that every server has, among those that are created here.
-const CLUSTER_KINDS: &[&str] =
-    &["Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PodSecurityPolicy"];
+const CLUSTER_KINDS: &[&str] = &["Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"];
 const NAMESPACED_KINDS: &[&str] = &[
     "ConfigMap",
     "DaemonSet",

@@ -1,6 +1,6 @@
 //! Client of the Kubernetes API as the node needs it, and the load balancer in front of the API servers.
 //!
-//! [`KubeApi`] is the seam: [`RealKube`] talks to a server of any release from 1.20 on, `FakeKube` (feature `testing`)
+//! [`KubeApi`] is the seam: [`RealKube`] talks to a server of any release from 1.25 on, `FakeKube` (feature `testing`)
 //! keeps a cluster in memory. Nothing here decides what to write, and nothing reads resources of the node.
 
 mod api;

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_version_has_three_numbers() {
-        assert!(["1.30.0", "v1.20.2", "1.31.0-alpha.1"].iter().all(|text| is_version(text)));
+        assert!(["1.30.0", "v1.30.14", "1.31.0-alpha.1"].iter().all(|text| is_version(text)));
         assert!(["", "1.30", "latest", "1.30.x", "1.30.0-", "1.30.0/x"].iter().all(|text| !is_version(text)));
     }
 
@@ -78,7 +78,7 @@ mod tests {
     fn the_version_is_the_tag() {
         assert_eq!(version_of("registry.k8s.io/kube-proxy:v1.30.0"), Some("1.30.0"));
         assert_eq!(version_of("localhost:5000/kubelet@sha256:abc"), None);
-        assert_eq!(version_of("localhost:5000/kubelet:v1.20.2@sha256:abc"), Some("1.20.2"));
+        assert_eq!(version_of("localhost:5000/kubelet:v1.30.14@sha256:abc"), Some("1.30.14"));
         assert_eq!(version_of("kubelet"), None);
         assert_eq!(KubernetesImages::for_version("v1.28.3").scheduler, "registry.k8s.io/kube-scheduler:v1.28.3");
     }

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::paths;
-use crate::version::{Feature, Version};
 
 pub const ADMISSION_CONFIG_FILE: &str = "admission-control-config.yaml";
 pub const AUDIT_POLICY_FILE: &str = "auditpolicy.yaml";
@@ -19,19 +18,15 @@ pub struct AdmissionPlugin {
     pub configuration: Map<String, Value>,
 }
 
-/// `AdmissionConfiguration`; leaves out plug-ins that the release does not have and moves the configuration of
-/// `PodSecurity` to the API version that the release wants.
+/// `AdmissionConfiguration`; moves the configuration of `PodSecurity` to the API version that every supported release has.
 #[must_use]
-pub fn admission(version: Version, plugins: &[AdmissionPlugin]) -> Value {
+pub fn admission(plugins: &[AdmissionPlugin]) -> Value {
     let plugins: Vec<Value> = plugins
         .iter()
-        .filter(|plugin| plugin.name != POD_SECURITY || version.has(Feature::PodSecurity))
         .map(|plugin| {
             let mut configuration = plugin.configuration.clone();
             if plugin.name == POD_SECURITY && configuration.contains_key("apiVersion") {
-                let api = if version.has(Feature::PodSecurityConfigV1) { "v1" } else { "v1beta1" };
-                let api = format!("pod-security.admission.config.k8s.io/{api}");
-                configuration.insert("apiVersion".to_owned(), json!(api));
+                configuration.insert("apiVersion".to_owned(), json!("pod-security.admission.config.k8s.io/v1"));
             }
             json!({ "name": plugin.name, "configuration": configuration })
         })
@@ -93,16 +88,9 @@ pub fn encryption(secretbox_key: &str, aescbc_key: &str) -> Value {
 
 /// `KubeSchedulerConfiguration`: the user's, with our client connection.
 #[must_use]
-pub fn scheduler(version: Version, user: &Map<String, Value>) -> Value {
-    let api = if version.has(Feature::SchedulerConfigV1Beta1) {
-        "v1beta1"
-    } else if version.has(Feature::SchedulerConfigV1Beta2) {
-        "v1beta2"
-    } else {
-        "v1"
-    };
+pub fn scheduler(user: &Map<String, Value>) -> Value {
     let mut config = user.clone();
-    config.entry("apiVersion").or_insert_with(|| json!(format!("kubescheduler.config.k8s.io/{api}")));
+    config.entry("apiVersion").or_insert_with(|| json!("kubescheduler.config.k8s.io/v1"));
     config.entry("kind").or_insert_with(|| json!("KubeSchedulerConfiguration"));
     let kubeconfig = format!("{}/kube-scheduler/kubeconfig", paths::SECRETS_DIR);
     let connection = config.entry("clientConnection").or_insert_with(|| json!({}));
@@ -110,11 +98,6 @@ pub fn scheduler(version: Version, user: &Map<String, Value>) -> Value {
         connection.insert("kubeconfig".to_owned(), json!(kubeconfig));
     } else {
         *connection = json!({ "kubeconfig": kubeconfig });
-    }
-    if version.has(Feature::InsecurePort) {
-        // With a configuration file the port without authentication cannot be closed, only kept on loopback.
-        config.entry("healthzBindAddress").or_insert_with(|| json!("127.0.0.1:10251"));
-        config.entry("metricsBindAddress").or_insert_with(|| json!("127.0.0.1:10251"));
     }
     Value::Object(config)
 }
@@ -124,10 +107,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pod_security_is_left_out_where_the_release_has_none() {
-        let plugins = [default_pod_security()];
-        assert_eq!(admission(Version::new(1, 20, 2), &plugins)["plugins"], json!([]));
-        let new = admission(Version::new(1, 30, 0), &plugins);
+    fn pod_security_is_configured_in_the_version_that_releases_have() {
+        let new = admission(&[default_pod_security()]);
         assert_eq!(new["plugins"][0]["configuration"]["apiVersion"], "pod-security.admission.config.k8s.io/v1");
         assert_eq!(new["plugins"][0]["configuration"]["exemptions"]["namespaces"], json!(["kube-system"]));
     }
@@ -144,7 +125,7 @@ mod tests {
     #[test]
     fn scheduler_keeps_what_the_user_configures_but_not_the_kubeconfig() {
         let user = json!({"profiles": [{"schedulerName": "x"}], "clientConnection": {"qps": 5, "kubeconfig": "/no"}});
-        let config = scheduler(Version::new(1, 30, 0), user.as_object().unwrap());
+        let config = scheduler(user.as_object().unwrap());
         assert_eq!(config["profiles"][0]["schedulerName"], "x");
         assert_eq!(config["clientConnection"]["qps"], 5);
         assert_eq!(config["clientConnection"]["kubeconfig"], "/system/secrets/kubernetes/kube-scheduler/kubeconfig");

@@ -13,7 +13,7 @@ use crate::static_pods::{
     ApiServerInput, ControllerManagerInput, Customization, Revisions, SchedulerInput, api_server, controller_manager,
     scheduler,
 };
-use crate::version::{Feature, SUPPORTED_MINORS, Version};
+use crate::version::{SUPPORTED_MINORS, Version};
 use crate::yaml;
 
 const ENDPOINT: &str = "https://10.5.0.2:6443";
@@ -46,7 +46,6 @@ pub(crate) fn bootstrap_input() -> BootstrapInput {
         server: "https://127.0.0.1:7445".to_owned(),
         token_id: "abcdef".to_owned(),
         token_secret: "0123456789abcdef".to_owned(),
-        pod_security_policy: false,
         proxy: Some(ProxyInput {
             image: "registry.k8s.io/kube-proxy:v1.30.0".to_owned(),
             args: manifests::proxy_args(&[POD_CIDR.to_owned()], "", &BTreeMap::new()),
@@ -82,7 +81,6 @@ fn pods(version: Version) -> [(&'static str, Value); 3] {
         local_port: 6443,
         service_cidrs: vec![SERVICE_CIDR.to_owned()],
         advertised_address: "$(POD_IP)".to_owned(),
-        pod_security_policy: false,
         custom: Customization::default(),
         revisions: revisions(),
     };
@@ -112,8 +110,8 @@ fn rendered(version: Version) -> BTreeMap<String, String> {
     files.insert("kubelet-args.txt".to_owned(), kubelet::args(&kubelet).unwrap().join("\n") + "\n");
     let documents = [
         ("kubelet", kubelet::configuration(&kubelet).unwrap()),
-        ("admission", component_files::admission(version, &[component_files::default_pod_security()])),
-        ("scheduler-config", component_files::scheduler(version, &Map::new())),
+        ("admission", component_files::admission(&[component_files::default_pod_security()])),
+        ("scheduler-config", component_files::scheduler(&Map::new())),
     ];
     for (name, document) in documents.into_iter().chain(pods(version)) {
         files.insert(format!("{name}.yaml"), yaml::to_string(&document).unwrap());
@@ -123,9 +121,7 @@ fn rendered(version: Version) -> BTreeMap<String, String> {
 
 /// What does not depend on the release.
 fn rendered_once() -> BTreeMap<String, String> {
-    let mut input = bootstrap_input();
-    input.pod_security_policy = true;
-    let mut files: BTreeMap<String, String> = manifests::bootstrap(&input)
+    let mut files: BTreeMap<String, String> = manifests::bootstrap(&bootstrap_input())
         .into_iter()
         .map(|manifest| {
             let texts: Vec<String> = manifest.objects.iter().map(|object| yaml::to_string(object).unwrap()).collect();
@@ -164,8 +160,7 @@ fn compare(folder: &str, files: &BTreeMap<String, String>) {
 #[test]
 fn rendering_for_every_release_is_as_kept() {
     for minor in SUPPORTED_MINORS {
-        let patch = if *minor == 20 { 2 } else { 0 };
-        compare(&format!("1.{minor}"), &rendered(Version::new(1, *minor, patch)));
+        compare(&format!("1.{minor}"), &rendered(Version::new(1, *minor, 0)));
     }
 }
 
@@ -175,7 +170,8 @@ fn rendering_for_all_releases_is_as_kept() {
 }
 
 #[test]
-fn supported_releases_are_the_oldest_and_everything_from_25_to_the_newest() {
+fn six_releases_without_a_gap_are_supported() {
     assert_eq!(SUPPORTED_MINORS.last(), Some(&crate::version::NEWEST.minor));
-    assert!(!Version::new(1, 20, 2).has(Feature::PodSecurity));
+    assert_eq!(SUPPORTED_MINORS.len(), 6);
+    assert!(SUPPORTED_MINORS.windows(2).all(|pair| pair[1] == pair[0] + 1));
 }

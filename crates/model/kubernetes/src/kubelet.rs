@@ -79,9 +79,6 @@ pub fn args(input: &KubeletInput) -> Result<Vec<String>, KubeletError> {
         args.set("bootstrap-kubeconfig", paths::KUBELET_BOOTSTRAP_KUBECONFIG);
         args.set("kubeconfig", paths::KUBELET_KUBECONFIG);
     }
-    if input.version.has(Feature::ContainerRuntimeFlag) {
-        args.set("container-runtime", "remote");
-    }
     if input.version.has(Feature::RuntimeEndpointFlag) {
         args.set("container-runtime-endpoint", paths::CRI_SOCKET);
     }
@@ -141,6 +138,8 @@ fn base(input: &KubeletInput) -> Value {
         "protectKernelDefaults": input.protect_kernel_defaults,
         "rotateCertificates": true,
         "serializeImagePulls": false,
+        "shutdownGracePeriod": "30s",
+        "shutdownGracePeriodCriticalPods": "10s",
         "streamingConnectionIdleTimeout": "5m0s",
         "systemReserved": { "cpu": "50m", "memory": "192Mi", "pid": "100", "ephemeral-storage": "256Mi" },
         "tlsMinVersion": "VersionTLS13",
@@ -157,12 +156,8 @@ fn base(input: &KubeletInput) -> Value {
     if version.has(Feature::RuntimeEndpointField) {
         config["containerRuntimeEndpoint"] = json!(paths::CRI_SOCKET);
     }
-    if input.default_runtime_seccomp && version.has(Feature::SeccompDefault) {
+    if input.default_runtime_seccomp {
         config["seccompDefault"] = json!(true);
-    }
-    if version.has(Feature::GracefulShutdown) {
-        config["shutdownGracePeriod"] = json!("30s");
-        config["shutdownGracePeriodCriticalPods"] = json!("10s");
     }
     config
 }
@@ -184,14 +179,8 @@ fn authentication(input: &KubeletInput) -> Value {
 
 fn feature_gates(input: &KubeletInput) -> Map<String, Value> {
     let mut gates = Map::new();
-    if input.default_runtime_seccomp && input.version.has(Feature::SeccompDefaultGate) {
-        gates.insert("SeccompDefault".to_owned(), json!(true));
-    }
     if input.fs_quota_monitoring {
         gates.insert("LocalStorageCapacityIsolationFSQuotaMonitoring".to_owned(), json!(true));
-    }
-    if input.credential_provider && !input.version.has(Feature::CredentialProvider) {
-        gates.insert("KubeletCredentialProviders".to_owned(), json!(true));
     }
     gates
 }
@@ -216,8 +205,8 @@ mod tests {
     #[test]
     fn runtime_is_told_the_way_that_each_release_understands() {
         let flags = |minor| args(&kubelet_input(Version::new(1, minor, 0))).unwrap().join(" ");
-        assert!(flags(20).contains("--container-runtime=remote --container-runtime-endpoint=unix://"));
         assert!(!flags(25).contains("--container-runtime="));
+        assert!(flags(25).contains("--container-runtime-endpoint=unix://"));
         assert!(flags(26).contains("--container-runtime-endpoint="));
         assert!(!flags(27).contains("container-runtime"));
         let config = configuration(&kubelet_input(Version::new(1, 27, 0))).unwrap();

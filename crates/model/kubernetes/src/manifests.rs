@@ -38,7 +38,6 @@ pub struct BootstrapInput {
     pub server: String,
     pub token_id: String,
     pub token_secret: String,
-    pub pod_security_policy: bool,
     pub proxy: Option<ProxyInput>,
     pub core_dns: Option<CoreDnsInput>,
     pub flannel: Option<FlannelInput>,
@@ -62,9 +61,6 @@ pub fn bootstrap(input: &BootstrapInput) -> Vec<Manifest> {
         manifest("01-csr-node-bootstrap", vec![access::request_certificates()]),
         manifest("01-csr-renewal-role-binding", vec![access::approve_renewals()]),
     ];
-    if input.pod_security_policy {
-        manifests.push(manifest("03-default-pod-security-policy", access::permissive_pod_security_policy()));
-    }
     if let Some(flannel) = &input.flannel {
         manifests.push(manifest("05-flannel", flannel::objects(flannel)));
     }

@@ -14,37 +14,16 @@ pub struct Version {
 /// The newest release that this crate renders for; also assumed where an image names no version.
 pub const NEWEST: Version = Version::new(1, 30, 0);
 
-/// Minor releases (of major 1) with golden files.
-pub const SUPPORTED_MINORS: &[u32] = &[20, 25, 26, 27, 28, 29, 30];
+/// Minor releases (of major 1) that are rendered for, the oldest first; each has golden files.
+pub const SUPPORTED_MINORS: &[u32] = &[25, 26, 27, 28, 29, 30];
 
-/// A flag, field or API that not every release has.
+/// A flag, field or API that not every supported release has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
-    /// kubelet must be told `--container-runtime=remote`; later that is the only choice and the flag goes away.
-    ContainerRuntimeFlag,
     /// The CRI socket is a kubelet flag.
     RuntimeEndpointFlag,
     /// The CRI socket is a field of `KubeletConfiguration`.
     RuntimeEndpointField,
-    /// `seccompDefault` exists in `KubeletConfiguration`.
-    SeccompDefault,
-    /// `seccompDefault` does nothing without its feature gate.
-    SeccompDefaultGate,
-    /// `shutdownGracePeriod` works without a feature gate.
-    GracefulShutdown,
-    /// kubelet's image credential providers work without a feature gate.
-    CredentialProvider,
-    /// kube-controller-manager and kube-scheduler open an unauthenticated port unless told not to.
-    InsecurePort,
-    /// The `PodSecurity` admission plug-in is there and on.
-    PodSecurity,
-    /// The configuration of `PodSecurity` is `v1` (before: `v1beta1`).
-    PodSecurityConfigV1,
-    /// `PodSecurityPolicy` is still served.
-    PodSecurityPolicy,
-    SchedulerConfigV1Beta1,
-    SchedulerConfigV1Beta2,
-    SchedulerConfigV1,
     /// kube-apiserver knows `--cloud-provider`.
     ApiServerCloudProvider,
 }
@@ -60,20 +39,8 @@ const ALWAYS: u32 = 0;
 const STILL: u32 = u32::MAX;
 
 const TABLE: &[Span] = &[
-    Span { feature: Feature::ContainerRuntimeFlag, from: ALWAYS, until: 24 },
     Span { feature: Feature::RuntimeEndpointFlag, from: ALWAYS, until: 27 },
     Span { feature: Feature::RuntimeEndpointField, from: 27, until: STILL },
-    Span { feature: Feature::SeccompDefault, from: 22, until: STILL },
-    Span { feature: Feature::SeccompDefaultGate, from: 22, until: 25 },
-    Span { feature: Feature::GracefulShutdown, from: 21, until: STILL },
-    Span { feature: Feature::CredentialProvider, from: 24, until: STILL },
-    Span { feature: Feature::InsecurePort, from: ALWAYS, until: 22 },
-    Span { feature: Feature::PodSecurity, from: 23, until: STILL },
-    Span { feature: Feature::PodSecurityConfigV1, from: 25, until: STILL },
-    Span { feature: Feature::PodSecurityPolicy, from: ALWAYS, until: 25 },
-    Span { feature: Feature::SchedulerConfigV1Beta1, from: ALWAYS, until: 22 },
-    Span { feature: Feature::SchedulerConfigV1Beta2, from: 22, until: 25 },
-    Span { feature: Feature::SchedulerConfigV1, from: 25, until: STILL },
     Span { feature: Feature::ApiServerCloudProvider, from: ALWAYS, until: 33 },
 ];
 
@@ -141,7 +108,7 @@ mod tests {
     #[test]
     fn version_of_an_image_is_its_tag_without_registry_port_or_digest() {
         let cases = [
-            ("registry.k8s.io/kube-apiserver:v1.20.2", Some(Version::new(1, 20, 2))),
+            ("registry.k8s.io/kube-apiserver:v1.25.4", Some(Version::new(1, 25, 4))),
             ("ghcr.io/siderolabs/kubelet:v1.30.0-rc.1", Some(Version::new(1, 30, 0))),
             ("127.0.0.1:5000/kubelet:v1.29.4@sha256:00", Some(Version::new(1, 29, 4))),
             ("127.0.0.1:5000/kubelet", None),
@@ -162,17 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_scheduler_api_is_chosen_for_every_release() {
-        for minor in 19..40 {
-            let version = Version::new(1, minor, 0);
-            let apis = [Feature::SchedulerConfigV1Beta1, Feature::SchedulerConfigV1Beta2, Feature::SchedulerConfigV1];
-            assert_eq!(apis.into_iter().filter(|api| version.has(*api)).count(), 1, "{version}");
-        }
-    }
-
-    #[test]
     fn cri_socket_is_given_exactly_once_for_every_release() {
-        for minor in 19..40 {
+        for minor in 25..40 {
             let version = Version::new(1, minor, 0);
             assert_ne!(version.has(Feature::RuntimeEndpointFlag), version.has(Feature::RuntimeEndpointField));
         }

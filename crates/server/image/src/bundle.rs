@@ -138,7 +138,7 @@ mod tests {
         let components = |pairs: &[(&str, &str)]| -> Components {
             pairs.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
         };
-        let old = components(&[("kubernetes", "1.20.2")]);
+        let old = components(&[("kubernetes", "1.25.4")]);
         let new = components(&[("kubernetes", "1.30.14"), ("coredns", "1.11.1"), ("flannel", "0.25.7")]);
         let given = |components: &Components| -> BTreeMap<String, Vec<u8>> {
             programs(components).unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect()
@@ -147,11 +147,11 @@ mod tests {
         let index = directory.join("index.json");
         let text = std::fs::read_to_string(&index).unwrap();
         for reference in [
-            "registry.k8s.io/kube-apiserver:v1.20.2",
-            "registry.k8s.io/kube-controller-manager:v1.20.2",
-            "registry.k8s.io/kube-scheduler:v1.20.2",
-            "registry.k8s.io/kube-proxy:v1.20.2",
-            "ghcr.io/siderolabs/kubelet:v1.20.2",
+            "registry.k8s.io/kube-apiserver:v1.25.4",
+            "registry.k8s.io/kube-controller-manager:v1.25.4",
+            "registry.k8s.io/kube-scheduler:v1.25.4",
+            "registry.k8s.io/kube-proxy:v1.25.4",
+            "ghcr.io/siderolabs/kubelet:v1.25.4",
             "gcr.io/etcd-development/etcd:v3.5.",
             "registry.k8s.io/pause:3.8",
             "docker.io/library/busybox:1.",

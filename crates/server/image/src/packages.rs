@@ -77,31 +77,6 @@ impl Packages {
         }
     }
 
-    /// Fetches the source package `name` of Debian `release` and unpacks it as the directory `out`, which must not exist.
-    ///
-    /// # Errors
-    /// If the package is not to be had or `dpkg-source` refuses it.
-    pub fn source(&self, name: &str, release: &str, out: &Path) -> Result<(), ImageError> {
-        std::fs::create_dir_all(&self.directory).map_err(ImageError::write(&self.directory))?;
-        let scratch = tempfile::tempdir_in(&self.directory).map_err(ImageError::write(&self.directory))?;
-        let config = self.private_apt(scratch.path(), "deb-src", release)?;
-        let download = scratch.path().join("download");
-        std::fs::create_dir(&download).map_err(ImageError::write(&download))?;
-        run("apt-get", &["update", "--quiet"], &config, &download)?;
-        run("apt-get", &["source", "--quiet", "--download-only", name], &config, &download)?;
-        let description = std::fs::read_dir(&download)
-            .map_err(ImageError::read(&download))?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "dsc"))
-            .ok_or_else(|| ImageError::NoSuchFile { package: name.to_owned(), path: "*.dsc".to_owned() })?;
-        // apt runs elsewhere, so that a relative path would mean something else there.
-        let out = std::path::absolute(out).map_err(ImageError::write(out))?;
-        let (description, out) = (description.to_string_lossy(), out.to_string_lossy());
-        // The archive's signed index vouches for the files; the signature inside names keys that few machines have.
-        run("dpkg-source", &["--no-check", "-x", &description, &out], &config, &download)
-    }
-
     /// Unpacks the files of packages of [`RELEASE`] into the directory `out`, after fetching those that are not in the cache.
     /// Nothing is installed, and none of their scripts runs.
     ///
@@ -125,7 +100,7 @@ impl Packages {
         tracing::info!(packages = names.join(" "), release = RELEASE, "fetching packages");
         std::fs::create_dir_all(&self.directory).map_err(ImageError::write(&self.directory))?;
         let scratch = tempfile::tempdir_in(&self.directory).map_err(ImageError::write(&self.directory))?;
-        let config = self.private_apt(scratch.path(), "deb", RELEASE)?;
+        let config = self.private_apt(scratch.path())?;
         run("apt-get", &["update", "--quiet"], &config, scratch.path())?;
         let download = scratch.path().join("download");
         std::fs::create_dir(&download).map_err(ImageError::write(&download))?;
@@ -141,14 +116,14 @@ impl Packages {
     }
 
     /// Writes an apt configuration of its own below `scratch` and returns its path.
-    fn private_apt(&self, scratch: &Path, kind: &str, release: &str) -> Result<PathBuf, ImageError> {
+    fn private_apt(&self, scratch: &Path) -> Result<PathBuf, ImageError> {
         let mirror = self.mirror()?;
         let (lists, archives) = (scratch.join("lists/partial"), scratch.join("archives/partial"));
         for directory in [&lists, &archives] {
             std::fs::create_dir_all(directory).map_err(ImageError::write(directory))?;
         }
         let options = mirror.signed_by.map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
-        let sources = format!("{kind} {options}{} {release} main\n", mirror.uri);
+        let sources = format!("deb {options}{} {RELEASE} main\n", mirror.uri);
         let scratch_path = scratch.display();
         let config = format!(
             "Dir::Etc::SourceList \"{scratch_path}/sources.list\";\n\

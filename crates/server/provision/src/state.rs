@@ -224,7 +224,7 @@ pub(crate) mod tests {
             image: PathBuf::from("/image"),
             bundle: None,
             discoveryd: None,
-            kubernetes_version: Some("1.20.2".to_owned()),
+            kubernetes_version: Some("1.30.14".to_owned()),
             kubernetes_endpoint: None,
             limits: BTreeMap::from([(Role::Worker, Limits { milli_cpus: Some(2000), memory: None })]),
         }

@@ -67,7 +67,7 @@ async fn manifests_wait_for_the_server_and_are_created_once_under_the_lock() {
         name: "kube-proxy".into(),
     };
     let object = world.kube.objects()[&proxy].clone();
-    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], "registry.k8s.io/kube-proxy:v1.20.2");
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], "registry.k8s.io/kube-proxy:v1.30.14");
 
     world.harness.advance(Duration::from_secs(60)).await;
     assert_eq!(world.lock.0.lock().len(), 1, "what is applied is not applied again");

@@ -87,7 +87,7 @@ fn choices_reach_the_document() {
     input.additional_sans = vec!["kube.example.org".into(), "10.5.0.2".into()];
     input.registry_mirrors = vec![("docker.io".into(), vec!["http://10.5.0.1:5000".into()])];
     input.cni = Some("native".into());
-    input.kubernetes_version = "v1.20.2".into();
+    input.kubernetes_version = "v1.30.14".into();
     input.discovery_endpoint = Some("http://10.5.0.1:3000".into());
     let text = generate(&input, MachineType::ControlPlane, CommentStyle::NONE).unwrap();
     let documents = Documents::from_yaml(text.as_bytes()).unwrap();
@@ -96,7 +96,7 @@ fn choices_reach_the_document() {
     assert_eq!(config.cluster().discovery_service(), Some("http://10.5.0.1:3000"));
     let server = config.cluster().api_server.as_ref().unwrap();
     assert_eq!(server.cert_sans, ["10.5.0.2", "kube.example.org"]);
-    assert!(server.admission_control.is_empty());
+    assert_eq!(server.admission_control.len(), 1);
     let mirror = &config.machine().registries.as_ref().unwrap().mirrors["docker.io"];
     assert_eq!(mirror.endpoints, ["http://10.5.0.1:5000"]);
     assert_eq!(config.machine().kubeprism_port(), Some(7445));

@@ -196,22 +196,13 @@ fn api_server(input: &Input, images: &KubernetesImages) -> Value {
     }
     put(&mut map, "certSANs", sans);
     put(&mut map, "disablePodSecurityPolicy", true);
-    if pod_security(&input.kubernetes_version) {
-        put(&mut map, "admissionControl", json!([admission()]));
-    }
+    put(&mut map, "admissionControl", json!([admission()]));
     put(
         &mut map,
         "auditPolicy",
         json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] }),
     );
     Value::Object(map)
-}
-
-/// The PodSecurity plug-in is on by default from Kubernetes 1.23 on; before, naming it would be an error.
-fn pod_security(version: &str) -> bool {
-    let version = version.strip_prefix('v').unwrap_or(version);
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
-    (parts.next().unwrap_or(u32::MAX), parts.next().unwrap_or(u32::MAX)) >= (1, 23)
 }
 
 fn admission() -> Value {
@@ -246,13 +237,6 @@ fn discovery(input: &Input) -> Value {
 
 #[cfg(test)]
 #[test]
-fn pod_security_starts_with_1_23() {
-    assert!(!pod_security("1.20.2") && !pod_security("v1.22.9"));
-    assert!(pod_security("1.23.0") && pod_security("v1.30.0"));
-}
-
-#[cfg(test)]
-#[test]
 fn the_images_are_those_of_the_version() {
-    assert_eq!(crate::images::version_of(&KubernetesImages::for_version("1.20.2").proxy), Some("1.20.2"));
+    assert_eq!(crate::images::version_of(&KubernetesImages::for_version("1.25.4").proxy), Some("1.25.4"));
 }

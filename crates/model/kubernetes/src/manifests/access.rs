@@ -48,46 +48,6 @@ pub(super) fn approve_renewals() -> Value {
     )
 }
 
-/// Lets every pod run as it wants, for releases whose admission still asks for a policy.
-pub(super) fn permissive_pod_security_policy() -> Vec<Value> {
-    let name = "default-permissive";
-    let role = "psp:default-permissive";
-    vec![
-        json!({
-            "apiVersion": "policy/v1beta1",
-            "kind": "PodSecurityPolicy",
-            "metadata": { "name": name },
-            "spec": {
-                "privileged": true,
-                "allowPrivilegeEscalation": true,
-                "allowedCapabilities": ["*"],
-                "fsGroup": { "rule": "RunAsAny" },
-                "hostIPC": true,
-                "hostNetwork": true,
-                "hostPID": true,
-                "hostPorts": [{ "min": 0, "max": 65535 }],
-                "runAsUser": { "rule": "RunAsAny" },
-                "seLinux": { "rule": "RunAsAny" },
-                "supplementalGroups": { "rule": "RunAsAny" },
-                "volumes": ["*"],
-            },
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": { "name": role },
-            "rules": [{
-                "apiGroups": ["policy"],
-                "resources": ["podsecuritypolicies"],
-                "resourceNames": [name],
-                "verbs": ["use"],
-            }],
-        }),
-        cluster_role_binding("psp:default-permissive-nodes", role, &group_subject(NODES)),
-        cluster_role_binding("psp:default-permissive-service-accounts", role, &group_subject("system:serviceaccounts")),
-    ]
-}
-
 pub(super) fn in_cluster_kubeconfig(server: &str) -> Value {
     let kubeconfig = kubeconfig::in_cluster(server);
     json!({

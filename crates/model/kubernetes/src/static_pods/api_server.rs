@@ -21,7 +21,6 @@ pub struct ApiServerInput {
     pub service_cidrs: Vec<String>,
     /// Left to the server when empty.
     pub advertised_address: String,
-    pub pod_security_policy: bool,
     pub custom: Customization,
     pub revisions: Revisions,
 }
@@ -131,11 +130,7 @@ fn set_identity(args: &mut Args, input: &ApiServerInput) {
 fn set_policy(args: &mut Args, input: &ApiServerInput, version: Version) {
     args.set("allow-privileged", "true");
     args.set("authorization-mode", "Node,RBAC");
-    let mut plugins = vec!["NodeRestriction"];
-    if input.pod_security_policy && version.has(Feature::PodSecurityPolicy) {
-        plugins.push("PodSecurityPolicy");
-    }
-    args.set("enable-admission-plugins", plugins.join(","));
+    args.set("enable-admission-plugins", "NodeRestriction");
     args.set("admission-control-config-file", config(component_files::ADMISSION_CONFIG_FILE));
     args.set("audit-policy-file", config(component_files::AUDIT_POLICY_FILE));
     args.set("audit-log-path", format!("{}/kube-apiserver.log", paths::AUDIT_LOG_DIR));

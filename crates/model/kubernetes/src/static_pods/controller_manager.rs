@@ -6,7 +6,6 @@ use super::pod::{self, Component};
 use super::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, Customization, Revisions};
 use crate::args::{Args, DeniedArgument, Policies, Policy};
 use crate::paths;
-use crate::version::{Feature, Version};
 
 const PORT: u16 = 10257;
 
@@ -38,7 +37,6 @@ const POLICIES: Policies = &[
 /// # Errors
 /// An extra argument that the system sets itself.
 pub fn controller_manager(input: &ControllerManagerInput) -> Result<Value, DeniedArgument> {
-    let version = Version::of_image_or_newest(&input.image);
     let mut args = Args::default();
     let kubeconfig = secret("kubeconfig");
     args.set("allocate-node-cidrs", "true");
@@ -60,9 +58,6 @@ pub fn controller_manager(input: &ControllerManagerInput) -> Result<Value, Denie
     args.set("profiling", "false");
     args.set("tls-min-version", "VersionTLS13");
     args.set("use-service-account-credentials", "true");
-    if version.has(Feature::InsecurePort) {
-        args.set("port", "0");
-    }
     if !input.cloud_provider.is_empty() {
         args.set("cloud-provider", &input.cloud_provider);
     }

@@ -218,7 +218,7 @@ mod tests {
 
     fn request() -> ConfigRequest {
         ConfigRequest {
-            kubernetes_version: Some("v1.20.2".to_owned()),
+            kubernetes_version: Some("v1.30.14".to_owned()),
             dns_domain: "cluster.local".to_owned(),
             nameservers: vec!["1.1.1.1".to_owned()],
             control_plane_port: 6443,
@@ -250,7 +250,7 @@ mod tests {
             assert_eq!(cluster["discovery"]["registries"]["service"]["endpoint"], "http://10.6.0.1:3000/");
             assert_eq!(cluster["network"]["cni"]["name"], "native");
         }
-        assert_eq!(rendered.kubernetes_version, "1.20.2");
+        assert_eq!(rendered.kubernetes_version, "1.30.14");
         let context = &rendered.talosconfig.contexts["one"];
         assert_eq!(
             (context.endpoints.as_slice(), context.nodes.as_slice()),

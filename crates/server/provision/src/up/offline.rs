@@ -84,19 +84,19 @@ mod tests {
 
     #[test]
     fn the_version_and_the_images_are_those_of_the_bundle() {
-        let offline = bundle(&["ghcr.io/siderolabs/kubelet:v1.20.2", "gcr.io/etcd-development/etcd:v3.5.16"]).unwrap();
-        assert_eq!(offline.kubernetes_version(), Some("1.20.2"));
+        let offline = bundle(&["ghcr.io/siderolabs/kubelet:v1.30.14", "gcr.io/etcd-development/etcd:v3.5.16"]).unwrap();
+        assert_eq!(offline.kubernetes_version(), Some("1.30.14"));
         assert_eq!(offline.etcd(), Some("gcr.io/etcd-development/etcd:v3.5.16"));
         assert!(!offline.has_coredns());
-        offline.check_version(Some("v1.20.2")).unwrap();
+        offline.check_version(Some("v1.30.14")).unwrap();
         offline.check_version(None).unwrap();
         let refused = offline.check_version(Some("1.30.0")).unwrap_err();
-        assert!(matches!(&refused, UpError::KubernetesVersion { has, .. } if has == "1.20.2"), "{refused}");
+        assert!(matches!(&refused, UpError::KubernetesVersion { has, .. } if has == "1.30.14"), "{refused}");
     }
 
     #[test]
     fn a_bundle_without_etcd_is_refused() {
-        let refused = bundle(&["ghcr.io/siderolabs/kubelet:v1.20.2", "gcr.io/etcd-development/etcd-tools:v1"]);
+        let refused = bundle(&["ghcr.io/siderolabs/kubelet:v1.30.14", "gcr.io/etcd-development/etcd-tools:v1"]);
         assert!(matches!(&refused, Err(UpError::MissingImage { image, .. }) if image == ETCD), "{refused:?}");
     }
 }

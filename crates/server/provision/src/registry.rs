@@ -3,6 +3,7 @@
 //! Speaks `GET` and `HEAD` of the distribution API for manifests and blobs. It has no uploads, no catalogue, no accounts,
 //! and trusts the layout's blobs to have their digests; clients check them.
 
+mod idle;
 mod layout;
 mod respond;
 mod server;

@@ -101,7 +101,7 @@ async fn manifest(
     let unknown = || {
         let name = format!("{}{repository}", host.map(|host| format!("{host}/")).unwrap_or_default());
         let separator = if digest(reference).is_some() { '@' } else { ':' };
-        let message = format!("{name}{separator}{reference} is not in {}", layout.root().display());
+        let message = format!("{name}{separator}{reference} is not in the cluster's bundle");
         Refusal::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
     };
     let found = layout.find(host, repository, reference)?;
@@ -144,16 +144,20 @@ async fn blob(layout: &Layout, wanted: &str, range: Option<&str>) -> Result<Resp
     let mut file = match tokio::fs::File::open(&path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{wanted} is not in the layout")));
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "BLOB_UNKNOWN",
+                format!("{wanted} is not in the cluster's bundle"),
+            ));
         }
         Err(error) => return Err(Refusal::internal(&error)),
     };
     let size = file.metadata().await.map_err(|error| Refusal::internal(&error))?.len();
-    let part = range.map_or(Part::All, |range| part(range, size));
-    let (status, first, length) = match part {
-        Part::All => (StatusCode::OK, 0, size),
-        Part::Bytes { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
-        Part::Outside => {
+    let wanted_range = range.map_or(ByteRange::All, |range| byte_range(range, size));
+    let (status, first, length) = match wanted_range {
+        ByteRange::All => (StatusCode::OK, 0, size),
+        ByteRange::Bytes { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
+        ByteRange::Outside => {
             let message = format!("the blob has {size} bytes");
             return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", message));
         }
@@ -168,7 +172,7 @@ async fn blob(layout: &Layout, wanted: &str, range: Option<&str>) -> Result<Resp
         (DIGEST, wanted),
     ];
     let content_range;
-    if let Part::Bytes { first, last } = part {
+    if let ByteRange::Bytes { first, last } = wanted_range {
         content_range = format!("bytes {first}-{last}/{size}");
         headers.push((CONTENT_RANGE, &content_range));
     }
@@ -176,26 +180,26 @@ async fn blob(layout: &Layout, wanted: &str, range: Option<&str>) -> Result<Resp
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum ByteRange {
     All,
     Bytes { first: u64, last: u64 },
     Outside,
 }
 
 /// One range of bytes. What is no such range, or several, is answered with everything, as RFC 9110 allows.
-fn part(range: &str, size: u64) -> Part {
+fn byte_range(range: &str, size: u64) -> ByteRange {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
-        return Part::All;
+        return ByteRange::All;
     };
     let end = size.saturating_sub(1);
     let bounds = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => (first, last.min(end)),
         (Ok(first), Err(_)) if last.trim().is_empty() => (first, end),
         (Err(_), Ok(suffix)) if first.trim().is_empty() && suffix > 0 => (size.saturating_sub(suffix), end),
-        (Err(_), Ok(0)) if first.trim().is_empty() => return Part::Outside,
-        _ => return Part::All,
+        (Err(_), Ok(0)) if first.trim().is_empty() => return ByteRange::Outside,
+        _ => return ByteRange::All,
     };
-    if bounds.0 >= size { Part::Outside } else { Part::Bytes { first: bounds.0, last: bounds.1 } }
+    if bounds.0 >= size { ByteRange::Outside } else { ByteRange::Bytes { first: bounds.0, last: bounds.1 } }
 }
 
 fn full(bytes: Bytes) -> Body {

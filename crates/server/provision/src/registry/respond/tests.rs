@@ -147,3 +147,21 @@ async fn a_layout_that_cannot_be_read_is_an_error_of_the_server() {
     let (response, _) = ask(&tiny, "GET", "/v2/pause/manifests/3.8", None).await;
     assert_eq!(response.status(), 500);
 }
+
+#[tokio::test]
+async fn no_answer_names_a_path_of_the_host() {
+    let tiny = tiny();
+    let folder = tiny.layout.root().to_string_lossy().into_owned();
+    let absent = format!("/v2/pause/blobs/sha256:{}", "0".repeat(64));
+    let addresses = ["/v2/pause/manifests/nope", "/v2/pause/manifests/nope?ns=gcr.io", &absent, "/elsewhere"];
+    for broken in [false, true] {
+        if broken {
+            std::fs::write(tiny.layout.root().join("index.json"), "{").unwrap();
+        }
+        for uri in addresses {
+            let (response, body) = ask(&tiny, "GET", uri, None).await;
+            let said = format!("{:?} {}", response.headers(), String::from_utf8_lossy(&body));
+            assert!(!said.contains(&folder) && !said.contains("/blobs/sha256/"), "{uri}: {said}");
+        }
+    }
+}

@@ -232,6 +232,10 @@ fn explain(error: UpError, name: &str, root: &Path, session: &Session) -> Comman
             });
             return refused;
         }
+        UpError::SeveralControlPlanes(_) => {
+            let refused = CommandError::usage(format!("cluster {name} cannot be created, nothing was changed"));
+            return refused.caused_by(error).hint("leave out --controlplanes; --workers adds nodes");
+        }
         UpError::NotReady(failure) => {
             if !failure.last_lines.is_empty() {
                 let whose = failure.service.as_ref().map_or_else(

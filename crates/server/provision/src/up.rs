@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::agent::{self, AgentProgram};
 use crate::cluster::{Cluster, ClusterSpec};
-use crate::plan::Role;
+use crate::plan::{Plan, Role};
 use crate::spec::Limits;
 use crate::state::Phase;
 
@@ -110,6 +110,7 @@ pub struct ReadyNode {
 /// When the provisioner refused, nothing was changed; anything else leaves what was made for inspection.
 pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
     let deadline = Instant::now() + request.wait.limit();
+    check_control_planes(&request.spec.plan)?;
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let secrets = configs::secrets()?;
@@ -142,6 +143,14 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     }
     cluster.remember(|state| state.phase = Phase::Created)?;
     Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
+}
+
+/// The second control plane would wait for an etcd that it cannot join.
+fn check_control_planes(plan: &Plan) -> Result<(), UpError> {
+    match plan.nodes.iter().filter(|node| node.role == Role::ControlPlane).count() {
+        0 | 1 => Ok(()),
+        several => Err(UpError::SeveralControlPlanes(several)),
+    }
 }
 
 /// The steps that make things: network, agent, configurations, nodes.
@@ -211,4 +220,20 @@ fn connect(config: &TalosConfig) -> Result<Client, UpError> {
     let (_, context) = config.select(None)?;
     let options = ConnectOptions { dial_timeout: Duration::from_secs(2), ..ConnectOptions::from_context(context)? };
     Ok(Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(5)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::NodeSpec;
+
+    #[test]
+    fn several_control_planes_are_refused_before_anything_is_made() {
+        for (controlplanes, workers, refused) in [(1, 0, None), (1, 5, None), (2, 1, Some(2)), (3, 0, Some(3))] {
+            let plan = Plan::new("a", "10.5.0.0/24", 1500, &NodeSpec { controlplanes, workers }).unwrap();
+            let got = check_control_planes(&plan);
+            assert_eq!(got.as_ref().err().map(UpError::left_something), refused.map(|_| false));
+            assert!(matches!((got, refused), (Ok(()), None) | (Err(UpError::SeveralControlPlanes(2 | 3)), Some(_))));
+        }
+    }
 }

@@ -45,6 +45,9 @@ pub enum UpError {
     KubernetesVersion { bundle: PathBuf, has: String, wanted: String },
     #[error("generating {subject}")]
     Generate { subject: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// Nothing was changed.
+    #[error("{0} control planes are asked for, and several do not form a cluster yet")]
+    SeveralControlPlanes(usize),
     #[error("step {step:?} panicked")]
     Step { step: String, source: tokio::task::JoinError },
     #[error("{} did not become ready on {}: {}", .0.step, .0.node, .0.reason)]
@@ -62,6 +65,7 @@ impl UpError {
                 | Self::MissingImage { .. }
                 | Self::KubernetesVersion { .. }
                 | Self::Generate { .. }
+                | Self::SeveralControlPlanes(_)
         )
     }
 }

@@ -59,7 +59,6 @@ fn serving<E: std::error::Error + 'static>(
 }
 
 fn machine(parts: &Parts) -> Machine {
-    let mode = config::Mode::Container;
     Machine {
         store: parts.store.clone(),
         controllers: parts.controllers.clone(),
@@ -72,7 +71,6 @@ fn machine(parts: &Parts) -> Machine {
         etcd: Arc::new(Etcd { store: parts.store.clone() }),
         kubernetes: Arc::new(kube_edge::RealConnect),
         clock: Arc::new(SystemClock),
-        platform: machine_api::Platform { name: parts.platform.name().to_owned(), mode },
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use containers::{Containerd, Namespace};
 use controller::Runtime;
-use domain_runtime::{ConfigInbox, Platform};
+use domain_runtime::ConfigInbox;
+use platform::{Environment, Platform};
 use resources::config::{MachineConfig, MachineType};
 use resources::enums::MachineStage;
 use resources::runtime::MaintenanceServiceRequest;
@@ -33,18 +34,10 @@ pub(crate) const CONFIG_FILE: &str = "/system/state/config.yaml";
 /// Where etcd keeps its data.
 pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 
-/// What PID 1 was started with.
-#[derive(Debug)]
-pub(crate) struct Environment {
-    pub(crate) platform: Option<String>,
-    pub(crate) user_data: Option<String>,
-    pub(crate) sku: Option<String>,
-}
-
 /// The parts of the machine that others get handles of.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
-    pub(crate) platform: Platform,
+    pub(crate) platform: Arc<dyn Platform>,
     pub(crate) store: Store,
     pub(crate) controllers: Runtime,
     pub(crate) supervisor: Supervisor,
@@ -58,7 +51,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn new(platform: Platform, logs: LogStore) -> Self {
+    fn new(platform: Arc<dyn Platform>, logs: LogStore) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::new();
         for definition in resources::definitions() {
@@ -102,7 +95,7 @@ impl Parts {
 pub(crate) async fn run(environment: Environment, logs: LogStore) -> anyhow::Result<()> {
     tracing::info!(version = stdx::version::TAG, kernel = sys::host::kernel_release(), "machined starts");
     let mut requests = Requests::listen().context("listening to signals")?;
-    let platform = Platform::detect(environment.platform.as_deref(), environment.user_data, environment.sku)?;
+    let platform = platform::detect(environment)?;
     let _reaper = stdx::tasks::spawn("reaper", async {
         if let Err(error) = sys::process::reap_orphans().await {
             tracing::error!(error = error_chain(&error), "orphans are not reaped");

@@ -55,7 +55,7 @@ impl io::Write for Twice {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment of PID 1")]
-fn environment() -> machine::Environment {
+fn environment() -> platform::Environment {
     let variable = |name| std::env::var(name).ok();
-    machine::Environment { platform: variable("PLATFORM"), user_data: variable("USERDATA"), sku: variable("TALOSSKU") }
+    platform::Environment { platform: variable("PLATFORM"), user_data: variable("USERDATA"), sku: variable("TALOSSKU") }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use controller::Controller;
-use domain_k8s::{HttpFetch, KubeletReady};
+use domain_k8s::KubeletReady;
 use domain_runtime::config_acquire::AcquireController;
 use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::cri_config::CriRegistryConfigController;
@@ -15,10 +15,11 @@ use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
 use domain_runtime::machine_status::MachineStatusController;
-use domain_runtime::platform_config::PlatformConfigController;
+use domain_runtime::platform_config::{MachineCapabilitiesController, PlatformConfigController};
 use domain_runtime::service_status::ServiceController;
 use domain_runtime::services_run::{ServicesController, WantedKubelet};
 use domain_runtime::time_sync::SyncController;
+use http_fetch::HttpFetch;
 use tokio::sync::watch;
 
 use crate::boot;
@@ -40,7 +41,6 @@ pub(crate) fn register(parts: &Parts) -> anyhow::Result<()> {
         lock: Arc::new(EtcdLock { store: parts.store.clone() }),
         fetch: Arc::new(HttpFetch),
         kubelet: kubelet.clone(),
-        in_container: true,
     };
     let mut list: Vec<Box<dyn Controller>> = runtime(parts, wanted(&kubelet));
     list.extend(domain_network::controllers(&network));
@@ -88,7 +88,8 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
             parts.inbox.clone(),
             parts.events.clone(),
         )),
-        Box::new(PlatformConfigController::new(parts.platform.clone(), sys::host::hostname())),
+        Box::new(PlatformConfigController::new(parts.platform.as_ref())),
+        Box::new(MachineCapabilitiesController::new(Arc::clone(&parts.platform))),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
         Box::new(CriConfigPartsController::new(boot::containerd_file())),

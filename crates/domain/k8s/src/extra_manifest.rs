@@ -1,62 +1,15 @@
 //! `k8s.ExtraManifestController`: manifests that the configuration adds, from URLs or inline.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use http_fetch::{Fetch, FetchError};
 use kubernetes::yaml;
-use resources::StringMap;
 use resources::k8s::{ExtraManifest, ExtraManifestsConfig, Manifest};
 
 use crate::manifest::resource;
-
-/// Manifests are small; more than this is something else.
-const SIZE_LIMIT: usize = 16 << 20;
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    #[error("downloading manifests from {url}")]
-    Download {
-        url: String,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("manifests at {url} are larger than {limit} bytes")]
-    TooLarge { url: String, limit: usize },
-}
-
-/// Gets text from a URL.
-#[async_trait]
-pub trait Fetch: Debug + Send + Sync {
-    async fn fetch(&self, url: &str, headers: &StringMap) -> Result<String, FetchError>;
-}
-
-/// Over HTTP and HTTPS.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct HttpFetch;
-
-#[async_trait]
-impl Fetch for HttpFetch {
-    async fn fetch(&self, url: &str, headers: &StringMap) -> Result<String, FetchError> {
-        let failed = |source: reqwest::Error| FetchError::Download { url: url.to_owned(), source: Box::new(source) };
-        let client = reqwest::Client::builder().timeout(DOWNLOAD_TIMEOUT).build().map_err(failed)?;
-        let request = headers.iter().fold(client.get(url), |request, (name, value)| request.header(name, value));
-        let response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
-        let mut response = response;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > SIZE_LIMIT {
-                return Err(FetchError::TooLarge { url: url.to_owned(), limit: SIZE_LIMIT });
-            }
-        }
-        Ok(String::from_utf8_lossy(&body).into_owned())
-    }
-}
 
 #[derive(Debug)]
 pub struct ExtraManifestController {

@@ -5,19 +5,12 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::kubelet::{self, KubeletInput};
 use kubernetes::version::Version;
 use resources::k8s::{KubeletConfig, KubeletSpec, NodeIp, Nodename};
+use resources::machine::{MachineCapabilities, Ownership};
 
+/// On the host's kernel, as in a container, parameters are not the node's own: the kubelet may not insist on them there,
+/// and counts quotas of filesystems only where the disks are the machine's.
 #[derive(Debug)]
-pub struct KubeletSpecController {
-    in_container: bool,
-}
-
-impl KubeletSpecController {
-    /// In a container the kernel's parameters are not the node's own, so that the kubelet may not insist on them.
-    #[must_use]
-    pub fn new(in_container: bool) -> Self {
-        Self { in_container }
-    }
-}
+pub struct KubeletSpecController;
 
 #[async_trait]
 impl Controller for KubeletSpecController {
@@ -30,6 +23,7 @@ impl Controller for KubeletSpecController {
             Input::weak::<KubeletConfig>().id(KubeletConfig::ID),
             Input::weak::<Nodename>().id(Nodename::ID),
             Input::weak::<NodeIp>().id(NodeIp::ID),
+            Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID),
         ]
     }
 
@@ -38,15 +32,16 @@ impl Controller for KubeletSpecController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let (Some(config), Some(nodename), Some(node_ip)) = (
+        let (Some(config), Some(nodename), Some(node_ip), Some(capabilities)) = (
             ctx.get::<KubeletConfig>(KubeletConfig::ID)?,
             ctx.get::<Nodename>(Nodename::ID)?,
             ctx.get::<NodeIp>(NodeIp::ID)?,
+            ctx.get::<MachineCapabilities>(MachineCapabilities::ID)?,
         ) else {
             // An input that is gone for a moment must not stop the kubelet.
             return Ok(());
         };
-        let input = input(&config, &nodename.nodename, &node_ip, self.in_container);
+        let input = input(&config, &nodename.nodename, &node_ip, &capabilities);
         let spec = KubeletSpec {
             image: config.image.clone(),
             args: kubelet::args(&input)?,
@@ -60,7 +55,7 @@ impl Controller for KubeletSpecController {
     }
 }
 
-fn input(config: &KubeletConfig, nodename: &str, node_ip: &NodeIp, in_container: bool) -> KubeletInput {
+fn input(config: &KubeletConfig, nodename: &str, node_ip: &NodeIp, capabilities: &MachineCapabilities) -> KubeletInput {
     KubeletInput {
         version: Version::of_image_or_newest(&config.image),
         nodename: nodename.to_owned(),
@@ -74,9 +69,9 @@ fn input(config: &KubeletConfig, nodename: &str, node_ip: &NodeIp, in_container:
         skip_node_registration: config.skip_node_registration,
         static_pod_list_url: config.static_pod_list_url.clone(),
         manifests_directory: !config.disable_manifests_directory,
-        fs_quota_monitoring: config.enable_fs_quota_monitoring && !in_container,
+        fs_quota_monitoring: config.enable_fs_quota_monitoring && capabilities.disks == Ownership::Machine,
         credential_provider: !config.credential_provider_config.is_empty(),
-        protect_kernel_defaults: !in_container,
+        protect_kernel_defaults: capabilities.kernel == Ownership::Machine,
         resolv_conf: String::new(),
     }
 }

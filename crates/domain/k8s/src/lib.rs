@@ -35,6 +35,7 @@ mod static_pod_server;
 use std::sync::Arc;
 
 use controller::Controller;
+use http_fetch::Fetch;
 use kube_edge::Connect;
 use netlink::Router;
 use tokio::sync::watch;
@@ -42,7 +43,7 @@ use tokio::sync::watch;
 pub use cluster_lock::{ClusterLock, HeldLock, LockError};
 pub use control_plane_static_pod::ControlPlaneStaticPodController;
 pub use endpoint::{EndpointController, StaticEndpointController};
-pub use extra_manifest::{ExtraManifestController, Fetch, FetchError, HttpFetch};
+pub use extra_manifest::ExtraManifestController;
 pub use kube_prism::{KubePrismConfigController, KubePrismController, KubePrismEndpointsController};
 pub use kubelet_config::KubeletConfigController;
 pub use kubelet_service::{KubeletReady, KubeletServiceController};
@@ -74,19 +75,17 @@ pub struct Edges {
     pub fetch: Arc<dyn Fetch>,
     /// Told when the kubelet's files are in place.
     pub kubelet: watch::Sender<Option<KubeletReady>>,
-    /// Kernel parameters belong to somebody else.
-    pub in_container: bool,
 }
 
 /// All controllers of this crate, to be registered with the runtime.
 #[must_use]
 pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
-    let Edges { root, connect, routes, lock, fetch, kubelet, in_container } = edges.clone();
+    let Edges { root, connect, routes, lock, fetch, kubelet } = edges.clone();
     let mut all: Vec<Box<dyn Controller>> = vec![
         Box::new(NodenameController),
         Box::new(NodeIpController),
         Box::new(KubeletConfigController),
-        Box::new(KubeletSpecController::new(in_container)),
+        Box::new(KubeletSpecController),
         Box::new(KubeletServiceController::new(root.clone(), kubelet)),
         Box::new(KubeletStaticPodController::new(root.clone(), Arc::clone(&connect))),
         Box::new(StaticPodServerController::default()),

@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::testing::Harness;
+use http_fetch::{Fetch, FetchError};
 use kube_edge::{FakeConnect, FakeKube};
 use netlink::FakeNetlink;
 use parking_lot::Mutex;
 use resources::StringMap;
 use resources::config::MachineConfig;
+use resources::machine::MachineCapabilities;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::{ClusterLock, Edges, Fetch, FetchError, HeldLock, KubeletReady, LockError, Root};
+use crate::{ClusterLock, Edges, HeldLock, KubeletReady, LockError, Root};
 
 pub(crate) const CONTROL_PLANE: &str = "\
 version: v1alpha1
@@ -97,8 +99,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let kube = FakeKube::new("v1.30.14");
+        let harness = Harness::new();
+        harness.put(MachineCapabilities::ID, MachineCapabilities::default());
         Self {
-            harness: Harness::new(),
+            harness,
             dir: TempDir::new().unwrap(),
             connect: FakeConnect::new(kube.clone()),
             kube,
@@ -120,7 +124,6 @@ impl World {
             lock: Arc::new(self.lock.clone()),
             fetch: Arc::new(NoFetch),
             kubelet: self.kubelet.clone(),
-            in_container: true,
         }
     }
 

@@ -5,10 +5,12 @@
 //! maintenance mode for a better one, it does not loop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use config::{Documents, Mode};
+use config::Documents;
 use controller::{Controller, Ctx, Output, ReconcileError};
+use platform::{Platform, PlatformError};
 use resources::config::MachineConfig;
 use resources::runtime::MaintenanceServiceRequest;
 use resources::v1alpha1::AcquireConfigStatus;
@@ -17,7 +19,6 @@ use stdx::ErrorChain;
 use sys::files::{Access, FileError, write_atomic};
 
 use crate::inbox::ConfigInbox;
-use crate::platform::Platform;
 
 /// The id of the one request for the maintenance API.
 pub const MAINTENANCE_ID: &str = "maintenance";
@@ -27,7 +28,7 @@ pub const ACQUIRED_ID: &str = "acquired";
 /// `config.AcquireController`.
 #[derive(Debug)]
 pub struct AcquireController {
-    platform: Platform,
+    platform: Arc<dyn Platform>,
     path: PathBuf,
     inbox: ConfigInbox,
     events: EventBus,
@@ -44,7 +45,7 @@ enum Unusable {
     #[error(transparent)]
     Read(#[from] FileError),
     #[error(transparent)]
-    Platform(#[from] crate::platform::PlatformError),
+    Platform(#[from] PlatformError),
     #[error("the configuration of {origin} is not valid")]
     Invalid {
         origin: String,
@@ -57,19 +58,19 @@ enum Unusable {
 
 impl AcquireController {
     /// `path` is where the configuration is kept.
-    pub fn new(platform: Platform, path: PathBuf, inbox: ConfigInbox, events: EventBus) -> Self {
+    pub fn new(platform: Arc<dyn Platform>, path: PathBuf, inbox: ConfigInbox, events: EventBus) -> Self {
         Self { platform, path, inbox, events, watching: false, asked: false, found: false }
     }
 
     /// The first usable configuration of disk and platform.
-    fn find(&self) -> Result<Option<String>, Unusable> {
+    async fn find(&self) -> Result<Option<String>, Unusable> {
         let origin = self.path.display().to_string();
         if let Some(bytes) = sys::files::read(&self.path)? {
-            return check(&origin, &String::from_utf8_lossy(&bytes)).map(Some);
+            return check(&origin, self.platform.mode(), &String::from_utf8_lossy(&bytes)).map(Some);
         }
         let origin = format!("platform {}", self.platform.name());
-        let Some(text) = self.platform.configuration()? else { return Ok(None) };
-        let text = check(&origin, &text)?;
+        let Some(text) = self.platform.configuration().await? else { return Ok(None) };
+        let text = check(&origin, self.platform.mode(), &text)?;
         write_atomic(&self.path, text.as_bytes(), Access::SECRET)?;
         Ok(Some(text))
     }
@@ -84,10 +85,10 @@ impl AcquireController {
     }
 }
 
-fn check(origin: &str, text: &str) -> Result<String, Unusable> {
+fn check(origin: &str, mode: config::Mode, text: &str) -> Result<String, Unusable> {
     let invalid = |source| Unusable::Invalid { origin: origin.to_owned(), source };
     let documents = Documents::from_yaml(text.as_bytes()).map_err(invalid)?;
-    let warnings = config::validate(&documents, Mode::Container).into_result().map_err(invalid)?;
+    let warnings = config::validate(&documents, mode).into_result().map_err(invalid)?;
     for warning in warnings {
         tracing::warn!(origin, %warning, "configuration");
     }
@@ -128,7 +129,7 @@ impl Controller for AcquireController {
         let mut text = self.inbox.latest();
         if text.is_none() && !self.asked {
             self.asked = true;
-            text = self.find().unwrap_or_else(|error| {
+            text = self.find().await.unwrap_or_else(|error| {
                 self.announce(&error);
                 None
             });
@@ -150,8 +151,6 @@ impl Controller for AcquireController {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use base64::Engine as _;
     use controller::testing::Harness;
 
@@ -165,7 +164,7 @@ mod tests {
 
     fn start(path: PathBuf, user_data: Option<String>) -> (Harness, ConfigInbox, EventBus) {
         let (inbox, events) = (ConfigInbox::default(), EventBus::new(Arc::new(stdx::SystemClock)));
-        let platform = Platform::Container { user_data, sku: None };
+        let platform = Arc::new(platform::Container::new(user_data, None));
         let harness = Harness::with(AcquireController::new(platform, path, inbox.clone(), events.clone()));
         (harness, inbox, events)
     }
@@ -217,7 +216,7 @@ mod tests {
     async fn a_search_that_panicked_leads_to_maintenance_mode() {
         let dir = tempfile::tempdir().unwrap();
         let events = EventBus::new(Arc::new(stdx::SystemClock));
-        let platform = Platform::Container { user_data: None, sku: None };
+        let platform = Arc::new(platform::Container::new(None, None));
         let controller = AcquireController::new(platform, dir.path().join("c"), ConfigInbox::default(), events);
         // What the pass that panicked left.
         let harness = Harness::with(AcquireController { asked: true, ..controller });

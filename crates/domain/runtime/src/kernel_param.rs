@@ -1,6 +1,6 @@
 //! Kernel parameters: defaults, what the configuration says, and what the kernel has.
 //!
-//! In a container most parameters belong to the host and to everybody on it. There only those of the node's own
+//! On a kernel that is the host's, as in a container, most parameters belong to the host and to everybody on it. There only those of the node's own
 //! namespaces are set; the others, among them all of `/sys`, are shown as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +9,9 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
-use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus, PlatformMetadata};
+use resources::machine::{MachineCapabilities, Ownership};
+use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus};
 use sys::kernel_param::{KernelParam, KernelParamError, Tree};
-
-use crate::platform::CONTAINER;
 
 /// What Talos 1.7 sets on every machine, among it what the Kernel Self Protection Project recommends.
 const DEFAULTS: [(&str, &str); 17] = [
@@ -35,11 +34,11 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("net.core.bpf_jit_harden", "2"),
 ];
 
-/// What is set besides on machines that are no container: a bridge's packets pass the filter there.
+/// What is set besides on a kernel of the machine's own: a bridge's packets pass the filter there.
 const MACHINE_DEFAULTS: [(&str, &str); 2] =
     [("net.bridge.bridge-nf-call-iptables", "1"), ("net.bridge.bridge-nf-call-ip6tables", "1")];
 
-/// Whether a parameter is the node's own in a container: one of the network's and the inter-process communication's
+/// Whether a parameter is the node's own on the host's kernel: one of the network's and the inter-process communication's
 /// namespaces. The kernel hides or protects what is everybody's below `net`.
 fn is_of_namespaces(param: &KernelParam) -> bool {
     const OWN: [&str; 8] = [
@@ -68,7 +67,7 @@ impl Controller for KernelParamDefaultsController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID)]
+        vec![Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -76,8 +75,8 @@ impl Controller for KernelParamDefaultsController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(in_container) = in_container(ctx)? else { return Ok(()) };
-        let machine = MACHINE_DEFAULTS.into_iter().filter(|_| !in_container);
+        let Some(kernel) = kernel_owner(ctx)? else { return Ok(()) };
+        let machine = MACHINE_DEFAULTS.into_iter().filter(|_| kernel == Ownership::Machine);
         for (name, value) in DEFAULTS.into_iter().chain(machine) {
             let spec = KernelParamDefaultSpec { value: value.to_owned(), ignore_errors: true };
             ctx.put(&id(Tree::Sysctl, name), spec)?;
@@ -123,8 +122,8 @@ fn id(tree: Tree, name: &str) -> String {
 }
 
 /// `None` until it is known.
-fn in_container(ctx: &Ctx) -> Result<Option<bool>, ReconcileError> {
-    Ok(ctx.get::<PlatformMetadata>(PlatformMetadata::ID)?.map(|platform| platform.platform == CONTAINER))
+fn kernel_owner(ctx: &Ctx) -> Result<Option<Ownership>, ReconcileError> {
+    Ok(ctx.get::<MachineCapabilities>(MachineCapabilities::ID)?.map(|capabilities| capabilities.kernel))
 }
 
 /// Kernel parameters as they can be read and written.
@@ -172,7 +171,7 @@ impl Controller for KernelParamSpecController {
         vec![
             Input::weak::<KernelParamSpec>(),
             Input::weak::<KernelParamDefaultSpec>(),
-            Input::weak::<PlatformMetadata>().id(PlatformMetadata::ID),
+            Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID),
         ]
     }
 
@@ -181,17 +180,18 @@ impl Controller for KernelParamSpecController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(in_container) = in_container(ctx)? else { return Ok(()) };
+        let Some(kernel) = kernel_owner(ctx)? else { return Ok(()) };
         let (mut failures, mut refused) = (Vec::new(), BTreeSet::new());
         let wanted = wanted(ctx)?;
         for (param, Wanted { value, ignore_errors }) in &wanted {
             let id = param.to_string();
-            let set = if in_container && !is_of_namespaces(param) { None } else { Some(self.set(param, value)) };
+            let set =
+                if kernel == Ownership::Host && !is_of_namespaces(param) { None } else { Some(self.set(param, value)) };
             match set {
                 Some(Ok((current, default))) => {
                     ctx.put(&id, KernelParamStatus { current, default, unsupported: false })?;
                 }
-                Some(Err(error)) if !ignore_errors && !in_container => {
+                Some(Err(error)) if !ignore_errors && kernel == Ownership::Machine => {
                     failures.push(stdx::error_chain(&error));
                 }
                 not_set => {
@@ -211,7 +211,7 @@ impl Controller for KernelParamSpecController {
         self.set_back(&wanted)?;
         let news: Vec<_> = refused.difference(&self.refused).collect();
         if !news.is_empty() {
-            tracing::warn!(parameters = ?news, in_container, "kernel parameters stay as the host has them");
+            tracing::warn!(parameters = ?news, kernel = kernel.as_str(), "kernel parameters stay as the host has them");
         }
         self.refused = refused;
         ctx.keep_touched::<KernelParamStatus>()?;

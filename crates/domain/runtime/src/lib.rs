@@ -10,11 +10,9 @@ pub mod etc_file;
 pub mod inbox;
 pub mod kernel_param;
 pub mod machine_status;
-pub mod platform;
 pub mod platform_config;
 pub mod service_status;
 pub mod services_run;
 pub mod time_sync;
 
 pub use inbox::ConfigInbox;
-pub use platform::Platform;

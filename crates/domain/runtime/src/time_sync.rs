@@ -1,10 +1,11 @@
 //! Whether the clock can be relied on.
 //!
-//! In a container the host keeps the time, so it counts as set. Setting it by SNTP comes with the machines that have a
-//! clock of their own.
+//! A clock that is the host's is the host's to set: it counts as synced, and `syncDisabled` says that this machine does
+//! nothing for it. A clock of the machine's own is not synced before an SNTP client has set it, and there is none yet.
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::machine::{MachineCapabilities, Ownership};
 use resources::time::TimeStatus;
 
 /// `time.SyncController`.
@@ -18,7 +19,7 @@ impl Controller for SyncController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        Vec::new()
+        vec![Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -26,6 +27,33 @@ impl Controller for SyncController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        ctx.put(TimeStatus::ID, TimeStatus { synced: true, epoch: 0, sync_disabled: true }).map(drop)
+        let Some(capabilities) = ctx.get::<MachineCapabilities>(MachineCapabilities::ID)? else { return Ok(()) };
+        let is_set_by_host = capabilities.clock == Ownership::Host;
+        ctx.put(TimeStatus::ID, TimeStatus { synced: is_set_by_host, epoch: 0, sync_disabled: is_set_by_host })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+    use resources::machine::PlatformMode;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_counts_as_synced_only_where_it_is_the_hosts() {
+        let harness = Harness::with(SyncController);
+        harness.settle().await;
+        assert!(harness.get::<TimeStatus>(TimeStatus::ID).is_none(), "nobody knows whose clock it is");
+        harness.put(MachineCapabilities::ID, MachineCapabilities::owning_all(PlatformMode::Metal));
+        harness.settle().await;
+        let own = harness.get::<TimeStatus>(TimeStatus::ID).unwrap();
+        assert_eq!((own.synced, own.sync_disabled), (false, false));
+        let container = MachineCapabilities { clock: Ownership::Host, ..MachineCapabilities::default() };
+        harness.put(MachineCapabilities::ID, container);
+        harness.settle().await;
+        let hosts = harness.get::<TimeStatus>(TimeStatus::ID).unwrap();
+        assert_eq!((hosts.synced, hosts.sync_disabled), (true, true));
     }
 }

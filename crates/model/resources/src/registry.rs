@@ -2,8 +2,8 @@
 
 use crate::spec::{Definition, Spec};
 use crate::{
-    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, network, perf, runtime, secrets,
-    siderolink, time, v1alpha1,
+    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, machine, network, perf, runtime,
+    secrets, siderolink, time, v1alpha1,
 };
 
 /// All definitions, ordered by package.
@@ -109,12 +109,14 @@ const DEFINITIONS: &[&Definition] = &[
     &runtime::KernelParamDefaultSpec::DEFINITION,
     &runtime::KernelParamStatus::DEFINITION,
     &runtime::KmsgLogConfig::DEFINITION,
+    &machine::MachineCapabilities::DEFINITION,
     &runtime::MachineResetSignal::DEFINITION,
     &runtime::MachineStatus::DEFINITION,
     &runtime::MaintenanceServiceConfig::DEFINITION,
     &runtime::MaintenanceServiceRequest::DEFINITION,
     &runtime::MetaKey::DEFINITION,
     &runtime::MetaLoad::DEFINITION,
+    &machine::MountRequest::DEFINITION,
     &runtime::MountStatus::DEFINITION,
     &runtime::PlatformMetadata::DEFINITION,
     &runtime::SecurityState::DEFINITION,

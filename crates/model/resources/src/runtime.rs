@@ -198,6 +198,13 @@ resource! {
     }
 }
 
+impl MountStatus {
+    /// The label of the volume with the machine's identity and configuration.
+    pub const STATE: &'static str = "STATE";
+    /// The label of the volume with what services keep: images, pods, logs, etcd's data.
+    pub const EPHEMERAL: &'static str = "EPHEMERAL";
+}
+
 resource! {
     /// What the platform says about the machine.
     PlatformMetadata: "PlatformMetadatas.talos.dev" in "runtime",

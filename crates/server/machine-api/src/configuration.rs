@@ -37,7 +37,7 @@ pub(crate) async fn apply(
     let text = String::from_utf8(request.data.to_vec())
         .map_err(|_| Status::invalid_argument("the configuration is not UTF-8 text"))?;
     let documents = Documents::from_yaml(text.as_bytes()).map_err(invalid)?;
-    let warnings = config::validate(&documents, machine.platform.mode).into_result().map_err(invalid)?;
+    let warnings = config::validate(&documents, machine.capabilities()?.mode.into()).into_result().map_err(invalid)?;
     let warnings = warnings.iter().map(ToString::to_string).collect();
     if documents.v1alpha1().is_none() {
         let why = "the configuration has no root document (version: v1alpha1), without which a machine cannot run";

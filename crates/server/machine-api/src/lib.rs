@@ -18,8 +18,6 @@ mod serve;
 mod state_service;
 
 pub use access::Access;
-pub use machine::{
-    BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
-};
+pub use machine::{BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine};
 pub use serve::{BindError, serve, serve_state};
 pub use state_service::{HISTORY_LOST, StateService};

@@ -6,22 +6,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use containers::{Containerd, ContainerdError, Namespace};
 use controller::Runtime;
+use resources::machine::MachineCapabilities;
 use sequencer::EventBus;
 use state::Store;
 use stdx::Clock;
 use supervisor::{Supervisor, logs::LogStore};
+use tonic::Status;
 
 /// Any error, for traits whose implementations are elsewhere.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the machine runs on.
-#[derive(Debug, Clone)]
-pub struct Platform {
-    /// `container`, `metal`, …
-    pub name: String,
-    /// How configurations are judged.
-    pub mode: config::Mode,
-}
 
 /// Where configurations from the API go.
 #[async_trait]
@@ -90,6 +83,18 @@ impl ContainerList for Containerd {
     }
 }
 
+impl Machine {
+    /// What this machine owns.
+    ///
+    /// # Errors
+    /// UNAVAILABLE in the moment before it is known.
+    pub(crate) fn capabilities(&self) -> Result<MachineCapabilities, Status> {
+        let found = self.store.get_as::<MachineCapabilities>(MachineCapabilities::ID).ok().flatten();
+        let found = found.ok_or_else(|| Status::unavailable("the platform of this machine is not known yet"))?;
+        Ok(MachineCapabilities::clone(&found))
+    }
+}
+
 /// The machine behind the API. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -115,6 +120,4 @@ pub struct Machine {
     pub kubernetes: Arc<dyn kube_edge::Connect>,
     /// Stamps certificates.
     pub clock: Arc<dyn Clock>,
-    /// What the machine runs on.
-    pub platform: Platform,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt};
+use resources::runtime::PlatformMetadata;
 use supervisor::ServiceStatus;
 use tonic::{Request, Response, Status, Streaming};
 use wire::common::Data;
@@ -65,8 +66,10 @@ impl MachineService for Service {
             os: std::env::consts::OS.to_owned(),
             arch: sys::host::architecture().to_owned(),
         };
-        let mode = format!("{:?}", self.machine.platform.mode).to_lowercase();
-        let platform = api::PlatformInfo { name: self.machine.platform.name.clone(), mode };
+        let mode = self.machine.capabilities()?.mode.to_string();
+        let metadata = self.machine.store.get_as::<PlatformMetadata>(PlatformMetadata::ID).ok().flatten();
+        let name = metadata.map(|metadata| metadata.platform.clone()).unwrap_or_default();
+        let platform = api::PlatformInfo { name, mode };
         let features = api::FeaturesInfo { rbac: true };
         let message =
             api::Version { metadata: None, version: Some(version), platform: Some(platform), features: Some(features) };

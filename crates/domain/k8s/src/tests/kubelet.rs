@@ -27,7 +27,7 @@ fn node(world: &World) {
     harness.run(NodenameController);
     harness.run(NodeIpController);
     harness.run(KubeletConfigController);
-    harness.run(KubeletSpecController::new(true));
+    harness.run(KubeletSpecController);
     harness.run(KubeletServiceController::new(world.root(), world.kubelet.clone()));
     harness.run(StaticPodServerController::default());
     harness.runtime.register_boxed(crate::node_ip::config_controller()).unwrap();

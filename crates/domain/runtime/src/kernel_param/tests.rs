@@ -72,9 +72,9 @@ impl Fake {
     }
 }
 
-fn start(platform: &str, parameters: &Fake) -> Harness {
+fn start(kernel: Ownership, parameters: &Fake) -> Harness {
     let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
-    harness.put(PlatformMetadata::ID, PlatformMetadata { platform: platform.into(), ..Default::default() });
+    harness.put(MachineCapabilities::ID, MachineCapabilities { kernel, ..Default::default() });
     harness
 }
 
@@ -89,7 +89,7 @@ fn status(harness: &Harness, name: &str) -> KernelParamStatus {
 #[tokio::test(start_paused = true)]
 async fn a_container_sets_what_is_its_own_and_never_the_hosts() {
     let parameters = Fake::new(&[("net.ipv4.ip_forward", "0"), ("kernel.panic", "1"), ("kernel.shmmni", "1")]);
-    let harness = start(CONTAINER, &parameters);
+    let harness = start(Ownership::Host, &parameters);
     want(&harness, "net.ipv4.ip_forward", "1", true);
     want(&harness, "kernel.shmmni", "2", false);
     want(&harness, "kernel.panic", "10", true);
@@ -106,7 +106,7 @@ async fn a_container_sets_what_is_its_own_and_never_the_hosts() {
 async fn what_a_container_may_not_set_is_tried_once_and_is_no_failure() {
     let parameters = Fake::new(&[("net.ipv4.tcp_keepalive_time", "7200")]);
     parameters.protect("net.ipv4.tcp_keepalive_time");
-    let harness = start(CONTAINER, &parameters);
+    let harness = start(Ownership::Host, &parameters);
     want(&harness, "net.ipv4.tcp_keepalive_time", "600", false);
     want(&harness, "net.core.absent", "1", false);
     harness.settle().await;
@@ -121,7 +121,7 @@ async fn what_a_container_may_not_set_is_tried_once_and_is_no_failure() {
 async fn a_machine_of_its_own_insists_on_what_the_configuration_says() {
     let parameters = Fake::new(&[("kernel.panic", "1")]);
     parameters.protect("kernel.panic");
-    let harness = start("metal", &parameters);
+    let harness = start(Ownership::Machine, &parameters);
     want(&harness, "kernel.panic", "10", false);
     harness.settle().await;
     assert!(harness.status("runtime.KernelParamSpecController").failures > 0);
@@ -133,7 +133,7 @@ async fn a_machine_of_its_own_insists_on_what_the_configuration_says() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_asks_for_any_more_is_set_back() {
     let parameters = Fake::new(&[("net.ipv4.ip_forward", "0")]);
-    let harness = start(CONTAINER, &parameters);
+    let harness = start(Ownership::Host, &parameters);
     want(&harness, "net.ipv4.ip_forward", "1", false);
     harness.settle().await;
     harness.destroy::<KernelParamSpec>(&id_of("net.ipv4.ip_forward"));
@@ -143,14 +143,13 @@ async fn what_nobody_asks_for_any_more_is_set_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_set_before_the_platform_is_known() {
+async fn nothing_is_set_before_it_is_known_whose_the_kernel_is() {
     let parameters = Fake::new(&[("net.ipv4.ip_forward", "0")]);
     let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
     harness.run(KernelParamDefaultsController);
     harness.settle().await;
     assert_eq!((parameters.writes().len(), harness.ids::<KernelParamDefaultSpec>().len()), (0, 0));
-    let platform = PlatformMetadata { platform: CONTAINER.into(), ..Default::default() };
-    harness.put(PlatformMetadata::ID, platform);
+    harness.put(MachineCapabilities::ID, MachineCapabilities::default());
     harness.settle().await;
     assert_eq!(parameters.writes(), ["net.ipv4.ip_forward"]);
     let specs = harness.ids::<KernelParamDefaultSpec>();
@@ -168,7 +167,7 @@ const GOVERNOR: &str = "sys.devices.system.cpu.cpu0.cpufreq.scaling_governor";
 #[tokio::test(start_paused = true)]
 async fn the_configuration_comes_before_the_defaults_and_goes_back_to_them() {
     let parameters = Fake::new(&[("kernel.panic", "1"), ("kernel.kptr_restrict", "0"), (GOVERNOR, "powersave")]);
-    let harness = start("metal", &parameters);
+    let harness = start(Ownership::Machine, &parameters);
     harness.run(KernelParamDefaultsController);
     harness.run(KernelParamConfigController);
     configure(
@@ -195,7 +194,7 @@ async fn the_configuration_comes_before_the_defaults_and_goes_back_to_them() {
 #[tokio::test(start_paused = true)]
 async fn a_container_leaves_all_of_sysfs_to_the_host() {
     let parameters = Fake::new(&[(GOVERNOR, "powersave"), ("sys.net.x", "1")]);
-    let harness = start(CONTAINER, &parameters);
+    let harness = start(Ownership::Host, &parameters);
     want(&harness, GOVERNOR, "performance", false);
     want(&harness, "sys.net.x", "2", false);
     want(&harness, "sys.absent", "1", false);

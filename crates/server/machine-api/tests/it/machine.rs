@@ -10,10 +10,10 @@ use containers::{ContainerdError, Namespace};
 use controller::Runtime;
 use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
-use machine_api::{
-    BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine, Platform,
-};
+use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine};
 use parking_lot::Mutex;
+use resources::machine::MachineCapabilities;
+use resources::runtime::PlatformMetadata;
 use resources::secrets::{KubernetesRootSecret, OsRootSecret};
 use resources::values::CertificateAndKey;
 use sequencer::{EventBus, events::Payload};
@@ -132,8 +132,10 @@ fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         etcd: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
         clock,
-        platform: Platform { name: "container".into(), mode: config::Mode::Container },
     };
+    let metadata = PlatformMetadata { platform: "container".into(), ..PlatformMetadata::default() };
+    machine.store.put(PlatformMetadata::ID, metadata, "").unwrap();
+    machine.store.put(MachineCapabilities::ID, MachineCapabilities::default(), "").unwrap();
     change(&mut machine);
     let serving = machine_api::serve(machine.clone(), &socket, 0o600, None, CancellationToken::new()).unwrap();
     let tasks = TaskSet::new("test");

@@ -1,0 +1,91 @@
+//! A platform for tests: every answer is set by the test.
+
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use resources::machine::{MachineCapabilities, PlatformMode};
+use resources::runtime::PlatformMetadata;
+use tokio::sync::watch;
+
+use crate::{HostMount, Platform, PlatformError, PlatformNetwork};
+
+/// Answers with the configurations that were queued, one a call; then there is none.
+#[derive(Debug)]
+pub struct FakePlatform {
+    capabilities: MachineCapabilities,
+    mounts: Vec<HostMount>,
+    configurations: Mutex<VecDeque<Result<Option<String>, PlatformError>>>,
+    /// Sends what [`Platform::network`] receives.
+    pub network: watch::Sender<PlatformNetwork>,
+    /// Sends what [`Platform::metadata`] receives.
+    pub metadata: watch::Sender<Option<PlatformMetadata>>,
+}
+
+impl FakePlatform {
+    /// A platform with these capabilities, no volumes, no settings and no metadata yet.
+    #[must_use]
+    pub fn new(capabilities: MachineCapabilities) -> Self {
+        Self {
+            capabilities,
+            mounts: Vec::new(),
+            configurations: Mutex::default(),
+            network: watch::Sender::default(),
+            metadata: watch::Sender::default(),
+        }
+    }
+
+    /// With volumes of its host.
+    #[must_use]
+    pub fn with_mounts(self, mounts: Vec<HostMount>) -> Self {
+        Self { mounts, ..self }
+    }
+
+    /// The answer to the next call that has none yet.
+    #[must_use]
+    pub fn answering(self, configuration: Result<Option<String>, PlatformError>) -> Self {
+        self.configurations.lock().push_back(configuration);
+        self
+    }
+
+    /// How many answers were not asked for.
+    #[must_use]
+    pub fn unasked(&self) -> usize {
+        self.configurations.lock().len()
+    }
+}
+
+#[async_trait]
+impl Platform for FakePlatform {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn mode(&self) -> config::Mode {
+        match self.capabilities.mode {
+            PlatformMode::Container => config::Mode::Container,
+            PlatformMode::Metal => config::Mode::Metal,
+            PlatformMode::Cloud => config::Mode::Cloud,
+        }
+    }
+
+    fn capabilities(&self) -> MachineCapabilities {
+        self.capabilities.clone()
+    }
+
+    fn host_mounts(&self) -> Vec<HostMount> {
+        self.mounts.clone()
+    }
+
+    async fn configuration(&self) -> Result<Option<String>, PlatformError> {
+        self.configurations.lock().pop_front().unwrap_or(Ok(None))
+    }
+
+    fn network(&self) -> watch::Receiver<PlatformNetwork> {
+        self.network.subscribe()
+    }
+
+    fn metadata(&self) -> watch::Receiver<Option<PlatformMetadata>> {
+        self.metadata.subscribe()
+    }
+}

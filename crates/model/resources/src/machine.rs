@@ -1,0 +1,71 @@
+//! What this machine is and owns, and what is asked of its volumes. These types are ours: clients of Talos 1.7 do not
+//! know them.
+
+closed_enum! {
+    /// The rules that configurations of a machine have to pass.
+    PlatformMode {
+        Container = 0 "container",
+        Metal = 1 "metal",
+        Cloud = 2 "cloud",
+    }
+}
+
+impl From<PlatformMode> for ::config::Mode {
+    fn from(mode: PlatformMode) -> Self {
+        match mode {
+            PlatformMode::Container => Self::Container,
+            PlatformMode::Metal => Self::Metal,
+            PlatformMode::Cloud => Self::Cloud,
+        }
+    }
+}
+
+closed_enum! {
+    /// Whose a part of the machine is: the host sets up and keeps what is its own, the machine the rest.
+    Ownership {
+        Host = 0 "host",
+        Machine = 1 "machine",
+    }
+}
+
+resource! {
+    /// What this machine owns. There before any controller has to decide by it; it never changes while the machine runs.
+    MachineCapabilities: "MachineCapabilities.runtime.talos.dev" in "runtime", aliases ["capabilities"],
+    columns [
+        "Mode" => "{.mode}",
+        "Kernel" => "{.kernel}",
+        "Network" => "{.network}",
+        "Clock" => "{.clock}",
+        "Disks" => "{.disks}",
+        "Power" => "{.power}",
+    ],
+    {
+        mode: PlatformMode = 1 "mode",
+        kernel: Ownership = 2 "kernel",
+        network: Ownership = 3 "network",
+        clock: Ownership = 4 "clock",
+        disks: Ownership = 5 "disks",
+        power: Ownership = 6 "power",
+    }
+}
+
+impl MachineCapabilities {
+    /// Its only id.
+    pub const ID: &'static str = "machine";
+
+    /// A machine that owns all of itself, such as metal.
+    #[must_use]
+    pub fn owning_all(mode: PlatformMode) -> Self {
+        let own = Ownership::Machine;
+        Self { mode, kernel: own, network: own, clock: own, disks: own, power: own }
+    }
+}
+
+resource! {
+    /// Asks for a volume to be mounted; the id is the volume's label. Gone, it asks for it to be unmounted.
+    MountRequest: "MountRequests.runtime.talos.dev" in "runtime",
+    columns ["Requester" => "{.requester}"],
+    {
+        requester: String = 1 "requester",
+    }
+}

@@ -48,7 +48,7 @@ async fn kubelet_may_start_once_its_files_are_there() {
     let spec = world.harness.get::<KubeletSpec>(KubeletSpec::ID).unwrap();
     assert_eq!(spec.expected_nodename, "cp-1");
     assert!(spec.args.contains(&"--node-ip=10.5.0.2".to_owned()), "{:?}", spec.args);
-    assert!(spec.args.contains(&"--container-runtime=remote".to_owned()));
+    assert_eq!(spec.config["containerRuntimeEndpoint"], "unix:///run/containerd/containerd.sock");
     assert!(spec.config["staticPodURL"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(world.kubelet.borrow().is_none(), "without secrets there is nothing to join with");
 

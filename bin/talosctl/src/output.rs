@@ -174,7 +174,7 @@ fn distance(duration: Duration) -> String {
 
 /// A value as YAML in the style of the project's files.
 pub(crate) fn yaml_of(value: &serde_json::Value) -> String {
-    stdx::yaml::to_text(value)
+    yaml::to_text(value)
 }
 
 /// A size with decimal units: `512 B`, `2.0 kB`, `13 MB`.

@@ -1,5 +1,5 @@
 //! What every crate needs and no crate should write twice: error chains, backoff, secrets, clocks, named tasks,
-//! Go-style durations, values as YAML text, and the version.
+//! Go-style durations, and the version.
 //!
 //! It knows nothing about resources, the wire or the node, and does no I/O.
 
@@ -10,7 +10,6 @@ pub mod error;
 pub mod secret;
 pub mod tasks;
 pub mod version;
-pub mod yaml;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};

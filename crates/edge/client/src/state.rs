@@ -192,12 +192,11 @@ fn convert(resource: Option<pb::Resource>) -> Result<Resource, Status> {
     Ok(Resource { metadata: convert_metadata(metadata), spec, yaml })
 }
 
-fn parse_spec(yaml: &str) -> Result<Value, serde_saphyr::Error> {
+fn parse_spec(yaml: &str) -> Result<Value, yaml::ReadError> {
     if yaml.trim().is_empty() {
         return Ok(Value::Null);
     }
-    // Untyped text: only `true` and `false` are booleans, or a host named "yes" would become one.
-    serde_saphyr::from_str_with_options(yaml, serde_saphyr::options! { strict_booleans: true })
+    yaml::from_str(yaml)
 }
 
 fn convert_metadata(metadata: pb::Metadata) -> ResourceMetadata {

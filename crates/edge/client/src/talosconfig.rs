@@ -112,7 +112,7 @@ pub enum TalosConfigError {
     Decode {
         path: PathBuf,
         #[source]
-        source: Box<serde_saphyr::Error>,
+        source: yaml::ReadError,
     },
     #[error("encoding talosconfig")]
     Encode(#[source] serde_json::Error),
@@ -151,25 +151,25 @@ impl TalosConfig {
     /// Reads a file; one that does not exist is an empty configuration.
     pub fn load(path: &Path) -> Result<Self, TalosConfigError> {
         match fs::read_to_string(path) {
-            Ok(text) => Self::from_yaml(&text)
-                .map_err(|source| TalosConfigError::Decode { path: path.to_owned(), source: Box::new(source) }),
+            Ok(text) => {
+                Self::from_yaml(&text).map_err(|source| TalosConfigError::Decode { path: path.to_owned(), source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(TalosConfigError::Read { path: path.to_owned(), source }),
         }
     }
 
-    pub fn from_yaml(text: &str) -> Result<Self, serde_saphyr::Error> {
+    pub fn from_yaml(text: &str) -> Result<Self, yaml::ReadError> {
         let meaningful = |line: &str| !matches!(line.trim(), "" | "---" | "...") && !line.trim().starts_with('#');
         if !text.lines().any(meaningful) {
             return Ok(Self::default());
         }
-        // Lines of the file in an error would show keys.
-        serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
+        yaml::from_str(text)
     }
 
     pub fn to_yaml(&self) -> Result<String, TalosConfigError> {
         let tree = serde_json::to_value(self).map_err(TalosConfigError::Encode)?;
-        Ok(stdx::yaml::to_text(&tree))
+        Ok(yaml::to_text(&tree))
     }
 
     /// Writes the file as a whole or not at all, readable by its owner only; a symlink is followed.

@@ -4,10 +4,12 @@
 //! checked (`formats`). One run finds as much as it can: a field that does not fit is noted, taken out, and the rest is
 //! tried again.
 
+use std::collections::HashMap;
+
 use crate::document::Document;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::formats;
-use crate::yaml::{self, DecodeError, FieldPath, Kind, Node};
+use yaml::{DecodeError, FieldPath, Kind, Node};
 
 /// How many errors of one document are worth telling.
 const MAX_ERRORS: usize = 20;
@@ -29,7 +31,7 @@ pub(crate) fn decode(raw: &[u8]) -> Result<(Vec<Document>, Vec<Node>), ConfigErr
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         plain(0, line, 1, "the text is not UTF-8".to_owned())
     })?;
-    let nodes = yaml::nodes(text)?;
+    let nodes = nodes(text)?;
     let mut documents = Vec::new();
     let mut errors = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -42,6 +44,19 @@ pub(crate) fn decode(raw: &[u8]) -> Result<(Vec<Document>, Vec<Node>), ConfigErr
         errors.extend(duplicates(&documents, &nodes));
     }
     if errors.is_empty() { Ok((documents, nodes)) } else { Err(ConfigErrors(errors)) }
+}
+
+/// Any YAML text as trees, one for each document that is not empty.
+fn nodes(text: &str) -> Result<Vec<Node>, ConfigErrors> {
+    yaml::parse(text).map_err(|error| {
+        let message = format!("not valid YAML: {}", error.message);
+        plain(error.document, error.at.line, error.at.column, message).into()
+    })
+}
+
+/// Any YAML text as ordered values, one for each document that is not empty.
+pub(crate) fn values(text: &str) -> Result<Vec<serde_json::Value>, ConfigErrors> {
+    Ok(nodes(text)?.iter().map(Node::to_value).collect())
 }
 
 fn plain(document: usize, line: usize, column: usize, message: String) -> ConfigError {
@@ -136,10 +151,13 @@ fn located(index: usize, kind: &str, node: &Node, error: &DecodeError) -> Config
 
 /// A document may be there once for its kind and name.
 fn duplicates(documents: &[Document], nodes: &[Node]) -> Vec<ConfigError> {
-    let identity = |document: &Document| (document.kind(), document.name().map(str::to_owned));
+    let mut known: HashMap<(&str, Option<&str>), usize> = HashMap::new();
     let mut errors = Vec::new();
     for (index, document) in documents.iter().enumerate() {
-        let Some(first) = documents[..index].iter().position(|d| identity(d) == identity(document)) else { continue };
+        let first = *known.entry((document.kind(), document.name())).or_insert(index);
+        if first == index {
+            continue;
+        }
         let name = document.name().map(|n| format!(" named {n:?}")).unwrap_or_default();
         let at = nodes[index].at;
         let mut error = plain(

@@ -9,7 +9,7 @@ use crate::kinds::{
     SideroLinkConfig, WatchdogTimerConfig,
 };
 use crate::v1alpha1::Config;
-use crate::yaml::{self, FieldPath, Node};
+use yaml::{FieldPath, Node};
 
 /// One document.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::yaml::{FieldPath, Kind, Node, Position};
+use yaml::{FieldPath, Kind, Node, Position};
 
 mod forms;
 mod table;

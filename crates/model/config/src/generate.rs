@@ -15,7 +15,6 @@ use crate::scalar::MachineType;
 use crate::v1alpha1::{
     Config, DEFAULT_DNS_DOMAIN, DEFAULT_INSTALL_DISK, DEFAULT_KUBEPRISM_PORT, DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR,
 };
-use crate::yaml;
 
 pub use tree::base64;
 

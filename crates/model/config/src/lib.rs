@@ -16,7 +16,6 @@ pub mod patch;
 pub mod scalar;
 pub mod v1alpha1;
 pub mod validate;
-pub mod yaml;
 
 pub use document::{Document, Documents};
 pub use error::{ConfigError, ConfigErrors};

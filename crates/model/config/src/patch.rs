@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::document::Documents;
 use crate::error::ConfigErrors;
-use crate::yaml;
 
 /// A patch that was read and checked.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ impl Patch {
     /// # Errors
     /// When the text is neither; fields of a strategic merge are checked as those of a configuration are.
     pub fn parse(text: &str) -> Result<Self, PatchError> {
-        let mut values = yaml::to_values(text).map_err(PatchError::Parse)?;
+        let mut values = crate::decode::values(text).map_err(PatchError::Parse)?;
         match values.as_mut_slice() {
             [] => Err(PatchError::Empty),
             [Value::Array(operations)] => operations

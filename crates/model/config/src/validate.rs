@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use crate::document::{Document, Documents};
 use crate::error::ConfigError;
-use crate::yaml::FieldPath;
+use yaml::FieldPath;
 
 /// Where a machine runs; decides what it must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

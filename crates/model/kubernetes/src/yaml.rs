@@ -6,9 +6,9 @@ use serde_json::Value;
 #[derive(Debug, thiserror::Error)]
 pub enum YamlError {
     #[error("writing a document as YAML")]
-    Write(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Write(#[from] yaml::WriteError),
     #[error("reading YAML documents")]
-    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Read(#[from] yaml::ReadError),
     #[error("YAML document {index} is not a mapping")]
     NotAMapping { index: usize },
 }
@@ -18,9 +18,7 @@ pub enum YamlError {
 /// # Errors
 /// Only if the serializer fails, which no tree of JSON values is known to cause.
 pub fn to_string(document: &Value) -> Result<String, YamlError> {
-    // Long words stay on the line of their key; text with line breaks still becomes a block.
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
-    serde_saphyr::to_string_with_options(document, options).map_err(|error| YamlError::Write(Box::new(error)))
+    Ok(yaml::to_string(document)?)
 }
 
 /// All documents of a stream; empty documents are skipped.
@@ -28,7 +26,7 @@ pub fn to_string(document: &Value) -> Result<String, YamlError> {
 /// # Errors
 /// Text that is not YAML, or a document that is not a mapping.
 pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
-    let all: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| YamlError::Read(Box::new(error)))?;
+    let all: Vec<Value> = yaml::from_multiple(text)?;
     let mut documents = Vec::with_capacity(all.len());
     for (index, document) in all.into_iter().enumerate() {
         match document {

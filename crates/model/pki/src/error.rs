@@ -28,7 +28,7 @@ pub enum PkiError {
     #[error("name {name:?} cannot be written into a certificate")]
     Name { name: String },
     #[error("reading the secrets bundle")]
-    ReadBundle(#[source] Box<serde_saphyr::Error>),
+    ReadBundle(#[source] yaml::ReadError),
     #[error("secrets bundle: {field}: {reason}")]
     Bundle { field: &'static str, reason: String },
 }

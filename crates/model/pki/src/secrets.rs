@@ -166,10 +166,7 @@ impl SecretsBundle {
 
     /// Reads `secrets.yaml` and checks that every part is usable.
     pub fn from_yaml(text: &str) -> Result<Self, PkiError> {
-        // Lines of the file in an error would show secrets.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let bundle: Self = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| PkiError::ReadBundle(Box::new(error)))?;
+        let bundle: Self = yaml::from_str(text).map_err(PkiError::ReadBundle)?;
         bundle.check()?;
         Ok(bundle)
     }

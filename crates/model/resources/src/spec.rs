@@ -150,7 +150,7 @@ impl<S: Spec> AnySpec for S {
 /// quoted only where it must be.
 #[must_use]
 pub fn yaml_text(tree: &serde_json::Value) -> String {
-    stdx::yaml::to_text(tree)
+    yaml::to_text(tree)
 }
 
 #[cfg(test)]

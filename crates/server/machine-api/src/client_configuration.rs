@@ -49,7 +49,7 @@ pub(crate) fn generate(
         ca: authority.crt.into(),
         crt: own.crt.into(),
         key: own.key.into(),
-        talosconfig: stdx::yaml::to_text(&talosconfig).into(),
+        talosconfig: yaml::to_text(&talosconfig).into(),
     })
 }
 

@@ -180,12 +180,12 @@ async fn kubernetes(cluster: &Cluster) -> Result<RealKube, Unmet> {
 
 /// The kubeconfig with another address of the API server.
 fn with_server(text: &str, endpoint: &str) -> Result<String, Unmet> {
-    let mut tree: Value = serde_saphyr::from_str(text).map_err(unmet)?;
+    let mut tree: Value = yaml::from_str(text).map_err(unmet)?;
     let server = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}:6443") };
     for entry in tree["clusters"].as_array_mut().into_iter().flatten() {
         entry["cluster"]["server"] = Value::String(server.clone());
     }
-    serde_saphyr::to_string(&tree).map_err(unmet)
+    yaml::to_string(&tree).map_err(unmet)
 }
 
 /// Whether each node is a Kubernetes node, and all of those are ready.
@@ -256,7 +256,7 @@ mod tests {
     fn the_endpoint_can_be_replaced() {
         let text = "clusters:\n- name: a\n  cluster: {server: https://x:6443}\n";
         let replaced = with_server(text, "10.5.0.2").unwrap();
-        let tree: Value = serde_saphyr::from_str(&replaced).unwrap();
+        let tree: Value = yaml::from_str(&replaced).unwrap();
         assert_eq!(tree["clusters"][0]["cluster"]["server"], "https://10.5.0.2:6443");
     }
 }

@@ -42,10 +42,7 @@ impl KubeconfigFile {
         if text.trim().is_empty() {
             return Ok(Self { tree: empty() });
         }
-        match serde_saphyr::from_str_with_options(
-            text,
-            serde_saphyr::options! { strict_booleans: true, with_snippet: false },
-        )? {
+        match yaml::from_str(text)? {
             Value::Object(tree) => Ok(Self { tree }),
             Value::Null => Ok(Self { tree: empty() }),
             _ => Err("it is not a map".into()),

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::Documents;
 use crate::generate::DOCS;
-use crate::yaml;
 
 const FIELDS: &str = include_str!("../../testdata/fields.txt");
 
@@ -169,7 +168,7 @@ fn every_comment_belongs_to_a_field() {
 fn every_example_fits_its_field() {
     let mut count = 0;
     for (path, doc) in DOCS.iter().filter(|(_, doc)| !doc.example.is_empty()) {
-        let example = yaml::to_values(&doc.example.join("\n")).unwrap().remove(0);
+        let example = super::values(&doc.example.join("\n")).unwrap().remove(0);
         let text = yaml::to_text(&document("v1alpha1", path, example));
         Documents::from_yaml(text.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
         count += 1;

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::CommentStyle;
-use crate::yaml::{Comments, to_text_with};
+use yaml::{Comments, to_text_with};
 
 const TEXT: &str = include_str!("docs.txt");
 

@@ -39,7 +39,7 @@ fn patched(patches: &[&str]) -> Result<String, PatchError> {
 }
 
 fn value(text: &str) -> Value {
-    yaml::to_values(text).unwrap().remove(0)
+    crate::decode::values(text).unwrap().remove(0)
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn other_documents_merge_by_kind_and_name_or_are_added() {
         )
     };
     let text = patched(&[&format!("{}---\n{}", rule("a", 1), rule("b", 2)), &rule("a", 3)]).unwrap();
-    let values = yaml::to_values(&text).unwrap();
+    let values = crate::decode::values(&text).unwrap();
     assert_eq!(values.len(), 3);
     assert_eq!(values[1]["portSelector"]["ports"], serde_json::json!([1, 3]));
     assert_eq!(values[2]["name"], "b");

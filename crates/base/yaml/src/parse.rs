@@ -1,27 +1,42 @@
 //! Text to trees, one for each document of a stream.
 //!
-//! Bounds: 64 levels, and 200,000 values after aliases were followed, so that a small text cannot become a large tree.
+//! The text may come from anybody, so that everything is bounded: the length of the text, the depth, and the number and
+//! the size of values after aliases were followed, so that a small text cannot become a large tree. The time taken is
+//! linear in the length of the text: keys are compared by a set and never one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::node::{Entry, Kind, Node, Position};
 
-const MAX_DEPTH: usize = 64;
-const MAX_NODES: usize = 200_000;
+/// Levels of lists and mappings. The deepest field of a machine configuration is at 12; objects of Kubernetes in it reach
+/// half of this.
+pub const MAX_DEPTH: usize = 64;
+/// Values of all documents with what aliases stand for, and what anchors keep for them. A large machine configuration
+/// has 2,000.
+pub const MAX_NODES: usize = 200_000;
+/// Bytes of a text, and of all its keys and values with what aliases stand for: twice as much as a call of the API takes.
+pub const MAX_BYTES: usize = 8 << 20;
 
+/// Why a text could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ParseError {
+pub struct ParseError {
     /// Which document, from zero.
-    pub(crate) document: usize,
-    pub(crate) at: Position,
-    pub(crate) message: String,
+    pub document: usize,
+    pub at: Position,
+    pub message: String,
 }
 
 /// All documents of a text, in order; empty ones are left out.
-pub(crate) fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
+///
+/// # Errors
+/// The first thing that is not YAML, or beyond [`MAX_DEPTH`], [`MAX_NODES`] or [`MAX_BYTES`].
+pub fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
     let mut builder = Builder::default();
+    if text.len() > MAX_BYTES {
+        return Err(builder.error(Position { line: 1, column: 1 }, format!("more than {MAX_BYTES} bytes")));
+    }
     for item in Parser::new_from_str(text) {
         let (event, span) = item.map_err(|e| builder.error(position(e.marker()), e.info()))?;
         builder.event(event, position(&span.start))?;
@@ -37,13 +52,31 @@ fn position(marker: &Marker) -> Position {
 struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (Node, Size)>,
+    total: Size,
+}
+
+/// How much a tree is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
     nodes: usize,
+    bytes: usize,
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.bytes += other.bytes;
+    }
 }
 
 /// A list or mapping that has begun; `key` is the key that waits for its value.
 struct Open {
     node: Node,
+    /// The keys of a mapping so far.
+    keys: HashSet<String>,
+    /// With everything below it so far.
+    size: Size,
     anchor: usize,
     key: Option<Key>,
     merges: Vec<Node>,
@@ -71,15 +104,21 @@ impl Builder {
                     _ => Kind::Scalar { text: text.into_owned(), plain },
                 };
                 // a null that is a key keeps its place as the empty text
-                self.add(Node { kind, at }, anchor, 1)
+                let bytes = if let Kind::Scalar { text, .. } = &kind { text.len() } else { 0 };
+                let size = Size { nodes: 1, bytes };
+                self.spend(size, at)?;
+                self.add(Node { kind, at }, anchor, size)
             }
             Event::SequenceStart(_, anchor, _) => self.open(Kind::List(Vec::new()), anchor, at),
             Event::MappingStart(_, anchor, _) => self.open(Kind::Map(Vec::new()), anchor, at),
             Event::SequenceEnd | Event::MappingEnd => self.close(at),
             Event::Alias(id) => {
-                let Some((node, size)) = self.anchors.get(&id).cloned() else {
+                let Some(size) = self.anchors.get(&id).map(|(_, size)| *size) else {
                     return Err(self.error(at, "an alias refers to a value that contains it"));
                 };
+                // before the copy is made
+                self.spend(size, at)?;
+                let Some((node, _)) = self.anchors.get(&id).cloned() else { return Ok(()) };
                 self.add(node, 0, size)
             }
             Event::DocumentStart(..) => {
@@ -94,7 +133,22 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.error(at, format!("values are nested more than {MAX_DEPTH} levels deep")));
         }
-        self.open.push(Open { node: Node { kind, at }, anchor, key: None, merges: Vec::new() });
+        let size = Size { nodes: 1, bytes: 0 };
+        self.spend(size, at)?;
+        let node = Node { kind, at };
+        self.open.push(Open { node, keys: HashSet::new(), size, anchor, key: None, merges: Vec::new() });
+        Ok(())
+    }
+
+    /// Counts what a value takes, before it takes it.
+    fn spend(&mut self, size: Size, at: Position) -> Result<(), ParseError> {
+        self.total += size;
+        if self.total.nodes > MAX_NODES {
+            return Err(self.error(at, format!("more than {MAX_NODES} values")));
+        }
+        if self.total.bytes > MAX_BYTES {
+            return Err(self.error(at, format!("values of more than {MAX_BYTES} bytes")));
+        }
         Ok(())
     }
 
@@ -102,19 +156,16 @@ impl Builder {
         let Some(mut open) = self.open.pop() else { return Err(self.error(at, "unexpected end of a value")) };
         if let Kind::Map(entries) = &mut open.node.kind {
             for merged in open.merges {
-                merge_into(entries, merged);
+                merge_into(entries, &mut open.keys, merged);
             }
         }
-        self.add(open.node, open.anchor, 1)
+        self.add(open.node, open.anchor, open.size)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), ParseError> {
-        self.nodes += size;
-        if self.nodes > MAX_NODES {
-            return Err(self.error(node.at, format!("more than {MAX_NODES} values")));
-        }
+    /// Puts a value of which the size is counted already where it belongs.
+    fn add(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), ParseError> {
         if anchor != 0 {
-            let size = count(&node);
+            self.spend(size, node.at)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         let document = self.documents.len();
@@ -125,18 +176,22 @@ impl Builder {
             }
             return Ok(());
         };
+        open.size += size;
         match &mut open.node.kind {
             Kind::List(items) => items.push(node),
             Kind::Map(entries) => match open.key.take() {
                 None => match node.kind {
-                    Kind::Scalar { text, plain } => {
+                    Kind::Scalar { .. } | Kind::Null => {
+                        let (text, plain) = match node.kind {
+                            Kind::Scalar { text, plain } => (text, plain),
+                            _ => (String::new(), true),
+                        };
                         let merge = plain && text == "<<";
-                        if !merge && entries.iter().any(|e| e.key == text) {
+                        if !merge && !open.keys.insert(text.clone()) {
                             return fail(node.at, format!("key {text:?} is there twice"));
                         }
                         open.key = Some(Key { text, at: node.at, merge });
                     }
-                    Kind::Null => open.key = Some(Key { text: String::new(), at: node.at, merge: false }),
                     _ => return fail(node.at, "a key must be a simple value".to_owned()),
                 },
                 Some(Key { merge: true, .. }) => match node.kind {
@@ -152,20 +207,15 @@ impl Builder {
     }
 }
 
-fn merge_into(entries: &mut Vec<Entry>, merged: Node) {
+fn merge_into(entries: &mut Vec<Entry>, keys: &mut HashSet<String>, merged: Node) {
     if let Kind::Map(more) = merged.kind {
         for entry in more {
-            if !entries.iter().any(|e| e.key == entry.key) {
+            if keys.insert(entry.key.clone()) {
                 entries.push(entry);
             }
         }
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.kind {
-        Kind::List(items) => items.iter().map(count).sum(),
-        Kind::Map(entries) => entries.iter().map(|e| count(&e.value)).sum(),
-        Kind::Null | Kind::Scalar { .. } => 0,
-    }
-}
+#[cfg(test)]
+mod tests;

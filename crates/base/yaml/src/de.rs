@@ -9,16 +9,16 @@ use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserialize
 use serde::forward_to_deserialize_any;
 
 use super::node::{Entry, FieldPath, Kind, Node, Position, Segment};
-use stdx::yaml::plain::{self, Plain};
+use crate::plain::{self, Plain};
 
 /// Why a tree does not fit a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DecodeError {
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-    pub(crate) place: Option<(FieldPath, Position)>,
+pub struct DecodeError {
+    pub message: String,
+    pub hint: Option<String>,
+    pub place: Option<(FieldPath, Position)>,
     /// The key itself is wrong, not its value.
-    pub(crate) unknown: bool,
+    pub unknown: bool,
 }
 
 impl DecodeError {
@@ -58,7 +58,7 @@ impl de::Error for DecodeError {
 }
 
 /// Decodes a whole document.
-pub(crate) fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node) -> Result<T, DecodeError> {
+pub fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node) -> Result<T, DecodeError> {
     T::deserialize(De { node, path: &Path::Root })
 }
 

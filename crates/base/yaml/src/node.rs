@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stdx::yaml::plain::{self, Plain};
+use crate::plain::{self, Plain};
 
 /// A place in a text; both count from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,13 +12,13 @@ pub struct Position {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) kind: Kind,
-    pub(crate) at: Position,
+pub struct Node {
+    pub kind: Kind,
+    pub at: Position,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Null,
     /// Plain scalars may be numbers or booleans; others are text.
     Scalar {
@@ -30,21 +30,21 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) at: Position,
-    pub(crate) value: Node,
+pub struct Entry {
+    pub key: String,
+    pub at: Position,
+    pub value: Node,
 }
 
 impl Node {
-    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+    pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.kind {
             Kind::Map(entries) => entries.iter().find(|e| e.key == key).map(|e| &e.value),
             _ => None,
         }
     }
 
-    pub(crate) fn as_str(&self) -> Option<&str> {
+    pub fn as_str(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } => Some(text),
             _ => None,
@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// Where the deepest part of a path that exists stands.
-    pub(crate) fn locate(&self, path: &[Segment]) -> Position {
+    pub fn locate(&self, path: &[Segment]) -> Position {
         let mut node = self;
         let mut at = self.at;
         for segment in path {
@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// Takes out what a path leads to: a mapping loses the key, a list keeps its length. `false` when there is nothing.
-    pub(crate) fn blank(&mut self, path: &[Segment], remove_key: bool) -> bool {
+    pub fn blank(&mut self, path: &[Segment], remove_key: bool) -> bool {
         let Some((last, parents)) = path.split_last() else {
             let had = self.kind != Kind::Null;
             self.kind = Kind::Null;
@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// The value without positions; plain scalars become what they look like.
-    pub(crate) fn to_value(&self) -> serde_json::Value {
+    pub fn to_value(&self) -> serde_json::Value {
         use serde_json::Value;
         match &self.kind {
             Kind::Null => Value::Null,
@@ -130,7 +130,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),
             Kind::Scalar { text, .. } if text.chars().count() > 40 => "a long text".to_owned(),
@@ -143,23 +143,23 @@ impl Node {
 
 /// One step into a tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Segment {
+pub enum Segment {
     Key(String),
     Index(usize),
 }
 
 /// A path into a document, shown as `machine.network.interfaces[0].mtu`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FieldPath(pub(crate) Vec<Segment>);
+pub struct FieldPath(pub Vec<Segment>);
 
 impl FieldPath {
-    pub(crate) fn key(&self, key: &str) -> Self {
+    pub fn key(&self, key: &str) -> Self {
         let mut segments = self.0.clone();
         segments.push(Segment::Key(key.to_owned()));
         Self(segments)
     }
 
-    pub(crate) fn index(&self, index: usize) -> Self {
+    pub fn index(&self, index: usize) -> Self {
         let mut segments = self.0.clone();
         segments.push(Segment::Index(index));
         Self(segments)

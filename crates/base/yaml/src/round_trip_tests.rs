@@ -1,7 +1,6 @@
 use serde_json::json;
 
-use super::super::parse;
-use super::*;
+use crate::{parse, to_text};
 
 #[test]
 fn values_are_written_the_usual_way() {

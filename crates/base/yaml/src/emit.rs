@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-pub mod plain;
+use crate::plain;
 
 #[cfg(test)]
 mod tests;

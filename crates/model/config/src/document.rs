@@ -133,6 +133,11 @@ impl Documents {
         self.inner.nodes.iter().map(Node::to_value).collect()
     }
 
+    /// The trees that the documents were decoded from, in their order.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.inner.nodes
+    }
+
     /// An error about a field of a document, with its place in the text.
     pub(crate) fn error_at(&self, document: usize, path: &FieldPath, message: String) -> ConfigError {
         let at = self.inner.nodes.get(document).map(|node| node.locate(&path.0)).unwrap_or_default();

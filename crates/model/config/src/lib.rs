@@ -7,6 +7,7 @@
 mod decode;
 pub mod diff;
 mod document;
+mod effect;
 mod error;
 mod formats;
 pub mod generate;

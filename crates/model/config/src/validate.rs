@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::document::{Document, Documents};
+use crate::effect;
 use crate::error::ConfigError;
 use yaml::FieldPath;
 
@@ -53,6 +54,8 @@ impl fmt::Display for Mode {
 pub struct Report {
     pub errors: Vec<ConfigError>,
     pub warnings: Vec<ConfigError>,
+    /// Fields that are right and have no effect in this version.
+    pub without_effect: Vec<ConfigError>,
 }
 
 impl Report {
@@ -61,19 +64,24 @@ impl Report {
         self.errors.is_empty()
     }
 
-    /// Warnings become errors.
+    /// Warnings become errors. Fields without effect stay what they are: they say something about this version, not about
+    /// the configuration, which is a right one for any other machine of its kind.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.errors.append(&mut self.warnings);
         self
     }
 
-    /// The warnings, or everything that is wrong.
+    /// The warnings, those about fields without effect after the others, or everything that is wrong.
     ///
     /// # Errors
     /// All errors of the report.
-    pub fn into_result(self) -> Result<Vec<ConfigError>, crate::ConfigErrors> {
-        if self.errors.is_empty() { Ok(self.warnings) } else { Err(crate::ConfigErrors(self.errors)) }
+    pub fn into_result(mut self) -> Result<Vec<ConfigError>, crate::ConfigErrors> {
+        if !self.errors.is_empty() {
+            return Err(crate::ConfigErrors(self.errors));
+        }
+        self.warnings.append(&mut self.without_effect);
+        Ok(self.warnings)
     }
 }
 
@@ -97,6 +105,7 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
     } else if documents.v1alpha1().is_none() {
         check.warn("", "there is no root document (version: v1alpha1): the machine will wait for one");
     }
+    report.without_effect = effect::warnings(documents);
     report
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn apply(
         .map_err(|_| Status::invalid_argument("the configuration is not UTF-8 text"))?;
     let documents = Documents::from_yaml(text.as_bytes()).map_err(invalid)?;
     let warnings = config::validate(&documents, machine.capabilities()?.mode.into()).into_result().map_err(invalid)?;
-    let warnings = warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if documents.v1alpha1().is_none() {
         let why = "the configuration has no root document (version: v1alpha1), without which a machine cannot run";
         return Err(Status::invalid_argument(why));
@@ -62,6 +62,9 @@ pub(crate) async fn apply(
         Status::internal(format!("persisting the configuration: {}", stdx::error_chain(error.as_ref())))
     })?;
     tracing::info!(mode = ?chosen, "applied a configuration");
+    for warning in &warnings {
+        tracing::warn!(warning, "configuration");
+    }
     Ok(api::ApplyConfiguration { mode: chosen.into(), mode_details: details, warnings, metadata: None })
 }
 

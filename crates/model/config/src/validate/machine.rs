@@ -9,9 +9,6 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
         check.error("machine", "the machine part is missing");
         return;
     };
-    if config.debug == Some(true) {
-        check.warn("debug", "debug writes everything that services log to the console");
-    }
     identity(check, machine);
     install(check, machine, mode);
     network::check(check, machine);
@@ -145,9 +142,6 @@ fn features(check: &mut Check<'_>, machine: &Machine) {
     if dns.is_some_and(|d| d.forward_kube_dns_to_host == Some(true) && d.enabled != Some(true)) {
         let path = "machine.features.hostDNS.forwardKubeDNSToHost";
         check.error(path, "forwarding to the host's DNS needs hostDNS.enabled");
-    }
-    if features.rbac == Some(false) {
-        check.warn("machine.features.rbac", "without roles every client certificate is an administrator's");
     }
 }
 

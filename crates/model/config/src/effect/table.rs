@@ -1,0 +1,160 @@
+//! The table: what each field does in this version.
+//!
+//! Whoever makes a field take effect moves its line to those that are read and lowers the number in the tests.
+
+use super::{Effect, Field};
+
+const fn read(path: &'static str, reader: &'static str) -> Field {
+    Field { kind: "v1alpha1", path, effect: Effect::ReadBy(reader) }
+}
+
+const fn pending(path: &'static str, waits_for: &'static str) -> Field {
+    unless(path, "", waits_for)
+}
+
+/// `default` asks for what happens anyway.
+const fn unless(path: &'static str, default: &'static str, waits_for: &'static str) -> Field {
+    Field { kind: "v1alpha1", path, effect: Effect::Pending { default, waits_for } }
+}
+
+const fn document(kind: &'static str, waits_for: &'static str) -> Field {
+    Field { kind, path: "", effect: Effect::Pending { default: "", waits_for } }
+}
+
+const DISK_ENCRYPTION: &str = "disk encryption";
+const FIREWALL: &str = "the ingress firewall";
+const HOST_DNS: &str = "the DNS server of the host";
+const INSTALLER: &str = "the installer";
+const KUBESPAN: &str = "KubeSpan";
+const LINKS: &str = "the configuration of network links";
+const LOG_DELIVERY: &str = "the delivery of logs over the network";
+const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
+const TIME_SYNC: &str = "time synchronization";
+
+pub(super) const FIELDS: &[Field] = &[
+    read("version", "config"),
+    unless("debug", "false", "service logs on the console"),
+    unless("persist", "true", "configurations that a reboot forgets"),
+    read("machine.type", "config.MachineTypeController"),
+    read("machine.token", "secrets.RootOSController"),
+    read("machine.ca", "secrets.RootOSController"),
+    read("machine.acceptedCAs", "secrets.RootOSController"),
+    read("machine.certSANs", "secrets.RootOSController"),
+    read("machine.controlPlane.controllerManager.disabled", "k8s.ControlPlaneControllerManagerController"),
+    read("machine.controlPlane.scheduler.disabled", "k8s.ControlPlaneSchedulerController"),
+    read("machine.kubelet.image", "k8s.KubeletConfigController"),
+    read("machine.kubelet.clusterDNS", "k8s.KubeletConfigController"),
+    read("machine.kubelet.extraArgs", "k8s.KubeletConfigController"),
+    read("machine.kubelet.extraMounts[].destination", "k8s.KubeletConfigController"),
+    read("machine.kubelet.extraMounts[].type", "k8s.KubeletConfigController"),
+    read("machine.kubelet.extraMounts[].source", "k8s.KubeletConfigController"),
+    read("machine.kubelet.extraMounts[].options", "k8s.KubeletConfigController"),
+    pending("machine.kubelet.extraMounts[].uidMappings", "mounts with mapped user ids"),
+    pending("machine.kubelet.extraMounts[].gidMappings", "mounts with mapped group ids"),
+    read("machine.kubelet.extraConfig", "k8s.KubeletConfigController"),
+    read("machine.kubelet.credentialProviderConfig", "k8s.KubeletConfigController"),
+    read("machine.kubelet.defaultRuntimeSeccompProfileEnabled", "k8s.KubeletConfigController"),
+    read("machine.kubelet.registerWithFQDN", "k8s.NodenameController"),
+    read("machine.kubelet.nodeIP", "k8s.NodeIPConfigController"),
+    read("machine.kubelet.skipNodeRegistration", "k8s.KubeletConfigController"),
+    read("machine.kubelet.disableManifestsDirectory", "k8s.KubeletConfigController"),
+    read("machine.pods", "k8s.StaticPodConfigController"),
+    read("machine.network.hostname", "network.HostnameConfigController"),
+    pending("machine.network.interfaces", LINKS),
+    read("machine.network.nameservers", "network.ResolverConfigController"),
+    read("machine.network.extraHostEntries", "network.EtcFileController"),
+    unless("machine.network.kubespan.enabled", "false", KUBESPAN),
+    unless("machine.network.kubespan.advertiseKubernetesNetworks", "false", KUBESPAN),
+    unless("machine.network.kubespan.allowDownPeerBypass", "false", KUBESPAN),
+    unless("machine.network.kubespan.harvestExtraEndpoints", "false", KUBESPAN),
+    pending("machine.network.kubespan.mtu", KUBESPAN),
+    pending("machine.network.kubespan.filters", KUBESPAN),
+    read("machine.network.disableSearchDomain", "network.EtcFileController"),
+    pending("machine.disks", "user disks"),
+    pending("machine.install", INSTALLER),
+    pending("machine.files", "files from the configuration"),
+    pending("machine.env", "environment variables for services"),
+    unless("machine.time.disabled", "true", TIME_SYNC),
+    pending("machine.time.servers", TIME_SYNC),
+    pending("machine.time.bootTimeout", TIME_SYNC),
+    read("machine.sysctls", "runtime.KernelParamConfigController"),
+    read("machine.sysfs", "runtime.KernelParamConfigController"),
+    read("machine.registries.mirrors", "files.CRIRegistryConfigController"),
+    read("machine.registries.config.*.tls", "files.CRIRegistryConfigController"),
+    read("machine.registries.config.*.auth", "files.CRIConfigPartsController"),
+    pending("machine.systemDiskEncryption", DISK_ENCRYPTION),
+    unless("machine.features.rbac", "true", "an API without roles; roles are always enforced"),
+    read("machine.features.stableHostname", "network.HostnameConfigController"),
+    unless("machine.features.kubernetesTalosAPIAccess.enabled", "false", TALOS_API_ACCESS),
+    pending("machine.features.kubernetesTalosAPIAccess.allowedRoles", TALOS_API_ACCESS),
+    pending("machine.features.kubernetesTalosAPIAccess.allowedKubernetesNamespaces", TALOS_API_ACCESS),
+    unless(
+        "machine.features.apidCheckExtKeyUsage",
+        "true",
+        "client certificates for another usage; the usage is always checked",
+    ),
+    read("machine.features.diskQuotaSupport", "k8s.KubeletConfigController"),
+    read("machine.features.kubePrism", "k8s.KubePrismConfigController"),
+    unless("machine.features.hostDNS.enabled", "false", HOST_DNS),
+    unless("machine.features.hostDNS.forwardKubeDNSToHost", "false", HOST_DNS),
+    unless("machine.features.hostDNS.resolveMemberNames", "false", HOST_DNS),
+    pending("machine.udev", "device rules"),
+    pending("machine.logging", LOG_DELIVERY),
+    pending("machine.kernel", "the loading of kernel modules"),
+    pending("machine.seccompProfiles", "seccomp profiles from the configuration"),
+    read("machine.nodeLabels", "k8s.NodeLabelSpecController"),
+    read("machine.nodeTaints", "k8s.NodeTaintSpecController"),
+    read("cluster.id", "cluster.InfoController"),
+    read("cluster.secret", "cluster.ConfigController"),
+    read("cluster.controlPlane.endpoint", "secrets.RootKubernetesController"),
+    read("cluster.controlPlane.localAPIServerPort", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.clusterName", "cluster.InfoController"),
+    read("cluster.network.cni.name", "k8s.ControlPlaneBootstrapManifestsController"),
+    read("cluster.network.cni.urls", "k8s.ControlPlaneExtraManifestsController"),
+    read("cluster.network.cni.flannel", "k8s.ControlPlaneBootstrapManifestsController"),
+    read("cluster.network.dnsDomain", "k8s.KubeletConfigController"),
+    read("cluster.network.podSubnets", "k8s.ControlPlaneControllerManagerController"),
+    read("cluster.network.serviceSubnets", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.token", "secrets.KubeletController"),
+    read("cluster.aescbcEncryptionSecret", "secrets.RootKubernetesController"),
+    read("cluster.secretboxEncryptionSecret", "secrets.RootKubernetesController"),
+    read("cluster.ca", "secrets.RootKubernetesController"),
+    read("cluster.acceptedCAs", "secrets.RootKubernetesController"),
+    read("cluster.aggregatorCA", "secrets.RootKubernetesController"),
+    read("cluster.serviceAccount", "secrets.RootKubernetesController"),
+    read("cluster.apiServer.image", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.apiServer.extraArgs", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.apiServer.extraVolumes", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.apiServer.env", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.apiServer.certSANs", "secrets.RootKubernetesController"),
+    read("cluster.apiServer.disablePodSecurityPolicy", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.apiServer.admissionControl", "k8s.ControlPlaneAdmissionControlController"),
+    read("cluster.apiServer.auditPolicy", "k8s.ControlPlaneAuditPolicyController"),
+    read("cluster.apiServer.resources", "k8s.ControlPlaneAPIServerController"),
+    read("cluster.controllerManager", "k8s.ControlPlaneControllerManagerController"),
+    read("cluster.proxy", "k8s.ControlPlaneBootstrapManifestsController"),
+    read("cluster.scheduler", "k8s.ControlPlaneSchedulerController"),
+    read("cluster.discovery.enabled", "cluster.ConfigController"),
+    unless("cluster.discovery.registries.kubernetes.disabled", "true", "discovery through Kubernetes"),
+    read("cluster.discovery.registries.service", "cluster.ConfigController"),
+    read("cluster.etcd.image", "etcd.ConfigController"),
+    read("cluster.etcd.ca", "secrets.RootEtcdController"),
+    read("cluster.etcd.extraArgs", "etcd.ConfigController"),
+    read("cluster.etcd.advertisedSubnets", "etcd.ConfigController"),
+    read("cluster.etcd.listenSubnets", "etcd.ConfigController"),
+    read("cluster.coreDNS", "k8s.ControlPlaneBootstrapManifestsController"),
+    read("cluster.externalCloudProvider.enabled", "k8s.KubeletConfigController"),
+    read("cluster.externalCloudProvider.manifests", "k8s.ControlPlaneExtraManifestsController"),
+    read("cluster.extraManifests", "k8s.ControlPlaneExtraManifestsController"),
+    read("cluster.extraManifestHeaders", "k8s.ControlPlaneExtraManifestsController"),
+    read("cluster.inlineManifests", "k8s.ControlPlaneExtraManifestsController"),
+    pending("cluster.adminKubeconfig", "a lifetime of the administrator's kubeconfig other than a year"),
+    read("cluster.allowSchedulingOnControlPlanes", "k8s.NodeTaintSpecController"),
+    document("NetworkDefaultActionConfig", FIREWALL),
+    document("NetworkRuleConfig", FIREWALL),
+    document("ExtensionServiceConfig", "services of system extensions"),
+    document("EventSinkConfig", "the delivery of events over the network"),
+    document("KmsgLogConfig", LOG_DELIVERY),
+    document("WatchdogTimerConfig", "hardware watchdogs"),
+    document("SideroLinkConfig", "SideroLink"),
+];

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod dial;
 pub mod follow;
 pub mod identity;
+pub mod plain;
 pub mod program;
 mod seats;
 pub mod serve;
@@ -16,7 +17,8 @@ pub mod unix;
 
 pub use audit::AuditLayer;
 pub use identity::{Identity, IdentityError, Roots};
-pub use seats::Limits;
+pub use plain::PlainIncoming;
+pub use seats::{Limits, source};
 pub use slot::Slot;
 pub use tls::{ClientAuth, PeerInfo, TlsIncoming, server_config};
 

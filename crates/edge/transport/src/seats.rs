@@ -27,7 +27,7 @@ impl Limits {
     /// Of a node's server that anybody may connect to. Its callers come seldom and stay short.
     pub const ANYBODY: Self = Self { total: 256, per_source: 32, streams: 32, age: Some(Duration::from_secs(5 * 60)) };
     /// Of a server for many clusters, whose nodes may share one address.
-    pub const CLUSTERS: Self = Self { total: 16_384, per_source: 16_384, streams: 128, age: None };
+    pub const CLUSTERS: Self = Self { total: 16_384, per_source: 4096, streams: 128, age: None };
 }
 
 /// The seats of a server; clones share them.
@@ -86,7 +86,10 @@ impl Drop for Seat {
     }
 }
 
-fn source(address: IpAddr) -> IpAddr {
+/// The source that an address counts for: an IPv4 address itself, the /64 of an IPv6 address, which is what one host can
+/// have.
+#[must_use]
+pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & (u128::MAX << 64))),
         four @ IpAddr::V4(_) => four,

@@ -14,6 +14,7 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::Service;
 
+use crate::plain::PlainIncoming;
 use crate::seats::Limits;
 use crate::slot::Slot;
 use crate::tls::TlsIncoming;
@@ -47,17 +48,34 @@ pub async fn tls(
     service: impl GrpcService,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    run(limited(limits), TlsIncoming::new(listener, config, limits), service, stop).await
+}
+
+/// Serves without TLS with the same limits, until `stop` fires.
+///
+/// # Errors
+/// The server failed.
+pub async fn plain(
+    listener: TcpListener,
+    limits: Limits,
+    service: impl GrpcService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    run(limited(limits), PlainIncoming::new(listener, limits), service, stop).await
+}
+
+/// A server with the limits of each connection.
+fn limited(limits: Limits) -> tonic::transport::Server {
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1));
-    let server = match limits.age {
+    match limits.age {
         Some(age) => server.max_connection_age(age).max_connection_age_grace(GRACE),
         None => server,
-    };
-    run(server, TlsIncoming::new(listener, config, limits), service, stop).await
+    }
 }
 
 /// Serves on a Unix socket until `stop` fires.

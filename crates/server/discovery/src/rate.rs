@@ -1,4 +1,6 @@
-//! A token bucket per client address, with time passed in. It decides; it does not wait.
+//! A token bucket per source, with time passed in. It decides; it does not wait.
+//!
+//! A source is an address, or a /64 of IPv6, which one host can have as a whole; [`transport::source`] says which.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many requests an address may make.
+/// How many requests a source may make.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimit {
     /// Requests that are earned each second.
@@ -28,22 +30,39 @@ struct Bucket {
     filled: Instant,
 }
 
-/// One bucket for each address that asked lately.
+/// Sources that are remembered at the same time. A bucket is full, and forgotten, four seconds after its last request.
+const MAX_SOURCES: usize = 65_536;
+
+/// One bucket for each source that asked lately.
 #[derive(Debug)]
 pub struct RateLimiter {
     limit: RateLimit,
     buckets: HashMap<IpAddr, Bucket>,
+    /// When all buckets were looked at last because there were too many.
+    searched: Option<Instant>,
 }
+
+/// How often room is looked for among all buckets: each search costs as much as there are buckets.
+const SEARCH_EVERY: Duration = Duration::from_secs(1);
 
 impl RateLimiter {
     /// A limiter with all buckets full.
     pub fn new(limit: RateLimit) -> Self {
-        Self { limit, buckets: HashMap::new() }
+        Self { limit, buckets: HashMap::new(), searched: None }
     }
 
-    /// Takes one request from the bucket of `from`; false when it is empty.
+    /// Takes one request from the bucket of `from`; false when it is empty, or when there are too many buckets.
     pub fn allow(&mut self, now: Instant, from: IpAddr) -> bool {
         let limit = self.limit;
+        if self.buckets.len() >= MAX_SOURCES && !self.buckets.contains_key(&from) {
+            if self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_EVERY) {
+                self.searched = Some(now);
+                self.collect(now);
+            }
+            if self.buckets.len() >= MAX_SOURCES {
+                return false;
+            }
+        }
         let bucket = self.buckets.entry(from).or_insert(Bucket { tokens: limit.burst, filled: now });
         bucket.tokens = refilled(limit, *bucket, now);
         bucket.filled = now;
@@ -54,18 +73,18 @@ impl RateLimiter {
         true
     }
 
-    /// Forgets the addresses whose bucket is full again.
+    /// Forgets the sources whose bucket is full again.
     pub fn collect(&mut self, now: Instant) {
         let limit = self.limit;
         self.buckets.retain(|_, bucket| refilled(limit, *bucket, now) < limit.burst);
     }
 
-    /// How many addresses are remembered.
+    /// How many sources are remembered.
     pub fn len(&self) -> usize {
         self.buckets.len()
     }
 
-    /// Whether no address is remembered.
+    /// Whether no source is remembered.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
@@ -99,6 +118,19 @@ mod tests {
         while limiter.allow(start, ip(2)) {}
         let later = start + Duration::from_secs(1);
         assert_eq!((0..100).filter(|_| limiter.allow(later, ip(2))).count(), 15);
+    }
+
+    #[test]
+    fn the_number_of_sources_is_bounded() {
+        let now = Instant::now();
+        let mut limiter = RateLimiter::new(RateLimit::default());
+        let source = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        for n in 0..u32::try_from(MAX_SOURCES).unwrap() {
+            assert!(limiter.allow(now, source(n)));
+        }
+        assert!(!limiter.allow(now, source(u32::MAX)));
+        assert!(limiter.allow(now, source(0)), "a known one goes on");
+        assert!(limiter.allow(now + Duration::from_secs(1), source(u32::MAX)), "full buckets make room");
     }
 
     #[test]

@@ -3,14 +3,19 @@
 //!
 //! An operation on a cluster first drops what has run out there, so nothing is ever shown after its time. That is
 //! reported even when the operation itself is refused.
+//!
+//! Everything is bounded: each field, each cluster, all clusters together, and what one source may leave, so that one
+//! source cannot take the room of the others. A source is an address, or a /64 of IPv6; the caller says which.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// Bounds on what clients may leave here. The defaults are those of the public discovery service.
+/// Bounds on what clients may leave here. Those of ids, data, endpoints, affiliates and life are the public discovery
+/// service's.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Length of a cluster or affiliate id in bytes.
@@ -25,11 +30,27 @@ pub struct Limits {
     pub affiliates: usize,
     /// Longest life that may be asked for.
     pub ttl: Duration,
+    /// Clusters, all together.
+    pub clusters: usize,
+    /// Bytes of all clusters together, with what it takes to keep them.
+    pub bytes: usize,
+    /// Bytes of what one source left: three clusters of 1,000 nodes with 4 endpoints each.
+    pub bytes_per_source: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { id: 256, data: 2048, endpoint: 32, endpoints: 64, affiliates: 1024, ttl: Duration::from_secs(30 * 60) }
+        Self {
+            id: 256,
+            data: 2048,
+            endpoint: 32,
+            endpoints: 64,
+            affiliates: 1024,
+            ttl: Duration::from_secs(30 * 60),
+            clusters: 65_536,
+            bytes: 128 << 20,
+            bytes_per_source: 12 << 20,
+        }
     }
 }
 
@@ -65,12 +86,33 @@ pub enum RefusedError {
         /// The most that are kept.
         limit: usize,
     },
+    /// There are too many clusters.
+    #[error("there are {limit} clusters already")]
+    TooManyClusters {
+        /// The most that are kept.
+        limit: usize,
+    },
+    /// All clusters together take too much.
+    #[error("the service is full: it keeps at most {limit} bytes")]
+    Full {
+        /// The most that are kept.
+        limit: usize,
+    },
+    /// What the source left takes too much.
+    #[error("affiliates from this address take more than {limit} bytes")]
+    SourceFull {
+        /// The most that are kept.
+        limit: usize,
+    },
 }
 
 /// What a client says about an affiliate.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
-    /// The sealed description; `None` leaves the known one alone.
+    /// Who says it, for the count of bytes; `None` is nobody in particular.
+    pub source: Option<IpAddr>,
+    /// The sealed description; `None` leaves the known one and its end of life alone: endpoints of an affiliate may come
+    /// from others, who cannot know whether it still lives.
     pub data: Option<Bytes>,
     /// Sealed endpoints to add to the known ones; equal ones are one.
     pub endpoints: Vec<Bytes>,
@@ -98,14 +140,34 @@ pub enum Change {
     Deleted(String),
 }
 
-#[derive(Debug)]
+/// What an affiliate and an endpoint take besides their bytes: entries of maps and lists, and pointers. Rounded up.
+const AFFILIATE_OVERHEAD: usize = 512;
+const ENDPOINT_OVERHEAD: usize = 96;
+
+#[derive(Debug, Clone)]
 struct Affiliate {
     data: Bytes,
     endpoints: Vec<(Bytes, Instant)>,
-    expires: Instant,
+    /// The end of the description, where there is one: the affiliate ends with it, whatever endpoints it has.
+    described_until: Option<Instant>,
+    /// Whom its bytes are counted for: who said something about it last.
+    source: Option<IpAddr>,
 }
 
 impl Affiliate {
+    fn expires(&self) -> Option<Instant> {
+        self.described_until.or_else(|| self.endpoints.iter().map(|(_, end)| *end).max())
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires().is_none_or(|end| end <= now)
+    }
+
+    fn bytes(&self, cluster: &str, id: &str) -> usize {
+        let endpoints: usize = self.endpoints.iter().map(|(endpoint, _)| endpoint.len() + ENDPOINT_OVERHEAD).sum();
+        AFFILIATE_OVERHEAD + cluster.len() + id.len() + self.data.len() + endpoints
+    }
+
     fn view(&self, id: &str) -> AffiliateView {
         AffiliateView {
             id: id.to_owned(),
@@ -121,19 +183,54 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn expire(&mut self, now: Instant, changes: &mut Vec<Change>) {
+    fn expire(&mut self, name: &str, now: Instant, usage: &mut Usage, changes: &mut Vec<Change>) {
         self.affiliates.retain(|id, affiliate| {
-            if affiliate.expires <= now {
+            let before = affiliate.bytes(name, id);
+            if affiliate.is_expired(now) {
+                usage.give_back(affiliate.source, before);
                 changes.push(Change::Deleted(id.clone()));
                 return false;
             }
-            let before = affiliate.endpoints.len();
+            let endpoints = affiliate.endpoints.len();
             affiliate.endpoints.retain(|(_, expires)| *expires > now);
-            if affiliate.endpoints.len() != before {
+            if affiliate.endpoints.len() != endpoints {
+                usage.give_back(affiliate.source, before - affiliate.bytes(name, id));
                 changes.push(Change::Updated(affiliate.view(id)));
             }
             true
         });
+    }
+}
+
+/// How many bytes are kept, and for whom.
+#[derive(Debug, Default)]
+struct Usage {
+    total: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+impl Usage {
+    fn of(&self, source: Option<IpAddr>) -> usize {
+        source.and_then(|source| self.by_source.get(&source)).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, source: Option<IpAddr>, bytes: usize) {
+        self.total += bytes;
+        if let Some(source) = source {
+            *self.by_source.entry(source).or_default() += bytes;
+        }
+    }
+
+    fn give_back(&mut self, source: Option<IpAddr>, bytes: usize) {
+        self.total = self.total.saturating_sub(bytes);
+        if let Some(source) = source
+            && let Some(used) = self.by_source.get_mut(&source)
+        {
+            *used = used.saturating_sub(bytes);
+            if *used == 0 {
+                self.by_source.remove(&source);
+            }
+        }
     }
 }
 
@@ -142,12 +239,13 @@ impl Cluster {
 pub struct Registry {
     limits: Limits,
     clusters: HashMap<String, Cluster>,
+    usage: Usage,
 }
 
 impl Registry {
     /// An empty registry.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, clusters: HashMap::new() }
+        Self { limits, clusters: HashMap::new(), usage: Usage::default() }
     }
 
     /// Checks a cluster id as every operation does.
@@ -155,7 +253,7 @@ impl Registry {
         self.check_id("cluster id", cluster)
     }
 
-    /// Adds to what is known about an affiliate and prolongs its life.
+    /// Adds to what is known about an affiliate. A description prolongs its life.
     ///
     /// # Errors
     /// A limit is exceeded; nothing but expiry has happened then.
@@ -169,32 +267,33 @@ impl Registry {
     ) -> Result<(), RefusedError> {
         self.check_update(cluster, affiliate, &update)?;
         let limits = self.limits;
-        let entry = self.clusters.entry(cluster.to_owned()).or_default();
-        entry.expire(now, changes);
-        if !entry.affiliates.contains_key(affiliate) && entry.affiliates.len() >= limits.affiliates {
+        if let Some(known) = self.clusters.get_mut(cluster) {
+            known.expire(cluster, now, &mut self.usage, changes);
+        } else if self.clusters.len() >= limits.clusters {
+            return Err(RefusedError::TooManyClusters { limit: limits.clusters });
+        }
+        let affiliates = self.clusters.get(cluster).map(|cluster| &cluster.affiliates);
+        let known = affiliates.and_then(|affiliates| affiliates.get(affiliate));
+        if known.is_none() && affiliates.is_some_and(|affiliates| affiliates.len() >= limits.affiliates) {
             return Err(RefusedError::TooManyAffiliates { limit: limits.affiliates });
         }
-        let expires = now + update.ttl;
-        let known = entry.affiliates.get(affiliate);
-        let mut next = Affiliate {
-            data: update.data.unwrap_or_else(|| known.map(|a| a.data.clone()).unwrap_or_default()),
-            endpoints: known.map(|a| a.endpoints.clone()).unwrap_or_default(),
-            expires: known.map_or(expires, |a| a.expires.max(expires)),
-        };
-        for endpoint in update.endpoints {
-            match next.endpoints.iter_mut().find(|(known, _)| *known == endpoint) {
-                Some((_, end)) => *end = expires.max(*end),
-                None => next.endpoints.push((endpoint, expires)),
-            }
+        let next = updated(known, update, now, limits.endpoints)?;
+        let (before, after) = (known.map_or(0, |a| a.bytes(cluster, affiliate)), next.bytes(cluster, affiliate));
+        // What the source has now of what it will have.
+        let own = known.filter(|known| known.source == next.source).map_or(0, |_| before);
+        if after > before && self.usage.total - before + after > limits.bytes {
+            return Err(RefusedError::Full { limit: limits.bytes });
         }
-        if next.endpoints.len() > limits.endpoints {
-            return Err(RefusedError::TooManyEndpoints { limit: limits.endpoints });
+        if after > own && self.usage.of(next.source).saturating_sub(own) + after > limits.bytes_per_source {
+            return Err(RefusedError::SourceFull { limit: limits.bytes_per_source });
         }
         let view = next.view(affiliate);
         if known.is_none_or(|known| known.view(affiliate) != view) {
             changes.push(Change::Updated(view));
         }
-        entry.affiliates.insert(affiliate.to_owned(), next);
+        self.usage.give_back(known.and_then(|known| known.source), before);
+        self.usage.take(next.source, after);
+        self.clusters.entry(cluster.to_owned()).or_default().affiliates.insert(affiliate.to_owned(), next);
         Ok(())
     }
 
@@ -212,9 +311,13 @@ impl Registry {
         self.check_cluster(cluster)?;
         self.check_id("affiliate id", affiliate)?;
         let Some(entry) = self.clusters.get_mut(cluster) else { return Ok(()) };
-        entry.expire(now, changes);
-        if entry.affiliates.remove(affiliate).is_some() {
+        entry.expire(cluster, now, &mut self.usage, changes);
+        if let Some(gone) = entry.affiliates.remove(affiliate) {
+            self.usage.give_back(gone.source, gone.bytes(cluster, affiliate));
             changes.push(Change::Deleted(affiliate.to_owned()));
+        }
+        if entry.affiliates.is_empty() {
+            self.clusters.remove(cluster);
         }
         Ok(())
     }
@@ -231,16 +334,17 @@ impl Registry {
     ) -> Result<Vec<AffiliateView>, RefusedError> {
         self.check_cluster(cluster)?;
         let Some(entry) = self.clusters.get_mut(cluster) else { return Ok(Vec::new()) };
-        entry.expire(now, changes);
+        entry.expire(cluster, now, &mut self.usage, changes);
         Ok(entry.affiliates.iter().map(|(id, affiliate)| affiliate.view(id)).collect())
     }
 
     /// Drops everything that has run out, and clusters that became empty. Returns the changes by cluster.
     pub fn collect(&mut self, now: Instant) -> Vec<(String, Vec<Change>)> {
         let mut all = Vec::new();
+        let usage = &mut self.usage;
         self.clusters.retain(|id, cluster| {
             let mut changes = Vec::new();
-            cluster.expire(now, &mut changes);
+            cluster.expire(id, now, usage, &mut changes);
             if !changes.is_empty() {
                 all.push((id.clone(), changes));
             }
@@ -252,6 +356,11 @@ impl Registry {
     /// How many clusters are kept.
     pub fn clusters(&self) -> usize {
         self.clusters.len()
+    }
+
+    /// How many bytes are kept, as the limits count them.
+    pub fn bytes(&self) -> usize {
+        self.usage.total
     }
 
     fn check_update(&self, cluster: &str, affiliate: &str, update: &Update) -> Result<(), RefusedError> {
@@ -279,6 +388,34 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// The affiliate after an update.
+fn updated(known: Option<&Affiliate>, update: Update, now: Instant, limit: usize) -> Result<Affiliate, RefusedError> {
+    let expires = now + update.ttl;
+    let mut next = known.cloned().unwrap_or_else(|| Affiliate {
+        data: Bytes::new(),
+        endpoints: Vec::new(),
+        described_until: None,
+        source: update.source,
+    });
+    if let Some(data) = update.data {
+        // A copy: the bytes of a request are a part of the whole message, which would stay with them.
+        next.data = Bytes::copy_from_slice(&data);
+        next.described_until = Some(next.described_until.map_or(expires, |end| end.max(expires)));
+        next.source = update.source;
+    }
+    for endpoint in update.endpoints {
+        if let Some((_, end)) = next.endpoints.iter_mut().find(|(known, _)| *known == endpoint) {
+            *end = expires.max(*end);
+            continue;
+        }
+        if next.endpoints.len() >= limit {
+            return Err(RefusedError::TooManyEndpoints { limit });
+        }
+        next.endpoints.push((Bytes::copy_from_slice(&endpoint), expires));
+    }
+    Ok(next)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use transport::{Limits, Slot};
 use wire::sidero::discovery::server::cluster_server::ClusterServer;
@@ -43,7 +42,7 @@ pub async fn serve(
             Some(config) => {
                 transport::serve::tls(listener, Slot::new(config), Limits::CLUSTERS, server, stop.clone()).await
             }
-            None => plain(listener, server, stop.clone()).await,
+            None => transport::serve::plain(listener, Limits::CLUSTERS, server, stop.clone()).await,
         }
     };
     // Every arm ends the server; what another arm was doing is dropped with it.
@@ -51,17 +50,4 @@ pub async fn serve(
         served = serving => served.map_err(ServeError::Transport),
         () = async { collector.collect_forever().await; tokio::time::sleep(GRACE).await } => Ok(()),
     }
-}
-
-async fn plain(
-    listener: TcpListener,
-    server: ClusterServer<Service>,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(server)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
-        .await
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use wire::sidero::discovery::server as api;
@@ -18,23 +18,35 @@ use wire::sidero::discovery::server as api;
 use crate::rate::{RateLimit, RateLimiter};
 use crate::registry::{AffiliateView, Change, Limits, RefusedError, Registry, Update};
 
-/// Changes a watcher may be behind before it must start again: two full clusters of affiliates.
-const WATCH_BACKLOG: usize = 2048;
+/// Changes a watcher may be behind before it must start again. Each takes about 100 bytes, and only while it waits.
+const WATCH_BACKLOG: usize = 128;
+/// The longest version of a client that is logged.
+const MAX_VERSION: usize = 64;
 
 /// What the service allows and how often it tidies up.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Bounds on what clients leave.
     pub limits: Limits,
-    /// Requests per client address.
+    /// Requests per source.
     pub rate: RateLimit,
+    /// Watches, all together. An idle one takes about 4 KiB.
+    pub watches: usize,
+    /// Watches of one source: those of a full cluster behind one address.
+    pub watches_per_source: usize,
     /// How often what has run out is dropped.
     pub collect_every: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), rate: RateLimit::default(), collect_every: Duration::from_secs(60) }
+        Self {
+            limits: Limits::default(),
+            rate: RateLimit::default(),
+            watches: 8192,
+            watches_per_source: 1024,
+            collect_every: Duration::from_secs(60),
+        }
     }
 }
 
@@ -42,7 +54,38 @@ impl Default for Options {
 struct Inner {
     registry: Registry,
     limiter: RateLimiter,
-    watchers: HashMap<String, broadcast::Sender<Change>>,
+    /// Who watches, by cluster. A watcher that falls behind is dropped here, which ends its stream.
+    watchers: HashMap<String, Vec<mpsc::Sender<Change>>>,
+    watches: Watches,
+}
+
+/// How many watches are open.
+#[derive(Debug, Default)]
+struct Watches {
+    total: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+/// An open watch; it is counted until this is dropped.
+#[derive(Debug)]
+struct OpenWatch {
+    source: Option<IpAddr>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        let watches = &mut self.inner.lock().watches;
+        watches.total = watches.total.saturating_sub(1);
+        if let Some(source) = self.source
+            && let Some(count) = watches.by_source.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                watches.by_source.remove(&source);
+            }
+        }
+    }
 }
 
 /// The discovery service; cheap to clone.
@@ -60,6 +103,7 @@ impl Service {
             registry: Registry::new(options.limits),
             limiter: RateLimiter::new(options.rate),
             watchers: HashMap::new(),
+            watches: Watches::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), options, stop }
     }
@@ -84,7 +128,10 @@ impl Service {
             inner.tell(&cluster, changes);
         }
         inner.limiter.collect(now);
-        inner.watchers.retain(|_, watchers| watchers.receiver_count() > 0);
+        inner.watchers.retain(|_, watchers| {
+            watchers.retain(|watcher| !watcher.is_closed());
+            !watchers.is_empty()
+        });
     }
 
     fn apply<T>(
@@ -95,16 +142,33 @@ impl Service {
         self.inner.lock().apply(cluster, operation)
     }
 
+    /// Takes one request from the allowance of its source. Returns where the request comes from.
     fn admit<T>(&self, request: &Request<T>) -> Result<Option<IpAddr>, Status> {
-        // TLS connections and plain ones say in different ways where they come from.
-        let over_tls = request.extensions().get::<transport::PeerInfo>().map(|peer| peer.address);
-        let from = over_tls.or_else(|| request.remote_addr()).map(|address| address.ip().to_canonical());
+        let peer = request.extensions().get::<transport::PeerInfo>();
+        let from = peer.map(|peer| peer.address.ip().to_canonical());
         if let Some(from) = from
-            && !self.inner.lock().limiter.allow(Instant::now(), from)
+            && !self.inner.lock().limiter.allow(Instant::now(), transport::source(from))
         {
             return Err(Status::resource_exhausted("too many requests from this address; slow down"));
         }
         Ok(from)
+    }
+
+    fn open_watch(&self, inner: &mut Inner, from: Option<IpAddr>) -> Result<OpenWatch, Status> {
+        let source = from.map(transport::source);
+        let watches = &mut inner.watches;
+        if watches.total >= self.options.watches {
+            return Err(Status::resource_exhausted("too many watches are open"));
+        }
+        if let Some(source) = source {
+            let count = watches.by_source.entry(source).or_default();
+            if *count >= self.options.watches_per_source {
+                return Err(Status::resource_exhausted("too many watches from this address"));
+            }
+            *count += 1;
+        }
+        watches.total += 1;
+        Ok(OpenWatch { source, inner: Arc::clone(&self.inner) })
     }
 }
 
@@ -121,12 +185,14 @@ impl Inner {
         result.map_err(status)
     }
 
-    fn tell(&self, cluster: &str, changes: Vec<Change>) {
-        if let Some(watchers) = self.watchers.get(cluster) {
-            for change in changes {
-                // An error says that nobody listens any more, which is fine.
-                watchers.send(change).ok();
-            }
+    fn tell(&mut self, cluster: &str, changes: Vec<Change>) {
+        let Some(watchers) = self.watchers.get_mut(cluster) else { return };
+        for change in changes {
+            // One that is gone or too far behind gets nothing more.
+            watchers.retain(|watcher| watcher.try_send(change.clone()).is_ok());
+        }
+        if watchers.is_empty() {
+            self.watchers.remove(cluster);
         }
     }
 }
@@ -139,7 +205,8 @@ impl api::cluster_server::Cluster for Service {
         let from = self.admit(&request)?;
         let hello = request.into_inner();
         self.inner.lock().registry.check_cluster(&hello.cluster_id).map_err(status)?;
-        tracing::info!(cluster = hello.cluster_id, version = hello.client_version, ?from, "client said hello");
+        let version: String = hello.client_version.chars().take(MAX_VERSION).collect();
+        tracing::info!(cluster = hello.cluster_id, version, ?from, "client said hello");
         let client_ip = match from {
             Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
             Some(IpAddr::V6(ip)) => ip.octets().to_vec(),
@@ -152,11 +219,16 @@ impl api::cluster_server::Cluster for Service {
         &self,
         request: Request<api::AffiliateUpdateRequest>,
     ) -> Result<Response<api::AffiliateUpdateResponse>, Status> {
-        self.admit(&request)?;
+        let from = self.admit(&request)?;
         let request = request.into_inner();
         // An absent or negative duration becomes zero, which the registry refuses.
         let ttl = request.ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or_default();
-        let update = Update { data: request.affiliate_data, endpoints: request.affiliate_endpoints, ttl };
+        let update = Update {
+            source: from.map(transport::source),
+            data: request.affiliate_data,
+            endpoints: request.affiliate_endpoints,
+            ttl,
+        };
         self.apply(&request.cluster_id, |registry, changes| {
             registry.update(Instant::now(), &request.cluster_id, &request.affiliate_id, update, changes)
         })?;
@@ -185,22 +257,27 @@ impl api::cluster_server::Cluster for Service {
     type WatchStream = WatchStream;
 
     async fn watch(&self, request: Request<api::WatchRequest>) -> Result<Response<WatchStream>, Status> {
-        self.admit(&request)?;
+        let from = self.admit(&request)?;
         let cluster = request.into_inner().cluster_id;
         // One lock for snapshot and subscription: a change is in the snapshot or comes after it, never neither.
-        let (snapshot, changes) = {
+        let (snapshot, changes, open) = {
             let mut inner = self.inner.lock();
             let snapshot =
                 inner.apply(&cluster, |registry, changes| registry.list(Instant::now(), &cluster, changes))?;
-            let watchers = inner.watchers.entry(cluster).or_insert_with(|| broadcast::channel(WATCH_BACKLOG).0);
-            (snapshot, watchers.subscribe())
+            let open = self.open_watch(&mut inner, from)?;
+            let (sender, changes) = mpsc::channel(WATCH_BACKLOG);
+            inner.watchers.entry(cluster).or_default().push(sender);
+            (snapshot, changes, open)
         };
         let first = api::WatchResponse { affiliates: snapshot.into_iter().map(to_wire).collect(), deleted: false };
-        let later = BroadcastStream::new(changes).map(|change| match change {
-            Ok(change) => Ok(to_delta(change)),
-            Err(_) => Err(Status::aborted("the watch fell behind; watch again")),
+        let later = ReceiverStream::new(changes).map(move |change| {
+            // the watch counts as open for as long as this closure lives
+            let OpenWatch { .. } = &open;
+            Ok(to_delta(change))
         });
-        let stream = stream::once(async { Ok(first) }).chain(later);
+        // The sender is dropped only when this watcher fell behind.
+        let behind = stream::once(async { Err(Status::aborted("the watch fell behind; watch again")) });
+        let stream = stream::once(async { Ok(first) }).chain(later).chain(behind);
         Ok(Response::new(Box::pin(stream.take_until(self.stop.clone().cancelled_owned()))))
     }
 }
@@ -224,9 +301,11 @@ fn status(refused: RefusedError) -> Status {
         RefusedError::EmptyId(_) | RefusedError::TooLong { .. } | RefusedError::BadTtl { .. } => {
             Status::invalid_argument(refused.to_string())
         }
-        RefusedError::TooManyEndpoints { .. } | RefusedError::TooManyAffiliates { .. } => {
-            Status::resource_exhausted(refused.to_string())
-        }
+        RefusedError::TooManyEndpoints { .. }
+        | RefusedError::TooManyAffiliates { .. }
+        | RefusedError::TooManyClusters { .. }
+        | RefusedError::Full { .. }
+        | RefusedError::SourceFull { .. } => Status::resource_exhausted(refused.to_string()),
     }
 }
 

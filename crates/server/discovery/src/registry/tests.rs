@@ -8,6 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn update(data: &'static str, endpoints: &[&'static str], ttl: Duration) -> Update {
     Update {
+        source: None,
         data: Some(Bytes::from_static(data.as_bytes())),
         endpoints: endpoints.iter().map(|e| Bytes::from_static(e.as_bytes())).collect(),
         ttl,
@@ -45,9 +46,77 @@ fn an_update_without_data_keeps_the_known_data_and_merges_endpoints() {
     changed(|c| registry.update(now, "c", "a", update("one", &["e1"], MINUTE), c)).unwrap();
     let more = Update { data: None, ..update("", &["e1", "e2"], 5 * MINUTE) };
     changed(|c| registry.update(now, "c", "a", more, c)).unwrap();
-    let seen = listed(&mut registry, now + 2 * MINUTE);
+    let seen = listed(&mut registry, now + MINUTE / 2);
     assert_eq!(seen[0].data, "one");
     assert_eq!(seen[0].endpoints, ["e1", "e2"]);
+}
+
+#[test]
+fn an_update_without_data_does_not_keep_a_dead_affiliate_alive() {
+    let now = Instant::now();
+    let mut registry = Registry::default();
+    changed(|c| registry.update(now, "c", "a", update("one", &["e1"], MINUTE), c)).unwrap();
+    for second in 0..60 {
+        let others = Update { data: None, ..update("", &["e1"], 30 * MINUTE) };
+        changed(|c| registry.update(now + Duration::from_secs(second), "c", "a", others, c)).unwrap();
+    }
+    let mut changes = Vec::new();
+    assert_eq!(registry.list(now + MINUTE, "c", &mut changes).unwrap(), []);
+    assert_eq!(changes, [Change::Deleted("a".into())]);
+}
+
+#[test]
+fn an_affiliate_of_endpoints_alone_lives_as_long_as_they_do() {
+    let now = Instant::now();
+    let mut registry = Registry::default();
+    let endpoints = Update { data: None, ..update("", &["e1"], 5 * MINUTE) };
+    changed(|c| registry.update(now, "c", "a", endpoints, c)).unwrap();
+    assert_eq!(listed(&mut registry, now + 4 * MINUTE).len(), 1);
+    assert_eq!(listed(&mut registry, now + 5 * MINUTE).len(), 0);
+    assert_eq!(registry.bytes(), 0);
+}
+
+fn source(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn one_source_cannot_take_the_room_of_the_others() {
+    let now = Instant::now();
+    let limits = Limits { bytes: 12_000, bytes_per_source: 6000, ..Limits::default() };
+    let mut registry = Registry::new(limits);
+    let mut left = |from: &str, cluster: String| {
+        let update = Update { source: source(from), data: Some(vec![0; 2048].into()), ..update("", &[], MINUTE) };
+        registry.update(now, &cluster, "a", update, &mut Vec::new())
+    };
+    let results: Vec<_> = (0..100).map(|n| left("10.0.0.1", format!("c{n}"))).collect();
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
+    assert_eq!(results[99], Err(RefusedError::SourceFull { limit: 6000 }));
+    assert_eq!(left("10.0.0.2", "d".into()), Ok(()));
+    assert_eq!(left("10.0.0.3", "e".into()), Ok(()));
+    assert_eq!(left("10.0.0.4", "f".into()), Err(RefusedError::Full { limit: 12_000 }));
+    assert_eq!(left("10.0.0.2", "d".into()), Ok(()), "what is there may be renewed");
+    registry.collect(now + MINUTE);
+    assert_eq!((registry.bytes(), registry.clusters(), registry.usage.by_source.len()), (0, 0, 0));
+}
+
+#[test]
+fn clusters_are_bounded_and_an_emptied_one_makes_room() {
+    let now = Instant::now();
+    let mut registry = Registry::new(Limits { clusters: 2, ..Limits::default() });
+    let mut go = |cluster: &str| registry.update(now, cluster, "a", update("x", &[], MINUTE), &mut Vec::new());
+    assert_eq!((go("1"), go("2"), go("3")), (Ok(()), Ok(()), Err(RefusedError::TooManyClusters { limit: 2 })));
+    registry.delete(now, "1", "a", &mut Vec::new()).unwrap();
+    assert_eq!(registry.update(now, "3", "a", update("x", &[], MINUTE), &mut Vec::new()), Ok(()));
+}
+
+#[test]
+fn a_refused_update_leaves_no_cluster_behind() {
+    let now = Instant::now();
+    let mut registry = Registry::new(Limits { endpoints: 1, ..Limits::default() });
+    let refused = registry.update(now, "c", "a", update("x", &["1", "2"], MINUTE), &mut Vec::new());
+    assert_eq!(refused, Err(RefusedError::TooManyEndpoints { limit: 1 }));
+    assert_eq!(registry.clusters(), 0);
 }
 
 #[test]
@@ -83,7 +152,7 @@ fn each_limit_refuses_one_more_and_takes_the_last() {
     let limits = Limits { affiliates: 2, endpoints: 2, ..Limits::default() };
     let mut registry = Registry::new(limits);
     let mut go = |cluster: &str, id: &str, data: usize, endpoints: Vec<Bytes>, ttl: Duration| {
-        let update = Update { data: Some(vec![0; data].into()), endpoints, ttl };
+        let update = Update { source: None, data: Some(vec![0; data].into()), endpoints, ttl };
         registry.update(now, cluster, id, update, &mut Vec::new())
     };
     let long = "x".repeat(257);
@@ -163,11 +232,13 @@ proptest! {
                 Op::Update { cluster, id, data, endpoints, ttl } => {
                     let (cluster, id) = (cluster.to_string(), id.to_string());
                     let update = Update {
+                        source: source(if id == "0" { "10.0.0.1" } else { "10.0.0.2" }),
                         data: data.map(|d| vec![d].into()),
                         endpoints: endpoints.into_iter().map(|e| vec![e].into()).collect(),
                         ttl: Duration::from_secs(ttl),
                     };
-                    if registry.update(now, &cluster, &id, update, &mut changes).is_ok() {
+                    let alive = registry.update(now, &cluster, &id, update, &mut changes).is_ok();
+                    if alive {
                         let end = latest.entry((cluster.clone(), id)).or_insert(now);
                         *end = (*end).max(now + Duration::from_secs(ttl));
                     }
@@ -210,6 +281,13 @@ proptest! {
                 }
                 prop_assert_eq!(list, view.values().cloned().collect::<Vec<_>>());
             }
+            let kept = registry.clusters.iter().flat_map(|(cluster, kept)| {
+                kept.affiliates.iter().map(move |(id, affiliate)| (affiliate.source.unwrap(), affiliate.bytes(cluster, id)))
+            });
+            let mut sums: HashMap<IpAddr, usize> = HashMap::new();
+            kept.for_each(|(source, bytes)| *sums.entry(source).or_default() += bytes);
+            prop_assert_eq!(sums.values().sum::<usize>(), registry.bytes());
+            prop_assert_eq!(&sums, &registry.usage.by_source);
         }
     }
 }

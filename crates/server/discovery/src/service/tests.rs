@@ -120,3 +120,57 @@ async fn over_tls_the_client_hears_its_address_too() {
     let answer = ClusterClient::new(channel).hello(hello).await.unwrap().into_inner();
     assert_eq!(answer.client_ip.as_ref(), [127, 0, 0, 1]);
 }
+
+#[tokio::test]
+async fn a_watch_of_an_unknown_cluster_keeps_nothing() {
+    let service = Service::new(Options::default(), CancellationToken::new());
+    let request = Request::new(api::WatchRequest { cluster_id: "nobody".into() });
+    let watch = api::cluster_server::Cluster::watch(&service, request).await.unwrap().into_inner();
+    {
+        let inner = service.inner.lock();
+        assert_eq!((inner.registry.clusters(), inner.watches.total), (0, 1));
+        // what a watch takes before anything happened: blocks of a channel come with its messages
+        assert!(size_of::<Change>() * 32 < 4096, "{}", size_of::<Change>());
+    }
+    drop(watch);
+    service.collect(Instant::now());
+    let inner = service.inner.lock();
+    assert_eq!((inner.watchers.len(), inner.watches.total), (0, 0));
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_told_to_start_again() {
+    let service = Service::new(Options::default(), CancellationToken::new());
+    let request = Request::new(api::WatchRequest { cluster_id: "c".into() });
+    let mut watch = api::cluster_server::Cluster::watch(&service, request).await.unwrap().into_inner();
+    for n in 0..=WATCH_BACKLOG {
+        let change = Change::Deleted(n.to_string());
+        service.inner.lock().tell("c", vec![change]);
+    }
+    assert!(service.inner.lock().watchers.is_empty(), "it holds no more than the backlog");
+    let mut seen = 0;
+    let end = loop {
+        match watch.next().await.unwrap() {
+            Ok(_) => seen += 1,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((seen, end.code()), (WATCH_BACKLOG + 1, Code::Aborted), "the snapshot and the backlog");
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn watches_are_bounded_for_one_source_also_without_tls() {
+    let mut it = running(Options { watches_per_source: 2, ..Options::default() }).await;
+    let request = || api::WatchRequest { cluster_id: "c".into() };
+    let _first = it.client.watch(request()).await.unwrap();
+    let second = it.client.watch(request()).await.unwrap();
+    assert_eq!(it.client.watch(request()).await.unwrap_err().code(), Code::ResourceExhausted);
+    drop(second);
+    let again = async {
+        while it.client.watch(request()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the second one's place is free");
+}

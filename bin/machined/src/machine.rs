@@ -57,6 +57,9 @@ impl Parts {
         for definition in resources::definitions() {
             store.register(definition);
         }
+        for namespace in resources::NAMESPACES {
+            store.register_namespace(namespace);
+        }
         let events = EventBus::new(Arc::clone(&clock));
         Self {
             platform,

@@ -1,4 +1,6 @@
 //! Resources of one kind with the ring of their latest changes. The unit of locking.
+//!
+//! The ring of a sensitive type keeps of a superseded or destroyed resource its metadata alone.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,14 +11,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
+    change::{Change, ChangeKind},
     error::StateError,
-    metadata::Kind,
+    redacted::is_sensitive,
     resource::AnyResource,
-    store::{Change, ChangeKind},
 };
 
 pub(crate) struct Collection {
-    pub(crate) kind: Kind,
     data: Mutex<Data>,
     /// The newest sequence number; watches sleep on it. Sent with `data` locked.
     newest: watch::Sender<u64>,
@@ -42,8 +43,8 @@ pub(crate) enum Decision {
 }
 
 impl Collection {
-    pub(crate) fn new(kind: Kind, capacity: usize) -> Self {
-        Self { kind, data: Mutex::default(), newest: watch::Sender::new(0), capacity: capacity.max(1) }
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { data: Mutex::default(), newest: watch::Sender::new(0), capacity: capacity.max(1) }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<AnyResource> {
@@ -85,13 +86,24 @@ impl Collection {
         {
             data.evicted = oldest.seq;
         }
-        data.ring.push_back(change);
+        if is_sensitive(&change.resource) {
+            data.drop_values(id);
+        }
+        data.ring.push_back(change.for_history());
         self.newest.send_replace(seq);
         Ok(result)
     }
 }
 
 impl Data {
+    /// Drops the values of the latest change of `id`, which is about to be superseded; those before it have none.
+    fn drop_values(&mut self, id: &str) {
+        let latest = self.ring.iter_mut().rev().find(|change| change.resource.metadata.id == id);
+        if let Some(change) = latest {
+            *change = Arc::new(change.without_values());
+        }
+    }
+
     pub(crate) fn items(&self) -> impl Iterator<Item = &AnyResource> {
         self.items.values()
     }

@@ -57,8 +57,8 @@ pub enum StateError {
         /// The type of the spec.
         actual: String,
     },
-    /// An empty namespace, type or id.
-    #[error("resource name {0} has an empty part")]
+    /// A namespace, type or id that is empty or longer than [`Kind::MAX_PART`] or [`Key::MAX_ID`].
+    #[error("resource name {0} has a part that is empty or too long")]
     InvalidName(Key),
     /// The events that the watch needs are no longer kept: list again and start a new watch.
     #[error("history of {0} no longer reaches back to where the watch is")]

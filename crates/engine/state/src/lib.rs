@@ -4,21 +4,25 @@
 //! [`Reader`] is the reading half of the store as anybody far away sees it; the suite in
 //! `conformance` (feature `testing`) is what every implementation of it passes.
 
+mod change;
 mod collection;
+mod collections;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod error;
 mod metadata;
 mod query;
 mod reader;
+mod redacted;
 mod resource;
 mod store;
 mod watch;
 
+pub use change::{Change, ChangeKind, Observer};
 pub use error::StateError;
 pub use metadata::{Key, Kind, Metadata, Phase};
 pub use query::{LabelOp, LabelQuery, LabelTerm, Query};
 pub use reader::{ReadError, ReadEvent, ReadEvents, Reader, Untyped};
 pub use resource::{AnyResource, Resource};
-pub use store::{Change, ChangeKind, Observer, Store, StoreOptions};
+pub use store::{Store, StoreOptions};
 pub use watch::{Bookmark, Event, EventKind, Start, Watch, WatchOptions};

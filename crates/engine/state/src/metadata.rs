@@ -14,6 +14,9 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// The longest namespace, and the longest type, in bytes.
+    pub const MAX_PART: usize = 256;
+
     /// The kind of that namespace and type.
     pub fn new(namespace: impl Into<String>, type_name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), type_name: type_name.into() }
@@ -52,6 +55,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// The longest id, in bytes: that of a path, which some ids are.
+    pub const MAX_ID: usize = 4096;
+
     /// The resource `id` of type `S` in its own namespace.
     pub fn of<S: Spec>(id: impl Into<String>) -> Self {
         Kind::of::<S>().key(id)

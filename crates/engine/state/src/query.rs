@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::{error::StateError, metadata::Metadata};
+
+/// The longest pattern of ids, in bytes.
+const MAX_PATTERN: usize = 1024;
+/// What a compiled pattern may hold, in bytes: a watch keeps its pattern as long as it lives.
+const PATTERN_MEMORY: usize = 256 << 10;
 
 /// Conditions on labels and id. The default wants everything.
 #[derive(Clone, Debug, Default)]
@@ -63,11 +68,14 @@ impl Query {
     /// Wants ids in which `pattern` is found.
     ///
     /// # Errors
-    /// [`StateError::InvalidPattern`] when it does not compile.
+    /// [`StateError::InvalidPattern`] when it does not compile, or is too large: 1 KiB of text, 256 KiB compiled.
     pub fn id_matches(mut self, pattern: &str) -> Result<Self, StateError> {
-        let regex = Regex::new(pattern)
-            .map_err(|e| StateError::InvalidPattern { pattern: pattern.to_owned(), reason: e.to_string() })?;
-        self.id = Some(regex);
+        let invalid = |reason| StateError::InvalidPattern { pattern: shortened(pattern), reason };
+        if pattern.len() > MAX_PATTERN {
+            return Err(invalid(format!("longer than {MAX_PATTERN} bytes")));
+        }
+        let compiled = RegexBuilder::new(pattern).size_limit(PATTERN_MEMORY).dfa_size_limit(PATTERN_MEMORY).build();
+        self.id = Some(compiled.map_err(|error| invalid(error.to_string()))?);
         Ok(self)
     }
 
@@ -119,6 +127,11 @@ impl LabelTerm {
                 (LabelOp::LteNumeric(want), Some(have)) => number(have).zip(number(want)).is_some_and(|(a, b)| a <= b),
             }
     }
+}
+
+/// The beginning of a pattern, for an error.
+fn shortened(pattern: &str) -> String {
+    pattern.chars().take(64).collect()
 }
 
 /// A decimal number with an optional unit of thousands or of 1024s.
@@ -193,6 +206,26 @@ mod tests {
         assert!(query.matches(&metadata("x", &[("a", ""), ("b", "")])));
         assert!(query.matches(&metadata("x", &[("c", "")])));
         assert!(!query.matches(&metadata("x", &[("a", "")])));
+    }
+
+    /// Perl classes and case-insensitive matching are features of the `regex` crate: without them such a pattern works
+    /// only where another crate of the program asks for them.
+    #[test]
+    fn patterns_of_ids_have_perl_classes_and_ignore_case_when_asked() {
+        for pattern in [r"^eth\d+$", r"^\w+$", "(?i)^ETH", r"\bETH|eth\S\b"] {
+            assert!(Query::default().id_matches(pattern).unwrap().matches(&metadata("eth0", &[])), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_long_or_compiles_to_much_is_refused() {
+        for pattern in ["a".repeat(2000).as_str(), r"(\w{50}){50}"] {
+            let error = Query::default().id_matches(pattern).unwrap_err();
+            assert!(
+                matches!(error, StateError::InvalidPattern { ref pattern, .. } if pattern.len() <= 64),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The store itself: reads, checked writes, registration of types.
 //!
 //! Guarantees: a write is all or nothing; each change raises the version by one, enters the history of its kind and is
-//! told to observers before the write returns. A write that changes nothing is no change.
+//! told to observers before the write returns. A write that changes nothing is no change. Reads add nothing to the store,
+//! whatever names they ask for.
 //! Assumptions: observers are quick and never call the store.
 
 use std::{
@@ -23,45 +24,15 @@ use resources::{
 use stdx::{Clock, SystemClock};
 
 use crate::{
-    collection::{Collection, Decision},
+    change::{Change, Observer},
+    collection::Decision,
+    collections::Collections,
     error::StateError,
     metadata::{Key, Kind, Metadata, Phase},
     query::Query,
     resource::{AnyResource, Resource},
     watch::{Watch, WatchOptions},
 };
-
-/// What happened to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// It came.
-    Created,
-    /// Its metadata or spec changed.
-    Updated,
-    /// It went.
-    Destroyed,
-}
-
-/// One entry of the history.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// Rises through all kinds of the store.
-    pub seq: u64,
-    /// What happened.
-    pub kind: ChangeKind,
-    /// The resource after the change; as it last was when destroyed.
-    pub resource: AnyResource,
-    /// The resource before an update.
-    pub old: Option<AnyResource>,
-    /// When.
-    pub at: SystemTime,
-}
-
-/// Is told each change while its kind is locked: must not block and must not call the store.
-pub trait Observer: Send + Sync {
-    /// `change` happened.
-    fn changed(&self, change: &Change);
-}
 
 /// How a store is made.
 #[derive(Clone, Debug)]
@@ -90,14 +61,14 @@ struct Inner {
     /// Tells bookmarks of this store from those of another, such as the one before a restart.
     epoch: u64,
     seq: AtomicU64,
-    collections: RwLock<HashMap<Kind, Arc<Collection>>>,
+    collections: Arc<Collections>,
     observers: RwLock<Vec<Weak<dyn Observer>>>,
     definitions: RwLock<HashMap<&'static str, &'static Definition>>,
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("kinds", &self.inner.collections.read().len()).finish_non_exhaustive()
+        f.debug_struct("Store").field("kinds", &self.inner.collections.len()).finish_non_exhaustive()
     }
 }
 
@@ -117,12 +88,13 @@ impl Store {
     /// A store that holds nothing but the definitions of its own two types.
     #[must_use]
     pub fn with_options(options: StoreOptions) -> Self {
+        let collections = Arc::new(Collections::new(options.history));
         let store = Self {
             inner: Arc::new(Inner {
                 options,
                 epoch: RandomState::new().build_hasher().finish(),
                 seq: AtomicU64::new(0),
-                collections: RwLock::default(),
+                collections,
                 observers: RwLock::default(),
                 definitions: RwLock::default(),
             }),
@@ -144,15 +116,24 @@ impl Store {
             return;
         }
         let id = ResourceDefinition::id(definition.type_name);
-        let namespace = Namespace { description: String::new() };
-        for result in [
-            self.put(&id, ResourceDefinition(*definition), meta::NAMESPACE).map(drop),
-            self.put(definition.namespace, namespace, meta::NAMESPACE).map(drop),
-        ] {
-            if let Err(error) = result {
-                tracing::error!(%error, definition = definition.type_name, "definition was not registered");
-            }
+        if let Err(error) = self.put(&id, ResourceDefinition(*definition), meta::NAMESPACE) {
+            tracing::error!(%error, definition = definition.type_name, "definition was not registered");
         }
+        self.register_namespace(definition.namespace);
+    }
+
+    /// Makes a namespace known that is no type's own. Twice is once.
+    pub fn register_namespace(&self, namespace: &str) {
+        let spec = Namespace { description: String::new() };
+        if let Err(error) = self.put(namespace, spec, meta::NAMESPACE) {
+            tracing::error!(%error, namespace, "namespace was not registered");
+        }
+    }
+
+    /// Whether a namespace is registered.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.get_as::<Namespace>(namespace).is_ok_and(|found| found.is_some())
     }
 
     /// The definition of a registered type.
@@ -164,7 +145,7 @@ impl Store {
     /// Kinds that hold, or once held, a resource; sorted.
     #[must_use]
     pub fn kinds(&self) -> Vec<Kind> {
-        let mut kinds: Vec<Kind> = self.inner.collections.read().keys().cloned().collect();
+        let mut kinds = self.inner.collections.kinds();
         kinds.sort();
         kinds
     }
@@ -181,7 +162,9 @@ impl Store {
     /// # Errors
     /// [`StateError::NotFound`].
     pub fn get(&self, key: &Key) -> Result<AnyResource, StateError> {
-        self.existing(&key.kind)
+        self.inner
+            .collections
+            .get(&key.kind)
             .and_then(|collection| collection.get(&key.id))
             .ok_or_else(|| StateError::NotFound(key.clone()))
     }
@@ -199,7 +182,9 @@ impl Store {
     /// # Errors
     /// [`StateError::WrongType`] when something else has that name.
     pub fn get_as_in<S: Spec>(&self, namespace: &str, id: &str) -> Result<Option<Resource<S>>, StateError> {
-        self.existing(&Kind::of_in::<S>(namespace))
+        self.inner
+            .collections
+            .get(&Kind::of_in::<S>(namespace))
             .and_then(|collection| collection.get(id))
             .map(|resource| resource.typed())
             .transpose()
@@ -208,7 +193,7 @@ impl Store {
     /// The resources of a kind that `query` wants, by id.
     #[must_use]
     pub fn list(&self, kind: &Kind, query: &Query) -> Vec<AnyResource> {
-        self.existing(kind).map_or_else(Vec::new, |collection| {
+        self.inner.collections.get(kind).map_or_else(Vec::new, |collection| {
             collection.read(|data| data.items().filter(|item| query.matches(&item.metadata)).cloned().collect())
         })
     }
@@ -256,8 +241,8 @@ impl Store {
     ) -> Result<AnyResource, StateError> {
         let key = metadata.key();
         self.check_name(&key, &*spec)?;
-        self.write(&key, |current, now| {
-            let current = owned(&key, current, owner)?;
+        self.write_existing(&key, |current, now| {
+            owned(&key, current, owner)?;
             if let Some(expected) = expected_phase {
                 in_phase(&key, current, expected)?;
             }
@@ -300,10 +285,10 @@ impl Store {
         let key = Kind::of_in::<S>(namespace).key(id);
         valid_name(&key)?;
         self.write(&key, |current, now| {
-            if current.is_none() {
+            let Some(current) = current else {
                 return Ok(Decision::Put(created(Metadata::new(&key.kind, id), Arc::new(f(None)), owner, now)));
-            }
-            let current = owned(&key, current, owner)?;
+            };
+            owned(&key, current, owner)?;
             in_phase(&key, current, Phase::Running)?;
             let spec = f(current.spec.as_any().downcast_ref::<S>());
             Ok(changed(current, (*current.metadata).clone(), Arc::new(spec), now))
@@ -316,8 +301,8 @@ impl Store {
     /// # Errors
     /// [`StateError::NotFound`], [`StateError::OwnerConflict`].
     pub fn teardown(&self, key: &Key, owner: &str) -> Result<bool, StateError> {
-        let resource = self.write(key, |current, now| {
-            let current = owned(key, current, owner)?;
+        let resource = self.write_existing(key, |current, now| {
+            owned(key, current, owner)?;
             let metadata = Metadata { phase: Phase::TearingDown, ..(*current.metadata).clone() };
             Ok(changed(current, metadata, Arc::clone(&current.spec), now))
         })?;
@@ -329,8 +314,8 @@ impl Store {
     /// # Errors
     /// [`StateError::NotFound`], [`StateError::OwnerConflict`], [`StateError::PendingFinalizers`].
     pub fn destroy(&self, key: &Key, owner: &str) -> Result<(), StateError> {
-        self.write(key, |current, _| {
-            let current = owned(key, current, owner)?;
+        self.write_existing(key, |current, _| {
+            owned(key, current, owner)?;
             if current.metadata.finalizers.is_empty() {
                 return Ok(Decision::Remove(current.clone()));
             }
@@ -344,8 +329,7 @@ impl Store {
     /// # Errors
     /// [`StateError::NotFound`], and [`StateError::PhaseConflict`] when it is already going.
     pub fn add_finalizer(&self, key: &Key, finalizer: &str) -> Result<AnyResource, StateError> {
-        self.write(key, |current, now| {
-            let current = current.ok_or_else(|| StateError::NotFound(key.clone()))?;
+        self.write_existing(key, |current, now| {
             if current.metadata.finalizers.iter().any(|held| held == finalizer) {
                 return Ok(Decision::Keep(current.clone()));
             }
@@ -361,8 +345,7 @@ impl Store {
     /// # Errors
     /// [`StateError::NotFound`].
     pub fn remove_finalizer(&self, key: &Key, finalizer: &str) -> Result<AnyResource, StateError> {
-        self.write(key, |current, now| {
-            let current = current.ok_or_else(|| StateError::NotFound(key.clone()))?;
+        self.write_existing(key, |current, now| {
             let mut metadata = (*current.metadata).clone();
             metadata.finalizers.retain(|held| held != finalizer);
             Ok(changed(current, metadata, Arc::clone(&current.spec), now))
@@ -375,7 +358,7 @@ impl Store {
     /// # Errors
     /// [`StateError::HistoryLost`] and [`StateError::InvalidBookmark`] for a start that cannot be.
     pub fn watch(&self, key: &Key, options: WatchOptions) -> Result<Watch, StateError> {
-        Watch::new(self.collection(&key.kind), Some(key.id.clone()), options, self.inner.epoch)
+        Watch::new(&self.inner.collections, &key.kind, Some(key.id.clone()), options, self.inner.epoch)
     }
 
     /// Follows a kind: each change from now on, unless `options` start elsewhere.
@@ -383,19 +366,7 @@ impl Store {
     /// # Errors
     /// [`StateError::HistoryLost`] and [`StateError::InvalidBookmark`] for a start that cannot be.
     pub fn watch_kind(&self, kind: &Kind, options: WatchOptions) -> Result<Watch, StateError> {
-        Watch::new(self.collection(kind), None, options, self.inner.epoch)
-    }
-
-    fn existing(&self, kind: &Kind) -> Option<Arc<Collection>> {
-        self.inner.collections.read().get(kind).cloned()
-    }
-
-    fn collection(&self, kind: &Kind) -> Arc<Collection> {
-        self.existing(kind).unwrap_or_else(|| {
-            let mut collections = self.inner.collections.write();
-            let new = || Arc::new(Collection::new(kind.clone(), self.inner.options.history));
-            Arc::clone(collections.entry(kind.clone()).or_insert_with(new))
-        })
+        Watch::new(&self.inner.collections, kind, None, options, self.inner.epoch)
     }
 
     fn check_name(&self, key: &Key, spec: &dyn AnySpec) -> Result<(), StateError> {
@@ -407,18 +378,19 @@ impl Store {
         Err(StateError::WrongType { key: key.clone(), actual: actual.to_owned() })
     }
 
+    /// Writes a resource that may be new.
     fn write(
         &self,
         key: &Key,
         decide: impl FnOnce(Option<&AnyResource>, SystemTime) -> Result<Decision, StateError>,
     ) -> Result<AnyResource, StateError> {
         let now = self.inner.options.clock.now();
-        self.collection(&key.kind).write(
+        self.inner.collections.get_or_create(&key.kind).write(
             &key.id,
             |current| decide(current, now),
             |kind, resource, old| {
                 let seq = self.inner.seq.fetch_add(1, Ordering::Relaxed) + 1;
-                let change = Arc::new(Change { seq, kind, resource, old, at: now });
+                let change = Arc::new(Change { seq, kind, resource, old, at: now, superseded: false });
                 for observer in self.inner.observers.read().iter().filter_map(Weak::upgrade) {
                     observer.changed(&change);
                 }
@@ -426,13 +398,28 @@ impl Store {
             },
         )
     }
+
+    /// Writes a resource that must be there.
+    fn write_existing(
+        &self,
+        key: &Key,
+        decide: impl FnOnce(&AnyResource, SystemTime) -> Result<Decision, StateError>,
+    ) -> Result<AnyResource, StateError> {
+        let missing = || StateError::NotFound(key.clone());
+        if self.inner.collections.get(&key.kind).is_none() {
+            return Err(missing());
+        }
+        self.write(key, |current, now| decide(current.ok_or_else(missing)?, now))
+    }
 }
 
 fn valid_name(key: &Key) -> Result<(), StateError> {
-    if key.id.is_empty() || key.kind.namespace.is_empty() || key.kind.type_name.is_empty() {
-        return Err(StateError::InvalidName(key.clone()));
+    let Kind { namespace, type_name } = &key.kind;
+    let fits = |part: &str, most: usize| !part.is_empty() && part.len() <= most;
+    if fits(namespace, Kind::MAX_PART) && fits(type_name, Kind::MAX_PART) && fits(&key.id, Key::MAX_ID) {
+        return Ok(());
     }
-    Ok(())
+    Err(StateError::InvalidName(key.clone()))
 }
 
 fn created(metadata: Metadata, spec: Arc<dyn AnySpec>, owner: &str, now: SystemTime) -> AnyResource {
@@ -457,10 +444,9 @@ fn changed(current: &AnyResource, metadata: Metadata, spec: Arc<dyn AnySpec>, no
     Decision::Put(AnyResource { metadata: Arc::new(metadata), spec })
 }
 
-fn owned<'a>(key: &Key, current: Option<&'a AnyResource>, owner: &str) -> Result<&'a AnyResource, StateError> {
-    let current = current.ok_or_else(|| StateError::NotFound(key.clone()))?;
+fn owned(key: &Key, current: &AnyResource, owner: &str) -> Result<(), StateError> {
     if current.metadata.owner == owner {
-        return Ok(current);
+        return Ok(());
     }
     let actual = current.metadata.owner.clone();
     Err(StateError::OwnerConflict { key: key.clone(), expected: owner.to_owned(), actual })
@@ -476,3 +462,5 @@ fn in_phase(key: &Key, current: &AnyResource, expected: Phase) -> Result<(), Sta
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

@@ -3,16 +3,27 @@
 //! Guarantees: events come in the order of the changes, each once, none is left out silently. A writer never waits for
 //! a watch: one that falls behind further than the history reaches gets [`StateError::HistoryLost`].
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+//!
+//! Of a sensitive resource that changes faster than a watch reads, the watch shows the latest value alone: earlier ones
+//! are kept nowhere.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
 use crate::{
+    change::{Change, ChangeKind},
     collection::{Collection, Data},
+    collections::Collections,
     error::StateError,
+    metadata::Kind,
     query::Query,
+    redacted::is_redacted,
     resource::AnyResource,
-    store::{Change, ChangeKind},
 };
 
 /// Changes taken from the history at once, so that a reader far behind does not hold the lock for long.
@@ -79,10 +90,10 @@ pub enum EventKind {
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
-    /// The resource; as it last was when destroyed. None for `Bootstrapped`, `Noop`, and the `Destroyed` that says that
-    /// a single watched resource is not there.
+    /// The resource; as it last was when destroyed, of a sensitive one then the metadata alone. None for `Bootstrapped`,
+    /// `Noop`, and the `Destroyed` that says that a single watched resource is not there.
     pub resource: Option<AnyResource>,
-    /// Before an update.
+    /// Before an update; none for sensitive resources.
     pub old: Option<AnyResource>,
     /// Where to resume after this event. None for contents: only the whole can be resumed.
     pub bookmark: Option<Bookmark>,
@@ -90,37 +101,65 @@ pub struct Event {
 
 /// A running watch. Dropping it ends it.
 pub struct Watch {
-    collection: Arc<Collection>,
-    newest: watch::Receiver<u64>,
+    kind: Kind,
+    source: Source,
     id: Option<String>,
     query: Query,
     epoch: u64,
     cursor: u64,
     pending: VecDeque<Event>,
+    /// Resources with changes that were passed over because their values are gone, and whether the watch had shown the
+    /// resource before those. The change in force is still to come for each.
+    passed_over: HashMap<String, bool>,
+}
+
+/// Where events come from.
+enum Source {
+    /// Nothing was written to the kind yet; `added` wakes when any kind is added.
+    Absent { collections: Arc<Collections>, added: watch::Receiver<usize> },
+    /// The kind is there; `newest` wakes with each change.
+    Present { collection: Arc<Collection>, newest: watch::Receiver<u64> },
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("kind", &self.collection.kind)
+            .field("kind", &self.kind)
             .field("id", &self.id)
             .field("cursor", &self.cursor)
             .finish_non_exhaustive()
     }
 }
 
+impl Source {
+    fn present(collection: Arc<Collection>) -> Self {
+        Self::Present { newest: collection.subscribe(), collection }
+    }
+}
+
 impl Watch {
     pub(crate) fn new(
-        collection: Arc<Collection>,
+        collections: &Arc<Collections>,
+        kind: &Kind,
         id: Option<String>,
         options: WatchOptions,
         epoch: u64,
     ) -> Result<Self, StateError> {
-        let newest = collection.subscribe();
-        let mut watch =
-            Self { collection, newest, id, query: options.query, epoch, cursor: 0, pending: VecDeque::new() };
-        let collection = Arc::clone(&watch.collection);
-        collection.read(|data| watch.begin(data, &options.start, options.first_bookmark))?;
+        // Subscribed first: a kind that is added after the look is noticed.
+        let added = collections.subscribe();
+        let collection = collections.get(kind);
+        let source = match collection.clone() {
+            Some(collection) => Source::present(collection),
+            None => Source::Absent { collections: Arc::clone(collections), added },
+        };
+        let (kind, query) = (kind.clone(), options.query);
+        let (cursor, pending, passed_over) = (0, VecDeque::new(), HashMap::new());
+        let mut watch = Self { kind, source, id, query, epoch, cursor, pending, passed_over };
+        let mut begin = |data: &Data| watch.begin(data, &options.start, options.first_bookmark);
+        match collection {
+            Some(collection) => collection.read(begin)?,
+            None => begin(&Data::default())?,
+        }
         Ok(watch)
     }
 
@@ -149,13 +188,14 @@ impl Watch {
                 self.pending.push_back(done);
             }
             (Start::Tail(count), _) => {
-                let mut tail: Vec<Event> =
-                    data.history().rev().filter_map(|change| self.event(change)).take(*count).collect();
-                tail.reverse();
+                let shown = |change: &&Arc<Change>| !change.superseded && self.wants(change);
+                let first = data.history().rev().filter(shown).take(*count).last().map(|change| change.seq);
+                let tail = data.history().filter(|change| first.is_some_and(|first| change.seq >= first));
+                let tail: Vec<Event> = tail.filter_map(|change| self.event(change)).collect();
                 self.pending.extend(tail);
             }
             (Start::After(bookmark), _) => {
-                let kind = || self.collection.kind.clone();
+                let kind = || self.kind.clone();
                 let seq = bookmark.seq(self.epoch).ok_or_else(|| StateError::InvalidBookmark(kind()))?;
                 if data.since(seq).is_none() {
                     return Err(StateError::HistoryLost(kind()));
@@ -177,10 +217,14 @@ impl Watch {
             if let Some(event) = self.try_next()? {
                 return Ok(event);
             }
-            // `try_next` marked what it saw, so a change after that ends this wait at once. The sender lives in the
-            // collection that we hold.
-            if self.newest.changed().await.is_err() {
-                return Err(StateError::HistoryLost(self.collection.kind.clone()));
+            // `try_next` marked what it saw, so a change after that ends this wait at once. The senders live in what we
+            // hold.
+            let woken = match &mut self.source {
+                Source::Absent { added, .. } => added.changed().await,
+                Source::Present { newest, .. } => newest.changed().await,
+            };
+            if woken.is_err() {
+                return Err(StateError::HistoryLost(self.kind.clone()));
             }
         }
     }
@@ -191,8 +235,19 @@ impl Watch {
     /// [`StateError::HistoryLost`] when the watch fell behind; it stays so.
     pub fn try_next(&mut self) -> Result<Option<Event>, StateError> {
         while self.pending.is_empty() {
-            self.newest.borrow_and_update();
-            let collection = Arc::clone(&self.collection);
+            let collection = match &mut self.source {
+                Source::Present { collection, newest } => {
+                    newest.borrow_and_update();
+                    Arc::clone(collection)
+                }
+                Source::Absent { collections, added } => {
+                    added.borrow_and_update();
+                    // All of its history is after the start of this watch.
+                    let Some(collection) = collections.get(&self.kind) else { break };
+                    self.source = Source::present(Arc::clone(&collection));
+                    collection
+                }
+            };
             if !collection.read(|data| self.take(data))? {
                 break;
             }
@@ -202,8 +257,7 @@ impl Watch {
 
     /// Turns the next changes into events; false when there were none.
     fn take(&mut self, data: &Data) -> Result<bool, StateError> {
-        let changes =
-            data.since(self.cursor).ok_or_else(|| StateError::HistoryLost(self.collection.kind.clone()))?.take(BATCH);
+        let changes = data.since(self.cursor).ok_or_else(|| StateError::HistoryLost(self.kind.clone()))?.take(BATCH);
         let before = self.cursor;
         for change in changes {
             self.cursor = change.seq;
@@ -214,27 +268,52 @@ impl Watch {
         Ok(self.cursor != before)
     }
 
+    /// Whether the resource of `change` is among those that are watched.
+    fn is_watched(&self, change: &Change) -> bool {
+        self.id.as_ref().is_none_or(|id| *id == change.resource.metadata.id)
+    }
+
+    /// Whether the resource was shown before `change`, as far as the change itself says.
+    fn was_shown(&self, change: &Change) -> bool {
+        match change.kind {
+            ChangeKind::Created => false,
+            ChangeKind::Updated => change.old.as_ref().is_some_and(|old| self.query.matches(&old.metadata)),
+            ChangeKind::Destroyed => self.query.matches(&change.resource.metadata),
+        }
+    }
+
+    /// Whether the resource is shown after `change`.
+    fn is_shown(&self, change: &Change) -> bool {
+        change.kind != ChangeKind::Destroyed && self.query.matches(&change.resource.metadata)
+    }
+
+    /// Whether `change` is an event for somebody who saw the one before.
+    fn wants(&self, change: &Change) -> bool {
+        self.is_watched(change) && (self.was_shown(change) || self.is_shown(change))
+    }
+
     /// How `change` looks through the filter.
-    fn event(&self, change: &Change) -> Option<Event> {
-        if self.id.as_ref().is_some_and(|id| *id != change.resource.metadata.id) {
+    fn event(&mut self, change: &Change) -> Option<Event> {
+        if !self.is_watched(change) {
             return None;
         }
-        let now = self.query.matches(&change.resource.metadata);
-        let before = change.old.as_ref().is_some_and(|old| self.query.matches(&old.metadata));
-        let kind = match (change.kind, before, now) {
-            (ChangeKind::Created, _, true) | (ChangeKind::Updated, false, true) => EventKind::Created,
-            (ChangeKind::Updated, true, true) => EventKind::Updated,
-            (ChangeKind::Destroyed, _, true) | (ChangeKind::Updated, true, false) => EventKind::Destroyed,
-            (_, _, false) => return None,
+        let was_shown = self.was_shown(change);
+        let id = &change.resource.metadata.id;
+        if change.superseded {
+            self.passed_over.entry(id.clone()).or_insert(was_shown);
+            return None;
+        }
+        let kind = match (self.passed_over.remove(id).unwrap_or(was_shown), self.is_shown(change)) {
+            (false, true) => EventKind::Created,
+            (true, true) => EventKind::Updated,
+            (true, false) => EventKind::Destroyed,
+            (false, false) => return None,
         };
         Some(Event {
             kind,
             resource: Some(change.resource.clone()),
-            old: change.old.clone().filter(|_| kind == EventKind::Updated),
+            old: change.old.clone().filter(|old| kind == EventKind::Updated && !is_redacted(old)),
             bookmark: Some(Bookmark::new(self.epoch, change.seq)),
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

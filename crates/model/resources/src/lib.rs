@@ -39,7 +39,7 @@ pub mod v1alpha1;
 pub use enums::MachineType;
 pub use field::{DecodeError, decode};
 pub use object::Object;
-pub use registry::{definitions, find_definition};
+pub use registry::{NAMESPACES, definitions, find_definition};
 pub use spec::{AnySpec, Column, Definition, Sensitivity, Spec};
 
 /// A map of strings, in alphabetical order.

@@ -11,6 +11,9 @@ pub fn definitions() -> &'static [&'static Definition] {
     DEFINITIONS
 }
 
+/// Namespaces that are no type's own: resources of several types are written to them on their way to where they belong.
+pub const NAMESPACES: &[&str] = &[cluster::RAW_NAMESPACE, network::CONFIG_NAMESPACE];
+
 /// The definition that a full type name or an alias means; letters in any case.
 pub fn find_definition(name: &str) -> Option<&'static Definition> {
     let name = name.to_ascii_lowercase();

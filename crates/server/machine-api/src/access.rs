@@ -7,6 +7,8 @@ use tonic::metadata::MetadataMap;
 
 /// Metadata: a role of the client, as `apid` says it; repeated.
 const ROLE: &str = "talos-role";
+/// How much of a name from a request is quoted in an answer.
+const QUOTED: usize = 128;
 
 /// The rule of a state server.
 #[derive(Debug, Clone, Copy)]
@@ -21,28 +23,57 @@ impl Access {
     /// Whether a caller may read a kind.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED` with what is missing.
+    /// `NOT_FOUND` for a type or a namespace that is not registered, `PERMISSION_DENIED` with what is missing.
     pub(crate) fn check(self, store: &Store, kind: &Kind, metadata: &MetadataMap) -> Result<(), Status> {
         match self {
-            Self::ByRole if sensitivity(store, kind) == Sensitivity::NonSensitive => Ok(()),
-            Self::ByRole if is_admin(metadata) => Ok(()),
-            Self::ByRole => Err(denied(kind, "it is sensitive and needs role os:admin")),
+            Self::ByRole => {
+                let definition = store.definition(&kind.type_name).ok_or_else(|| unknown("type", &kind.type_name))?;
+                if definition.sensitivity == Sensitivity::Sensitive && !is_admin(metadata) {
+                    return Err(denied(kind, "it is sensitive and needs role os:admin"));
+                }
+                if !store.has_namespace(&kind.namespace) {
+                    return Err(unknown("namespace", &kind.namespace));
+                }
+                Ok(())
+            }
             Self::Only(types) if types.contains(&(&kind.namespace, &kind.type_name)) => Ok(()),
             Self::Only(_) => Err(denied(kind, "this socket does not show it")),
         }
     }
 }
 
+/// A name from a request, cut to what an answer may quote.
+pub(crate) fn quoted(name: &str) -> String {
+    if name.len() <= QUOTED {
+        return name.to_owned();
+    }
+    let end = (0..=QUOTED).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}...", &name[..end])
+}
+
+fn unknown(what: &str, name: &str) -> Status {
+    Status::not_found(format!("resource {what} {:?} is not registered", quoted(name)))
+}
+
 fn denied(kind: &Kind, why: &str) -> Status {
-    Status::permission_denied(format!("reading {kind} is not allowed: {why}"))
+    let Kind { namespace, type_name } = kind;
+    Status::permission_denied(format!("reading {}/{} is not allowed: {why}", quoted(namespace), quoted(type_name)))
 }
 
-/// A type that nobody defined is taken for sensitive.
-fn sensitivity(store: &Store, kind: &Kind) -> Sensitivity {
-    store.definition(&kind.type_name).map_or(Sensitivity::Sensitive, |definition| definition.sensitivity)
-}
-
-/// Whether `apid` says that the caller is an administrator. The door of maintenance mode never says so.
+/// Whether `apid` says that the caller is an administrator. The maintenance proxy never says so.
 pub(crate) fn is_admin(metadata: &MetadataMap) -> bool {
     metadata.get_all(ROLE).iter().any(|role| role == pki::Role::Admin.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_short_and_whole_characters() {
+        assert_eq!(quoted("eth0"), "eth0");
+        assert_eq!(quoted(&"a".repeat(QUOTED)), "a".repeat(QUOTED));
+        let long = format!("{}\u{e9}\u{e9}", "a".repeat(QUOTED - 1));
+        assert_eq!(quoted(&long), format!("{}...", "a".repeat(QUOTED - 1)));
+    }
 }

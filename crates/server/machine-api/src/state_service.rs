@@ -3,17 +3,20 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
-use state::{Bookmark, Kind, Query, ReadError, ReadEvent, Reader, Start, Store, WatchOptions};
+use state::{Bookmark, Key, Kind, Query, ReadError, ReadEvent, Reader, Start, Store, WatchOptions};
 use tonic::{Request, Response, Status};
 use wire::cosi::resource as api;
-use wire::cosi::resource::state_server::State;
+use wire::cosi::resource::state_server::{State, StateServer};
 
-use crate::access::Access;
+use crate::access::{Access, quoted};
 
 mod convert;
 
 /// Metadata of a refusal that says that the history a watch needs is gone. Clients that know it start over.
 pub const HISTORY_LOST: &str = "cosi-history-lost";
+
+/// The largest request, in bytes: names, queries and bookmarks.
+const MAX_REQUEST: usize = 64 << 10;
 
 /// Serves one store under one rule; cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,9 +32,18 @@ impl StateService {
         Self { store, access }
     }
 
-    fn refuse_write(&self, what: &str, kind: &Kind, id: &str) -> Status {
-        Status::permission_denied(format!("{what} {kind}/{id}: resources belong to controllers, the API only reads"))
+    /// The service with the bounds of its messages.
+    #[must_use]
+    pub fn server(self) -> StateServer<Self> {
+        StateServer::new(self).max_decoding_message_size(MAX_REQUEST).max_encoding_message_size(transport::MAX_MESSAGE)
     }
+}
+
+/// The answer to a write: a conflict, in the status in which clients of this API look for one. Who may ask at all was
+/// decided before.
+fn conflict(code: tonic::Code, what: &str, kind: &Kind, id: &str) -> Status {
+    let why = "resources belong to controllers, the API only reads";
+    Status::new(code, format!("{what} {kind}/{}: {why}", quoted(id)))
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -41,6 +53,7 @@ impl State for StateService {
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
         let (metadata, _, wanted) = request.into_parts();
         let kind = kind(&wanted.namespace, &wanted.r#type)?;
+        check_id(&wanted.id)?;
         self.access.check(&self.store, &kind, &metadata)?;
         let found = Reader::get(&self.store, &kind.key(wanted.id)).await.map_err(status)?;
         Ok(Response::new(api::GetResponse { resource: Some(convert::resource(found)) }))
@@ -54,9 +67,10 @@ impl State for StateService {
         self.access.check(&self.store, &kind, &metadata)?;
         let options = wanted.options.unwrap_or_default();
         let query = convert::query(options.label_query, options.id_query)?;
-        let found = Reader::list(&self.store, &kind, &query).await.map_err(status)?;
-        let listed = found.into_iter().map(|r| Ok(api::ListResponse { resource: Some(convert::resource(r)) }));
-        Ok(Response::new(stream::iter(listed.collect::<Vec<_>>()).boxed()))
+        // Each is put into its wire form when the client takes it.
+        let found = self.store.list(&kind, &query).into_iter();
+        let listed = found.map(|found| Ok(api::ListResponse { resource: Some(convert::resource((&found).into())) }));
+        Ok(Response::new(stream::iter(listed).boxed()))
     }
 
     type WatchStream = Streamed<api::WatchResponse>;
@@ -64,6 +78,7 @@ impl State for StateService {
     async fn watch(&self, request: Request<api::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let (metadata, _, wanted) = request.into_parts();
         let kind = kind(&wanted.namespace, &wanted.r#type)?;
+        wanted.id.as_deref().map_or(Ok(()), check_id)?;
         self.access.check(&self.store, &kind, &metadata)?;
         let asked = wanted.options.unwrap_or_default();
         let aggregated = asked.aggregated;
@@ -82,18 +97,19 @@ impl State for StateService {
     async fn create(&self, request: Request<api::CreateRequest>) -> Result<Response<api::CreateResponse>, Status> {
         let metadata = request.into_inner().resource.and_then(|r| r.metadata).unwrap_or_default();
         let kind = kind(&metadata.namespace, &metadata.r#type)?;
-        Err(self.refuse_write("creating", &kind, &metadata.id))
+        Err(conflict(tonic::Code::AlreadyExists, "creating", &kind, &metadata.id))
     }
 
     async fn update(&self, request: Request<api::UpdateRequest>) -> Result<Response<api::UpdateResponse>, Status> {
         let metadata = request.into_inner().new_resource.and_then(|r| r.metadata).unwrap_or_default();
         let kind = kind(&metadata.namespace, &metadata.r#type)?;
-        Err(self.refuse_write("updating", &kind, &metadata.id))
+        Err(conflict(tonic::Code::FailedPrecondition, "updating", &kind, &metadata.id))
     }
 
     async fn destroy(&self, request: Request<api::DestroyRequest>) -> Result<Response<api::DestroyResponse>, Status> {
         let asked = request.into_inner();
-        Err(self.refuse_write("destroying", &kind(&asked.namespace, &asked.r#type)?, &asked.id))
+        let kind = kind(&asked.namespace, &asked.r#type)?;
+        Err(conflict(tonic::Code::FailedPrecondition, "destroying", &kind, &asked.id))
     }
 
     async fn teardown(
@@ -101,7 +117,8 @@ impl State for StateService {
         request: Request<api::TeardownRequest>,
     ) -> Result<Response<api::TeardownResponse>, Status> {
         let asked = request.into_inner();
-        Err(self.refuse_write("tearing down", &kind(&asked.namespace, &asked.r#type)?, &asked.id))
+        let kind = kind(&asked.namespace, &asked.r#type)?;
+        Err(conflict(tonic::Code::FailedPrecondition, "tearing down", &kind, &asked.id))
     }
 
     async fn teardown_and_destroy(
@@ -109,15 +126,25 @@ impl State for StateService {
         request: Request<api::TeardownAndDestroyRequest>,
     ) -> Result<Response<api::TeardownAndDestroyResponse>, Status> {
         let asked = request.into_inner();
-        Err(self.refuse_write("tearing down", &kind(&asked.namespace, &asked.r#type)?, &asked.id))
+        let kind = kind(&asked.namespace, &asked.r#type)?;
+        Err(conflict(tonic::Code::FailedPrecondition, "tearing down", &kind, &asked.id))
     }
 }
 
 fn kind(namespace: &str, type_name: &str) -> Result<Kind, Status> {
-    if namespace.is_empty() || type_name.is_empty() {
-        return Err(Status::invalid_argument("a request needs a namespace and a type"));
+    let fits = |part: &str| !part.is_empty() && part.len() <= Kind::MAX_PART;
+    if fits(namespace) && fits(type_name) {
+        return Ok(Kind::new(namespace, type_name));
     }
-    Ok(Kind::new(namespace, type_name))
+    let most = Kind::MAX_PART;
+    Err(Status::invalid_argument(format!("a request needs a namespace and a type, each of at most {most} bytes")))
+}
+
+fn check_id(id: &str) -> Result<(), Status> {
+    if id.len() <= Key::MAX_ID {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("an id has at most {} bytes", Key::MAX_ID)))
 }
 
 fn watch_options(asked: api::WatchOptions) -> Result<WatchOptions, Status> {

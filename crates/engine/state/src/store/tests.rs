@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use stdx::clock::ManualClock;
 
 use super::*;
+use crate::change::ChangeKind;
 use crate::{
     conformance::{self, Specimen},
     watch::{EventKind, Start},
@@ -131,6 +132,39 @@ fn observers_hear_each_change_before_the_write_returns() {
     drop(observer);
     drop(log);
     create(&store, "b", "");
+}
+
+#[tokio::test]
+async fn no_read_adds_anything_to_the_store() {
+    let store = Store::new();
+    let kinds = store.kinds();
+    let mut watches = Vec::new();
+    for n in 0..300 {
+        let kind = Kind::new(format!("namespace-{n}"), "x".repeat(1000));
+        let key = kind.key("y".repeat(1000));
+        watches.push(store.watch_kind(&kind, WatchOptions::default()).unwrap());
+        watches.push(store.watch(&key, WatchOptions::default()).unwrap());
+        assert_eq!(store.get(&key), Err(StateError::NotFound(key.clone())));
+        assert_eq!(store.list(&kind, &Query::default()), []);
+        assert_eq!(store.list_as_in::<Specimen>(&kind.namespace), Ok(vec![]));
+        assert_eq!(store.get_as_in::<Specimen>(&kind.namespace, "a"), Ok(None));
+        assert_eq!(store.teardown(&key, ""), Err(StateError::NotFound(key.clone())));
+        assert_eq!(store.destroy(&key, ""), Err(StateError::NotFound(key.clone())));
+        assert_eq!(store.remove_finalizer(&key, "x"), Err(StateError::NotFound(key.clone())));
+    }
+    assert_eq!(store.kinds(), kinds);
+}
+
+#[test]
+fn names_have_a_longest_length() {
+    let store = Store::new();
+    let kinds = store.kinds();
+    let long = "x".repeat(Key::MAX_ID + 1);
+    assert_eq!(store.put(&long, Specimen::default(), "").unwrap_err(), StateError::InvalidName(key(&long)));
+    let namespace = "n".repeat(Kind::MAX_PART + 1);
+    let refused = store.put_in(&namespace, "a", Specimen::default(), "").unwrap_err();
+    assert!(matches!(refused, StateError::InvalidName(_)), "{refused:?}");
+    assert_eq!(store.kinds(), kinds);
 }
 
 /// A step of the property test.

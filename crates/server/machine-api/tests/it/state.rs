@@ -7,7 +7,6 @@ use tempfile::TempDir;
 use tonic::Code;
 use wire::cosi::resource as api;
 use wire::cosi::resource::state_client::StateClient;
-use wire::cosi::resource::state_server::StateServer;
 
 use crate::remote::Remote;
 
@@ -26,7 +25,7 @@ fn served(access: Access) -> Served {
     for definition in resources::definitions() {
         store.register(definition);
     }
-    let service = StateServer::new(StateService::new(store.clone(), access));
+    let service = StateService::new(store.clone(), access).server();
     let tasks = TaskSet::new("test");
     let serving = transport::serve::unix(listener, service, CancellationToken::new());
     tasks.spawn("state", async move { serving.await.unwrap() });
@@ -50,25 +49,71 @@ async fn what_is_sensitive_is_for_admins() {
     let mut it = served(Access::ByRole);
     let secret = Kind::new("secrets", "OSRootSecrets.secrets.talos.dev");
     let open = Kind::new("network", "HostnameStatuses.net.talos.dev");
-    let unknown = Kind::new("x", "Nobodies.example.com");
     for (role, allowed) in [("os:admin", true), ("os:operator", false), ("os:reader", false), ("os:nobody", false)] {
         it.reader.role = role;
-        for kind in [&secret, &unknown] {
-            match it.reader.list(kind, &Query::default()).await {
-                Ok(_) => assert!(allowed, "{kind} for {role}"),
-                Err(error) => {
-                    assert_eq!(code(&error), Code::PermissionDenied);
-                    assert!(!allowed, "{kind} for {role}");
-                }
-            }
-            let watched = it.reader.watch(kind, None, Default::default()).await.err().map(|error| code(&error));
-            assert_eq!(watched, (!allowed).then_some(Code::PermissionDenied), "{kind} for {role}");
-        }
+        let expected = (!allowed).then_some(Code::PermissionDenied);
+        let listed = it.reader.list(&secret, &Query::default()).await.err().map(|error| code(&error));
+        assert_eq!(listed, expected, "{role}");
+        let watched = it.reader.watch(&secret, None, Default::default()).await.err().map(|error| code(&error));
+        assert_eq!(watched, expected, "{role}");
         assert_eq!(it.reader.list(&open, &Query::default()).await.unwrap(), []);
     }
     it.reader.role = "os:reader";
     let error = it.reader.get(&secret.key("os")).await.unwrap_err();
     assert_eq!(code(&error), Code::PermissionDenied, "absence is not told either");
+}
+
+#[tokio::test]
+async fn types_and_namespaces_that_are_not_registered_are_not_found_and_leave_nothing_behind() {
+    let mut it = served(Access::ByRole);
+    let before = it.store.kinds();
+    for role in ["os:admin", "os:reader"] {
+        it.reader.role = role;
+        for kind in [
+            Kind::new("network", "Nobodies.example.com"),
+            Kind::new("nowhere", "HostnameStatuses.net.talos.dev"),
+            Kind::new("nowhere", "Nobodies.example.com"),
+        ] {
+            let missing = |error: ReadError| matches!(error, ReadError::NotFound(_));
+            assert!(it.reader.get(&kind.key("a")).await.is_err_and(missing), "{kind} for {role}");
+            assert!(it.reader.list(&kind, &Query::default()).await.is_err_and(missing), "{kind} for {role}");
+            assert!(
+                it.reader.watch(&kind, None, Default::default()).await.err().is_some_and(missing),
+                "{kind} for {role}"
+            );
+        }
+        // A kind that is known and empty is neither an error nor made by looking at it.
+        let empty = Kind::new("cluster", "HostnameStatuses.net.talos.dev");
+        assert_eq!(it.reader.list(&empty, &Query::default()).await.unwrap(), []);
+        drop(it.reader.watch(&empty, Some("a"), Default::default()).await.unwrap());
+    }
+    assert_eq!(it.store.kinds(), before);
+}
+
+#[tokio::test]
+async fn names_of_any_length_cost_nothing() {
+    let it = served(Access::ByRole);
+    let before = it.store.kinds();
+    let mut client = StateClient::new(it.reader.channel.clone());
+    let watch = |namespace: &str, kind: &str, id: Option<String>| api::WatchRequest {
+        namespace: namespace.to_owned(),
+        r#type: kind.to_owned(),
+        id,
+        ..Default::default()
+    };
+    let long = "x".repeat(10_000);
+    for request in [
+        watch(&long, "HostnameStatuses.net.talos.dev", None),
+        watch("network", &long, None),
+        watch("network", "HostnameStatuses.net.talos.dev", Some(long.clone())),
+    ] {
+        let status = client.watch(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().len() < 200, "a refusal does not repeat what was sent: {}", status.message().len());
+    }
+    let huge = client.watch(watch(&"x".repeat(1 << 20), "HostnameStatuses.net.talos.dev", None)).await.unwrap_err();
+    assert_eq!(huge.code(), Code::OutOfRange);
+    assert_eq!(it.store.kinds(), before);
 }
 
 #[tokio::test]
@@ -87,7 +132,7 @@ async fn a_filtered_server_shows_its_types_and_no_others() {
 }
 
 #[tokio::test]
-async fn nobody_writes() {
+async fn a_write_is_answered_with_a_conflict_in_the_status_that_clients_look_for() {
     let it = served(Access::ByRole);
     let mut client = StateClient::new(it.reader.channel.clone());
     let metadata = api::Metadata {
@@ -98,15 +143,18 @@ async fn nobody_writes() {
     };
     let resource = api::Resource { metadata: Some(metadata), spec: None };
     let create = api::CreateRequest { resource: Some(resource.clone()), options: None };
-    assert_eq!(client.create(create).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.create(create).await.unwrap_err().code(), Code::AlreadyExists);
     let update = api::UpdateRequest { new_resource: Some(resource), options: None };
-    assert_eq!(client.update(update).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.update(update).await.unwrap_err().code(), Code::FailedPrecondition);
     let (namespace, r#type, id) = ("network".to_owned(), "HostnameStatuses.net.talos.dev".to_owned(), "x".to_owned());
     let destroy =
         api::DestroyRequest { namespace: namespace.clone(), r#type: r#type.clone(), id: id.clone(), options: None };
-    assert_eq!(client.destroy(destroy).await.unwrap_err().code(), Code::PermissionDenied);
-    let teardown = api::TeardownRequest { namespace, r#type, id, options: None };
-    assert_eq!(client.teardown(teardown).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.destroy(destroy).await.unwrap_err().code(), Code::FailedPrecondition);
+    let teardown =
+        api::TeardownRequest { namespace: namespace.clone(), r#type: r#type.clone(), id: id.clone(), options: None };
+    assert_eq!(client.teardown(teardown).await.unwrap_err().code(), Code::FailedPrecondition);
+    let both = api::TeardownAndDestroyRequest { namespace, r#type, id, options: None };
+    assert_eq!(client.teardown_and_destroy(both).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]

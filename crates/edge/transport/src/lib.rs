@@ -7,9 +7,10 @@ pub mod audit;
 pub mod dial;
 pub mod follow;
 pub mod identity;
+mod limiter;
+mod peer;
 pub mod plain;
 pub mod program;
-mod seats;
 pub mod serve;
 pub mod slot;
 pub mod tls;
@@ -17,10 +18,11 @@ pub mod unix;
 
 pub use audit::AuditLayer;
 pub use identity::{Identity, IdentityError, Roots};
+pub use limiter::{Limits, WhenFull, source};
+pub use peer::{PeerIdentity, PeerInfo};
 pub use plain::PlainIncoming;
-pub use seats::{Limits, source};
 pub use slot::Slot;
-pub use tls::{ClientAuth, PeerInfo, TlsIncoming, server_config};
+pub use tls::{ClientAuth, TlsIncoming, server_config};
 
 /// The largest message that the API takes or gives, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 
-use crate::seats::{Limits, Seat, Seats};
-use crate::tls::PeerInfo;
+use crate::limiter::{ConnectionLimiter, ConnectionPermit, Limits};
+use crate::peer::PeerInfo;
 
 /// A peer that has sent nothing by then is dropped: a client of HTTP/2 speaks first.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
@@ -29,14 +28,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct PlainConnection {
     stream: TcpStream,
     address: SocketAddr,
-    _seat: Seat,
+    _permit: ConnectionPermit,
 }
 
 impl Connected for PlainConnection {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {
-        PeerInfo { address: self.address, certificates: Arc::from([]) }
+        PeerInfo { address: self.address, identity: None }
     }
 }
 
@@ -84,7 +83,7 @@ impl PlainIncoming {
     #[must_use]
     pub fn new(listener: TcpListener, limits: Limits) -> Self {
         let (sender, connections) = mpsc::channel(BACKLOG);
-        let accepting = accept_forever(listener, Seats::new(limits.total, limits.per_source), sender);
+        let accepting = accept_forever(listener, ConnectionLimiter::new(limits), sender);
         Self { connections, _accepting: stdx::tasks::spawn("plain accept", accepting) }
     }
 }
@@ -97,7 +96,7 @@ impl Stream for PlainIncoming {
     }
 }
 
-async fn accept_forever(listener: TcpListener, open: Seats, sender: mpsc::Sender<PlainConnection>) {
+async fn accept_forever(listener: TcpListener, open: ConnectionLimiter, sender: mpsc::Sender<PlainConnection>) {
     let silent = TaskSet::new("connections without a byte");
     loop {
         let (stream, address) = match listener.accept().await {
@@ -109,16 +108,19 @@ async fn accept_forever(listener: TcpListener, open: Seats, sender: mpsc::Sender
             }
         };
         // Dropping the stream closes it. This is said at debug: a flood must not flood the log as well.
-        let Some(seat) = open.take(address.ip()) else {
-            tracing::debug!(peer = %address, "closed a connection: too many are open");
-            continue;
+        let permit = match open.admit(&PeerInfo { address, identity: None }) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                tracing::debug!(peer = %address, %refusal, "closed a connection");
+                continue;
+            }
         };
         let sender = sender.clone();
         silent.spawn("first byte", async move {
             let spoke = tokio::time::timeout(FIRST_BYTE, stream.readable()).await;
             if matches!(spoke, Ok(Ok(()))) && stream.set_nodelay(true).is_ok() {
                 // The receiver is gone only when the server is.
-                drop(sender.send(PlainConnection { stream, address, _seat: seat }).await);
+                drop(sender.send(PlainConnection { stream, address, _permit: permit }).await);
             }
         });
     }

@@ -14,8 +14,8 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::Service;
 
+use crate::limiter::Limits;
 use crate::plain::PlainIncoming;
-use crate::seats::Limits;
 use crate::slot::Slot;
 use crate::tls::TlsIncoming;
 use crate::{CONNECTION_WINDOW, STREAM_WINDOW};

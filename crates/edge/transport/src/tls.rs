@@ -1,7 +1,7 @@
 //! TLS 1.3 listeners. The configuration is read from a slot at each handshake, so certificates change without a
 //! restart; connections that are open keep theirs.
 //!
-//! One source can take neither all handshakes nor all connections: what it opens beyond its share is closed at once.
+//! One client can take neither all handshakes nor all connections: see [`crate::limiter`].
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use futures::future::BoxFuture;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use stdx::tasks::{Task, TaskSet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,16 +22,12 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::identity::{Identity, IdentityError, Roots};
-use crate::seats::{Limits, Seat, Seats};
+use crate::limiter::{AnonymousConnection, AnonymousPool, ConnectionLimiter, ConnectionPermit, Limits, WhenFull};
+use crate::peer::{PeerIdentity, PeerInfo};
 use crate::slot::Slot;
 
 /// A peer that has not finished its handshake by then is dropped.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes at a time: enough for a burst, bounded because each costs memory and signatures, and because a peer that
-/// shows no certificate can begin them.
-const HANDSHAKES: usize = 512;
-/// Handshakes at a time from one source.
-const HANDSHAKES_PER_SOURCE: usize = 128;
+const HANDSHAKE: Duration = Duration::from_secs(4);
 /// Finished handshakes that may wait for the server; it takes them at once, so this is only a cushion.
 const BACKLOG: usize = 16;
 /// Pause after the kernel refused to accept, so that a lack of descriptors does not spin a core.
@@ -68,21 +64,42 @@ pub fn server_config(identity: Identity, clients: &ClientAuth) -> Result<ServerC
     Ok(config)
 }
 
-/// Who is at the other end of a connection; an extension of each request on it.
-#[derive(Debug, Clone)]
-pub struct PeerInfo {
-    /// Where the connection comes from.
-    pub address: SocketAddr,
-    /// The verified certificate chain, leaf first, DER; empty where the server asked for none.
-    pub certificates: Arc<[CertificateDer<'static>]>,
-}
-
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: PeerInfo,
-    _seat: Seat,
+    place: Place,
+}
+
+/// What a connection counts against.
+enum Place {
+    Counted { _permit: ConnectionPermit },
+    Displaceable { displaced: BoxFuture<'static, ()>, _connection: AnonymousConnection },
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Counted { .. } => "Counted",
+            Self::Displaceable { .. } => "Displaceable",
+        })
+    }
+}
+
+impl Place {
+    fn displaceable(connection: AnonymousConnection) -> Self {
+        let displaced = Box::pin(connection.displaced.clone().cancelled_owned());
+        Self::Displaceable { displaced, _connection: connection }
+    }
+
+    /// Whether a newer connection took the place; wakes the task that reads when one does.
+    fn poll_displaced(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Counted { .. } => false,
+            Self::Displaceable { displaced, .. } => displaced.as_mut().poll(cx).is_ready(),
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -95,6 +112,10 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.place.poll_displaced(cx) {
+            let why = "closed in favour of a newer connection";
+            return Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why)));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -137,7 +158,15 @@ impl TlsIncoming {
     #[must_use]
     pub fn new(listener: TcpListener, config: Slot<ServerConfig>, limits: Limits) -> Self {
         let (sender, connections) = mpsc::channel(BACKLOG);
-        let accepting = accept_forever(listener, config, Seats::new(limits.total, limits.per_source), sender);
+        let accepting = Accepting {
+            config,
+            counted: ConnectionLimiter::new(limits),
+            when_full: limits.when_full,
+            anonymous: AnonymousPool::new(limits.total, limits.per_source),
+            sender,
+        };
+        let handshaking = AnonymousPool::new(limits.handshakes, limits.handshakes_per_source);
+        let accepting = accept_forever(listener, handshaking, accepting);
         Self { connections, _accepting: stdx::tasks::spawn("tls accept", accepting) }
     }
 }
@@ -150,14 +179,18 @@ impl Stream for TlsIncoming {
     }
 }
 
-async fn accept_forever(
-    listener: TcpListener,
+/// What becomes of an accepted connection; clones share the counts.
+#[derive(Debug, Clone)]
+struct Accepting {
     config: Slot<ServerConfig>,
-    open: Seats,
+    counted: ConnectionLimiter,
+    when_full: WhenFull,
+    anonymous: AnonymousPool,
     sender: mpsc::Sender<Connection>,
-) {
+}
+
+async fn accept_forever(listener: TcpListener, handshaking: AnonymousPool, accepting: Accepting) {
     let handshakes = TaskSet::new("tls handshakes");
-    let handshaking = Seats::new(HANDSHAKES, HANDSHAKES_PER_SOURCE);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -167,32 +200,46 @@ async fn accept_forever(
                 continue;
             }
         };
-        // Dropping the stream closes it. This is said at debug: a flood must not flood the log as well.
-        let Some(shaking) = handshaking.take(address.ip()) else {
-            tracing::debug!(peer = %address, "closed a connection: too many handshakes");
-            continue;
-        };
-        let acceptor = TlsAcceptor::from(config.get());
-        let (sender, open) = (sender.clone(), open.clone());
+        let (place, accepting) = (handshaking.enter(address.ip()), accepting.clone());
         handshakes.spawn("tls handshake", async move {
-            match tokio::time::timeout(HANDSHAKE, handshake(acceptor, stream, address)).await {
-                Ok(Ok((stream, peer))) => {
-                    drop(shaking);
-                    let Some(seat) = open.take(address.ip()) else {
-                        tracing::debug!(peer = %address, "closed a connection: too many are open");
-                        return;
-                    };
-                    // The receiver is gone only when the server is.
-                    drop(sender.send(Connection { stream, peer, _seat: seat }).await);
+            // Either arm ends the handshake; dropping the stream closes it. A displaced connection is logged at debug: a
+            // flood must not flood the log as well.
+            tokio::select! {
+                () = place.displaced.cancelled() => {
+                    tracing::debug!(peer = %address, "closed a connection: too many handshakes");
                 }
-                // A health check connects and says nothing.
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    tracing::debug!(peer = %address, "a connection ended before its handshake did");
-                }
-                Ok(Err(error)) => tracing::info!(peer = %address, error = %error, "refused a connection"),
-                Err(_) => tracing::info!(peer = %address, "refused a connection whose handshake took too long"),
+                () = accepting.finish(stream, address) => {}
             }
         });
+    }
+}
+
+impl Accepting {
+    async fn finish(self, stream: TcpStream, address: SocketAddr) {
+        let acceptor = TlsAcceptor::from(self.config.get());
+        match tokio::time::timeout(HANDSHAKE, handshake(acceptor, stream, address)).await {
+            Ok(Ok((stream, peer))) => {
+                let place = if peer.identity.is_none() && self.when_full == WhenFull::Displace {
+                    Place::displaceable(self.anonymous.enter(address.ip()))
+                } else {
+                    match self.counted.admit(&peer) {
+                        Ok(permit) => Place::Counted { _permit: permit },
+                        Err(refusal) => {
+                            tracing::debug!(%peer, %refusal, "closed a connection");
+                            return;
+                        }
+                    }
+                };
+                // The receiver is gone only when the server is.
+                drop(self.sender.send(Connection { stream, peer, place }).await);
+            }
+            // A health check connects and says nothing.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                tracing::debug!(peer = %address, "a connection ended before its handshake did");
+            }
+            Ok(Err(error)) => tracing::info!(peer = %address, error = %error, "refused a connection"),
+            Err(_) => tracing::info!(peer = %address, "refused a connection whose handshake took too long"),
+        }
     }
 }
 
@@ -203,6 +250,9 @@ async fn handshake(
 ) -> std::io::Result<(TlsStream<TcpStream>, PeerInfo)> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec().into();
-    Ok((stream, PeerInfo { address, certificates }))
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let leaf = leaf.map(|leaf| pki::Certificate::from_der(leaf)).transpose();
+    let leaf = leaf.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+    let identity = leaf.map(|leaf| Arc::new(PeerIdentity::new(leaf)));
+    Ok((stream, PeerInfo { address, identity }))
 }

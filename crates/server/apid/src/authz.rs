@@ -47,7 +47,14 @@ pub struct Method {
     pub spread: Spread,
     /// Whether it is served in maintenance mode.
     pub maintenance: Maintenance,
+    /// The most bytes of a request; of a stream of requests there is no bound.
+    pub request: Option<usize>,
 }
+
+/// Names, options and lists of nodes fit into this many bytes.
+const SMALL_REQUEST: usize = 64 << 10;
+/// A message of the largest size with its frame.
+const LARGE_REQUEST: usize = transport::MAX_MESSAGE + 5;
 
 const ADMIN: &[Role] = &[Role::Admin];
 const OPERATOR: &[Role] = &[Role::Admin, Role::Operator];
@@ -55,7 +62,11 @@ const READER: &[Role] = &[Role::Admin, Role::Operator, Role::Reader];
 const BACKUP: &[Role] = &[Role::Admin, Role::Operator, Role::EtcdBackup];
 
 const fn method(path: &'static str, shape: Shape, roles: &'static [Role]) -> Method {
-    Method { path, shape, roles, spread: Spread::Nodes, maintenance: Maintenance::Refused }
+    let request = match shape {
+        Shape::ClientStream => None,
+        Shape::Unary | Shape::ServerStream => Some(SMALL_REQUEST),
+    };
+    Method { path, shape, roles, spread: Spread::Nodes, maintenance: Maintenance::Refused, request }
 }
 
 const fn unary(path: &'static str, roles: &'static [Role]) -> Method {
@@ -73,6 +84,16 @@ impl Method {
 
     const fn in_maintenance(self) -> Self {
         Self { maintenance: Maintenance::Served, ..self }
+    }
+
+    const fn large(self) -> Self {
+        Self { request: Some(LARGE_REQUEST), ..self }
+    }
+
+    /// Whether its requests may be large, so that a server must bound how many it takes at a time.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.request.is_none_or(|most| most > SMALL_REQUEST)
     }
 
     /// Whether a client with `roles` may call it.
@@ -138,14 +159,14 @@ pub const METHODS: &[Method] = &[
     unary("/machine.MachineService/EtcdAlarmDisarm", OPERATOR),
     unary("/machine.MachineService/EtcdDefragment", OPERATOR),
     stream("/machine.MachineService/EtcdSnapshot", BACKUP),
-    unary("/machine.MachineService/ApplyConfiguration", ADMIN).in_maintenance(),
+    unary("/machine.MachineService/ApplyConfiguration", ADMIN).in_maintenance().large(),
     unary("/machine.MachineService/Bootstrap", ADMIN),
-    unary("/machine.MachineService/GenerateConfiguration", ADMIN).in_maintenance(),
+    unary("/machine.MachineService/GenerateConfiguration", ADMIN).in_maintenance().large(),
     unary("/machine.MachineService/GenerateClientConfiguration", ADMIN),
     unary("/machine.MachineService/Upgrade", ADMIN).in_maintenance(),
     unary("/machine.MachineService/Rollback", ADMIN),
     unary("/machine.MachineService/Reset", ADMIN).in_maintenance(),
-    unary("/machine.MachineService/MetaWrite", ADMIN).in_maintenance(),
+    unary("/machine.MachineService/MetaWrite", ADMIN).in_maintenance().large(),
     unary("/machine.MachineService/MetaDelete", ADMIN).in_maintenance(),
     unary("/machine.MachineService/EtcdLeaveCluster", ADMIN),
     unary("/machine.MachineService/EtcdRemoveMemberByID", ADMIN),

@@ -1,26 +1,34 @@
-//! The door of a node that has no configuration yet: the same port, a certificate that nobody signed, no client
+//! The API server of a node that has no configuration yet: the same port, a certificate that nobody signed, no client
 //! certificates, and only the methods that bring a configuration or look at the hardware.
+//!
+//! Callers are anonymous: they are counted by address, and only a few may send large requests at a time, each within a
+//! deadline, because the process behind is PID 1.
 //!
 //! `machined` runs this in its own process, and stops it before `apid` starts.
 
 use std::convert::Infallible;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use pki::{Role, RoleSet};
 use rustls::ServerConfig;
 use stdx::tasks::CancellationToken;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::{Layer, Service};
-use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Slot};
+use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, PeerInfo, Slot};
 
 use crate::authz::{self, Maintenance};
-use crate::proxy::{call, local_request};
+use crate::proxy::{OnBehalf, call, caller_of, local_request};
+use crate::quota::{Account, CallLimits, CallQuota, Class};
+use crate::request_limit;
 use crate::serve::RunError;
 
 /// The TLS configuration for a server certificate and its key.
@@ -42,17 +50,56 @@ pub async fn serve(
     machine_socket: &Path,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let door = Door { machine: transport::unix::channel(machine_socket) };
-    let service = AuditLayer::new("maintenance").layer(door);
+    let proxy = MaintenanceProxy {
+        machine: transport::unix::channel(machine_socket),
+        quota: CallQuota::new(CallLimits::MAINTENANCE),
+        uploads: Arc::new(Semaphore::new(UPLOADS)),
+    };
+    let service = AuditLayer::new("maintenance", caller_of).layer(proxy);
     transport::serve::tls(listener, tls, Limits::ANYBODY, service, stop).await.map_err(RunError::Serve)
 }
 
+/// Large requests at a time: `machined` gathers each in memory.
+const UPLOADS: usize = 4;
+/// A large request must be answered within this time.
+const UPLOAD: Duration = Duration::from_secs(60);
+
+/// Carries calls to the local `machined`; cheap to clone.
 #[derive(Debug, Clone)]
-struct Door {
+struct MaintenanceProxy {
     machine: Channel,
+    quota: CallQuota,
+    uploads: Arc<Semaphore>,
 }
 
-impl Service<Request<Body>> for Door {
+impl MaintenanceProxy {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let method = authz::lookup(request.uri().path()).filter(|m| m.maintenance == Maintenance::Served);
+        let Some(method) = method else {
+            return Err(Status::unimplemented("API is not implemented in maintenance mode"));
+        };
+        let peer = request.extensions().get::<PeerInfo>().map(|peer| peer.address.ip().to_canonical());
+        let account = Account { class: Class::Ordinary, key: None, address: peer };
+        let permit = self.quota.admit(account, method.shape, 1)?;
+        let caller = caller_of(&request).and_then(|caller| HeaderValue::try_from(caller).ok());
+        let on_behalf = OnBehalf { roles: RoleSet::from([Role::Reader]), caller };
+        let (request, cut_off) = request_limit::limit(request, method.request.unwrap_or(transport::MAX_MESSAGE));
+        let calling = call(self.machine.clone(), local_request(request, &on_behalf));
+        let response = if method.is_large() {
+            let _upload = self.uploads.try_acquire().map_err(|_| {
+                Status::resource_exhausted(format!("more than {UPLOADS} large requests at a time: try again later"))
+            })?;
+            tokio::time::timeout(UPLOAD, calling).await.unwrap_or_else(|_| {
+                Err(Status::deadline_exceeded(format!("the request took longer than {} s", UPLOAD.as_secs())))
+            })
+        } else {
+            calling.await
+        };
+        Ok(permit.hold(response.map_err(|status| cut_off.explain(status))?))
+    }
+}
+
+impl Service<Request<Body>> for MaintenanceProxy {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -62,14 +109,7 @@ impl Service<Request<Body>> for Door {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let machine = self.machine.clone();
-        Box::pin(async move {
-            let served = authz::lookup(request.uri().path()).is_some_and(|m| m.maintenance == Maintenance::Served);
-            if !served {
-                return Ok(Status::unimplemented("API is not implemented in maintenance mode").into_http());
-            }
-            let request = local_request(request, &RoleSet::from([Role::Reader]));
-            Ok(call(machine, request).await.unwrap_or_else(Status::into_http))
-        })
+        let this = self.clone();
+        Box::pin(async move { Ok(this.handle(request).await.unwrap_or_else(Status::into_http)) })
     }
 }

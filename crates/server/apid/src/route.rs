@@ -1,5 +1,7 @@
 //! Where a call goes, as a pure function of who calls, what it asks for and what the node is.
 
+use std::collections::HashSet;
+
 use http::HeaderMap;
 use pki::{Role, RoleSet};
 use tonic::Status;
@@ -15,6 +17,9 @@ pub(crate) const NODES: &str = "nodes";
 pub(crate) const PROXY_FROM: &str = "proxyfrom";
 /// Metadata: a role of the client on whose behalf a call is made; repeated.
 pub(crate) const ROLE: &str = "talos-role";
+
+/// The most nodes that one call goes to.
+const MAX_NODES: usize = 1024;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,9 @@ pub(crate) fn route(method: &Method, caller: &Caller, headers: &HeaderMap, node:
                 let why = format!("{} takes one node at a time: use \"node\" instead of \"nodes\"", method.path);
                 return Err(Status::invalid_argument(why));
             }
+            if many.len() > MAX_NODES {
+                return Err(Status::invalid_argument(format!("a call goes to at most {MAX_NODES} nodes")));
+            }
             for target in many {
                 check_forwarding(node, target)?;
             }
@@ -100,14 +108,10 @@ fn names(method: &Method) -> String {
 
 /// The values of a metadata key, each once, in order; proxies may have joined them with commas.
 fn values(headers: &HeaderMap, key: &str) -> Vec<String> {
-    let mut values: Vec<String> = Vec::new();
     let texts = headers.get_all(key).iter().filter_map(|value| value.to_str().ok());
-    for value in texts.flat_map(|text| text.split(',')).map(str::trim) {
-        if !value.is_empty() && !values.iter().any(|known| known == value) {
-            values.push(value.to_owned());
-        }
-    }
-    values
+    let mut known = HashSet::new();
+    let values = texts.flat_map(|text| text.split(',')).map(str::trim);
+    values.filter(|value| !value.is_empty() && known.insert(*value)).map(ToOwned::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use tower::Layer;
 use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Roots, Slot};
 
 use crate::node::NodeState;
-use crate::proxy::{Backends, Proxy};
+use crate::proxy::{Backends, Proxy, caller_of, is_privileged};
+use crate::quota::CallLimits;
 use crate::watch::{self, Certificates, Seen};
 
 /// How often it is said what is waited for.
@@ -65,7 +66,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let node = Slot::new(seen.borrow_and_update().node.clone());
     let local = transport::unix::channel(&options.machine_socket);
     let backends = Arc::new(Backends::new(local, options.port, client.clone()));
-    let proxy = Proxy::new(backends.clone(), node.clone());
+    let proxy = Proxy::new(backends.clone(), node.clone(), CallLimits::APID);
 
     let failed = |source| RunError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
@@ -88,8 +89,9 @@ pub async fn serve(
     proxy: Proxy,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let service = AuditLayer::new("apid").layer(proxy);
-    transport::serve::tls(listener, tls, Limits::KNOWN, service, stop).await.map_err(RunError::Serve)
+    let service = AuditLayer::new("apid", caller_of).layer(proxy);
+    let limits = Limits { privileged: is_privileged, ..Limits::KNOWN };
+    transport::serve::tls(listener, tls, limits, service, stop).await.map_err(RunError::Serve)
 }
 
 /// Waits for the first certificates; `None` when told to stop before there are any.

@@ -9,7 +9,6 @@ use tower::Layer;
 pub use transport::unix::BindError;
 use transport::{AuditLayer, MAX_MESSAGE};
 use wire::cluster::cluster_service_server::ClusterServiceServer;
-use wire::cosi::resource::state_server::StateServer;
 use wire::inspect::inspect_service_server::InspectServiceServer;
 use wire::machine::machine_service_server::MachineServiceServer;
 use wire::storage::storage_service_server::StorageServiceServer;
@@ -35,19 +34,23 @@ pub fn serve(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, BindError> {
     let listener = transport::unix::bind(socket, mode, owner)?;
-    let state = StateService::new(machine.store.clone(), Access::ByRole);
+    let state = StateService::new(machine.store.clone(), Access::ByRole).server();
     let service = Service::new(machine);
     let routes = Routes::new(
         MachineServiceServer::new(service.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE),
     )
-    .add_service(StateServer::new(state).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    .add_service(state)
     .add_service(InspectServiceServer::new(service.clone()))
     .add_service(StorageServiceServer::new(service.clone()))
     .add_service(TimeServiceServer::new(service.clone()))
     .add_service(ClusterServiceServer::new(service));
-    Ok(transport::serve::unix(listener, AuditLayer::new("machined").layer(routes.prepare()), stop))
+    Ok(transport::serve::unix(
+        listener,
+        AuditLayer::new("machined", transport::audit::forwarded_caller).layer(routes.prepare()),
+        stop,
+    ))
 }
 
 /// Serves `types` of `store`, read only, on `socket` until `stop` fires: for one process that runs without rights.
@@ -65,6 +68,6 @@ pub fn serve_state(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, BindError> {
     let listener = transport::unix::bind(socket, mode, owner)?;
-    let state = StateServer::new(StateService::new(store, Access::Only(types))).max_encoding_message_size(MAX_MESSAGE);
-    Ok(transport::serve::unix(listener, AuditLayer::new("state").layer(state), stop))
+    let state = StateService::new(store, Access::Only(types)).server();
+    Ok(transport::serve::unix(listener, AuditLayer::new("state", transport::audit::no_caller).layer(state), stop))
 }

@@ -14,6 +14,7 @@ use tower::Layer;
 use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Slot};
 use wire::securityapi::security_service_server::SecurityServiceServer;
 
+use crate::names::Reserved;
 use crate::service::{Security, Trust};
 use crate::watch::{self, Root, Seen};
 
@@ -68,10 +69,11 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let failed = |source| RunError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
     tracing::info!(address = %options.listen, "serving certificates");
-    let security = Security::new(trust.clone(), Arc::new(SystemClock));
+    let reserved = Slot::new(seen.borrow().reserved());
+    let security = Security::new(trust.clone(), reserved.clone(), Arc::new(SystemClock));
     let security = SecurityServiceServer::new(security).max_decoding_message_size(MAX_REQUEST);
-    let service = AuditLayer::new("trustd").layer(security);
-    let reload = reload_forever(seen, server, root, tls.clone(), trust);
+    let service = AuditLayer::new("trustd", transport::audit::no_caller).layer(security);
+    let reload = reload_forever(seen, server, root, tls.clone(), trust, reserved);
     // Both arms end the process's work; nothing is lost with the other.
     tokio::select! {
         served = transport::serve::tls(listener, tls, Limits::ANYBODY, service, stop) => served.map_err(RunError::Serve),
@@ -82,10 +84,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
 async fn first(seen: &mut Receiver<Seen>, stop: &CancellationToken) -> Option<(PemPair, Root)> {
     loop {
         let now = seen.borrow_and_update().clone();
+        // Nothing is signed before the names of control planes were read once.
+        let complete = now.has_reserved();
         let missing = match (now.server, now.root) {
-            (Some(server), Some(root)) => return Some((server, root)),
+            (Some(server), Some(root)) if complete => return Some((server, root)),
             (None, _) => "the certificate of trustd",
             (Some(_), None) => "the authority of the cluster",
+            (Some(_), Some(_)) => "the names of control planes",
         };
         // `changed` and `cancelled` are cancel-safe; the reminder starts anew after each change.
         tokio::select! {
@@ -102,9 +107,11 @@ async fn reload_forever(
     mut root: Root,
     tls: Slot<rustls::ServerConfig>,
     slot: Slot<Trust>,
+    reserved: Slot<Reserved>,
 ) {
     while seen.changed().await.is_ok() {
         let now = seen.borrow_and_update().clone();
+        reserved.set(now.reserved());
         if let Some(next) = now.server.filter(|next| *next != server) {
             match config(&next) {
                 Ok(config) => tls.set(config),

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pki::{Authority, CertificateRequest, Sans, Subject, Validity};
+use pki::{Authority, CertificateRequest, Subject, Template, Usage, Validity};
 use stdx::{Clock, Secret};
 use tonic::{Request, Response, Status};
-use transport::Slot;
+use transport::{PeerInfo, Slot};
 use wire::securityapi::security_service_server::SecurityService;
 use wire::securityapi::{CertificateRequest as WireRequest, CertificateResponse};
 
 use crate::TOKEN;
+use crate::names::{Reserved, grant};
 
-/// How many names a certificate may be for. A node has a handful, an operator may add some.
-const MAX_NAMES: usize = 256;
-/// The longest name of DNS.
-const MAX_NAME: usize = 253;
 /// How long a certificate of a worker lives.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -34,14 +31,15 @@ pub struct Trust {
 #[derive(Debug, Clone)]
 pub struct Security {
     trust: Slot<Trust>,
+    reserved: Slot<Reserved>,
     clock: Arc<dyn Clock>,
 }
 
 impl Security {
-    /// A service that signs with what `trust` holds at each call.
+    /// A service that signs with what `trust` holds at each call, for names that are not `reserved` then.
     #[must_use]
-    pub fn new(trust: Slot<Trust>, clock: Arc<dyn Clock>) -> Self {
-        Self { trust, clock }
+    pub fn new(trust: Slot<Trust>, reserved: Slot<Reserved>, clock: Arc<dyn Clock>) -> Self {
+        Self { trust, reserved, clock }
     }
 }
 
@@ -57,13 +55,29 @@ impl SecurityService for Security {
         let malformed = |why: &str| Status::invalid_argument(format!("certificate request: {why}"));
         let text = std::str::from_utf8(&request.get_ref().csr).map_err(|_| malformed("not a PEM text"))?;
         let asked = CertificateRequest::from_pem(text).map_err(|error| malformed(&stdx::error_chain(&error)))?;
-        check_names(asked.subject(), asked.sans()).map_err(|why| malformed(&why))?;
-        let validity = Validity::starting(self.clock.now(), LIFETIME);
-        let signed = trust.authority.sign_server_request(&asked, validity).map_err(|error| {
+        let granted = grant(asked.subject(), asked.sans(), &self.reserved.get()).map_err(|why| malformed(&why))?;
+        let peer = request.extensions().get::<PeerInfo>().map(|peer| tracing::field::display(peer.address));
+        if !granted.left_out.is_empty() {
+            tracing::warn!(peer, names = ?granted.left_out, "left names out of a certificate that a joining node cannot have");
+        }
+        // Of the request nothing counts but the key and these names: no organization, no extension.
+        let template = Template {
+            subject: Subject { common_name: granted.common_name, organizations: Vec::new() },
+            sans: granted.sans,
+            usage: Usage::Server,
+            validity: Validity::starting(self.clock.now(), LIFETIME),
+        };
+        let signed = trust.authority.sign_request(&asked, &template).map_err(|error| {
             tracing::error!(error = %stdx::error_chain(&error), "could not sign a certificate request");
             Status::internal("could not sign the certificate request")
         })?;
-        tracing::info!(subject = %asked.subject(), sans = ?asked.sans(), "signed a server certificate");
+        tracing::info!(
+            peer,
+            subject = %template.subject,
+            sans = ?template.sans,
+            key = signed.fingerprint(),
+            "signed a server certificate",
+        );
         let mut ca = trust.authority.certificate().to_pem();
         let own = ca.trim().to_owned();
         for accepted in trust.accepted.iter().filter(|accepted| accepted.trim() != own) {
@@ -73,29 +87,11 @@ impl SecurityService for Security {
     }
 }
 
-/// Refuses names that no node can have.
-fn check_names(subject: &Subject, sans: &Sans) -> Result<(), String> {
-    if sans.ips.len() + sans.dns.len() > MAX_NAMES {
-        return Err(format!("more than {MAX_NAMES} alternative names"));
-    }
-    if let Some(ip) = sans.ips.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
-        return Err(format!("{ip} is the address of no node"));
-    }
-    let is_name = |name: &str| {
-        let known = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
-        !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(known)
-    };
-    match sans.dns.iter().chain(&subject.common_name).find(|name| !is_name(name)) {
-        Some(name) => Err(format!("{name:?} is the name of no node")),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
-    use pki::{Algorithm, CaProfile, Certificate, PrivateKey};
+    use pki::{Algorithm, CaProfile, Certificate, PrivateKey, Sans};
     use tonic::Code;
 
     use super::*;
@@ -117,7 +113,8 @@ mod tests {
         let authority = Authority::generate(CaProfile::Os, noon()).unwrap();
         let accepted = vec![authority.certificate().to_pem()];
         let trust = Trust { authority: authority.clone(), accepted, token: Secret::new(token.to_owned()) };
-        (Security::new(Slot::new(trust), Arc::new(Fixed(noon()))), authority)
+        let reserved = Reserved { names: ["cp-1".to_owned()].into(), ..Reserved::default() };
+        (Security::new(Slot::new(trust), Slot::new(reserved), Arc::new(Fixed(noon()))), authority)
     }
 
     fn request(csr: &str, token: Option<&str>) -> Request<WireRequest> {
@@ -176,24 +173,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_no_node_has_are_refused() {
+    async fn names_of_control_planes_and_wildcards_are_not_signed_and_impossible_ones_refuse_the_request() {
         let (service, _) = service("right");
-        let own = Subject::common_name("worker-1");
-        let many: Vec<String> = (0..300).map(|n| format!("n{n}")).collect();
-        let long = "n".repeat(254);
-        for (subject, sans, why) in [
-            (&own, Sans::parse(["0.0.0.0"]), "0.0.0.0"),
-            (&own, Sans::parse(["::"]), "::"),
-            (&own, Sans::parse(["224.0.0.1"]), "224.0.0.1"),
-            (&own, Sans::parse([&long]), "nnn"),
-            (&own, Sans::parse(["a/b"]), "a/b"),
-            (&own, Sans::parse(&many), "256"),
-            (&Subject::common_name("a\nb"), Sans::default(), "a\\nb"),
-        ] {
-            let asked = request(&csr_for(subject, &sans), Some("right"));
-            let status = service.certificate(asked).await.unwrap_err();
-            assert_eq!(status.code(), Code::InvalidArgument, "{sans:?}");
-            assert!(status.message().contains(why), "{status:?}");
-        }
+        let subject = Subject::common_name("cp-1");
+        let asked = csr_for(&subject, &Sans::parse(["cp-1", "*.example.org", "*", "worker-1"]));
+        let status = service.certificate(request(&asked, Some("right"))).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let asked = csr_for(&subject, &Sans::parse(["cp-1", "*.example.org", "worker-1"]));
+        let answer = service.certificate(request(&asked, Some("right"))).await.unwrap().into_inner();
+        let signed = Certificate::from_pem(std::str::from_utf8(&answer.crt).unwrap()).unwrap();
+        assert_eq!((signed.sans(), signed.subject()), (&Sans::parse(["worker-1"]), &Subject::default()));
     }
 }

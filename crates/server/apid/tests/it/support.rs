@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use apid::{Backends, NodeState, Proxy};
+use apid::{Backends, CallLimits, NodeState, Proxy};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
@@ -67,6 +67,17 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on `ip`, whose machined says `tag` for its version.
     pub(crate) fn start(ca: &Authority, ip: &str, port: u16, state: NodeState, tag: &'static str) -> (Self, u16) {
+        Self::start_with(ca, ip, port, state, tag, CallLimits::APID)
+    }
+
+    pub(crate) fn start_with(
+        ca: &Authority,
+        ip: &str,
+        port: u16,
+        state: NodeState,
+        tag: &'static str,
+        limits: CallLimits,
+    ) -> (Self, u16) {
         let ip: IpAddr = ip.parse().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let entered = runtime.enter();
@@ -92,7 +103,7 @@ impl Node {
         let client = transport::dial::client_config(Some(identity(&node_client)), &roots).unwrap();
         let state = Slot::new(NodeState { addresses: [ip].into(), ..state });
         let backends = Arc::new(Backends::new(transport::unix::channel(&socket), port, Slot::new(client)));
-        let proxy = Proxy::new(backends, state.clone());
+        let proxy = Proxy::new(backends, state.clone(), limits);
         let tls = Slot::new(server.unwrap());
         let served = apid::serve(listener, tls.clone(), proxy, CancellationToken::new());
         tasks.spawn("apid", async move { served.await.unwrap() });
@@ -187,6 +198,17 @@ fn trailers(status: &str) -> HeaderMap {
     trailers
 }
 
+/// The fake machined alone, on a socket in `directory`.
+pub(crate) fn machined_on(directory: &std::path::Path, tasks: &TaskSet) -> std::path::PathBuf {
+    let socket = directory.join("machine.sock");
+    let machine = UnixListener::bind(&socket).unwrap();
+    tasks.spawn("machined", async move {
+        let service = tower::service_fn(move |request| machined(request, "maintenance", Endless::default()));
+        transport::serve::unix(machine, service, CancellationToken::new()).await.unwrap();
+    });
+    socket
+}
+
 /// Speaks gRPC by hand, so that it can send what a generated server would not.
 async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -197,7 +219,13 @@ async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -
         .collect();
     Ok(match parts.uri.path().rsplit('/').next().unwrap() {
         "Version" => {
-            let version = wire::machine::VersionInfo { tag: tag.into(), sha: heard.join(";"), ..Default::default() };
+            let caller = parts.headers.get("talos-caller").map_or("", |caller| caller.to_str().unwrap());
+            let version = wire::machine::VersionInfo {
+                tag: tag.into(),
+                sha: heard.join(";"),
+                built: caller.to_owned(),
+                ..Default::default()
+            };
             let message = wire::machine::Version { version: Some(version), ..Default::default() };
             let response = wire::machine::VersionResponse { messages: vec![message] };
             respond(vec![response.encode_to_vec().into()], trailers("0"))

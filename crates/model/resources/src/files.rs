@@ -2,7 +2,7 @@
 
 resource! {
     /// A file that is to be in `/etc`; the id is its name.
-    EtcFileSpec: "EtcFileSpecs.files.talos.dev" in "files",
+    EtcFileSpec: "EtcFileSpecs.files.talos.dev" in "files" sensitive,
     {
         contents: Vec<u8> = 1 "contents",
         mode: u32 = 2 "mode",

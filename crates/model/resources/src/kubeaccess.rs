@@ -2,7 +2,7 @@
 
 resource! {
     /// Which pods may use the machine API.
-    KubernetesAccessConfig: "KubernetesAccessConfigs.cluster.talos.dev" in "config" sensitive,
+    KubernetesAccessConfig: "KubernetesAccessConfigs.cluster.talos.dev" in "config",
     {
         enabled: bool = 1 "enabled",
         allowed_api_roles: Vec<String> = 2 "allowedAPIRoles",

@@ -37,7 +37,7 @@ message! {
 
 resource! {
     /// Files and environment of an extension service.
-    ExtensionServiceConfig: "ExtensionServiceConfigs.runtime.talos.dev" in "runtime",
+    ExtensionServiceConfig: "ExtensionServiceConfigs.runtime.talos.dev" in "runtime" sensitive,
     {
         files: Vec<ExtensionServiceConfigFile> = 1 "files" omitempty,
         environment: Vec<String> = 2 "environment" omitempty,
@@ -159,7 +159,7 @@ resource! {
 
 resource! {
     /// A value of the META partition; the id is the key in hexadecimal.
-    MetaKey: "MetaKeys.runtime.talos.dev" in "runtime", aliases ["meta"],
+    MetaKey: "MetaKeys.runtime.talos.dev" in "runtime" sensitive, aliases ["meta"],
     columns ["Value" => "{.value}"],
     {
         value: String = 1 "value",
@@ -253,7 +253,7 @@ impl SecurityState {
 
 resource! {
     /// A token that tells this machine from its copies.
-    UniqueMachineToken: "UniqueMachineTokens.runtime.talos.dev" in "runtime",
+    UniqueMachineToken: "UniqueMachineTokens.runtime.talos.dev" in "runtime" sensitive,
     columns ["Token" => "{.token}"],
     {
         token: String = 1 "token",

@@ -13,7 +13,7 @@ message! {
 
 resource! {
     /// Admission plug-ins of the API server.
-    AdmissionControlConfig: "AdmissionControlConfigs.kubernetes.talos.dev" in "controlplane",
+    AdmissionControlConfig: "AdmissionControlConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         config: Vec<AdmissionPlugin> = 1 "config",
     }
@@ -44,7 +44,7 @@ message! {
 
 resource! {
     /// How kube-apiserver runs.
-    ApiServerConfig: "APIServerConfigs.kubernetes.talos.dev" in "controlplane",
+    ApiServerConfig: "APIServerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         image: String = 1 "image",
         cloud_provider: String = 2 "cloudProvider",
@@ -96,7 +96,7 @@ impl ConfigStatus {
 
 resource! {
     /// How kube-controller-manager runs.
-    ControllerManagerConfig: "ControllerManagerConfigs.kubernetes.talos.dev" in "controlplane",
+    ControllerManagerConfig: "ControllerManagerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         enabled: bool = 1 "enabled",
         image: String = 2 "image",
@@ -128,7 +128,7 @@ message! {
 
 resource! {
     /// Manifests that the configuration adds.
-    ExtraManifestsConfig: "ExtraManifestsConfigs.kubernetes.talos.dev" in "controlplane",
+    ExtraManifestsConfig: "ExtraManifestsConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         extra_manifests: Vec<ExtraManifest> = 1 "extraManifests",
     }
@@ -148,7 +148,7 @@ message! {
 
 resource! {
     /// Objects to be applied to the cluster, in one step.
-    Manifest: "Manifests.kubernetes.talos.dev" in "controlplane",
+    Manifest: "Manifests.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         items: Vec<SingleManifest> = 1 "items",
     }
@@ -200,7 +200,7 @@ impl BootstrapManifestsConfig {
 
 resource! {
     /// How kube-scheduler runs.
-    SchedulerConfig: "SchedulerConfigs.kubernetes.talos.dev" in "controlplane",
+    SchedulerConfig: "SchedulerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         enabled: bool = 1 "enabled",
         image: String = 2 "image",

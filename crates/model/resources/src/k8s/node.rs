@@ -26,7 +26,7 @@ impl Endpoint {
 
 resource! {
     /// How the kubelet is to run, from the configuration.
-    KubeletConfig: "KubeletConfigs.kubernetes.talos.dev" in "k8s",
+    KubeletConfig: "KubeletConfigs.kubernetes.talos.dev" in "k8s" sensitive,
     {
         image: String = 1 "image",
         cluster_dns: Vec<String> = 2 "clusterDNS",
@@ -63,7 +63,7 @@ impl KubeletLifecycle {
 
 resource! {
     /// How the kubelet runs: arguments and configuration complete.
-    KubeletSpec: "KubeletSpecs.kubernetes.talos.dev" in "k8s",
+    KubeletSpec: "KubeletSpecs.kubernetes.talos.dev" in "k8s" sensitive,
     {
         image: String = 1 "image",
         args: Vec<String> = 2 "args" omitempty,

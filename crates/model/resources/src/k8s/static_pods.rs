@@ -19,7 +19,7 @@ impl Spec for StaticPod {
         namespace: super::NAMESPACE,
         aliases: &[],
         columns: &[],
-        sensitivity: Sensitivity::NonSensitive,
+        sensitivity: Sensitivity::Sensitive,
     };
     fn to_yaml(&self) -> Value {
         object::sorted(&self.pod)

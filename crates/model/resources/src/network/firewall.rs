@@ -97,7 +97,7 @@ message! {
 
 resource! {
     /// A chain of firewall rules.
-    NfTablesChain: "NfTablesChains.net.talos.dev" in "network" sensitive, aliases ["chain", "chains"],
+    NfTablesChain: "NfTablesChains.net.talos.dev" in "network", aliases ["chain", "chains"],
     columns [
         "Type" => "{.type}",
         "Hook" => "{.hook}",

@@ -127,8 +127,8 @@ resource! {
 }
 
 resource! {
-    /// A link as the kernel reports it.
-    LinkStatus: "LinkStatuses.net.talos.dev" in "network" sensitive, aliases ["link", "links"],
+    /// A link as the kernel reports it. Every role may read it: the private key of its WireGuard part is never filled in.
+    LinkStatus: "LinkStatuses.net.talos.dev" in "network", aliases ["link", "links"],
     columns [
         "Type" => "{.type}",
         "Kind" => "{.kind}",

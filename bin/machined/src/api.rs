@@ -3,25 +3,28 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use domain_runtime::ConfigInbox;
 use etcd_edge::{Connector as _, EtcdConnector, Tls};
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ConfigSink, EtcdMembers, Machine};
-use resources::config::{MachineConfig, MachineType};
+use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine, RebootRequests};
+use resources::config::MachineType;
+use resources::runtime::MountStatus;
 use resources::secrets::{EtcdRootSecret, EtcdSecrets};
 use services::bootstrap::BootstrapError;
 use services::{APID_USER, BootstrapGate, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
 use stdx::{Secret, SystemClock, error_chain};
-use sys::files::{Access, write_atomic};
+use tokio::sync::Notify;
 
-use crate::machine::{CONFIG_FILE, ETCD_DATA, Parts};
+use crate::machine::Parts;
 
 /// Where the machine API listens: for apid alone.
 pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
+/// Where etcd keeps its data, below the volume EPHEMERAL.
+const ETCD_DATA: &str = "lib/etcd";
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
 const TRUSTD_STATE_SOCKET: &str = "/system/run/trustd/runtime.sock";
 
@@ -66,7 +69,7 @@ fn machine(parts: &Parts) -> Machine {
         logs: parts.logs.clone(),
         events: parts.events.clone(),
         containers: Arc::new(parts.containerd.clone()),
-        config: Arc::new(Configurations { store: parts.store.clone(), inbox: parts.inbox.clone() }),
+        reboots: Arc::new(Reboots(Arc::clone(&parts.reboot))),
         bootstrap: Arc::new(Bootstrap { store: parts.store.clone(), gate: parts.gate.clone() }),
         etcd: Arc::new(Etcd { store: parts.store.clone() }),
         kubernetes: Arc::new(kube_edge::RealConnect),
@@ -74,34 +77,19 @@ fn machine(parts: &Parts) -> Machine {
     }
 }
 
-/// Persists a configuration, then hands it to the controller that owns it.
+/// Passes on what the API asks for, once the answer had time to reach its client.
 #[derive(Debug)]
-struct Configurations {
-    store: Store,
-    inbox: ConfigInbox,
-}
+struct Reboots(Arc<Notify>);
 
-#[async_trait]
-impl ConfigSink for Configurations {
-    fn current(&self) -> Option<String> {
-        // What was submitted last is in force, also while its controller has yet to say so.
-        if let Some(submitted) = self.inbox.latest() {
-            return Some(submitted);
-        }
-        let active = self.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID).ok().flatten()?;
-        Some(active.text.clone())
-    }
-
-    async fn apply(&self, text: String) -> Result<(), BoxError> {
-        let inbox = self.inbox.clone();
-        // Syncing to disk takes its time, in which others are served. What is persisted is also handed in when the client
-        // goes away meanwhile.
-        let apply = move || {
-            write_atomic(Path::new(CONFIG_FILE), text.as_bytes(), Access::SECRET)?;
-            inbox.submit(text);
-            Ok(())
+impl RebootRequests for Reboots {
+    fn request_reboot(&self) -> Result<(), BoxError> {
+        let asked = Arc::clone(&self.0);
+        let later = async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            asked.notify_one();
         };
-        tokio::task::spawn_blocking(apply).await?
+        stdx::tasks::spawn("reboot", later).detach();
+        Ok(())
     }
 }
 
@@ -118,7 +106,12 @@ impl BootstrapSink for Bootstrap {
         if !kind.is_some_and(|kind| kind.is_control_plane()) {
             return Err(BootstrapRefused::NotPossible(BootstrapError::NotControlPlane.to_string()));
         }
-        self.gate.open(Path::new(ETCD_DATA)).map_err(|error| BootstrapRefused::AlreadyDone(error.to_string()))
+        let ephemeral = self.store.get_as::<MountStatus>(MountStatus::EPHEMERAL).ok().flatten();
+        let ephemeral = ephemeral.ok_or_else(|| {
+            BootstrapRefused::NotPossible("volume EPHEMERAL is not mounted: etcd has no place for its data".to_owned())
+        })?;
+        let data = Path::new(&ephemeral.target).join(ETCD_DATA);
+        self.gate.open(&data).map_err(|error| BootstrapRefused::AlreadyDone(error.to_string()))
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use containers::{Containerd, Namespace};
 use controller::Runtime;
-use domain_runtime::ConfigInbox;
 use platform::{Environment, Platform};
 use resources::config::{MachineConfig, MachineType};
 use resources::enums::MachineStage;
@@ -19,7 +18,7 @@ use stdx::tasks::CancellationToken;
 use stdx::{Clock, SystemClock, error_chain};
 use supervisor::{LogStore, Supervisor};
 use sys::signals::{Request, Requests};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{api, boot, wiring};
 
@@ -29,10 +28,6 @@ pub(crate) const RENDERED_ETC: &str = "/system/etc";
 pub(crate) const ETC: &str = "/etc";
 /// Where containerd listens.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Where the configuration is kept across boots.
-pub(crate) const CONFIG_FILE: &str = "/system/state/config.yaml";
-/// Where etcd keeps its data.
-pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 
 /// The parts of the machine that others get handles of.
 #[derive(Debug, Clone)]
@@ -44,7 +39,8 @@ pub(crate) struct Parts {
     pub(crate) logs: LogStore,
     pub(crate) events: EventBus,
     pub(crate) sequencer: Arc<Sequencer>,
-    pub(crate) inbox: ConfigInbox,
+    /// Notified when the machine API asks for a reboot.
+    pub(crate) reboot: Arc<Notify>,
     pub(crate) gate: BootstrapGate,
     pub(crate) stage: Arc<watch::Sender<MachineStage>>,
     pub(crate) containerd: Containerd,
@@ -69,7 +65,7 @@ impl Parts {
             logs,
             sequencer: Arc::new(Sequencer::new(events.clone())),
             events,
-            inbox: ConfigInbox::default(),
+            reboot: Arc::default(),
             gate: BootstrapGate::default(),
             stage: Arc::new(watch::Sender::new(MachineStage::Booting)),
             containerd: Containerd::new(Path::new(CONTAINERD_SOCKET), Namespace::System),
@@ -114,7 +110,11 @@ pub(crate) async fn run(environment: Environment, logs: LogStore) -> anyhow::Res
             }
         })
     };
-    let request = requests.next().await;
+    // Both arms are cancel-safe: a notification that nobody waited for is kept.
+    let request = tokio::select! {
+        request = requests.next() => request,
+        () = parts.reboot.notified() => Request::Reboot,
+    };
     tracing::info!(?request, "the machine ends");
     parts.stage.send_replace(match request {
         Request::Shutdown => MachineStage::ShuttingDown,
@@ -123,7 +123,7 @@ pub(crate) async fn run(environment: Environment, logs: LogStore) -> anyhow::Res
     // A machine that is still booting is told to end as well: its sequence has to be gone before the last one starts.
     life.abort();
     life.join().await.ok();
-    if let Err(error) = parts.sequencer.run(boot::shutdown(&parts.supervisor)).await {
+    if let Err(error) = parts.sequencer.run(boot::shutdown(&parts)).await {
         tracing::error!(error = error_chain(&error), "services may not have ended well");
     }
     parts.controllers.stop(Duration::from_secs(5)).await.ok();
@@ -141,7 +141,7 @@ async fn live(parts: &Parts) -> anyhow::Result<()> {
         })
     };
     let containerd = boot::containerd(parts.logs.clone());
-    parts.sequencer.run(boot::initialize(start_api, &parts.supervisor, containerd)).await?;
+    parts.sequencer.run(boot::initialize(start_api, parts, containerd)).await?;
     let kind = configured(parts).await?;
     parts.stage.send_replace(MachineStage::Booting);
     let mut expected = vec!["containerd", "apid", "kubelet"];
@@ -163,6 +163,7 @@ async fn configured(parts: &Parts) -> anyhow::Result<MachineType> {
     loop {
         let kind = parts.store.get_as::<MachineType>(MachineType::ID)?.map_or(MachineType::Unknown, |kind| *kind);
         if kind != MachineType::Unknown {
+            boot::end_acquisition(&parts.store)?;
             return Ok(kind);
         }
         let asks = !parts.store.list_as::<MaintenanceServiceRequest>()?.is_empty();

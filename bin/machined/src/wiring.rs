@@ -1,13 +1,13 @@
 //! Which controllers run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use controller::Controller;
 use domain_k8s::KubeletReady;
-use domain_runtime::config_acquire::AcquireController;
 use domain_runtime::config_type::MachineTypeController;
+use domain_runtime::configuration::ConfigurationController;
 use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::cri_parts::CriConfigPartsController;
 use domain_runtime::etc_file::EtcFileController;
@@ -15,7 +15,8 @@ use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
 use domain_runtime::machine_status::MachineStatusController;
-use domain_runtime::platform_config::{MachineCapabilitiesController, PlatformConfigController};
+use domain_runtime::mount::MountController;
+use domain_runtime::platform_config::{PlatformCapabilitiesController, PlatformConfigController};
 use domain_runtime::service_status::ServiceController;
 use domain_runtime::services_run::{ServicesController, WantedKubelet};
 use domain_runtime::time_sync::SyncController;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::boot;
 use crate::lock::EtcdLock;
-use crate::machine::{CONFIG_FILE, ETC, Parts, RENDERED_ETC};
+use crate::machine::{ETC, Parts, RENDERED_ETC};
 use crate::maintenance::MaintenanceServiceController;
 
 /// Registers every controller of the machine.
@@ -73,7 +74,6 @@ fn wanted(ready: &watch::Sender<Option<KubeletReady>>) -> watch::Receiver<Option
 }
 
 fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Vec<Box<dyn Controller>> {
-    let platform = parts.platform.clone();
     let services = ServicesController::new(
         parts.supervisor.clone(),
         Arc::new(boot::containerd(parts.logs.clone())),
@@ -82,14 +82,10 @@ fn runtime(parts: &Parts, kubelet: watch::Receiver<Option<WantedKubelet>>) -> Ve
         kubelet,
     );
     vec![
-        Box::new(AcquireController::new(
-            platform,
-            Path::new(CONFIG_FILE).into(),
-            parts.inbox.clone(),
-            parts.events.clone(),
-        )),
+        Box::new(ConfigurationController::new(Arc::clone(&parts.platform), parts.events.clone())),
+        Box::new(MountController::new(parts.platform.host_mounts())),
         Box::new(PlatformConfigController::new(parts.platform.as_ref())),
-        Box::new(MachineCapabilitiesController::new(Arc::clone(&parts.platform))),
+        Box::new(PlatformCapabilitiesController::new(Arc::clone(&parts.platform))),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
         Box::new(CriConfigPartsController::new(boot::containerd_file())),

@@ -29,22 +29,20 @@ pub use node_identity::{NodeIdentityController, new_node_id};
 /// Where things are on a node.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// The directory that keeps `node-identity.yaml`.
-    pub state: PathBuf,
     /// Certificate authorities that a discovery service's certificate may come from, PEM.
     pub ca_bundle: PathBuf,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { state: "/system/state".into(), ca_bundle: "/etc/ssl/certs/ca-certificates.crt".into() }
+        Self { ca_bundle: "/etc/ssl/certs/ca-certificates.crt".into() }
     }
 }
 
 /// All controllers of this crate, to be registered.
 pub fn controllers(paths: &Paths) -> Vec<Box<dyn Controller>> {
     vec![
-        Box::new(NodeIdentityController::new(&paths.state)),
+        Box::new(NodeIdentityController),
         Box::new(ConfigController::default()),
         Box::new(InfoController),
         Box::new(LocalAffiliateController),
@@ -63,6 +61,7 @@ mod tests {
     use resources::config::MachineConfig;
     use resources::k8s::{Endpoint, Nodename};
     use resources::network::{HostnameStatus, NodeAddress};
+    use resources::runtime::MountStatus;
 
     use super::*;
 
@@ -70,8 +69,7 @@ mod tests {
     async fn together_they_make_this_node_a_member_and_an_endpoint() {
         let state = tempfile::tempdir().unwrap();
         let harness = Harness::new();
-        let paths = Paths { state: state.path().to_owned(), ..Paths::default() };
-        for controller in controllers(&paths) {
+        for controller in controllers(&Paths::default()) {
             harness.runtime.register_boxed(controller).unwrap();
         }
         harness.runtime.start();
@@ -79,6 +77,8 @@ mod tests {
                     enabled: true\n    registries:\n      service:\n        disabled: true\n";
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.put(MachineType::ID, MachineType::ControlPlane);
+        let target = state.path().display().to_string();
+        harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
         harness.put("hostname", HostnameStatus { hostname: "cp-1".into(), ..Default::default() });
         harness.put("nodename", Nodename { nodename: "cp-1".into(), ..Default::default() });
         harness.put("routed-no-k8s", NodeAddress { addresses: vec!["10.5.0.2/24".parse().unwrap()] });

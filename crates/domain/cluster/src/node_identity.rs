@@ -1,13 +1,14 @@
 //! Who this node is: made once, kept with the state, gone with a reset.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_trait::async_trait;
 use aws_lc_rs::{digest, rand};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::Identity;
 use resources::files::EtcFileSpec;
+use resources::runtime::MountStatus;
 use sys::files::{self, Access};
 
 /// The file in the state directory.
@@ -17,29 +18,22 @@ const KEY: &str = "nodeId:";
 const MACHINE_ID: &str = "machine-id";
 
 /// `node-identity.yaml` → `Identity` `local`, and `EtcFileSpec` `machine-id` derived from it.
+///
+/// Nothing is read or written before STATE is mounted; the identity stays known when it is unmounted.
 #[derive(Debug)]
-pub struct NodeIdentityController {
-    path: PathBuf,
-}
+pub struct NodeIdentityController;
 
-impl NodeIdentityController {
-    /// Keeps the identity in the directory `state`.
-    pub fn new(state: &Path) -> Self {
-        Self { path: state.join(FILE) }
-    }
-
-    fn load_or_create(&self) -> Result<String, ReconcileError> {
-        if let Some(bytes) = files::read(&self.path)? {
-            let text = String::from_utf8_lossy(&bytes);
-            if let Some(id) = parse(&text) {
-                return Ok(id.to_owned());
-            }
-            tracing::warn!(path = %self.path.display(), "the node identity is unreadable; a new one takes its place");
+fn load_or_create(path: &Path) -> Result<String, ReconcileError> {
+    if let Some(bytes) = files::read(path)? {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some(id) = parse(&text) {
+            return Ok(id.to_owned());
         }
-        let id = new_node_id()?;
-        files::write_atomic(&self.path, format!("{KEY} {id}\n").as_bytes(), Access::SECRET)?;
-        Ok(id)
+        tracing::warn!(path = %path.display(), "the node identity is unreadable; a new one takes its place");
     }
+    let id = new_node_id()?;
+    files::write_atomic(path, format!("{KEY} {id}\n").as_bytes(), Access::SECRET)?;
+    Ok(id)
 }
 
 /// No random bytes could be had.
@@ -92,7 +86,7 @@ impl Controller for NodeIdentityController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        Vec::new()
+        vec![Input::strong::<MountStatus>().id(MountStatus::STATE)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -100,7 +94,8 @@ impl Controller for NodeIdentityController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let node_id = self.load_or_create()?;
+        let Some(state) = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)? else { return Ok(()) };
+        let node_id = load_or_create(&Path::new(&state.target).join(FILE))?;
         let contents = format!("{}\n", machine_id(&node_id)).into_bytes();
         ctx.put(Identity::ID, Identity { node_id })?;
         ctx.put(MACHINE_ID, EtcFileSpec { contents, mode: 0o444 })?;
@@ -126,14 +121,39 @@ mod tests {
         assert_ne!(new_node_id().unwrap(), new_node_id().unwrap());
     }
 
+    async fn mounted(state: &Path) -> Harness {
+        let harness = Harness::with(NodeIdentityController);
+        let target = state.display().to_string();
+        harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
+        harness.settle().await;
+        harness
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_written_before_the_volume_is_mounted_or_once_it_goes() {
+        let state = tempfile::tempdir().unwrap();
+        let harness = Harness::with(NodeIdentityController);
+        harness.settle().await;
+        assert!(harness.ids::<Identity>().is_empty());
+        let target = state.path().display().to_string();
+        harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
+        harness.settle().await;
+        let identity = harness.get::<Identity>("local").unwrap();
+        assert!(!harness.teardown::<MountStatus>(MountStatus::STATE), "it is held");
+        harness.settle().await;
+        assert!(harness.teardown::<MountStatus>(MountStatus::STATE), "it was let go");
+        std::fs::remove_file(state.path().join(FILE)).unwrap();
+        harness.settle().await;
+        assert!(!state.path().join(FILE).exists());
+        assert_eq!(harness.get::<Identity>("local").unwrap().node_id, identity.node_id, "the node keeps its name");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_identity_outlives_the_process() {
         let state = tempfile::tempdir().unwrap();
-        let first = Harness::with(NodeIdentityController::new(state.path()));
-        first.settle().await;
+        let first = mounted(state.path()).await;
         let identity = first.get::<Identity>("local").unwrap();
-        let second = Harness::with(NodeIdentityController::new(state.path()));
-        second.settle().await;
+        let second = mounted(state.path()).await;
         assert_eq!(second.get::<Identity>("local").unwrap().node_id, identity.node_id);
         let text = std::fs::read_to_string(state.path().join(FILE)).unwrap();
         assert_eq!(text, format!("nodeId: {}\n", identity.node_id));
@@ -146,8 +166,7 @@ mod tests {
     async fn an_unreadable_file_gets_a_new_identity() {
         let state = tempfile::tempdir().unwrap();
         std::fs::write(state.path().join(FILE), "\0\0garbage").unwrap();
-        let harness = Harness::with(NodeIdentityController::new(state.path()));
-        harness.settle().await;
+        let harness = mounted(state.path()).await;
         assert_eq!(harness.get::<Identity>("local").unwrap().node_id.len(), 43);
     }
 }

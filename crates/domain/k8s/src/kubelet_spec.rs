@@ -5,7 +5,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::kubelet::{self, KubeletInput};
 use kubernetes::version::Version;
 use resources::k8s::{KubeletConfig, KubeletSpec, NodeIp, Nodename};
-use resources::machine::{MachineCapabilities, Ownership};
+use resources::machine::{Ownership, PlatformCapabilities};
 
 /// On the host's kernel, as in a container, parameters are not the node's own: the kubelet may not insist on them there,
 /// and counts quotas of filesystems only where the disks are the machine's.
@@ -23,7 +23,7 @@ impl Controller for KubeletSpecController {
             Input::weak::<KubeletConfig>().id(KubeletConfig::ID),
             Input::weak::<Nodename>().id(Nodename::ID),
             Input::weak::<NodeIp>().id(NodeIp::ID),
-            Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID),
+            Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID),
         ]
     }
 
@@ -36,7 +36,7 @@ impl Controller for KubeletSpecController {
             ctx.get::<KubeletConfig>(KubeletConfig::ID)?,
             ctx.get::<Nodename>(Nodename::ID)?,
             ctx.get::<NodeIp>(NodeIp::ID)?,
-            ctx.get::<MachineCapabilities>(MachineCapabilities::ID)?,
+            ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?,
         ) else {
             // An input that is gone for a moment must not stop the kubelet.
             return Ok(());
@@ -55,7 +55,12 @@ impl Controller for KubeletSpecController {
     }
 }
 
-fn input(config: &KubeletConfig, nodename: &str, node_ip: &NodeIp, capabilities: &MachineCapabilities) -> KubeletInput {
+fn input(
+    config: &KubeletConfig,
+    nodename: &str,
+    node_ip: &NodeIp,
+    capabilities: &PlatformCapabilities,
+) -> KubeletInput {
     KubeletInput {
         version: Version::of_image_or_newest(&config.image),
         nodename: nodename.to_owned(),

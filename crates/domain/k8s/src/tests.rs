@@ -16,7 +16,7 @@ use netlink::FakeNetlink;
 use parking_lot::Mutex;
 use resources::StringMap;
 use resources::config::MachineConfig;
-use resources::machine::MachineCapabilities;
+use resources::machine::PlatformCapabilities;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -100,7 +100,7 @@ impl World {
     fn new() -> Self {
         let kube = FakeKube::new("v1.30.14");
         let harness = Harness::new();
-        harness.put(MachineCapabilities::ID, MachineCapabilities::default());
+        harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
         Self {
             harness,
             dir: TempDir::new().unwrap(),

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
-use resources::machine::{MachineCapabilities, Ownership};
+use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus};
 use sys::kernel_param::{KernelParam, KernelParamError, Tree};
 
@@ -67,7 +67,7 @@ impl Controller for KernelParamDefaultsController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID)]
+        vec![Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -123,7 +123,7 @@ fn id(tree: Tree, name: &str) -> String {
 
 /// `None` until it is known.
 fn kernel_owner(ctx: &Ctx) -> Result<Option<Ownership>, ReconcileError> {
-    Ok(ctx.get::<MachineCapabilities>(MachineCapabilities::ID)?.map(|capabilities| capabilities.kernel))
+    Ok(ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?.map(|capabilities| capabilities.kernel))
 }
 
 /// Kernel parameters as they can be read and written.
@@ -171,7 +171,7 @@ impl Controller for KernelParamSpecController {
         vec![
             Input::weak::<KernelParamSpec>(),
             Input::weak::<KernelParamDefaultSpec>(),
-            Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID),
+            Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID),
         ]
     }
 

@@ -6,27 +6,27 @@ use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use platform::{Platform, PlatformNetwork};
 use resources::enums::ConfigLayer;
-use resources::machine::MachineCapabilities;
+use resources::machine::PlatformCapabilities;
 use resources::network::{CONFIG_NAMESPACE, ResolverSpec, TimeServerSpec};
 use resources::runtime::PlatformMetadata;
 use tokio::sync::watch;
 
-/// `runtime.MachineCapabilitiesController`: what this machine owns, for all who have to decide by it.
+/// `runtime.PlatformCapabilitiesController`: what this machine owns, for all who have to decide by it.
 #[derive(Debug)]
-pub struct MachineCapabilitiesController {
+pub struct PlatformCapabilitiesController {
     platform: Arc<dyn Platform>,
 }
 
-impl MachineCapabilitiesController {
+impl PlatformCapabilitiesController {
     pub fn new(platform: Arc<dyn Platform>) -> Self {
         Self { platform }
     }
 }
 
 #[async_trait]
-impl Controller for MachineCapabilitiesController {
+impl Controller for PlatformCapabilitiesController {
     fn name(&self) -> &'static str {
-        "runtime.MachineCapabilitiesController"
+        "runtime.PlatformCapabilitiesController"
     }
 
     fn inputs(&self) -> Vec<Input> {
@@ -34,11 +34,11 @@ impl Controller for MachineCapabilitiesController {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        vec![Output::exclusive::<MachineCapabilities>()]
+        vec![Output::exclusive::<PlatformCapabilities>()]
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        ctx.put(MachineCapabilities::ID, self.platform.capabilities()).map(drop)
+        ctx.put(PlatformCapabilities::ID, self.platform.capabilities()).map(drop)
     }
 }
 
@@ -128,11 +128,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn capabilities_are_those_of_the_platform() {
-        let capabilities = MachineCapabilities { power: Ownership::Host, ..metal() };
+        let capabilities = PlatformCapabilities { power: Ownership::Host, ..metal() };
         let platform = Arc::new(FakePlatform::new(capabilities.clone()));
-        let harness = Harness::with(MachineCapabilitiesController::new(platform));
+        let harness = Harness::with(PlatformCapabilitiesController::new(platform));
         harness.settle().await;
-        assert_eq!(*harness.get::<MachineCapabilities>(MachineCapabilities::ID).unwrap().spec, capabilities);
+        assert_eq!(*harness.get::<PlatformCapabilities>(PlatformCapabilities::ID).unwrap().spec, capabilities);
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,7 +155,7 @@ mod tests {
         assert!(harness.get_in::<ResolverSpec>(CONFIG_NAMESPACE, "platform/resolvers").is_none());
     }
 
-    fn metal() -> MachineCapabilities {
-        MachineCapabilities::owning_all(PlatformMode::Metal)
+    fn metal() -> PlatformCapabilities {
+        PlatformCapabilities::owning_all(PlatformMode::Metal)
     }
 }

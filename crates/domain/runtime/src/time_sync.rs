@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use resources::machine::{MachineCapabilities, Ownership};
+use resources::machine::{Ownership, PlatformCapabilities};
 use resources::time::TimeStatus;
 
 /// `time.SyncController`.
@@ -19,7 +19,7 @@ impl Controller for SyncController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<MachineCapabilities>().id(MachineCapabilities::ID)]
+        vec![Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -27,7 +27,7 @@ impl Controller for SyncController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(capabilities) = ctx.get::<MachineCapabilities>(MachineCapabilities::ID)? else { return Ok(()) };
+        let Some(capabilities) = ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)? else { return Ok(()) };
         let is_set_by_host = capabilities.clock == Ownership::Host;
         ctx.put(TimeStatus::ID, TimeStatus { synced: is_set_by_host, epoch: 0, sync_disabled: is_set_by_host })?;
         Ok(())
@@ -46,12 +46,12 @@ mod tests {
         let harness = Harness::with(SyncController);
         harness.settle().await;
         assert!(harness.get::<TimeStatus>(TimeStatus::ID).is_none(), "nobody knows whose clock it is");
-        harness.put(MachineCapabilities::ID, MachineCapabilities::owning_all(PlatformMode::Metal));
+        harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
         harness.settle().await;
         let own = harness.get::<TimeStatus>(TimeStatus::ID).unwrap();
         assert_eq!((own.synced, own.sync_disabled), (false, false));
-        let container = MachineCapabilities { clock: Ownership::Host, ..MachineCapabilities::default() };
-        harness.put(MachineCapabilities::ID, container);
+        let container = PlatformCapabilities { clock: Ownership::Host, ..PlatformCapabilities::default() };
+        harness.put(PlatformCapabilities::ID, container);
         harness.settle().await;
         let hosts = harness.get::<TimeStatus>(TimeStatus::ID).unwrap();
         assert_eq!((hosts.synced, hosts.sync_disabled), (true, true));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use resources::machine::{MachineCapabilities, Ownership, PlatformMode};
+use resources::machine::{Ownership, PlatformCapabilities, PlatformMode};
 use resources::runtime::{MountStatus, PlatformMetadata};
 use tokio::sync::watch;
 
@@ -52,8 +52,8 @@ impl Platform for Container {
         config::Mode::Container
     }
 
-    fn capabilities(&self) -> MachineCapabilities {
-        MachineCapabilities {
+    fn capabilities(&self) -> PlatformCapabilities {
+        PlatformCapabilities {
             mode: PlatformMode::Container,
             kernel: Ownership::Host,
             network: Ownership::Host,

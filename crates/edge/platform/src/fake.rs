@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use resources::machine::{MachineCapabilities, PlatformMode};
+use resources::machine::{PlatformCapabilities, PlatformMode};
 use resources::runtime::PlatformMetadata;
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ use crate::{HostMount, Platform, PlatformError, PlatformNetwork};
 /// Answers with the configurations that were queued, one a call; then there is none.
 #[derive(Debug)]
 pub struct FakePlatform {
-    capabilities: MachineCapabilities,
+    capabilities: PlatformCapabilities,
     mounts: Vec<HostMount>,
     configurations: Mutex<VecDeque<Result<Option<String>, PlatformError>>>,
     /// Sends what [`Platform::network`] receives.
@@ -25,7 +25,7 @@ pub struct FakePlatform {
 impl FakePlatform {
     /// A platform with these capabilities, no volumes, no settings and no metadata yet.
     #[must_use]
-    pub fn new(capabilities: MachineCapabilities) -> Self {
+    pub fn new(capabilities: PlatformCapabilities) -> Self {
         Self {
             capabilities,
             mounts: Vec::new(),
@@ -69,7 +69,7 @@ impl Platform for FakePlatform {
         }
     }
 
-    fn capabilities(&self) -> MachineCapabilities {
+    fn capabilities(&self) -> PlatformCapabilities {
         self.capabilities.clone()
     }
 

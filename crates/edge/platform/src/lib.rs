@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use resources::machine::MachineCapabilities;
+use resources::machine::PlatformCapabilities;
 use resources::runtime::PlatformMetadata;
 use tokio::sync::watch;
 
@@ -75,7 +75,7 @@ pub trait Platform: Debug + Send + Sync {
     fn mode(&self) -> config::Mode;
 
     /// What the machine owns and what its host does. It does not change while the machine runs.
-    fn capabilities(&self) -> MachineCapabilities;
+    fn capabilities(&self) -> PlatformCapabilities;
 
     /// The volumes that are there without the machine's doing; none where the disks are the machine's own.
     fn host_mounts(&self) -> Vec<HostMount>;

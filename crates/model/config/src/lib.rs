@@ -4,6 +4,7 @@
 //! and any number of smaller ones, each with its kind. [`Documents`] holds them with their text. Nothing here reads a
 //! file or a clock, and no default is written into a document: what an absent field means is said by accessors.
 
+pub mod acquire;
 mod decode;
 pub mod diff;
 mod document;
@@ -14,6 +15,7 @@ pub mod generate;
 pub mod images;
 pub mod kinds;
 pub mod patch;
+pub mod revision;
 pub mod scalar;
 pub mod v1alpha1;
 pub mod validate;

@@ -30,6 +30,7 @@ pub mod kubespan;
 pub mod machine;
 pub mod network;
 pub mod perf;
+pub mod revision;
 pub mod runtime;
 pub mod secrets;
 pub mod siderolink;

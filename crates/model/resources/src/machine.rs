@@ -1,6 +1,8 @@
 //! What this machine is and owns, and what is asked of its volumes. These types are ours: clients of Talos 1.7 do not
 //! know them.
 
+use crate::values::Certificate;
+
 closed_enum! {
     /// The rules that configurations of a machine have to pass.
     PlatformMode {
@@ -30,7 +32,7 @@ closed_enum! {
 
 resource! {
     /// What this machine owns. There before any controller has to decide by it; it never changes while the machine runs.
-    MachineCapabilities: "MachineCapabilities.runtime.talos.dev" in "runtime", aliases ["capabilities"],
+    PlatformCapabilities: "PlatformCapabilities.runtime.talos.dev" in "runtime", aliases ["capabilities"],
     columns [
         "Mode" => "{.mode}",
         "Kernel" => "{.kernel}",
@@ -49,7 +51,7 @@ resource! {
     }
 }
 
-impl MachineCapabilities {
+impl PlatformCapabilities {
     /// Its only id.
     pub const ID: &'static str = "machine";
 
@@ -63,9 +65,35 @@ impl MachineCapabilities {
 
 resource! {
     /// Asks for a volume to be mounted; the id is the volume's label. Gone, it asks for it to be unmounted.
-    MountRequest: "MountRequests.runtime.talos.dev" in "runtime",
+    VolumeRequest: "VolumeRequests.runtime.talos.dev" in "runtime",
     columns ["Requester" => "{.requester}"],
     {
         requester: String = 1 "requester",
     }
+}
+
+closed_enum! {
+    /// The clients that maintenance mode answers.
+    MaintenanceClients {
+        Nobody = 0 "nobody",
+        Administrators = 1 "administrators",
+        Anybody = 2 "anybody",
+    }
+}
+
+resource! {
+    /// Whom a machine without a configuration takes one from. There while it is in maintenance mode.
+    MaintenanceAccess: "MaintenanceAccesses.runtime.talos.dev" in "runtime",
+    columns ["Clients" => "{.clients}", "Reason" => "{.reason}"],
+    {
+        clients: MaintenanceClients = 1 "clients",
+        /// Of the authorities that certificates of administrators have to come from; no keys.
+        accepted_cas: Vec<Certificate> = 2 "acceptedCAs" omitempty,
+        reason: String = 3 "reason",
+    }
+}
+
+impl MaintenanceAccess {
+    /// Its only id.
+    pub const ID: &'static str = "maintenance";
 }

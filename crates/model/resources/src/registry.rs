@@ -2,8 +2,8 @@
 
 use crate::spec::{Definition, Spec};
 use crate::{
-    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, machine, network, perf, runtime,
-    secrets, siderolink, time, v1alpha1,
+    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, machine, network, perf, revision,
+    runtime, secrets, siderolink, time, v1alpha1,
 };
 
 /// All definitions, ordered by package.
@@ -30,6 +30,9 @@ const DEFINITIONS: &[&Definition] = &[
     &cluster::Info::DEFINITION,
     &cluster::Member::DEFINITION,
     &config::MachineConfig::DEFINITION,
+    &revision::MachineConfigRequest::DEFINITION,
+    &revision::MachineConfigResult::DEFINITION,
+    &revision::MachineConfigRevision::DEFINITION,
     &config::MachineType::DEFINITION,
     &cri::SeccompProfile::DEFINITION,
     &etcd::EtcdConfig::DEFINITION,
@@ -112,14 +115,15 @@ const DEFINITIONS: &[&Definition] = &[
     &runtime::KernelParamDefaultSpec::DEFINITION,
     &runtime::KernelParamStatus::DEFINITION,
     &runtime::KmsgLogConfig::DEFINITION,
-    &machine::MachineCapabilities::DEFINITION,
+    &machine::PlatformCapabilities::DEFINITION,
     &runtime::MachineResetSignal::DEFINITION,
     &runtime::MachineStatus::DEFINITION,
+    &machine::MaintenanceAccess::DEFINITION,
     &runtime::MaintenanceServiceConfig::DEFINITION,
     &runtime::MaintenanceServiceRequest::DEFINITION,
     &runtime::MetaKey::DEFINITION,
     &runtime::MetaLoad::DEFINITION,
-    &machine::MountRequest::DEFINITION,
+    &machine::VolumeRequest::DEFINITION,
     &runtime::MountStatus::DEFINITION,
     &runtime::PlatformMetadata::DEFINITION,
     &runtime::SecurityState::DEFINITION,

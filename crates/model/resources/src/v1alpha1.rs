@@ -7,11 +7,21 @@ resource! {
     }
 }
 
+impl AcquireConfigSpec {
+    /// Its only id.
+    pub const ID: &'static str = "machine-config";
+}
+
 resource! {
     /// Exists once the configuration was acquired.
     AcquireConfigStatus: "AcquireConfigStatuses.v1alpha1.talos.dev" in "runtime",
     {
     }
+}
+
+impl AcquireConfigStatus {
+    /// Its only id.
+    pub const ID: &'static str = "machine-config";
 }
 
 resource! {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use containers::{Containerd, ContainerdError, Namespace};
 use controller::Runtime;
-use resources::machine::MachineCapabilities;
+use resources::machine::PlatformCapabilities;
 use sequencer::EventBus;
 use state::Store;
 use stdx::Clock;
@@ -16,17 +16,13 @@ use tonic::Status;
 /// Any error, for traits whose implementations are elsewhere.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where configurations from the API go.
-#[async_trait]
-pub trait ConfigSink: Debug + Send + Sync {
-    /// The text of the configuration in force; `None` in maintenance mode.
-    fn current(&self) -> Option<String>;
-
-    /// Persists a configuration that was found valid, and makes it the one in force.
+/// Reboots the machine.
+pub trait RebootRequests: Debug + Send + Sync {
+    /// Asks for a reboot that takes over whatever else the machine is doing. It begins after this call has been answered.
     ///
     /// # Errors
-    /// It could not be persisted; nothing has changed then.
-    async fn apply(&self, text: String) -> Result<(), BoxError>;
+    /// The machine cannot be rebooted now.
+    fn request_reboot(&self) -> Result<(), BoxError>;
 }
 
 /// Why a node does not start a new etcd cluster.
@@ -88,10 +84,21 @@ impl Machine {
     ///
     /// # Errors
     /// UNAVAILABLE in the moment before it is known.
-    pub(crate) fn capabilities(&self) -> Result<MachineCapabilities, Status> {
-        let found = self.store.get_as::<MachineCapabilities>(MachineCapabilities::ID).ok().flatten();
+    pub(crate) fn capabilities(&self) -> Result<PlatformCapabilities, Status> {
+        let found = self.store.get_as::<PlatformCapabilities>(PlatformCapabilities::ID).ok().flatten();
         let found = found.ok_or_else(|| Status::unavailable("the platform of this machine is not known yet"))?;
-        Ok(MachineCapabilities::clone(&found))
+        Ok(PlatformCapabilities::clone(&found))
+    }
+
+    /// Asks for the reboot with which a persisted configuration takes effect.
+    ///
+    /// # Errors
+    /// INTERNAL; the configuration is persisted all the same.
+    pub(crate) fn reboot_for_configuration(&self) -> Result<(), Status> {
+        self.reboots.request_reboot().map_err(|error| {
+            let error = stdx::error_chain(error.as_ref());
+            Status::internal(format!("the configuration is persisted, but the machine does not reboot: {error}"))
+        })
     }
 }
 
@@ -110,8 +117,8 @@ pub struct Machine {
     pub events: EventBus,
     /// Containers.
     pub containers: Arc<dyn ContainerList>,
-    /// Configurations on their way in.
-    pub config: Arc<dyn ConfigSink>,
+    /// What a configuration that needs a reboot asks for.
+    pub reboots: Arc<dyn RebootRequests>,
     /// The one bootstrap.
     pub bootstrap: Arc<dyn BootstrapSink>,
     /// etcd.

@@ -1,8 +1,7 @@
 //! The machine service: one short method per call, the work in the modules below.
 
-use std::sync::Arc;
-
 use futures::stream::{self, BoxStream, StreamExt};
+use resources::revision::ConfigCaller;
 use resources::runtime::PlatformMetadata;
 use supervisor::ServiceStatus;
 use tonic::{Request, Response, Status, Streaming};
@@ -11,7 +10,6 @@ use wire::machine as api;
 use wire::machine::machine_service_server::MachineService;
 
 use crate::access::is_admin;
-use crate::configuration::Caller;
 use crate::machine::{BootstrapRefused, Machine};
 use crate::{client_configuration, configuration, kubeconfig};
 
@@ -25,13 +23,11 @@ mod stats;
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) machine: Machine,
-    /// Held while a configuration is judged and persisted: what it is judged against must be what it replaces.
-    applying: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Service {
     pub(crate) fn new(machine: Machine) -> Self {
-        Self { machine, applying: Arc::default() }
+        Self { machine }
     }
 }
 
@@ -84,8 +80,8 @@ impl MachineService for Service {
         &self,
         request: Request<api::ApplyConfigurationRequest>,
     ) -> Reply<api::ApplyConfigurationResponse> {
-        let caller = if is_admin(request.metadata()) { Caller::Admin } else { Caller::Anybody };
-        let _applying = self.applying.lock().await;
+        let is_admin = is_admin(request.metadata());
+        let caller = if is_admin { ConfigCaller::Administrator } else { ConfigCaller::Anonymous };
         one!(ApplyConfigurationResponse, configuration::apply(&self.machine, caller, request.into_inner()).await?)
     }
 

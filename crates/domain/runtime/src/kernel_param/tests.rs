@@ -74,7 +74,7 @@ impl Fake {
 
 fn start(kernel: Ownership, parameters: &Fake) -> Harness {
     let harness = Harness::with(KernelParamSpecController::new(Box::new(parameters.clone())));
-    harness.put(MachineCapabilities::ID, MachineCapabilities { kernel, ..Default::default() });
+    harness.put(PlatformCapabilities::ID, PlatformCapabilities { kernel, ..Default::default() });
     harness
 }
 
@@ -149,7 +149,7 @@ async fn nothing_is_set_before_it_is_known_whose_the_kernel_is() {
     harness.run(KernelParamDefaultsController);
     harness.settle().await;
     assert_eq!((parameters.writes().len(), harness.ids::<KernelParamDefaultSpec>().len()), (0, 0));
-    harness.put(MachineCapabilities::ID, MachineCapabilities::default());
+    harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
     harness.settle().await;
     assert_eq!(parameters.writes(), ["net.ipv4.ip_forward"]);
     let specs = harness.ids::<KernelParamDefaultSpec>();

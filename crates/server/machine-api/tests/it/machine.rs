@@ -8,13 +8,18 @@ use async_trait::async_trait;
 use containers::containerd::ContainerInfo;
 use containers::{ContainerdError, Namespace};
 use controller::Runtime;
+use domain_runtime::configuration::ConfigurationController;
 use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ConfigSink, ContainerList, EtcdMembers, Machine};
+use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, RebootRequests};
 use parking_lot::Mutex;
-use resources::machine::MachineCapabilities;
-use resources::runtime::PlatformMetadata;
+use platform::FakePlatform;
+use resources::config::MachineConfig;
+use resources::machine::PlatformCapabilities;
+use resources::revision::MachineConfigRequest;
+use resources::runtime::{MaintenanceServiceRequest, MountStatus, PlatformMetadata};
 use resources::secrets::{KubernetesRootSecret, OsRootSecret};
+use resources::v1alpha1::AcquireConfigSpec;
 use resources::values::CertificateAndKey;
 use sequencer::{EventBus, events::Payload};
 use stdx::SystemClock;
@@ -49,18 +54,13 @@ fn worker() -> &'static str {
 
 #[derive(Debug, Default)]
 struct Sinks {
-    config: Mutex<Option<String>>,
+    reboots: Mutex<u32>,
     bootstrapped: Mutex<bool>,
 }
 
-#[async_trait]
-impl ConfigSink for Sinks {
-    fn current(&self) -> Option<String> {
-        self.config.lock().clone()
-    }
-
-    async fn apply(&self, text: String) -> Result<(), BoxError> {
-        *self.config.lock() = Some(text);
+impl RebootRequests for Sinks {
+    fn request_reboot(&self) -> Result<(), BoxError> {
+        *self.reboots.lock() += 1;
         Ok(())
     }
 }
@@ -105,6 +105,23 @@ struct Served {
 }
 
 impl Served {
+    fn active(&self) -> Option<String> {
+        let active = self.machine.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID).unwrap();
+        active.map(|config| config.text.clone())
+    }
+
+    /// Waits until the machine has a configuration or waits for one.
+    async fn acquired(&self) {
+        let waits = || self.machine.store.list_as::<MaintenanceServiceRequest>().unwrap().is_empty();
+        while self.active().is_none() && waits() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    fn on_disk(&self) -> String {
+        std::fs::read_to_string(self._directory.path().join("config.yaml")).unwrap()
+    }
+
     fn client(&self) -> MachineServiceClient<Channel> {
         MachineServiceClient::new(self.channel.clone())
     }
@@ -127,7 +144,7 @@ fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         logs: LogStore::default(),
         events: EventBus::new(clock.clone()),
         containers: sinks.clone(),
-        config: sinks.clone(),
+        reboots: sinks.clone(),
         bootstrap: sinks.clone(),
         etcd: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
@@ -135,7 +152,13 @@ fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
     };
     let metadata = PlatformMetadata { platform: "container".into(), ..PlatformMetadata::default() };
     machine.store.put(PlatformMetadata::ID, metadata, "").unwrap();
-    machine.store.put(MachineCapabilities::ID, MachineCapabilities::default(), "").unwrap();
+    machine.store.put(PlatformCapabilities::ID, PlatformCapabilities::default(), "").unwrap();
+    let target = directory.path().display().to_string();
+    machine.store.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() }, "").unwrap();
+    machine.store.put(AcquireConfigSpec::ID, AcquireConfigSpec {}, "").unwrap();
+    let platform = Arc::new(FakePlatform::new(PlatformCapabilities::default()));
+    machine.controllers.register(ConfigurationController::new(platform, machine.events.clone())).unwrap();
+    machine.controllers.start();
     change(&mut machine);
     let serving = machine_api::serve(machine.clone(), &socket, 0o600, None, CancellationToken::new()).unwrap();
     let tasks = TaskSet::new("test");
@@ -154,6 +177,7 @@ async fn apply_as(
     mode: Mode,
     dry_run: bool,
 ) -> Result<api::ApplyConfiguration, tonic::Status> {
+    it.acquired().await;
     let mut request = tonic::Request::new(api::ApplyConfigurationRequest {
         data: text.to_owned().into(),
         mode: mode.into(),
@@ -178,7 +202,7 @@ async fn a_first_configuration_is_applied_and_kept() {
     let it = served();
     let answer = apply(&it, worker(), Mode::Auto, false).await.unwrap();
     assert_eq!(answer.mode(), Mode::NoReboot);
-    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+    assert_eq!((it.active().as_deref(), it.on_disk().as_str()), (Some(worker()), worker()));
 }
 
 #[tokio::test]
@@ -189,11 +213,13 @@ async fn a_dry_run_shows_the_difference_and_changes_nothing() {
     let answer = apply(&it, &new, Mode::Auto, true).await.unwrap();
     assert!(answer.mode_details.starts_with("Dry run summary:\n"), "{}", answer.mode_details);
     assert!(
-        answer.mode_details.contains("-    endpoint: https://10.5.0.2:6443\n+    endpoint: https://10.5.0.9:6443\n"),
+        answer
+            .mode_details
+            .contains("-        endpoint: https://10.5.0.2:6443\n+        endpoint: https://10.5.0.9:6443\n"),
         "{}",
         answer.mode_details
     );
-    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+    assert_eq!((it.active().as_deref(), it.on_disk().as_str()), (Some(worker()), worker()));
 }
 
 #[tokio::test]
@@ -203,9 +229,12 @@ async fn a_change_that_needs_a_reboot_is_refused_and_named() {
     let new = worker().replacen("abcdef.0123456789abcdef", "fedcba.0123456789abcdef", 1);
     let status = apply(&it, &new, Mode::NoReboot, false).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("machine.token changed\nConfig diff:\n"), "{status:?}");
-    assert!(status.message().contains("+  token: fedcba.0123456789abcdef\n"), "{status:?}");
-    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
+    assert!(
+        status.message().starts_with("this config change can't be applied in immediate mode\ndiff: --- a\n"),
+        "{status:?}"
+    );
+    assert!(status.message().contains("+    token: fedcba.0123456789abcdef\n"), "{status:?}");
+    assert_eq!((it.active().as_deref(), it.on_disk().as_str()), (Some(worker()), worker()));
 }
 
 #[tokio::test]
@@ -215,7 +244,7 @@ async fn a_configuration_that_is_not_valid_is_refused_with_its_place() {
     let status = apply(&it, &broken, Mode::Auto, false).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("wip") && status.message().contains('4'), "{status:?}");
-    assert_eq!(*it.sinks.config.lock(), None);
+    assert_eq!(it.active(), None);
 }
 
 #[tokio::test]
@@ -230,53 +259,45 @@ async fn anybody_may_bring_the_first_configuration_and_only_an_administrator_the
 }
 
 #[tokio::test]
-async fn a_configuration_without_its_root_document_is_refused() {
+async fn a_configuration_without_its_root_document_waits_for_it_and_replaces_none() {
     let it = served();
-    let other = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
-    for _ in 0..2 {
-        let status = apply(&it, other, Mode::Auto, false).await.unwrap_err();
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(status.message().contains("root document"), "{status:?}");
-        apply(&it, worker(), Mode::Auto, false).await.unwrap();
-    }
-    assert_eq!(it.sinks.config.lock().as_deref(), Some(worker()));
-}
-
-/// A sink that is slow, and notices when it is called while it is busy.
-#[derive(Debug, Default)]
-struct SlowSink {
-    busy: std::sync::atomic::AtomicBool,
-    applied: Mutex<Vec<String>>,
-}
-
-#[async_trait]
-impl ConfigSink for SlowSink {
-    fn current(&self) -> Option<String> {
-        self.applied.lock().last().cloned()
-    }
-
-    async fn apply(&self, text: String) -> Result<(), BoxError> {
-        use std::sync::atomic::Ordering::SeqCst;
-        if self.busy.swap(true, SeqCst) {
-            return Err("another configuration is being written".into());
-        }
-        tokio::task::yield_now().await;
-        self.applied.lock().push(text);
-        self.busy.store(false, SeqCst);
-        Ok(())
-    }
+    let part = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
+    apply(&it, part, Mode::Auto, false).await.unwrap();
+    assert_eq!(it.active(), None);
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    let active = it.active().unwrap();
+    assert!(active.contains("KmsgLogConfig") && active.contains("type: worker"), "{active}");
+    let status = apply(&it, part, Mode::Auto, false).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("root document"), "{status:?}");
+    assert_eq!(it.active().unwrap(), active);
 }
 
 #[tokio::test]
 async fn configurations_are_applied_one_after_the_other() {
-    let sink = Arc::new(SlowSink::default());
-    let it = served_with(|machine| machine.config = sink.clone());
+    let it = served();
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
     let texts: Vec<_> = (0..8).map(|n| format!("{}# {n}\n", worker())).collect();
     let applied = futures::future::join_all(texts.iter().map(|text| apply(&it, text, Mode::Auto, false))).await;
     for answer in applied {
         answer.unwrap();
     }
-    assert_eq!(sink.applied.lock().len(), texts.len());
+    let active = it.active().unwrap();
+    assert!(texts.contains(&active));
+    assert_eq!(it.on_disk(), active);
+    assert!(it.machine.store.list_as::<MachineConfigRequest>().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_change_that_needs_a_reboot_asks_for_one_after_it_is_persisted() {
+    let it = served();
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    let new = worker().replacen("abcdef.0123456789abcdef", "fedcba.0123456789abcdef", 1);
+    for (mode, is_dry, reboots) in [(Mode::Auto, true, 0), (Mode::Staged, false, 0), (Mode::Auto, false, 1)] {
+        apply(&it, &new, mode, is_dry).await.unwrap();
+        assert_eq!(*it.sinks.reboots.lock(), reboots, "{mode:?}");
+    }
+    assert_eq!((it.active().as_deref(), it.on_disk()), (Some(worker()), new));
 }
 
 #[tokio::test]

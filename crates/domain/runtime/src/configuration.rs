@@ -1,0 +1,343 @@
+//! The configuration of the machine: acquired once, then changed by the API. One controller owns it, so that what is
+//! judged is what is replaced, and what is said to be applied is in force.
+//!
+//! The decisions are `config::acquire` and `config::revision`; here are files, time and resources. A configuration on disk
+//! that cannot be used stays there for inspection and is announced.
+
+mod access;
+mod files;
+mod request;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use config::Documents;
+use config::acquire::{Acquisition, Failure, Source, Step};
+use config::revision::{Revisions, Uptime};
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use platform::Platform;
+use resources::config::MachineConfig;
+use resources::machine::{MaintenanceAccess, MaintenanceClients};
+use resources::revision::{MachineConfigRequest, MachineConfigResult, MachineConfigRevision};
+use resources::runtime::{MaintenanceServiceRequest, MountStatus};
+use resources::v1alpha1::{AcquireConfigSpec, AcquireConfigStatus};
+use resources::values::Timestamp;
+use sequencer::{EventBus, Payload};
+use sys::files::FileError;
+use tokio::time::Instant;
+
+use access::Evidence;
+use files::{Files, Unusable};
+
+/// The id of the request for the maintenance API.
+pub const MAINTENANCE_ID: &str = "maintenance";
+/// How long the platform may take to answer; then it is asked again.
+const PLATFORM_ANSWER: Duration = Duration::from_secs(60);
+
+/// Traces of a cluster below the volume EPHEMERAL, and their names for people.
+const TRACES: [(&str, &str); 2] =
+    [("lib/etcd/member", "data of etcd"), ("lib/kubelet/pki/kubelet-client-current.pem", "a kubelet's certificate")];
+
+/// `config.ConfigurationController`.
+#[derive(Debug)]
+pub struct ConfigurationController {
+    platform: Arc<dyn Platform>,
+    events: EventBus,
+    started: Instant,
+    phase: Phase,
+    /// When the trial in force reverts, for people: decided when it began, since the wall clock may jump.
+    reverts_at: Timestamp,
+    /// Maintenance mode as it was announced.
+    access: Option<MaintenanceAccess>,
+    /// The last failure that was announced, so that retries do not announce it again.
+    announced: Option<String>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Acquiring(Acquisition),
+    Configured(Revisions),
+}
+
+impl ConfigurationController {
+    pub fn new(platform: Arc<dyn Platform>, events: EventBus) -> Self {
+        let phase = Phase::Acquiring(Acquisition::new(platform.mode()));
+        Self {
+            platform,
+            events,
+            started: Instant::now(),
+            phase,
+            reverts_at: Timestamp::default(),
+            access: None,
+            announced: None,
+        }
+    }
+
+    fn uptime(&self) -> Uptime {
+        self.started.elapsed()
+    }
+
+    /// Says once that a configuration cannot be used.
+    fn announce(&mut self, error: &Unusable) -> Failure {
+        let text = stdx::error_chain(error);
+        if self.announced.as_ref() != Some(&text) {
+            tracing::error!(error = text, retried = error.failure() == Failure::Passing, "configuration not usable");
+            self.events.publish(match error {
+                Unusable::Invalid { .. } | Unusable::Empty { .. } => {
+                    Payload::ConfigValidationError { error: text.clone() }
+                }
+                Unusable::Read(_) | Unusable::Platform(_) => Payload::ConfigLoadError { error: text.clone() },
+            });
+            self.announced = Some(text);
+        }
+        error.failure()
+    }
+
+    async fn ask_platform(&self) -> Result<Option<Documents>, Unusable> {
+        let answer = tokio::time::timeout(PLATFORM_ANSWER, self.platform.configuration()).await;
+        let unavailable = |source| platform::PlatformError::Unavailable {
+            platform: self.platform.name(),
+            source: Box::new(source) as Box<_>,
+        };
+        let Some(text) = answer.map_err(unavailable)?? else { return Ok(None) };
+        let origin = format!("platform {}", self.platform.name());
+        files::decode(&origin, text.as_bytes(), self.platform.mode()).map(Some)
+    }
+
+    /// Goes on until there is a configuration, or something to wait for.
+    async fn acquire(&mut self, ctx: &mut Ctx, files: &Files) -> Result<(), ReconcileError> {
+        loop {
+            let now = self.uptime();
+            let Phase::Acquiring(acquisition) = &self.phase else { return Ok(()) };
+            let outcome = match acquisition.step() {
+                Step::ReadDisk { not_before } | Step::AskPlatform { not_before } if not_before > now => {
+                    ctx.requeue_after(not_before.saturating_sub(now));
+                    return Ok(());
+                }
+                Step::ReadDisk { .. } => files.read(self.platform.mode()),
+                Step::Maintain { read_disk_at: Some(at) } if at <= now => files.read(self.platform.mode()),
+                Step::AskPlatform { .. } => {
+                    let outcome = self.ask_platform().await.map_err(|error| self.announce(&error));
+                    let now = self.uptime();
+                    if let Phase::Acquiring(acquisition) = &mut self.phase {
+                        acquisition.platform(outcome, now);
+                    }
+                    continue;
+                }
+                Step::Maintain { read_disk_at } => {
+                    if let Some(at) = read_disk_at {
+                        ctx.requeue_after(at.saturating_sub(now));
+                    }
+                    return Ok(());
+                }
+                Step::Done { documents, source } => return Ok(self.configured(files, documents, source).await?),
+            };
+            let outcome = outcome.map_err(|error| self.announce(&error));
+            if let Phase::Acquiring(acquisition) = &mut self.phase {
+                acquisition.disk(outcome, now);
+            }
+        }
+    }
+
+    /// Persists the acquired configuration; then it is in force. A failure is retried with the pass.
+    async fn configured(&mut self, files: &Files, documents: Documents, source: Source) -> Result<(), FileError> {
+        match source {
+            // Nodes of an earlier version have no authorities beside it. The configuration is in force also when they
+            // cannot be written.
+            Source::Disk => {
+                if let Err(error) = files.renew_authorities(&documents).await {
+                    tracing::error!(error = stdx::error_chain(&error), "the authorities of the API are not kept");
+                }
+            }
+            Source::Platform | Source::Maintenance => files.write(&documents).await?,
+        }
+        tracing::info!(?source, "configuration acquired");
+        self.phase = Phase::Configured(Revisions::booted(documents.clone(), documents));
+        self.announced = None;
+        Ok(())
+    }
+
+    /// Makes the resources say what the phase is. It is called again within a pass, so that nothing is left to
+    /// `keep_touched`.
+    fn publish(&self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let revisions = match &self.phase {
+            Phase::Acquiring(acquisition) => {
+                if let Some(partial) = acquisition.partial() {
+                    ctx.put(MachineConfig::MAINTENANCE_ID, MachineConfig::new(text(partial)))?;
+                }
+                return Ok(());
+            }
+            Phase::Configured(revisions) => revisions,
+        };
+        ctx.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text(revisions.active())))?;
+        ctx.destroy::<MachineConfig>(MachineConfig::MAINTENANCE_ID)?;
+        let none = Timestamp::default();
+        Self::publish_revision(ctx, MachineConfigRevision::ACTIVE, Some(revisions.active()), none)?;
+        Self::publish_revision(ctx, MachineConfigRevision::PERSISTENT, Some(revisions.persistent()), none)?;
+        Self::publish_revision(ctx, MachineConfigRevision::STAGED, revisions.staged(), none)?;
+        let trial = revisions.trial();
+        if let Some(trial) = trial {
+            ctx.requeue_after(trial.reverts_at.saturating_sub(self.uptime()));
+        }
+        let documents = trial.map(|trial| &trial.documents);
+        Self::publish_revision(ctx, MachineConfigRevision::TRIAL, documents, self.reverts_at)?;
+        ctx.put(AcquireConfigStatus::ID, AcquireConfigStatus {})?;
+        Ok(())
+    }
+
+    fn publish_revision(
+        ctx: &mut Ctx,
+        id: &str,
+        documents: Option<&Documents>,
+        revert_at: Timestamp,
+    ) -> Result<(), ReconcileError> {
+        match documents {
+            Some(documents) => {
+                ctx.put(id, MachineConfigRevision { config: text(documents).into(), revert_at })?;
+            }
+            None => {
+                ctx.destroy::<MachineConfigRevision>(id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(documents: &Documents) -> String {
+    String::from_utf8_lossy(documents.raw()).into_owned()
+}
+
+/// What of a cluster is on this machine, beside a configuration that is in order.
+fn evidence(files: &Files, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
+    let mut traces = Vec::new();
+    // Documents that only wait for their root say nothing of a cluster.
+    if files.has_config() && acquisition.partial().is_none() {
+        traces.push("a configuration that cannot be used".to_owned());
+    }
+    let below = ephemeral.map(|status| Path::new(&status.target));
+    let found = |path: &&(&str, &str)| below.is_some_and(|below| below.join(path.0).try_exists().unwrap_or(true));
+    traces.extend(TRACES.iter().filter(found).map(|(_, name)| (*name).to_owned()));
+    Evidence { traces, authorities: files.authorities() }
+}
+
+impl ConfigurationController {
+    /// Asks for maintenance mode while it is needed, and says whose configurations it takes.
+    fn maintain(&mut self, ctx: &mut Ctx, files: &Files) -> Result<(), ReconcileError> {
+        let acquisition = match &self.phase {
+            Phase::Acquiring(acquisition) if matches!(acquisition.step(), Step::Maintain { .. }) => acquisition,
+            _ => {
+                if self.access.take().is_some() {
+                    tracing::info!("maintenance mode is not needed any more");
+                }
+                ctx.destroy::<MaintenanceServiceRequest>(MAINTENANCE_ID)?;
+                ctx.destroy::<MaintenanceAccess>(MaintenanceAccess::ID)?;
+                return Ok(());
+            }
+        };
+        let ephemeral = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?;
+        let access = access::decide(&evidence(files, ephemeral.as_deref(), acquisition));
+        if self.access.as_ref() != Some(&access) {
+            announce_access(&access);
+            self.access = Some(access.clone());
+        }
+        ctx.put(MaintenanceAccess::ID, access)?;
+        ctx.put(MAINTENANCE_ID, MaintenanceServiceRequest {})?;
+        Ok(())
+    }
+
+    /// Answers requests in the order in which they were made. Results go with their requests.
+    async fn answer(&mut self, ctx: &mut Ctx, files: Option<&Files>) -> Result<(), ReconcileError> {
+        let mut requests = ctx.list::<MachineConfigRequest>()?;
+        requests.sort_by_key(|request| request.metadata.created);
+        for request in requests {
+            let id = request.id().to_owned();
+            if ctx.get::<MachineConfigResult>(&id)?.is_some() {
+                continue;
+            }
+            let result = self.apply(ctx, files, &request).await;
+            // In force and on disk before it is said to be.
+            self.publish(ctx)?;
+            ctx.put(&id, result)?;
+        }
+        let requests: Vec<String> = ctx.list::<MachineConfigRequest>()?.iter().map(|r| r.id().to_owned()).collect();
+        for result in ctx.list::<MachineConfigResult>()? {
+            if !requests.iter().any(|id| id == result.id()) {
+                ctx.destroy::<MachineConfigResult>(result.id())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn announce_access(access: &MaintenanceAccess) {
+    let reason = access.reason.as_str();
+    match access.clients {
+        MaintenanceClients::Anybody => tracing::info!(reason, "maintenance mode takes a configuration from anybody"),
+        MaintenanceClients::Administrators => tracing::warn!(
+            reason,
+            "maintenance mode takes a configuration only from a client of the cluster with role os:admin: `talosctl \
+             apply-config --insecure` with the talosconfig of the cluster"
+        ),
+        MaintenanceClients::Nobody => tracing::error!(
+            reason,
+            "maintenance mode takes no configuration: put config.yaml back into the volume STATE, or reset the machine from \
+             outside by emptying its volumes STATE and EPHEMERAL"
+        ),
+    }
+}
+
+#[async_trait]
+impl Controller for ConfigurationController {
+    fn name(&self) -> &'static str {
+        "config.ConfigurationController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<AcquireConfigSpec>().id(AcquireConfigSpec::ID),
+            Input::strong::<MountStatus>().id(MountStatus::STATE),
+            Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
+            Input::weak::<MachineConfigRequest>(),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![
+            Output::exclusive::<MachineConfig>(),
+            Output::exclusive::<MachineConfigRevision>(),
+            Output::exclusive::<MachineConfigResult>(),
+            Output::exclusive::<AcquireConfigStatus>(),
+            Output::exclusive::<MaintenanceServiceRequest>(),
+            Output::exclusive::<MaintenanceAccess>(),
+        ]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let state = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)?;
+        let files = state.map(|status| Files::below(Path::new(&status.target)));
+        let is_asked = ctx.get::<AcquireConfigSpec>(AcquireConfigSpec::ID)?.is_some();
+        if let (Phase::Acquiring(_), Some(files)) = (&self.phase, &files)
+            && is_asked
+        {
+            self.acquire(ctx, files).await?;
+            self.maintain(ctx, files)?;
+        }
+        let now = self.uptime();
+        if let Phase::Configured(revisions) = &mut self.phase
+            && revisions.expire(now)
+        {
+            tracing::info!("the configuration on trial is reverted");
+        }
+        self.publish(ctx)?;
+        self.answer(ctx, files.as_ref()).await?;
+        if let (Phase::Configured(_), Some(files)) = (&self.phase, &files) {
+            self.maintain(ctx, files)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

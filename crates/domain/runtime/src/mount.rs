@@ -1,0 +1,243 @@
+//! Volumes: asked for by `VolumeRequest`, answered by `MountStatus`, held by whoever writes to them.
+//!
+//! Only volumes of the host are served here. Where the disks are the machine's own, finding, unlocking and mounting them
+//! is another controller's work; its answer is the same.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Destroyed, Held, Input, Output, ReconcileError};
+use platform::HostMount;
+use resources::machine::VolumeRequest;
+use resources::runtime::MountStatus;
+use state::{Key, Kind, StateError, Store, WatchOptions};
+
+/// Owner of the requests of the boot sequence.
+const REQUESTER: &str = "sequencer";
+
+/// A volume could not be mounted or unmounted.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("preparing {} for volume {volume}", target.display())]
+    Prepare {
+        volume: &'static str,
+        target: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("volume {volume} is not mounted after {} s", waited.as_secs())]
+    NotMounted { volume: String, waited: Duration },
+    #[error("volume {volume} is still used after {} s by {}", waited.as_secs(), holders.join(", "))]
+    StillUsed { volume: String, waited: Duration, holders: Vec<String> },
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// `runtime.MountController`.
+#[derive(Debug)]
+pub struct MountController {
+    volumes: Vec<HostMount>,
+}
+
+impl MountController {
+    /// Serves these volumes, which the host has mounted.
+    pub fn new(volumes: Vec<HostMount>) -> Self {
+        Self { volumes }
+    }
+}
+
+#[async_trait]
+impl Controller for MountController {
+    fn name(&self) -> &'static str {
+        "runtime.MountController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::strong::<VolumeRequest>()]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<MountStatus>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        for volume in &self.volumes {
+            match ctx.hold::<VolumeRequest>(volume.volume)? {
+                Held::Running(_) => {
+                    let status = publish(volume)?;
+                    ctx.put(volume.volume, status)?;
+                }
+                Held::TearingDown(_) => {
+                    // Whoever holds the status is still writing; this pass is repeated when the last one lets go.
+                    if ctx.destroy::<MountStatus>(volume.volume)? == Destroyed::Gone {
+                        ctx.remove_finalizer::<VolumeRequest>(volume.volume)?;
+                        tracing::info!(volume = volume.volume, "volume released");
+                    }
+                }
+                Held::Absent => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The status of a volume that the host has mounted: the line of the mount table that its target is on.
+fn publish(volume: &HostMount) -> Result<MountStatus, ReconcileError> {
+    let failed = |source| VolumeError::Prepare { volume: volume.volume, target: volume.target.clone(), source };
+    std::fs::create_dir_all(&volume.target).map_err(failed)?;
+    let permissions = std::fs::Permissions::from_mode(volume.mode);
+    std::fs::set_permissions(&volume.target, permissions).map_err(failed)?;
+    let on = sys::mounts::table()?.into_iter().filter(|mount| volume.target.starts_with(&mount.target));
+    // Of mounts on the same directory the last one is seen.
+    let on = on.max_by_key(|mount| mount.target.components().count());
+    let (source, filesystem_type, options) =
+        on.map(|mount| (mount.source, mount.filesystem, mount.options)).unwrap_or_default();
+    Ok(MountStatus {
+        source,
+        target: volume.target.display().to_string(),
+        filesystem_type,
+        options,
+        ..MountStatus::default()
+    })
+}
+
+/// Asks for `volume` and waits until it is mounted; returns the directory.
+///
+/// # Errors
+/// [`VolumeError::NotMounted`] after `at_most`; the request stays.
+pub async fn mount(store: &Store, volume: &str, at_most: Duration) -> Result<PathBuf, VolumeError> {
+    let mut watch = store.watch_kind(&Kind::of::<MountStatus>(), WatchOptions::default())?;
+    store.put(volume, VolumeRequest { requester: REQUESTER.to_owned() }, REQUESTER)?;
+    let mounted = async {
+        loop {
+            if let Some(status) = store.get_as::<MountStatus>(volume)?
+                && status.metadata.phase == state::Phase::Running
+            {
+                return Ok(Path::new(&status.target).to_owned());
+            }
+            watch.next().await?;
+        }
+    };
+    let timed_out = |_| VolumeError::NotMounted { volume: volume.to_owned(), waited: at_most };
+    tokio::time::timeout(at_most, mounted).await.map_err(timed_out)?
+}
+
+/// Withdraws the request for `volume` and waits until every user has let go and it is unmounted. A volume that nobody
+/// asked for is as wanted.
+///
+/// # Errors
+/// [`VolumeError::StillUsed`] after `at_most`; the volume stays in teardown, so that it is unmounted when they let go.
+pub async fn unmount(store: &Store, volume: &str, at_most: Duration) -> Result<(), VolumeError> {
+    let key = Key::of::<VolumeRequest>(volume);
+    let mut watch = store.watch_kind(&key.kind, WatchOptions::default())?;
+    let unmounted = async {
+        loop {
+            match store.teardown(&key, REQUESTER) {
+                Ok(true) => match store.destroy(&key, REQUESTER) {
+                    Ok(()) | Err(StateError::NotFound(_)) => return Ok(()),
+                    Err(StateError::PendingFinalizers { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                },
+                Ok(false) => {}
+                Err(StateError::NotFound(_)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            watch.next().await?;
+        }
+    };
+    match tokio::time::timeout(at_most, unmounted).await {
+        Ok(result) => result,
+        Err(_) => {
+            let status = store.get_as::<MountStatus>(volume)?;
+            let holders = status.map(|status| status.metadata.finalizers.clone()).unwrap_or_default();
+            Err(VolumeError::StillUsed { volume: volume.to_owned(), waited: at_most, holders })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::testing::Harness;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// Writes to `STATE` within its passes, as node identity does.
+    struct Writer;
+
+    #[async_trait]
+    impl Controller for Writer {
+        fn name(&self) -> &'static str {
+            "test.Writer"
+        }
+
+        fn inputs(&self) -> Vec<Input> {
+            vec![Input::strong::<MountStatus>().id(MountStatus::STATE)]
+        }
+
+        fn outputs(&self) -> Vec<Output> {
+            Vec::new()
+        }
+
+        async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+            if let Some(state) = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)? {
+                std::fs::write(Path::new(&state.target).join("written"), "x")?;
+            }
+            Ok(())
+        }
+    }
+
+    fn harness(target: &Path) -> Harness {
+        let volume = HostMount { volume: MountStatus::STATE, target: target.to_owned(), mode: 0o700 };
+        let harness = Harness::with(MountController::new(vec![volume]));
+        harness.run(Writer);
+        harness
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_is_there_while_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("state");
+        let harness = harness(&target);
+        harness.settle().await;
+        assert!(harness.ids::<MountStatus>().is_empty() && !target.exists(), "nobody asked");
+        assert_eq!(mount(&harness.store, MountStatus::STATE, LONG).await.unwrap(), target);
+        harness.settle().await;
+        let status = harness.get::<MountStatus>(MountStatus::STATE).unwrap();
+        assert!(!status.filesystem_type.is_empty() && !status.source.is_empty(), "{status:?}");
+        assert_eq!(status.metadata.finalizers, ["test.Writer"]);
+        assert!(target.join("written").exists());
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o700);
+
+        std::fs::remove_file(target.join("written")).unwrap();
+        unmount(&harness.store, MountStatus::STATE, LONG).await.unwrap();
+        harness.settle().await;
+        assert!(harness.ids::<MountStatus>().is_empty() && harness.ids::<VolumeRequest>().is_empty());
+        assert!(!target.join("written").exists(), "it wrote to a volume that is going");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_that_is_used_stays_and_its_users_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let harness = harness(dir.path());
+        mount(&harness.store, MountStatus::STATE, LONG).await.unwrap();
+        let key = Key::of::<MountStatus>(MountStatus::STATE);
+        harness.store.add_finalizer(&key, "test.Slow").unwrap();
+        let error = unmount(&harness.store, MountStatus::STATE, LONG).await.unwrap_err();
+        assert!(matches!(&error, VolumeError::StillUsed { holders, .. } if holders == &["test.Slow"]), "{error}");
+        harness.store.remove_finalizer(&key, "test.Slow").unwrap();
+        unmount(&harness.store, MountStatus::STATE, LONG).await.unwrap();
+        assert!(harness.ids::<MountStatus>().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_that_nobody_has_is_not_waited_for_forever() {
+        let harness = Harness::with(MountController::new(Vec::new()));
+        let error = mount(&harness.store, MountStatus::EPHEMERAL, LONG).await.unwrap_err();
+        assert!(matches!(&error, VolumeError::NotMounted { volume, .. } if volume == "EPHEMERAL"), "{error}");
+        unmount(&harness.store, "OTHER", LONG).await.unwrap();
+    }
+}

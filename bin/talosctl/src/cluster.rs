@@ -4,6 +4,7 @@ mod agent;
 mod create;
 mod destroy;
 mod flags;
+mod power;
 mod progress;
 mod show;
 
@@ -36,6 +37,8 @@ pub(crate) enum ClusterCommand {
     Destroy(destroy::DestroyArgs),
     /// Shows a local cluster
     Show,
+    /// Powers nodes of a local cluster on that powered themselves off or crashed
+    PowerOn(power::PowerOnArgs),
     /// Serves a local cluster: images and discovery
     #[command(hide = true)]
     Agent(agent::AgentArgs),
@@ -49,7 +52,8 @@ pub(crate) async fn run(flags: ClusterFlags, command: ClusterCommand, session: &
     match command {
         ClusterCommand::Create(args) => create::run(*args, &flags.name, root, session).await,
         ClusterCommand::Destroy(args) => destroy::run(&args, &flags.name, root, session).await,
-        ClusterCommand::Show => show::run(&flags.name, &root, session),
+        ClusterCommand::Show => show::run(&flags.name, &root, session).await,
+        ClusterCommand::PowerOn(args) => power::run(&args, &flags.name, &root, session).await,
         ClusterCommand::Agent(args) => agent::run(&args, &flags.name, &root, session).await,
     }
 }

@@ -17,6 +17,9 @@ pub(crate) struct AgentArgs {
     /// Starts the agent whenever there is none, until the cluster is gone
     #[arg(long, hide = true, conflicts_with = "detach")]
     guard: bool,
+    /// Starts a node and stays until its init has ended
+    #[arg(long, hide = true, value_name = "string", conflicts_with_all = ["detach", "guard"])]
+    monitor: Option<String>,
 }
 
 pub(crate) async fn run(args: &AgentArgs, name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
@@ -31,6 +34,10 @@ pub(crate) async fn run(args: &AgentArgs, name: &str, root: &Path, session: &Ses
     // Whoever started this process called it by the path of the program, which may be gone by now.
     let called = std::env::args_os().next().map(PathBuf::from);
     let program = AgentProgram { program: called.unwrap_or_default(), arguments: arguments() };
+    if let Some(node) = &args.monitor {
+        // As below.
+        return provision::monitor(root, name, node).map_err(CommandError::wrap("monitoring the node"));
+    }
     if args.guard {
         // It may block the runtime's only thread: there is nothing else for it to do.
         return agent::guard(root, name, program).map_err(CommandError::wrap("guarding the cluster agent"));

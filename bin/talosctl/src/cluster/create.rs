@@ -32,6 +32,9 @@ pub(crate) struct CreateArgs {
     /// Patch for the workers' configuration
     #[arg(long, value_name = "stringArray")]
     config_patch_worker: Vec<String>,
+    /// Patch for one node's configuration: NODE=PATCH
+    #[arg(long, value_name = "stringArray")]
+    config_patch_node: Vec<String>,
     /// Port of the Kubernetes API
     #[arg(long, value_name = "int", default_value_t = 6443)]
     control_plane_port: u16,
@@ -128,11 +131,11 @@ pub(crate) async fn run(args: CreateArgs, name: &str, root: PathBuf, session: &S
     if let Some(kubeconfig) = up.kubeconfig.as_deref().filter(|_| !args.skip_kubeconfig) {
         crate::commands::kubeconfig::merge_usual(kubeconfig, session)?;
     }
-    print(&up, name, &root, session)
+    print(&up, name, &root, session).await
 }
 
-fn print(up: &Up, name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
-    let (state, nodes) = Cluster::show(root, name).map_err(CommandError::wrap("showing the cluster"))?;
+async fn print(up: &Up, name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
+    let (state, nodes) = Cluster::show(root, name).await.map_err(CommandError::wrap("showing the cluster"))?;
     session.out.line(show::text(&state, &nodes))?;
     for node in &up.nodes {
         session.out.note(format!("{} is Ready, Kubernetes {}", node.name, node.kubelet_version));
@@ -163,6 +166,7 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         image: absolute(&args.image)?,
         bundle: args.bundle.as_deref().map(absolute).transpose()?,
         discoveryd: args.with_cluster_discovery.then(|| absolute(&discoveryd)).transpose()?,
+        reachable: Vec::new(),
     };
     Ok(UpRequest {
         root,
@@ -203,8 +207,20 @@ fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
             all: patches::read(&args.config_patch)?,
             control_plane: patches::read(&args.config_patch_control_plane)?,
             worker: patches::read(&args.config_patch_worker)?,
+            nodes: node_patches(&args.config_patch_node)?,
         },
     })
+}
+
+/// Patches by the name of their node.
+fn node_patches(texts: &[String]) -> Result<BTreeMap<String, Vec<config::Patch>>, CommandError> {
+    let mut nodes: BTreeMap<String, Vec<config::Patch>> = BTreeMap::new();
+    for text in texts {
+        let invalid = || CommandError::usage(format!("--config-patch-node {text:?} is not NODE=PATCH"));
+        let (node, patch) = text.split_once('=').ok_or_else(invalid)?;
+        nodes.entry(node.to_owned()).or_default().extend(patches::read(&[patch.to_owned()])?);
+    }
+    Ok(nodes)
 }
 
 /// `1.5` as 1500; nothing for 0.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use provision::{Leftovers, ProvisionError};
 
-use super::blocking;
 use crate::command_error::CommandError;
 use crate::session::Session;
 
@@ -18,12 +17,14 @@ pub(crate) struct DestroyArgs {
 
 pub(crate) async fn run(args: &DestroyArgs, name: &str, root: PathBuf, session: &Session) -> Result<(), CommandError> {
     let leftovers = if args.force { Leftovers::Forget } else { Leftovers::Keep };
-    let (cluster, folder) = (name.to_owned(), root.clone());
-    let destroyed = match blocking(move || provision::destroy(&folder, &cluster, leftovers)).await? {
+    let destroyed = match provision::destroy(&root, name, leftovers).await {
         Ok(destroyed) => destroyed,
         Err(error) => {
             let hint = match &error {
                 ProvisionError::Busy { .. } => "wait for the other command, or end it",
+                ProvisionError::NewerState { .. } => {
+                    "use the talosctl that made the cluster; --force removes what this one finds by the cluster's name"
+                }
                 _ => "--name and --state choose another cluster",
             };
             return Err(CommandError::failed("destroying the cluster").caused_by(error).hint(hint));

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use provision::agent::{self, Agent, Guard};
-use provision::{Cluster, Limits, NodeReport, Phase, State};
+use provision::{Cluster, Ended, Limits, NodeReport, NodeStatus, Phase, ProvisionError, State};
 
 use crate::command_error::CommandError;
 use crate::output::table::Table;
 use crate::session::Session;
 
-pub(crate) fn run(name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
-    let shown = Cluster::show(root, name).map_err(|error| {
-        CommandError::failed("showing the cluster")
-            .caused_by(error)
-            .hint(format!("clusters are in {}; --state and --name choose another", root.display()))
+pub(crate) async fn run(name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
+    let shown = Cluster::show(root, name).await.map_err(|error| {
+        let hint = match &error {
+            ProvisionError::NewerState { .. } => "use the talosctl that made the cluster".to_owned(),
+            _ => format!("clusters are in {}; --state and --name choose another", root.display()),
+        };
+        CommandError::failed("showing the cluster").caused_by(error).hint(hint)
     });
     let (state, nodes) = shown?;
     session.out.line(text(&state, &nodes))?;
@@ -27,9 +29,7 @@ pub(crate) fn run(name: &str, root: &Path, session: &Session) -> Result<(), Comm
     if let Some(warning) = warning {
         session.out.warning(warning);
     }
-    for node in nodes.iter().filter(|node| node.status != "running") {
-        session.out.warning(format!("node {} is {}", node.name, node.status));
-    }
+    nodes.iter().filter_map(|node| node_warning(name, node)).for_each(|warning| session.out.warning(warning));
     Ok(())
 }
 
@@ -48,11 +48,24 @@ fn agent_warning(name: &str, agent: Option<Agent>, guard: Option<Guard>) -> Opti
     }
 }
 
+/// What is to be said of a node: nothing while it runs.
+fn node_warning(cluster: &str, node: &NodeReport) -> Option<String> {
+    let NodeReport { name, status, .. } = node;
+    match status {
+        NodeStatus::Running { .. } => None,
+        NodeStatus::Ended(Ended::PoweredOff) => Some(format!(
+            "node {name} is powered off and stays so; `talosctl cluster power-on --name {cluster} {name}` starts it"
+        )),
+        NodeStatus::Ended(_) => Some(format!("node {name} is {status}; the cluster agent powers it on again")),
+        NodeStatus::Absent => Some(format!("node {name} is absent")),
+    }
+}
+
 /// The tables of a cluster and its nodes.
 pub(super) fn text(state: &State, nodes: &[NodeReport]) -> String {
     let plan = &state.plan;
     let mut cluster = Table::default();
-    cluster.row(["PROVISIONER", "runc"]);
+    cluster.row(["PROVISIONER", state.driver.as_str()]);
     cluster.row(["NAME", &plan.name]);
     cluster.row(["NETWORK NAME", &plan.bridge]);
     cluster.row(["NETWORK CIDR", &plan.cidr.to_string()]);
@@ -61,8 +74,8 @@ pub(super) fn text(state: &State, nodes: &[NodeReport]) -> String {
     cluster.row(["KUBERNETES ENDPOINT", state.kubernetes_endpoint.as_deref().unwrap_or("-")]);
     let mut table = Table::new(["NAME", "TYPE", "IP", "CPU", "RAM", "DISK"]);
     for node in nodes {
-        let limits = state.limits.get(&node.role).copied().unwrap_or_default();
-        table.row([&node.name, node.role.as_str(), &node.address.to_string(), &cpus(limits), &memory(limits), "-"]);
+        let (address, cpus, memory) = (node.address.to_string(), cpus(node.limits), memory(node.limits));
+        table.row([&node.name, node.role.as_str(), &address, &cpus, &memory, "-"]);
     }
     format!("{}\n\nNODES:\n\n{}", cluster.take(), table.take())
 }
@@ -90,5 +103,22 @@ mod tests {
         assert!(returns.contains("started again") && returns.contains("/clusters/one/logs/agent.log"), "{returns}");
         let gone = agent_warning("one", None, None).unwrap();
         assert!(gone.contains("`talosctl cluster agent --detach --name one` starts it"), "{gone}");
+    }
+
+    #[test]
+    fn a_node_that_is_off_is_warned_of_with_how_to_start_it() {
+        let report = |status| NodeReport {
+            name: "one-worker-1".to_owned(),
+            role: provision::Role::Worker,
+            address: [10, 5, 0, 3].into(),
+            status,
+            limits: Limits::default(),
+        };
+        assert_eq!(node_warning("one", &report(NodeStatus::Running { pid: 7 })), None);
+        let off = node_warning("one", &report(NodeStatus::Ended(Ended::PoweredOff))).unwrap();
+        assert!(off.contains("`talosctl cluster power-on --name one one-worker-1` starts it"), "{off}");
+        let crashed = Ended::Crashed(provision::Exit::Signal(9));
+        let crashed = node_warning("one", &report(NodeStatus::Ended(crashed))).unwrap();
+        assert!(crashed.contains("is crashed (signal 9); the cluster agent powers it on again"), "{crashed}");
     }
 }

@@ -1,4 +1,4 @@
-//! The agent of a cluster as a program of its own: `cluster_agent --state DIR --name NAME [--guard]`. The tests run it.
+//! The agent of a cluster as a program of its own: `cluster_agent --state DIR --name NAME [--guard | --monitor NODE]`. The tests run it.
 
 use std::path::Path;
 
@@ -6,12 +6,14 @@ use provision::agent::{self, AgentProgram};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().collect();
-    let [program, _, state, _, name, part @ ..] = arguments.as_slice() else {
-        return Err("usage: cluster_agent --state DIR --name NAME [--guard]".into());
+    let [program, _, state, _, name, role @ ..] = arguments.as_slice() else {
+        return Err("usage: cluster_agent --state DIR --name NAME [--guard | --monitor NODE]".into());
     };
     let (state, program) = (Path::new(state), AgentProgram { program: program.into(), arguments: vec![] });
-    if !part.is_empty() {
-        return Ok(agent::guard(state, name, program)?);
+    match role {
+        [] => {}
+        [_, node] => return Ok(provision::monitor(state, name, node)?),
+        _ => return Ok(agent::guard(state, name, program)?),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(agent::run(state, name, program))?;

@@ -7,10 +7,10 @@
 
 mod discovery;
 mod nodes;
-mod pair;
-mod part;
+mod respawn;
+mod role;
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -22,14 +22,20 @@ use stdx::tasks::CancellationToken;
 use sys::signals::Requests;
 use tokio::net::TcpListener;
 
-use crate::command;
-use crate::error::ProvisionError;
+use crate::driver;
+use crate::error::{HostError, ProvisionError};
+use crate::folder::{Folder, make_folder, write_private};
+use crate::logs;
 use crate::process::Identity;
+use crate::program::Launcher;
 use crate::registry::{self, Layout};
-use crate::state::{Folder, Phase, State, make_folder, write_private};
+use crate::state::{Phase, State};
 
-use self::pair::Keeper;
-use self::part::{Hold, Part};
+use self::discovery::DiscoveryServer;
+use self::respawn::Respawner;
+use self::role::{Role, RoleLock};
+
+pub use crate::program::AgentProgram;
 
 /// Where a registry listens unless somebody else does.
 const USUAL_PORT: u16 = 5000;
@@ -41,14 +47,16 @@ const GRACE: Duration = Duration::from_secs(3);
 pub enum AgentError {
     #[error(transparent)]
     Provision(#[from] ProvisionError),
-    #[error("the {part} of cluster {name} runs already")]
-    AlreadyRunning { name: String, part: &'static str },
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("the {role} of cluster {name} runs already")]
+    AlreadyRunning { name: String, role: &'static str },
     #[error("no cluster {name} in {}", .root.display())]
     NoSuchCluster { name: String, root: PathBuf },
     #[error("cluster {0} is being destroyed")]
     Destroying(String),
-    #[error("this process is not in /proc")]
-    Nameless,
+    #[error("cannot read this process's start time from /proc")]
+    OwnIdentity,
     #[error("listening for signals")]
     Signals(#[source] std::io::Error),
     #[error("listening on {address}")]
@@ -64,26 +72,9 @@ pub enum AgentError {
 /// What the agent says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Card {
+struct AgentRecord {
     process: Identity,
     registry_port: u16,
-}
-
-/// How to start an agent: the program and the arguments before `--state DIR --name NAME`, which `--guard` follows for the
-/// guard.
-#[derive(Debug, Clone)]
-pub struct AgentProgram {
-    pub program: PathBuf,
-    pub arguments: Vec<String>,
-}
-
-impl AgentProgram {
-    fn arguments(&self, root: &Path, name: &str, part: Part) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = self.arguments.iter().map(Into::into).collect();
-        arguments.extend(["--state".into(), root.into(), "--name".into(), name.into()]);
-        arguments.extend((part == Part::Guard).then(|| "--guard".into()));
-        arguments
-    }
 }
 
 /// An agent that runs.
@@ -111,17 +102,19 @@ pub struct Guard {
 pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), AgentError> {
     settle(&program);
     let mut requests = Requests::listen().map_err(AgentError::Signals)?;
-    let own = Arc::new(Member::become_one(root, name, Part::Server, program)?);
+    let own = Arc::new(AgentProcess::become_one(root, name, Role::Server, program)?);
     let folder = &own.folder;
     let state = read_state(folder, root, name)?;
-    let before = read_card(folder).map(|card| card.registry_port);
+    let before = read_record(folder).map(|record| record.registry_port);
     let listener = listen(state.plan.gateway, before).await?;
     let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
-    let _discovery = state.discoveryd.as_ref().map(|program| discovery::Keeper::start(program, &state.plan, folder));
-    write_card(folder, &Card { process: own.identity.clone(), registry_port: port })?;
+    let driver = driver::open(state.driver, folder, name, own.launcher.clone());
+    driver.open_port(&state.plan, port).await.map_err(ProvisionError::from)?;
+    let _discovery = state.discoveryd.as_ref().map(|program| DiscoveryServer::start(program, &state.plan, folder));
+    write_record(folder, &AgentRecord { process: own.identity.clone(), registry_port: port })?;
     tracing::info!(cluster = name, gateway = %state.plan.gateway, port, "agent serves");
     let stopping = CancellationToken::new();
-    let guard = Keeper::new(Arc::clone(&own), stopping.clone());
+    let guard = Respawner::new(Arc::clone(&own), stopping.clone());
     // Not joined: it waits for a lock, and ends with the process.
     let thread = std::thread::Builder::new().name("guard keeper".to_owned()).spawn(move || guard.keep());
     thread.map_err(AgentError::Thread)?;
@@ -129,13 +122,14 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
     // All are dropped with the select; nothing of them needs an end of its own.
     tokio::select! {
         () = registry::serve(listener, layout) => {}
-        () = nodes::keep(root.to_path_buf(), state.plan) => {}
+        () = nodes::keep(folder.clone(), name.to_owned(), driver) => {}
+        () = logs::keep_bounded(folder.logs()) => {}
         () = own.until_gone() => tracing::info!("the cluster is gone or being destroyed"),
         _ = requests.next() => {
             tracing::info!("asked to stop");
             stopping.cancel();
             // The guard first, while this process still is the agent: it has no reason to start another.
-            Hold::seize(folder, Part::Guard)?;
+            RoleLock::seize(folder, Role::Guard)?;
         }
     }
     Ok(())
@@ -149,11 +143,11 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
 /// When another guard of the cluster's agent runs.
 pub fn guard(root: &Path, name: &str, program: AgentProgram) -> Result<(), AgentError> {
     settle(&program);
-    let own = Member::become_one(root, name, Part::Guard, program)?;
-    let encode = |source| ProvisionError::Encode { subject: "guard", source };
+    let own = AgentProcess::become_one(root, name, Role::Guard, program)?;
+    let encode = |source| HostError::Encode { subject: "guard", source };
     write_private(&own.folder.guard(), &serde_json::to_vec(&own.identity).map_err(encode)?)?;
     tracing::info!(cluster = name, "agent is guarded");
-    Keeper::new(Arc::new(own), CancellationToken::new()).keep();
+    Respawner::new(Arc::new(own), CancellationToken::new()).keep();
     tracing::info!("the cluster is gone or being destroyed");
     Ok(())
 }
@@ -170,34 +164,32 @@ fn settle(program: &AgentProgram) {
 
 /// This process, as one of the two of a cluster's agent.
 #[derive(Debug)]
-struct Member {
-    root: PathBuf,
-    name: String,
+struct AgentProcess {
     folder: Folder,
-    part: Part,
-    hold: Hold,
+    role: Role,
+    lock: RoleLock,
     identity: Identity,
-    program: AgentProgram,
+    launcher: Launcher,
 }
 
-impl Member {
-    fn become_one(root: &Path, name: &str, part: Part, program: AgentProgram) -> Result<Self, AgentError> {
+impl AgentProcess {
+    fn become_one(root: &Path, name: &str, role: Role, program: AgentProgram) -> Result<Self, AgentError> {
         let folder = Folder::new(root, name)?;
         read_state(&folder, root, name)?;
-        let hold = Hold::take(&folder, part)?;
-        let hold = hold.ok_or_else(|| AgentError::AlreadyRunning { name: name.to_owned(), part: part.as_str() })?;
+        let lock = RoleLock::take(&folder, role)?;
+        let lock = lock.ok_or_else(|| AgentError::AlreadyRunning { name: name.to_owned(), role: role.as_str() })?;
         // Again: until the lock was taken, the cluster could go without waiting for this process.
         read_state(&folder, root, name)?;
         let identity = i32::try_from(std::process::id()).ok().and_then(Identity::of);
-        let identity = identity.ok_or(AgentError::Nameless)?;
-        let (root, name) = (root.to_path_buf(), name.to_owned());
-        Ok(Self { root, name, folder, part, hold, identity, program })
+        let identity = identity.ok_or(AgentError::OwnIdentity)?;
+        let launcher = Launcher::of_this_process(program, root, name);
+        Ok(Self { folder, role, lock, identity, launcher })
     }
 
     /// Whether the cluster is there and stays. One that cannot be read is not gone.
     fn is_wanted(&self) -> bool {
         let stays = |state: Option<State>| state.is_some_and(|state| state.phase != Phase::Destroying);
-        self.hold.is_current() && State::read(&self.folder).map_or(true, stays)
+        self.lock.is_current() && State::read(&self.folder).map_or(true, stays)
     }
 
     async fn until_gone(&self) {
@@ -231,28 +223,28 @@ async fn listen(gateway: Ipv4Addr, before: Option<u16>) -> Result<TcpListener, A
     }
 }
 
-fn read_card(folder: &Folder) -> Option<Card> {
+fn read_record(folder: &Folder) -> Option<AgentRecord> {
     serde_json::from_slice(&std::fs::read(folder.agent()).ok()?).ok()
 }
 
-fn write_card(folder: &Folder, card: &Card) -> Result<(), ProvisionError> {
-    let encode = |source| ProvisionError::Encode { subject: "agent", source };
-    write_private(&folder.agent(), &serde_json::to_vec(card).map_err(encode)?)
+fn write_record(folder: &Folder, record: &AgentRecord) -> Result<(), HostError> {
+    let encode = |source| HostError::Encode { subject: "agent", source };
+    write_private(&folder.agent(), &serde_json::to_vec(record).map_err(encode)?)
 }
 
 /// The agent of a cluster, if it runs.
 #[must_use]
 pub fn status(root: &Path, name: &str) -> Option<Agent> {
     let folder = Folder::new(root, name).ok()?;
-    let card = read_card(&folder).filter(|card| card.process.is_alive())?;
-    Some(Agent { pid: card.process.pid, registry_port: card.registry_port })
+    let record = read_record(&folder).filter(|record| record.process.is_alive())?;
+    Some(Agent { pid: record.process.pid, registry_port: record.registry_port })
 }
 
 /// The guard of a cluster's agent, if it runs.
 #[must_use]
 pub fn guarded(root: &Path, name: &str) -> Option<Guard> {
     let folder = Folder::new(root, name).ok()?;
-    let process = Part::Guard.process(&folder).filter(Identity::is_alive)?;
+    let process = Role::Guard.process(&folder).filter(Identity::is_alive)?;
     Some(Guard { pid: process.pid, log: folder.log("agent") })
 }
 
@@ -267,13 +259,13 @@ pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, Agent
     }
     let folder = Folder::new(root, name)?;
     read_state(&folder, root, name)?;
-    part::make_locks(&folder)?;
+    role::make_locks(&folder)?;
     make_folder(&folder.logs())?;
     let path = folder.log("agent");
     let log = std::fs::File::options().create(true).append(true).open(&path);
-    let log = log.map_err(ProvisionError::io("opening", &path))?;
-    let root = std::path::absolute(root).map_err(ProvisionError::io("finding", root))?;
-    let started = command::start(&how.program, how.arguments(&root, name, Part::Server), &log);
+    let log = log.map_err(HostError::io("opening", &path))?;
+    let root = std::path::absolute(root).map_err(HostError::io("finding", root))?;
+    let started = Launcher::of_file(how.clone(), &root, name).start(Role::Server.duty(), &log);
     let mut child = started.map_err(|source| AgentError::Start { program: how.program.clone(), source })?;
     const STEP: Duration = Duration::from_millis(10);
     for _ in 0..START_TIMEOUT.as_millis() / STEP.as_millis() {
@@ -282,7 +274,7 @@ pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, Agent
         }
         // One that found another agent leaves it to that one, which may be about to serve.
         if let Ok(Some(_)) = child.try_wait()
-            && Hold::take(&folder, Part::Server)?.is_some()
+            && RoleLock::take(&folder, Role::Server)?.is_some()
         {
             break;
         }
@@ -294,40 +286,39 @@ pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, Agent
         stop(&folder, &mut Vec::new());
     }
     drop(child.wait());
-    let said = std::fs::read_to_string(&path).unwrap_or_default();
-    let last_words = said.lines().last().unwrap_or("it said nothing").to_owned();
+    let last_words = logs::tail(&path, 1, |_| true).pop().unwrap_or_else(|| "it said nothing".to_owned());
     Err(AgentError::NotStarted { name: name.to_owned(), last_words, log: path })
 }
 
 /// Keeps an agent from being there while this value lives.
 #[derive(Debug)]
 pub(crate) struct Stopped {
-    _holds: Vec<Hold>,
+    _locks: Vec<RoleLock>,
 }
 
 /// Ends the agent, its guard and its discovery server, if they run.
 pub(crate) fn stop(folder: &Folder, errors: &mut Vec<ProvisionError>) -> Stopped {
-    let mut holds = Vec::new();
-    let locks = part::make_locks(folder);
+    let mut held = Vec::new();
+    let locks = role::make_locks(folder);
     // An agent that is asked to stop takes its guard with it. Where it had to be killed, what its guard starts finds the
     // lock taken, and ends.
     if locks.is_ok() {
-        for part in [Part::Server, Part::Guard] {
-            match Hold::seize(folder, part) {
-                Ok(hold) => holds.push(hold),
-                Err(error) => errors.push(error),
+        for role in [Role::Server, Role::Guard] {
+            match RoleLock::seize(folder, role) {
+                Ok(lock) => held.push(lock),
+                Err(error) => errors.push(error.into()),
             }
         }
     }
-    errors.extend(locks.err());
+    errors.extend(locks.err().map(Into::into));
     // The discovery server ends with the agent; this look is for one that could not.
     if let Some(discoveryd) = Identity::read(&folder.discoveryd())
         && !discoveryd.end(GRACE)
     {
         let processes = vec![discoveryd.pid.unsigned_abs()];
-        errors.push(ProvisionError::StillRunning { name: "discovery server".to_owned(), processes });
+        errors.push(HostError::StillRunning { owner: "the discovery server".to_owned(), processes }.into());
     }
-    Stopped { _holds: holds }
+    Stopped { _locks: held }
 }
 
 #[cfg(test)]
@@ -336,14 +327,14 @@ mod tests {
     use crate::state::tests::state;
 
     #[test]
-    fn while_an_agent_is_stopped_no_process_can_be_a_part_of_it() {
+    fn while_an_agent_is_stopped_no_process_can_have_a_role_of_it() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path(), "one").unwrap();
         make_folder(folder.path()).unwrap();
         let mut errors = Vec::new();
         let stopped = stop(&folder, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
-        let free = || [Part::Server, Part::Guard].map(|part| Hold::take(&folder, part).unwrap().is_some());
+        let free = || [Role::Server, Role::Guard].map(|role| RoleLock::take(&folder, role).unwrap().is_some());
         assert_eq!(free(), [false, false]);
         drop(stopped);
         assert_eq!(free(), [true, true]);
@@ -354,25 +345,25 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path(), "one").unwrap();
         make_folder(folder.path()).unwrap();
-        part::make_locks(&folder).unwrap();
+        role::make_locks(&folder).unwrap();
         state("one").write(&folder).unwrap();
         let program = AgentProgram { program: PathBuf::from("provision"), arguments: vec![] };
-        let own = Member::become_one(root.path(), "one", Part::Guard, program.clone()).unwrap();
+        let own = AgentProcess::become_one(root.path(), "one", Role::Guard, program.clone()).unwrap();
         for (phase, wanted) in [(Phase::Creating, true), (Phase::Created, true), (Phase::Destroying, false)] {
             State { phase, ..state("one") }.write(&folder).unwrap();
             assert_eq!(own.is_wanted(), wanted, "{phase:?}");
         }
-        let refused = Member::become_one(root.path(), "one", Part::Server, program.clone()).unwrap_err();
+        let refused = AgentProcess::become_one(root.path(), "one", Role::Server, program.clone()).unwrap_err();
         assert!(matches!(refused, AgentError::Destroying(_)), "{refused}");
         std::fs::write(folder.state_file(), "{").unwrap();
         assert!(own.is_wanted(), "a state that cannot be read may be read again later");
         std::fs::remove_file(folder.state_file()).unwrap();
         assert!(!own.is_wanted(), "there is no state");
         state("one").write(&folder).unwrap();
-        let refused = Member::become_one(root.path(), "one", Part::Guard, program).unwrap_err();
+        let refused = AgentProcess::become_one(root.path(), "one", Role::Guard, program).unwrap_err();
         assert!(matches!(refused, AgentError::AlreadyRunning { .. }), "{refused}");
         std::fs::remove_file(folder.guard_lock()).unwrap();
-        part::make_locks(&folder).unwrap();
+        role::make_locks(&folder).unwrap();
         assert!(!own.is_wanted(), "the folder is that of a later cluster");
     }
 }

@@ -1,34 +1,27 @@
-//! A cluster of containers: creating it, starting its nodes, looking at it.
+//! A cluster: creating it, starting its nodes, looking at it. What a node is made of, its driver knows.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::error::ProvisionError;
-use crate::mounts;
-use crate::network;
-use crate::node;
-use crate::plan::{Plan, Role};
+use crate::driver::{self, DriverKind, Ended, NodeDriver, NodeStatus, Seed};
+use crate::error::{HostError, ProvisionError};
+use crate::folder::{Folder, FolderLock, make_folder};
+use crate::logs;
+use crate::plan::{Plan, PlannedNode, Role};
 use crate::precheck;
-use crate::spec::Limits;
-use crate::state::{Folder, FolderLock, Phase, State, make_folder};
+use crate::program::{AgentProgram, Launcher};
+use crate::spec::{ClusterSpec, Limits};
+use crate::state::{NodeSettings, Power, State};
 
-/// What a cluster is made from.
-#[derive(Debug, Clone)]
-pub struct ClusterSpec {
-    pub plan: Plan,
-    /// The squashfs that all nodes share.
-    pub image: PathBuf,
-    /// The OCI image layout that the cluster's registry serves.
-    pub bundle: Option<PathBuf>,
-    /// The discovery server's program.
-    pub discoveryd: Option<PathBuf>,
-}
+/// Lines of a node's log that an error quotes.
+const QUOTED_LINES: usize = 5;
 
 /// A cluster on this machine, kept from other commands while this value lives.
 #[derive(Debug)]
 pub struct Cluster {
     folder: Folder,
     state: State,
+    driver: Arc<dyn NodeDriver>,
     _lock: FolderLock,
 }
 
@@ -38,62 +31,53 @@ pub struct NodeReport {
     pub name: String,
     pub role: Role,
     pub address: std::net::Ipv4Addr,
-    /// `running`, `stopped`, `created`; `absent` when there is no container.
-    pub status: String,
-    pub pid: Option<u32>,
+    pub status: NodeStatus,
+    pub limits: Limits,
 }
 
 impl Cluster {
-    /// Makes the cluster's folder, network and root, but starts no node.
+    /// Makes the cluster's folder, network and root, but starts no node. `program` is what stays with nodes.
     ///
     /// What was made stays when a later step fails; [`crate::destroy`] removes it.
     ///
     /// # Errors
     ///
     /// [`ProvisionError::Refused`] with all problems when nothing was changed.
-    pub fn create(root: &Path, spec: &ClusterSpec) -> Result<Self, ProvisionError> {
+    pub async fn create(root: &Path, spec: &ClusterSpec, program: &AgentProgram) -> Result<Self, ProvisionError> {
+        let folder = Folder::new(root, &spec.plan.name)?;
+        let driver = open_driver(DriverKind::Runc, root, &folder, &spec.plan.name, program)?;
+        Self::create_with(root, spec, folder, driver, precheck::check).await
+    }
+
+    async fn create_with(
+        root: &Path,
+        spec: &ClusterSpec,
+        folder: Folder,
+        driver: Arc<dyn NodeDriver>,
+        check: impl Fn(&Path, &ClusterSpec, &dyn NodeDriver) -> Vec<crate::error::Problem>,
+    ) -> Result<Self, ProvisionError> {
         let name = &spec.plan.name;
         let refuse = |problems| Err(ProvisionError::Refused { name: name.clone(), problems });
-        let problems = precheck::check(root, spec);
+        let problems = check(root, spec, &*driver);
         if !problems.is_empty() {
             return refuse(problems);
         }
         make_folder(root)?;
-        let folder = Folder::new(root, name)?;
         let all = FolderLock::of_all(root)?;
         // Another create may have come between the check and the lock.
-        let problems = precheck::check(root, spec);
+        let problems = check(root, spec, &*driver);
         if !problems.is_empty() {
             return refuse(problems);
         }
-        let image = std::fs::canonicalize(&spec.image).map_err(ProvisionError::io("reading", &spec.image))?;
-        let state = State {
-            phase: Phase::Creating,
-            plan: spec.plan.clone(),
-            image,
-            bundle: spec.bundle.clone(),
-            discoveryd: spec.discoveryd.clone(),
-            kubernetes_version: None,
-            kubernetes_endpoint: None,
-            limits: BTreeMap::new(),
-        };
+        let image = std::fs::canonicalize(&spec.image).map_err(HostError::io("reading", &spec.image))?;
+        let (bundle, discoveryd) = (spec.bundle.clone(), spec.discoveryd.clone());
+        let state = State { bundle, discoveryd, ..State::new(spec.plan.clone(), driver.kind(), image.clone()) };
         make_folder(folder.path())?;
         let lock = FolderLock::of_cluster(&folder, name)?;
         state.write(&folder)?;
         drop(all);
-
-        let cluster = Self { folder, state, _lock: lock };
-        cluster.make()?;
-        Ok(cluster)
-    }
-
-    fn make(&self) -> Result<(), ProvisionError> {
-        let (folder, plan) = (&self.folder, &self.state.plan);
-        make_folder(&folder.root())?;
-        mounts::mount_image(&self.state.image, &folder.root())?;
-        node::check_image(&self.state.image, &folder.root())?;
-        network::create(plan)?;
-        plan.nodes.iter().try_for_each(|node| network::attach(plan, node, folder))
+        driver.prepare(&ClusterSpec { image, ..spec.clone() }).await?;
+        Ok(Self { folder, state, driver, _lock: lock })
     }
 
     /// Opens a cluster that was created, to work on it.
@@ -101,29 +85,82 @@ impl Cluster {
     /// # Errors
     ///
     /// When there is none, or another command works on it.
-    pub fn open(root: &Path, name: &str) -> Result<Self, ProvisionError> {
+    pub fn open(root: &Path, name: &str, program: &AgentProgram) -> Result<Self, ProvisionError> {
         let folder = Folder::new(root, name)?;
-        let state = read(root, name, &folder)?;
+        read(root, name, &folder)?;
         let lock = FolderLock::of_cluster(&folder, name)?;
-        Ok(Self { folder, state, _lock: lock })
+        // Again: it may have changed until the lock was taken.
+        let state = read(root, name, &folder)?;
+        let driver = open_driver(state.driver, root, &folder, name, program)?;
+        Ok(Self { folder, state, driver, _lock: lock })
     }
 
     /// Starts a node with its machine configuration; without one it waits in maintenance mode.
     ///
     /// # Errors
     ///
-    /// When the plan has no such node, or its container cannot be made or does not stay.
-    pub fn start_node(&self, name: &str, user_data: Option<&[u8]>, limits: Limits) -> Result<(), ProvisionError> {
+    /// When the plan has no such node, or it cannot be made or does not stay.
+    pub async fn start_node(
+        &mut self,
+        name: &str,
+        user_data: Option<&[u8]>,
+        limits: Limits,
+    ) -> Result<(), ProvisionError> {
+        let node = self.node(name)?;
+        self.state.nodes.insert(node.name.clone(), NodeSettings { limits, power: Power::On });
+        self.state.write(&self.folder)?;
+        self.driver.seed(&self.state.plan, &node, Seed { user_data, limits }).await?;
+        self.driver.start(&self.state.plan, &node).await?;
+        self.check_running(&node).await
+    }
+
+    /// Powers a node on that is off or has crashed.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError::NodeRuns`] when it runs; otherwise as [`Self::start_node`].
+    pub async fn power_on(&mut self, name: &str) -> Result<(), ProvisionError> {
+        let node = self.node(name)?;
+        match self.driver.report(&node).await? {
+            NodeStatus::Running { .. } => return Err(ProvisionError::NodeRuns { node: node.name }),
+            NodeStatus::Absent => {
+                return Err(ProvisionError::NodeAbsent { node: node.name });
+            }
+            NodeStatus::Ended(_) => {}
+        }
+        self.state.nodes.entry(node.name.clone()).or_default().power = Power::On;
+        self.state.write(&self.folder)?;
+        self.driver.power_cycle(&self.state.plan, &node).await?;
+        self.check_running(&node).await
+    }
+
+    async fn check_running(&self, node: &PlannedNode) -> Result<(), ProvisionError> {
+        match self.driver.report(node).await? {
+            NodeStatus::Running { .. } => Ok(()),
+            _ => {
+                let output = self.log_tail(&node.name, QUOTED_LINES).join("; ");
+                Err(ProvisionError::NodeEnded { node: node.name.clone(), output })
+            }
+        }
+    }
+
+    /// Powers nodes on again that asked for a reboot, as the agent does while no command works on the cluster. The first
+    /// node that ended for good, if one did.
+    pub(crate) async fn tend(&self) -> Result<Option<(PlannedNode, Ended)>, ProvisionError> {
+        for node in &self.state.plan.nodes {
+            match self.driver.has_ended(node).await? {
+                None => {}
+                Some(Ended::Reboot) => self.driver.power_cycle(&self.state.plan, node).await?,
+                Some(ended) => return Ok(Some((node.clone(), ended))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn node(&self, name: &str) -> Result<PlannedNode, ProvisionError> {
         let plan = &self.state.plan;
         let missing = || ProvisionError::NoSuchNode { name: plan.name.clone(), node: name.to_owned() };
-        let node = plan.node(name).ok_or_else(missing)?;
-        node::start(&self.folder, &plan.name, node, user_data, limits)?;
-        let running = node::state(&self.folder, &node.name).is_some_and(|state| state.status == "running");
-        if running {
-            return Ok(());
-        }
-        let output = tail(&self.folder.log(&node.name), 5).join("; ");
-        Err(ProvisionError::NodeEnded { node: node.name.clone(), output })
+        plan.node(name).cloned().ok_or_else(missing)
     }
 
     /// Remembers something more of the cluster.
@@ -133,7 +170,7 @@ impl Cluster {
     /// When the state cannot be written.
     pub fn remember(&mut self, change: impl FnOnce(&mut State)) -> Result<(), ProvisionError> {
         change(&mut self.state);
-        self.state.write(&self.folder)
+        Ok(self.state.write(&self.folder)?)
     }
 
     #[must_use]
@@ -146,6 +183,12 @@ impl Cluster {
         &self.state.plan
     }
 
+    /// What nodes have to do without on this host, and what of it keeps them from others; a sentence each.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        self.driver.notices(&self.state.plan)
+    }
+
     /// Where the log of a node is.
     #[must_use]
     pub fn log_path(&self, node: &str) -> PathBuf {
@@ -155,7 +198,7 @@ impl Cluster {
     /// The last lines of a node's log, without those of API calls: whoever waits for a node makes most of them.
     #[must_use]
     pub fn log_tail(&self, node: &str, lines: usize) -> Vec<String> {
-        tail(&self.folder.log(node), lines)
+        logs::tail(&self.folder.log(node), lines, |line| !line.contains("transport::audit: call "))
     }
 
     /// What is known of the nodes of a cluster, whether or not a command works on it.
@@ -163,20 +206,22 @@ impl Cluster {
     /// # Errors
     ///
     /// When there is no such cluster or its state cannot be read.
-    pub fn show(root: &Path, name: &str) -> Result<(State, Vec<NodeReport>), ProvisionError> {
+    pub async fn show(root: &Path, name: &str) -> Result<(State, Vec<NodeReport>), ProvisionError> {
         let folder = Folder::new(root, name)?;
         let state = read(root, name, &folder)?;
-        let nodes = state.plan.nodes.iter().map(|planned| {
-            let container = node::state(&folder, &planned.name);
-            NodeReport {
+        // Nothing is started by who only looks.
+        let nothing = AgentProgram { program: PathBuf::new(), arguments: Vec::new() };
+        let driver = open_driver(state.driver, root, &folder, name, &nothing)?;
+        let mut nodes = Vec::new();
+        for planned in &state.plan.nodes {
+            nodes.push(NodeReport {
                 name: planned.name.clone(),
                 role: planned.role,
                 address: planned.address,
-                status: container.as_ref().map_or_else(|| "absent".to_owned(), |state| state.status.clone()),
-                pid: container.map(|state| state.pid).filter(|pid| *pid != 0),
-            }
-        });
-        let nodes = nodes.collect();
+                status: driver.report(planned).await?,
+                limits: state.settings(&planned.name).limits,
+            });
+        }
         Ok((state, nodes))
     }
 }
@@ -186,8 +231,107 @@ fn read(root: &Path, name: &str, folder: &Folder) -> Result<State, ProvisionErro
     State::read(folder)?.ok_or_else(missing)
 }
 
-fn tail(path: &Path, lines: usize) -> Vec<String> {
-    let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    let all: Vec<_> = text.lines().filter(|line| !line.contains("transport::audit: call ")).collect();
-    all.iter().skip(all.len().saturating_sub(lines)).map(|line| (*line).to_owned()).collect()
+fn open_driver(
+    kind: DriverKind,
+    root: &Path,
+    folder: &Folder,
+    name: &str,
+    program: &AgentProgram,
+) -> Result<Arc<dyn NodeDriver>, ProvisionError> {
+    let root = std::path::absolute(root).map_err(HostError::io("finding", root))?;
+    Ok(driver::open(kind, folder, name, Launcher::of_file(program.clone(), &root, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Exit;
+    use crate::driver::fake::{Call, FakeDriver};
+    use crate::error::Problem;
+    use crate::plan::NodeSpec;
+
+    fn spec(root: &Path) -> ClusterSpec {
+        let plan = Plan::new("one", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
+        let image = root.join("image");
+        std::fs::write(&image, "").unwrap();
+        ClusterSpec { plan, image, bundle: None, discoveryd: None, reachable: vec![] }
+    }
+
+    async fn create(root: &Path, driver: &Arc<FakeDriver>) -> Cluster {
+        let folder = Folder::new(root, "one").unwrap();
+        let driver: Arc<dyn NodeDriver> = driver.clone();
+        Cluster::create_with(root, &spec(root), folder, driver, |_, _, _| vec![]).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_refused_makes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, driver) = (Folder::new(root.path(), "one").unwrap(), FakeDriver::new());
+        let problems = |_: &Path, _: &ClusterSpec, _: &dyn NodeDriver| vec![Problem::new("no", "none")];
+        let spec = spec(root.path());
+        let refused = Cluster::create_with(root.path(), &spec, folder.clone(), driver.clone(), problems).await;
+        assert!(matches!(refused, Err(ProvisionError::Refused { .. })), "{refused:?}");
+        assert_eq!((driver.calls(), folder.path().exists()), (vec![], false));
+    }
+
+    #[tokio::test]
+    async fn a_node_is_seeded_before_it_is_started_and_its_limits_are_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let driver = FakeDriver::new();
+        let mut cluster = create(root.path(), &driver).await;
+        let limits = Limits { milli_cpus: Some(500), memory: None };
+        cluster.start_node("one-worker-1", Some(b"config"), limits).await.unwrap();
+        let name = || "one-worker-1".to_owned();
+        assert_eq!(driver.calls(), [Call::Prepare, Call::Seed(name(), Some(b"config".to_vec())), Call::Start(name())]);
+        let state = State::read(&cluster.folder).unwrap().unwrap();
+        assert_eq!(state.settings("one-worker-1"), NodeSettings { limits, power: Power::On });
+        let missing = cluster.start_node("one-worker-2", None, limits).await.unwrap_err();
+        assert!(matches!(missing, ProvisionError::NoSuchNode { .. }), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_stay_is_an_error_with_the_end_of_its_log() {
+        let root = tempfile::tempdir().unwrap();
+        let driver = FakeDriver::new();
+        let mut cluster = create(root.path(), &driver).await;
+        make_folder(&cluster.folder.logs()).unwrap();
+        std::fs::write(cluster.log_path("one-worker-1"), "it broke\n").unwrap();
+        driver.end_at_start("one-worker-1", Ended::Crashed(Exit::Code(1)));
+        let ended = cluster.start_node("one-worker-1", None, Limits::default()).await.unwrap_err();
+        assert!(matches!(&ended, ProvisionError::NodeEnded { output, .. } if output == "it broke"), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn only_a_node_that_is_off_is_powered_on() {
+        let root = tempfile::tempdir().unwrap();
+        let driver = FakeDriver::new();
+        let mut cluster = create(root.path(), &driver).await;
+        let absent = cluster.power_on("one-worker-1").await.unwrap_err();
+        assert!(matches!(absent, ProvisionError::NodeAbsent { .. }), "{absent}");
+        cluster.start_node("one-worker-1", None, Limits::default()).await.unwrap();
+        let running = cluster.power_on("one-worker-1").await.unwrap_err();
+        assert!(matches!(running, ProvisionError::NodeRuns { .. }), "{running}");
+        driver.end("one-worker-1", Ended::PoweredOff);
+        cluster.remember(|state| state.nodes.entry("one-worker-1".to_owned()).or_default().power = Power::Off).unwrap();
+        cluster.power_on("one-worker-1").await.unwrap();
+        assert_eq!(driver.calls().last(), Some(&Call::PowerCycle("one-worker-1".to_owned())));
+        assert_eq!(State::read(&cluster.folder).unwrap().unwrap().settings("one-worker-1").power, Power::On);
+    }
+
+    #[tokio::test]
+    async fn while_a_cluster_comes_up_a_reboot_goes_on_and_any_other_end_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let driver = FakeDriver::new();
+        let mut cluster = create(root.path(), &driver).await;
+        for node in ["one-controlplane-1", "one-worker-1"] {
+            cluster.start_node(node, None, Limits::default()).await.unwrap();
+        }
+        assert_eq!(cluster.tend().await.unwrap(), None);
+        driver.end("one-controlplane-1", Ended::Reboot);
+        assert_eq!(cluster.tend().await.unwrap(), None);
+        assert_eq!(driver.calls().last(), Some(&Call::PowerCycle("one-controlplane-1".to_owned())));
+        driver.end("one-worker-1", Ended::PoweredOff);
+        let (node, ended) = cluster.tend().await.unwrap().unwrap();
+        assert_eq!((node.name.as_str(), ended), ("one-worker-1", Ended::PoweredOff));
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
+/// The front of either packet filter that Docker talks to; used where it is installed.
+pub(crate) const IPTABLES: Tool = Tool { program: "iptables", package: "iptables" };
 pub(crate) const CP: Tool = Tool { program: "cp", package: "coreutils" };
 pub(crate) const IP: Tool = Tool { program: "ip", package: "iproute2" };
 pub(crate) const MOUNT: Tool = Tool { program: "mount", package: "mount" };
@@ -104,32 +106,21 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
-    stay(prepare(program), arguments, log)
-}
-
-/// Starts the program of this process once more, under `name`, as [`start`] does; also where its file was replaced or
-/// removed meanwhile.
-pub(crate) fn start_own<I, S>(name: &Path, arguments: I, log: &File) -> std::io::Result<Child>
-where
-    I: IntoIterator<Item = S>,
-    S: AsRef<OsStr>,
-{
-    let mut command = prepare(Path::new("/proc/self/exe"));
-    command.arg0(name);
-    stay(command, arguments, log)
-}
-
-fn stay<I, S>(mut command: Command, arguments: I, log: &File) -> std::io::Result<Child>
-where
-    I: IntoIterator<Item = S>,
-    S: AsRef<OsStr>,
-{
+    let mut command = prepare(program);
     command.args(arguments).current_dir("/").stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
 }
 
+/// The program of this process once more, under `name`; also where its file was replaced or removed meanwhile.
+pub(crate) fn own(name: &Path) -> Command {
+    let mut command = prepare(Path::new("/proc/self/exe"));
+    command.arg0(name);
+    command
+}
+
+/// A program of the host with a clean environment.
 #[expect(clippy::disallowed_methods, reason = "a tool on a host, not on a node: there is no reaper to disturb")]
-fn prepare(program: &Path) -> Command {
+pub(crate) fn prepare(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", FOLDERS.join(":")).env("LC_ALL", "C");
     command

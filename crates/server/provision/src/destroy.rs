@@ -6,13 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::agent;
-use crate::cgroups;
-use crate::error::ProvisionError;
+use crate::driver::{self, DriverKind, NodeDriver};
+use crate::error::{HostError, ProvisionError};
+use crate::folder::{Folder, FolderLock};
 use crate::mounts;
-use crate::network;
-use crate::node;
-use crate::plan::cgroup_name;
-use crate::state::{Folder, FolderLock, Phase, State};
+use crate::program::{AgentProgram, Launcher};
+use crate::state::{Contexts, Phase, State};
 
 /// How long the agent may take to start a node again, which keeps other commands away.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,67 +30,128 @@ pub enum Leftovers {
 pub struct Destroyed {
     /// What could not be removed; empty when nothing is left.
     pub errors: Vec<ProvisionError>,
+    /// What the cluster has in files of the operator, which are left as they are.
+    pub contexts: Contexts,
 }
 
-/// Removes a cluster and everything that belongs to it.
+/// Removes a cluster and everything that belongs to it on this host.
 ///
 /// # Errors
 ///
-/// When there is nothing of such a cluster, or another command works on it. What could not be removed is in the result.
-pub fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroyed, ProvisionError> {
+/// When there is nothing of such a cluster, another command works on it, or a newer program made it and nothing shall be
+/// forgotten. What could not be removed is in the result.
+pub async fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroyed, ProvisionError> {
     let folder = Folder::new(root, name)?;
-    let mut errors = Vec::new();
-    if !folder.path().exists() {
-        if network::links(name).is_empty() {
-            return Err(ProvisionError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() });
-        }
-        network::remove(name, &mut errors);
-        cgroups::remove(&cgroup_name(name), &mut errors);
-        return Ok(Destroyed { errors });
-    }
-    let lock = FolderLock::of_cluster_within(&folder, name, PATIENCE)?;
     let state = match State::read(&folder) {
         Ok(state) => state,
+        Err(error @ ProvisionError::NewerState { .. }) if leftovers == Leftovers::Keep => return Err(error),
         Err(error) => {
             tracing::warn!(%error, "state of the cluster cannot be read, going by its name");
             None
         }
     };
-    if let Some(state) = &state
-        && let Err(error) = (State { phase: Phase::Destroying, ..state.clone() }).write(&folder)
-    {
-        errors.push(error);
+    // Nothing is started here.
+    let nothing = AgentProgram { program: "".into(), arguments: Vec::new() };
+    let kind = state.as_ref().map_or(DriverKind::Runc, |state| state.driver);
+    let driver = driver::open(kind, &folder, name, Launcher::of_file(nothing, root, name));
+    destroy_with(root, name, leftovers, &folder, state, &*driver).await
+}
+
+async fn destroy_with(
+    root: &Path,
+    name: &str,
+    leftovers: Leftovers,
+    folder: &Folder,
+    state: Option<State>,
+    driver: &dyn NodeDriver,
+) -> Result<Destroyed, ProvisionError> {
+    let contexts = state.as_ref().map(|state| state.contexts.clone()).unwrap_or_default();
+    if !folder.path().exists() {
+        if !driver.has_traces() {
+            return Err(ProvisionError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() });
+        }
+        let errors = driver.remove_all().await.into_iter().map(Into::into).collect();
+        return Ok(Destroyed { errors, contexts });
     }
-    let stopped = agent::stop(&folder, &mut errors);
-    node::remove_all(&folder, &mut errors);
-    let group = cgroup_name(name);
-    if let Err(processes) = cgroups::wait_until_empty(&group) {
-        errors.push(ProvisionError::StillRunning { name: name.to_owned(), processes });
+    let lock = FolderLock::of_cluster_within(folder, name, PATIENCE)?;
+    let mut errors: Vec<ProvisionError> = Vec::new();
+    // Whoever held the lock may have written more of it.
+    let state = State::read(folder).ok().flatten().or(state);
+    let contexts = state.as_ref().map_or(contexts, |state| state.contexts.clone());
+    if let Some(state) = state {
+        errors.extend(State { phase: Phase::Destroying, ..state }.write(folder).err().map(Into::into));
     }
-    cgroups::remove(&group, &mut errors);
-    mounts::unmount_below(folder.path(), &mut errors);
-    network::remove(name, &mut errors);
+    let stopped = agent::stop(folder, &mut errors);
+    errors.extend(driver.remove_all().await.into_iter().map(ProvisionError::from));
     // While something failed, the folder stays: it is what the next attempt goes by.
     if errors.is_empty() || leftovers == Leftovers::Forget {
-        remove_folder(&folder, &mut errors);
+        remove_folder(folder, &mut errors);
     }
     drop((stopped, lock));
-    Ok(Destroyed { errors })
+    Ok(Destroyed { errors, contexts })
 }
 
 /// Removes the folder, but never through a mount that is still there.
 fn remove_folder(folder: &Folder, errors: &mut Vec<ProvisionError>) {
     let path = folder.path();
-    match mounts::below(path) {
-        Ok(left) if left.is_empty() => {
-            if let Err(error) = std::fs::remove_dir_all(path) {
-                errors.push(ProvisionError::io("removing", path)(error));
-            }
-        }
-        Ok(left) => {
+    let removed = mounts::below(path).and_then(|left| match left.first() {
+        None => std::fs::remove_dir_all(path).map_err(HostError::io("removing", path)),
+        Some(mount) => {
             let busy = std::io::Error::from(std::io::ErrorKind::ResourceBusy);
-            errors.extend(left.first().map(|mount| ProvisionError::io("removing", mount)(busy)));
+            Err(HostError::io("removing", mount)(busy))
         }
-        Err(error) => errors.push(error),
+    });
+    errors.extend(removed.err().map(Into::into));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::fake::{Call, FakeDriver};
+    use crate::folder::make_folder;
+    use crate::state::WrittenContext;
+    use crate::state::tests::state;
+
+    async fn destroy(root: &Path, leftovers: Leftovers, driver: &FakeDriver) -> Result<Destroyed, ProvisionError> {
+        let folder = Folder::new(root, "one").unwrap();
+        let state = State::read(&folder).unwrap();
+        destroy_with(root, "one", leftovers, &folder, state, driver).await
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_removed_keeps_the_folder_marked_until_it_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        make_folder(folder.path()).unwrap();
+        let written = WrittenContext {
+            file: "/talosconfig".into(),
+            name: "one".to_owned(),
+            authority: "ca".to_owned(),
+            previous: String::new(),
+        };
+        let contexts = Contexts { talosconfig: Some(written), kubeconfig: None };
+        State { contexts: contexts.clone(), ..state("one") }.write(&folder).unwrap();
+        let driver = FakeDriver::new();
+        driver.leave("a cgroup");
+        let destroyed = destroy(root.path(), Leftovers::Keep, &driver).await.unwrap();
+        assert_eq!((destroyed.errors.len(), destroyed.contexts), (1, contexts.clone()));
+        assert_eq!(State::read(&folder).unwrap().unwrap().phase, Phase::Destroying);
+        driver.leave("a cgroup");
+        let destroyed = destroy(root.path(), Leftovers::Forget, &driver).await.unwrap();
+        assert_eq!((destroyed.errors.len(), destroyed.contexts, folder.path().exists()), (1, contexts, false));
+        assert_eq!(driver.calls(), [Call::RemoveAll, Call::RemoveAll]);
+        let gone = destroy(root.path(), Leftovers::Keep, &driver).await.unwrap_err();
+        assert!(matches!(gone, ProvisionError::NoSuchCluster { .. }), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_of_a_newer_program_is_left_alone_unless_it_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        make_folder(folder.path()).unwrap();
+        std::fs::write(folder.state_file(), r#"{"version":99}"#).unwrap();
+        let refused = super::destroy(root.path(), "one", Leftovers::Keep).await.unwrap_err();
+        assert!(matches!(refused, ProvisionError::NewerState { version: 99, .. }), "{refused}");
+        assert!(folder.state_file().exists());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::driver::DriverError;
 use crate::plan::PlanError;
 
 /// One reason why a cluster cannot be created, found before anything changed.
@@ -30,6 +31,10 @@ impl fmt::Display for Problem {
 /// What can go wrong when a cluster is made, looked at or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     #[error("planning cluster")]
     Plan(#[source] PlanError),
     /// Nothing was changed.
@@ -41,22 +46,30 @@ pub enum ProvisionError {
     Busy { name: String },
     #[error("no node {node} in cluster {name}")]
     NoSuchNode { name: String, node: String },
-    #[error("{operation} {}", .path.display())]
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("node {node} runs")]
+    NodeRuns { node: String },
+    #[error("node {node} was never started")]
+    NodeAbsent { node: String },
+    #[error("node {node} ended right after its start: {output}")]
+    NodeEnded { node: String, output: String },
     #[error("decoding state of cluster in {}", .path.display())]
     Decode { path: PathBuf, source: serde_json::Error },
+    /// Another program has to be used, or everything of the cluster removed by hand.
+    #[error("the cluster in {} has state version {version}, this program knows up to {known}", .path.display())]
+    NewerState { path: PathBuf, version: u64, known: u64 },
+}
+
+/// A file or a tool of the host that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("{operation} {}", .path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("encoding {subject}")]
     Encode { subject: &'static str, source: serde_json::Error },
     #[error("{operation}")]
     Command { operation: String, source: CommandError },
-    #[error("node image {} lacks {missing}", .image.display())]
-    Image { image: PathBuf, missing: String },
-    #[error("configuration of node {node} is too large for its environment: {size} bytes of at most {limit}")]
-    UserData { node: String, size: usize, limit: usize },
-    #[error("processes {processes:?} of cluster {name} do not end")]
-    StillRunning { name: String, processes: Vec<u32> },
-    #[error("node {node} ended right after its start: {output}")]
-    NodeEnded { node: String, output: String },
+    #[error("processes {processes:?} of {owner} do not end")]
+    StillRunning { owner: String, processes: Vec<u32> },
 }
 
 /// A tool of the host that could not be run or failed.
@@ -70,7 +83,7 @@ pub enum CommandError {
     Failed { command: String, status: String, output: String },
 }
 
-impl ProvisionError {
+impl HostError {
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { operation, path, source }
@@ -79,12 +92,12 @@ impl ProvisionError {
 
 /// Names the operation on an error of a tool.
 pub(crate) trait Operation<T> {
-    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, ProvisionError>;
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, HostError>;
 }
 
 impl<T> Operation<T> for Result<T, CommandError> {
-    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, ProvisionError> {
-        self.map_err(|source| ProvisionError::Command { operation: operation(), source })
+    fn operation(self, operation: impl FnOnce() -> String) -> Result<T, HostError> {
+        self.map_err(|source| HostError::Command { operation: operation(), source })
     }
 }
 

@@ -4,10 +4,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::{MOUNT, UMOUNT};
-use crate::error::{Operation as _, ProvisionError};
+use crate::error::{HostError, Operation as _};
 
 /// Mounts a squashfs read-only and keeps what happens on it from other namespaces.
-pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), ProvisionError> {
+pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), HostError> {
     let operation = || format!("mounting {} on {}", image.display(), target.display());
     let options = ["-t", "squashfs", "-o", "loop,ro,nodev"].map(std::ffi::OsStr::new);
     MOUNT.run(options.into_iter().chain([image.as_os_str(), target.as_os_str()])).operation(operation)?;
@@ -17,7 +17,7 @@ pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), ProvisionEr
 }
 
 /// Unmounts everything at and below `folder`, deepest first; errors are collected, everything is tried.
-pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<ProvisionError>) {
+pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<HostError>) {
     // A mount may lie on top of another on the same folder, and one that is gone may uncover more.
     for _ in 0..16 {
         let mut found = match below(folder) {
@@ -49,9 +49,9 @@ pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<ProvisionError>) {
 }
 
 /// Mount points at and below a folder.
-pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>, ProvisionError> {
+pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>, HostError> {
     const TABLE: &str = "/proc/self/mountinfo";
-    let table = std::fs::read(TABLE).map_err(ProvisionError::io("reading", Path::new(TABLE)))?;
+    let table = std::fs::read(TABLE).map_err(HostError::io("reading", Path::new(TABLE)))?;
     let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf());
     Ok(parse(&table).into_iter().filter(|path| path.starts_with(&folder)).collect())
 }

@@ -2,6 +2,7 @@
 //!
 //! Every name follows from the cluster's name alone, so that what a killed create left behind can be found again. Pure.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use aws_lc_rs::digest;
@@ -44,9 +45,12 @@ pub struct NodeSpec {
 
 /// A node and what belongs to it on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PlannedNode {
     pub name: String,
     pub role: Role,
+    /// Its place in the network, from 1; address and link follow from it. It is the node's for good.
+    pub slot: u32,
     pub address: Ipv4Addr,
     /// The host's end of the veth pair; the other is `eth0`.
     pub link: String,
@@ -54,6 +58,7 @@ pub struct PlannedNode {
 
 /// All that a cluster consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     pub name: String,
     pub cidr: Ipv4Net,
@@ -64,6 +69,11 @@ pub struct Plan {
     /// The nftables table with the cluster's address translation.
     pub table: String,
     pub nodes: Vec<PlannedNode>,
+    /// The highest slot that a node ever had. Slots of nodes that left stay empty: an address that means another machine
+    /// than an hour ago is known by the old one's keys.
+    last_slot: u32,
+    /// The highest number in a name that a node of each role ever had.
+    last_numbers: BTreeMap<Role, u32>,
 }
 
 /// Why a cluster cannot be planned.
@@ -79,6 +89,8 @@ pub enum PlanError {
     Network(String),
     #[error("a cluster needs a control plane node")]
     NoControlPlane,
+    #[error("slot {0} is taken, or outside of the network")]
+    Slot(u32),
     #[error("mtu {0} is not between 1280 and 65535")]
     Mtu(u32),
 }
@@ -99,34 +111,73 @@ impl Plan {
             return Err(PlanError::Mtu(mtu));
         }
         let wanted = nodes.controlplanes + nodes.workers;
-        let room = usize::try_from(u64::from(u32::MAX >> cidr.prefix_len().min(31))).unwrap_or(0).saturating_sub(2);
-        if cidr.prefix_len() > 30 || cidr.prefix_len() < 8 || wanted > room || wanted > 999 {
-            return Err(PlanError::Room { cidr, room: room.min(999), wanted });
+        if cidr.prefix_len() < 8 || wanted > room(cidr) {
+            return Err(PlanError::Room { cidr, room: room(cidr), wanted });
         }
-        let mut hosts = cidr.hosts();
-        let gateway = hosts.next().unwrap_or(cidr.addr());
-        let roles = std::iter::repeat_n(Role::ControlPlane, nodes.controlplanes)
-            .enumerate()
-            .chain(std::iter::repeat_n(Role::Worker, nodes.workers).enumerate());
-        let nodes = roles
-            .zip(hosts)
-            .enumerate()
-            .map(|(index, ((of_role, role), address))| PlannedNode {
-                name: format!("{name}-{}-{}", role.as_str(), of_role + 1),
-                role,
-                address,
-                link: format!("{}{}", link_prefix(name), index + 1),
-            })
-            .collect();
-        Ok(Self {
+        let mut plan = Self {
             name: name.to_owned(),
             cidr,
-            gateway,
+            gateway: cidr.hosts().next().unwrap_or(cidr.addr()),
             mtu,
             bridge: bridge_name(name),
             table: table_name(name),
-            nodes,
-        })
+            nodes: Vec::new(),
+            last_slot: 0,
+            last_numbers: BTreeMap::new(),
+        };
+        for (role, count) in [(Role::ControlPlane, nodes.controlplanes), (Role::Worker, nodes.workers)] {
+            for _ in 0..count {
+                plan.add(role)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Adds a node in a slot that no node ever had; the others stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// When the network has no such slot any more.
+    pub fn add(&mut self, role: Role) -> Result<&PlannedNode, PlanError> {
+        if self.last_slot as usize >= room(self.cidr) {
+            return Err(PlanError::Room {
+                cidr: self.cidr,
+                room: room(self.cidr),
+                wanted: self.last_slot as usize + 1,
+            });
+        }
+        self.add_in(role, self.last_slot + 1)
+    }
+
+    /// Adds a node in the slot that is asked for, which may be that of a node that left.
+    ///
+    /// # Errors
+    ///
+    /// When a node has the slot, or the network has none of that number.
+    pub fn add_in(&mut self, role: Role, slot: u32) -> Result<&PlannedNode, PlanError> {
+        let free = slot > 0 && slot as usize <= room(self.cidr) && self.nodes.iter().all(|node| node.slot != slot);
+        if !free {
+            return Err(PlanError::Slot(slot));
+        }
+        self.last_slot = self.last_slot.max(slot);
+        let number = self.last_numbers.entry(role).or_default();
+        *number += 1;
+        let node = PlannedNode {
+            name: format!("{}-{}-{number}", self.name, role.as_str()),
+            role,
+            slot,
+            address: Ipv4Addr::from(u32::from(self.gateway) + slot),
+            link: format!("{}{slot}", link_prefix(&self.name)),
+        };
+        let index = self.nodes.len();
+        self.nodes.push(node);
+        Ok(&self.nodes[index])
+    }
+
+    /// Takes a node out; its slot stays empty unless [`Self::add_in`] asks for it.
+    pub fn remove(&mut self, name: &str) -> Option<PlannedNode> {
+        let index = self.nodes.iter().position(|node| node.name == name)?;
+        Some(self.nodes.remove(index))
     }
 
     /// The first control plane: where the cluster is bootstrapped.
@@ -146,6 +197,15 @@ impl Plan {
     pub fn discovery_endpoint(&self) -> String {
         format!("http://{}:{DISCOVERY_PORT}/", self.gateway)
     }
+}
+
+/// How many nodes a network has addresses for beside the gateway; links and names have room for 999.
+fn room(cidr: Ipv4Net) -> usize {
+    if cidr.prefix_len() > 30 {
+        return 0;
+    }
+    let hosts = u64::from(u32::MAX >> cidr.prefix_len()).saturating_sub(2);
+    usize::try_from(hosts).unwrap_or(usize::MAX).min(999)
 }
 
 /// Refuses names that do not fit host names, links and tables.

@@ -1,39 +1,21 @@
-//! Everything that stands against creating a cluster, found before anything is changed.
+//! Everything that stands against creating a cluster, found before anything is changed. What its driver needs, the driver says.
 
 use std::path::Path;
 
-use crate::cluster::ClusterSpec;
-use crate::command::NEEDED;
+use crate::driver::NodeDriver;
 use crate::error::Problem;
 use crate::host;
-use crate::mounts;
 use crate::network;
 use crate::plan::{DISCOVERY_PORT, Plan};
+use crate::spec::ClusterSpec;
 use crate::state::siblings;
 
 /// Pod and service networks that every configuration has unless told otherwise.
 const INNER: [(&str, &str); 2] = [("pods", "10.244.0.0/16"), ("services", "10.96.0.0/12")];
 
-/// Names of missing tools with their packages.
-#[must_use]
-pub fn missing_tools() -> Vec<Problem> {
-    NEEDED
-        .iter()
-        .filter(|tool| tool.find().is_none())
-        .map(|tool| {
-            Problem::new(format!("{} is not installed", tool.program), format!("apt-get install {}", tool.package))
-        })
-        .collect()
-}
-
 /// All problems at once, so that they can be solved at once.
-pub(crate) fn check(root: &Path, spec: &ClusterSpec) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if !rustix::process::geteuid().is_root() {
-        problems.push(Problem::new("nodes are containers, which need root", "run the command by sudo"));
-    }
-    problems.extend(missing_tools());
-    check_image(&spec.image, &mut problems);
+pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) -> Vec<Problem> {
+    let mut problems = driver.problems(&spec.image);
     if let Some(bundle) = &spec.bundle
         && !bundle.join("index.json").is_file()
     {
@@ -49,21 +31,6 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec) -> Vec<Problem> {
     }
     problems
 }
-
-fn check_image(image: &Path, problems: &mut Vec<Problem>) {
-    match mounts::is_squashfs(image) {
-        Ok(true) => {}
-        Ok(false) => {
-            let what = format!("node image {} is not a squashfs", image.display());
-            problems.push(Problem::new(what, "build it by `imager rootfs` or name another"));
-        }
-        Err(error) => {
-            let what = format!("node image {} cannot be read: {error}", image.display());
-            problems.push(Problem::new(what, "build it by `imager rootfs` or name another"));
-        }
-    }
-}
-
 fn check_name(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
     let name = &plan.name;
     if root.join(name).exists() {

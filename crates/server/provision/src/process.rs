@@ -22,6 +22,11 @@ impl Identity {
         Some(Self { pid, started: started(pid)?, boot: boot() })
     }
 
+    /// As [`Self::of`], also for a dead process that nobody waited for.
+    pub(crate) fn of_any(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: stat(pid)?.started, boot: boot() })
+    }
+
     /// Whether it still runs; a dead one that nobody waited for does not.
     pub(crate) fn is_alive(&self) -> bool {
         self.boot == boot() && started(self.pid) == Some(self.started)
@@ -64,14 +69,27 @@ impl Identity {
 
 /// When a process started; none for those that are dead.
 fn started(pid: i32) -> Option<u64> {
+    stat(pid).filter(|stat| !stat.is_dead).map(|stat| stat.started)
+}
+
+struct Stat {
+    is_dead: bool,
+    started: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name may hold blanks and parentheses; what follows the last one does not.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let is_dead = matches!(fields.next()?, "Z" | "X");
+    Some(Stat { is_dead, started: fields.nth(18)?.parse().ok()? })
+}
+
+/// Leaves a child to itself. A thread waits for its end, so that nothing of it stays where this process outlives it.
+pub(crate) fn leave(mut child: std::process::Child) {
+    // Where there is no thread, the kernel cleans up when this process ends.
+    let _ = std::thread::Builder::new().name("child".to_owned()).spawn(move || child.wait());
 }
 
 fn boot() -> String {

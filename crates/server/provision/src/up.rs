@@ -17,9 +17,9 @@ use pki::SecretsBundle;
 use tokio::time::Instant;
 
 use crate::agent::{self, AgentProgram};
-use crate::cluster::{Cluster, ClusterSpec};
+use crate::cluster::Cluster;
 use crate::plan::{Plan, Role};
-use crate::spec::Limits;
+use crate::spec::{ClusterSpec, Limits};
 use crate::state::Phase;
 
 use self::configs::Rendered;
@@ -120,15 +120,14 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     cluster.remember(|state| {
         state.kubernetes_version = Some(rendered.kubernetes_version.clone());
         state.kubernetes_endpoint = Some(rendered.endpoint.clone());
-        state.limits.clone_from(&request.limits);
     })?;
 
     let client = connect(&rendered.talosconfig)?;
-    let waiting = Waiting { cluster: &cluster, root: &request.root, client: &client, progress, deadline };
+    let waiting = Waiting { cluster: &cluster, client: &client, progress, deadline };
     let (mut kubeconfig, mut nodes) = (None, Vec::new());
     if request.delivery == Delivery::Applied {
         for node in &cluster.plan().nodes {
-            waiting.apply(node, rendered.of(node.role)).await?;
+            waiting.apply(node, rendered.of(node)).await?;
         }
     }
     if request.delivery != Delivery::Withheld {
@@ -160,51 +159,54 @@ async fn make(
     offline: Option<Offline>,
     progress: &dyn Progress,
 ) -> Result<(Cluster, Rendered), UpError> {
-    let (root, spec) = (request.root.clone(), request.spec.clone());
-    let step = "network and root file system";
-    let cluster = blocking(progress, step, move || Cluster::create(&root, &spec)).await?;
-    crate::host::notices().iter().for_each(|notice| progress.notice(notice));
+    let mut spec = request.spec.clone();
+    spec.reachable.extend(request.config.mirrors_by_address());
+    let creating = Cluster::create(&request.root, &spec, &request.agent);
+    let mut cluster = step(progress, "network and root file system", creating).await?;
+    cluster.notices().iter().for_each(|notice| progress.notice(notice));
 
     let plan = cluster.plan().clone();
     let (root, name, program) = (request.root.clone(), plan.name.clone(), request.agent.clone());
-    let agent = blocking(progress, "cluster agent", move || agent::start(&root, &name, &program)).await?;
+    let starting = blocking("cluster agent", move || agent::start(&root, &name, &program));
+    let agent = step(progress, "cluster agent", starting).await?;
 
     let (config, gateway) = (request.config.clone(), plan.gateway);
     let registry = offline.as_ref().map(|_| format!("http://{gateway}:{}", agent.registry_port));
     let for_config = plan.clone();
     let render = move || configs::render(&config, &for_config, secrets, offline.as_ref(), registry.as_deref());
-    let rendered = blocking(progress, "machine configurations", render).await?;
+    let rendering = blocking("machine configurations", render);
+    let rendered = step(progress, "machine configurations", rendering).await?;
 
-    let mut cluster = cluster;
-    for node in plan.nodes {
+    for node in &plan.nodes {
         let limits = request.limits.get(&node.role).copied().unwrap_or_default();
-        let data = rendered.of(node.role).to_vec();
-        let step = format!("node {} at {}", node.name, node.address);
-        let injected = request.delivery == Delivery::Injected;
-        let start = move || cluster.start_node(&node.name, injected.then_some(&*data), limits).map(|()| cluster);
-        cluster = blocking(progress, &step, start).await?;
+        let data = (request.delivery == Delivery::Injected).then(|| rendered.of(node));
+        let name = format!("node {} at {}", node.name, node.address);
+        step(progress, &name, cluster.start_node(&node.name, data, limits)).await?;
     }
     Ok((cluster, rendered))
 }
 
-/// A step that has its own thread, because it waits for tools of the host.
-async fn blocking<T, E>(
-    progress: &dyn Progress,
-    step: &str,
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, UpError>
+/// Tells the beginning and the end of a step.
+async fn step<T, E>(progress: &dyn Progress, name: &str, work: impl Future<Output = Result<T, E>>) -> Result<T, UpError>
+where
+    UpError: From<E>,
+{
+    let began = Instant::now();
+    progress.begin(name);
+    let value = work.await?;
+    progress.end(name, began.elapsed());
+    Ok(value)
+}
+
+/// Work that has its own thread, because it waits for processes or computes for long.
+async fn blocking<T, E>(name: &str, work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, UpError>
 where
     T: Send + 'static,
     E: Send + 'static,
     UpError: From<E>,
 {
-    let began = Instant::now();
-    progress.begin(step);
-    let done =
-        tokio::task::spawn_blocking(work).await.map_err(|source| UpError::Step { step: step.to_owned(), source })?;
-    let value = done?;
-    progress.end(step, began.elapsed());
-    Ok(value)
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|source| UpError::Step { step: name.to_owned(), source })??)
 }
 
 /// Adds the cluster to the operator's talosconfig and makes it current there.

@@ -12,28 +12,28 @@ use std::time::Duration;
 use stdx::Backoff;
 
 use crate::command::{self, SETPRIV, SH, Tool};
+use crate::folder::{Folder, write_private};
 use crate::plan::{DISCOVERY_PORT, Plan};
 use crate::process::Identity;
-use crate::state::{Folder, write_private};
 
 /// A server that ran this long started well.
 const GOOD_RUN: Duration = Duration::from_secs(30);
 
 /// The thread that has the server as its child; the server ends with the agent's process.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct DiscoveryServer {
     _thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Keeper {
+impl DiscoveryServer {
     pub(super) fn start(program: &Path, plan: &Plan, folder: &Folder) -> Self {
         let server = Server {
             program: program.to_path_buf(),
             listen: format!("{}:{DISCOVERY_PORT}", plan.gateway),
             log: folder.log("discoveryd"),
-            card: folder.discoveryd(),
+            record: folder.discoveryd(),
         };
-        let thread = std::thread::Builder::new().name("discoveryd keeper".to_owned()).spawn(move || server.keep());
+        let thread = std::thread::Builder::new().name("discoveryd".to_owned()).spawn(move || server.keep());
         if let Err(error) = &thread {
             tracing::error!(%error, "discovery server cannot be kept");
         }
@@ -45,7 +45,7 @@ struct Server {
     program: PathBuf,
     listen: String,
     log: PathBuf,
-    card: PathBuf,
+    record: PathBuf,
 }
 
 impl Server {
@@ -69,7 +69,7 @@ impl Server {
         let mut child = self.start(std::process::id(), &log)?;
         let identity = i32::try_from(child.id()).ok().and_then(Identity::of);
         if let Some(text) = identity.and_then(|identity| serde_json::to_vec(&identity).ok())
-            && let Err(error) = write_private(&self.card, &text)
+            && let Err(error) = write_private(&self.record, &text)
         {
             tracing::warn!(%error, "discovery server cannot be noted");
         }
@@ -117,7 +117,7 @@ mod tests {
             program: CP.find().unwrap().with_file_name("echo"),
             listen: "10.5.0.1:3000".to_owned(),
             log: path.clone(),
-            card: folder.path().join("card"),
+            record: folder.path().join("record"),
         };
         let mut orphan = server.start(1, &log).unwrap();
         assert!(!orphan.wait().unwrap().success());

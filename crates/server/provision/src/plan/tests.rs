@@ -61,3 +61,43 @@ fn unusable_names_and_networks_are_refused() {
     assert_eq!(Plan::new("a", "10.5.0.0/24", 1500, &nodes(0, 1)), Err(PlanError::NoControlPlane));
     assert_eq!(Plan::new("a", "10.5.0.0/24", 500, &nodes(1, 1)), Err(PlanError::Mtu(500)));
 }
+
+#[test]
+fn adding_and_removing_nodes_shifts_nobody_and_gives_no_slot_twice() {
+    let mut plan = Plan::new("x", "10.5.0.0/24", 1500, &nodes(1, 2)).unwrap();
+    let left = plan.remove("x-worker-1").unwrap();
+    assert_eq!((left.slot, left.address.to_string()), (2, "10.5.0.3".to_owned()));
+    assert_eq!(plan.remove("x-worker-1"), None);
+    plan.add(Role::ControlPlane).unwrap();
+    plan.add(Role::Worker).unwrap();
+    let shown = |plan: &Plan| -> Vec<String> {
+        plan.nodes.iter().map(|node| format!("{} {} {}", node.slot, node.name, node.address)).collect()
+    };
+    let now = [
+        "1 x-controlplane-1 10.5.0.2",
+        "3 x-worker-2 10.5.0.4",
+        "4 x-controlplane-2 10.5.0.5",
+        "5 x-worker-3 10.5.0.6",
+    ];
+    assert_eq!(shown(&plan), now);
+    // Also when the last one leaves, and after the plan was written and read.
+    plan.remove("x-worker-3").unwrap();
+    let mut plan: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!(plan.add(Role::Worker).unwrap().name, "x-worker-4");
+    assert_eq!(plan.nodes[3].slot, 6);
+    let asked = plan.add_in(Role::Worker, 2).unwrap();
+    assert_eq!((asked.name.as_str(), asked.address.to_string().as_str()), ("x-worker-5", "10.5.0.3"));
+    for slot in [0, 1, 2, 254] {
+        assert_eq!(plan.add_in(Role::Worker, slot).unwrap_err(), PlanError::Slot(slot));
+    }
+}
+
+#[test]
+fn a_full_network_takes_no_more_nodes() {
+    let mut plan = Plan::new("x", "10.5.0.0/29", 1500, &nodes(1, 4)).unwrap();
+    let full = plan.add(Role::Worker).unwrap_err();
+    assert!(matches!(full, PlanError::Room { room: 5, wanted: 6, .. }), "{full}");
+    plan.remove("x-worker-4").unwrap();
+    plan.add(Role::Worker).unwrap_err();
+    plan.add_in(Role::Worker, 5).unwrap();
+}

@@ -3,6 +3,9 @@
 //! What every cluster has alike comes from `config`; this module says what a local one differs in: the version and images
 //! of the bundle, mirrors, discovery on the gateway, the native pod network, and the operator's patches.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
 use client::talosconfig::SecretText;
 use client::{ConfigContext, TalosConfig};
 use config::generate::{CLIENT_LIFETIME, CommentStyle, Input, client_context, generate};
@@ -13,7 +16,7 @@ use stdx::{Clock as _, SystemClock};
 
 use super::failure::UpError;
 use super::offline::Offline;
-use crate::plan::{Plan, Role};
+use crate::plan::{Plan, PlannedNode, Role};
 
 /// Registries whose images a bundle may have.
 const MIRRORED: [&str; 5] = ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"];
@@ -38,12 +41,24 @@ pub struct ConfigRequest {
     pub patches: Patches,
 }
 
-/// Patches of the generated configurations, applied in this order: those of all, then those of the role.
+/// Patches of the generated configurations, applied in this order: those of all, of the role, of the node.
 #[derive(Debug, Clone, Default)]
 pub struct Patches {
     pub all: Vec<Patch>,
     pub control_plane: Vec<Patch>,
     pub worker: Vec<Patch>,
+    /// For single nodes, by name.
+    pub nodes: BTreeMap<String, Vec<Patch>>,
+}
+
+impl Patches {
+    fn of<'a>(&'a self, node: &PlannedNode) -> impl Iterator<Item = &'a Patch> + use<'a> {
+        let role = match node.role {
+            Role::ControlPlane => &self.control_plane,
+            Role::Worker => &self.worker,
+        };
+        self.all.iter().chain(role).chain(self.nodes.get(&node.name).into_iter().flatten())
+    }
 }
 
 /// The documents of a cluster.
@@ -51,17 +66,15 @@ pub struct Patches {
 pub(super) struct Rendered {
     pub(super) kubernetes_version: String,
     pub(super) endpoint: String,
-    control_plane: Vec<u8>,
-    worker: Vec<u8>,
+    /// By name of the node.
+    nodes: BTreeMap<String, Vec<u8>>,
     pub(super) talosconfig: TalosConfig,
 }
 
 impl Rendered {
-    pub(super) fn of(&self, role: Role) -> &[u8] {
-        match role {
-            Role::ControlPlane => &self.control_plane,
-            Role::Worker => &self.worker,
-        }
+    /// The configuration of a node of the plan.
+    pub(super) fn of(&self, node: &PlannedNode) -> &[u8] {
+        self.nodes.get(&node.name).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -116,13 +129,21 @@ pub(super) fn render(
     };
     let own = control_plane_patch(offline);
     let own = Patch::parse(&own.to_string()).map_err(generating("control plane configuration"))?;
-    let Patches { all, control_plane, worker } = &request.patches;
     let shared = Patch::parse(&kubelet_patch().to_string()).map_err(generating("node configuration"))?;
-    let for_control_plane: Vec<Patch> = [&own, &shared].into_iter().chain(all).chain(control_plane).cloned().collect();
-    let for_worker: Vec<Patch> = std::iter::once(&shared).chain(all).chain(worker).cloned().collect();
+    if let Some(name) = request.patches.nodes.keys().find(|name| plan.nodes.iter().all(|node| node.name != **name)) {
+        return Err(UpError::NoSuchNode(name.clone()));
+    }
+    let mut nodes = BTreeMap::new();
+    for node in &plan.nodes {
+        let (kind, first) = match node.role {
+            Role::ControlPlane => (MachineType::ControlPlane, Some(&own)),
+            Role::Worker => (MachineType::Worker, None),
+        };
+        let patches = first.into_iter().chain([&shared]).chain(request.patches.of(node)).cloned();
+        nodes.insert(node.name.clone(), document(&input, kind, &patches.collect::<Vec<_>>())?);
+    }
     Ok(Rendered {
-        control_plane: document(&input, MachineType::ControlPlane, &for_control_plane)?,
-        worker: document(&input, MachineType::Worker, &for_worker)?,
+        nodes,
         talosconfig: TalosConfig { context: plan.name.clone(), contexts },
         kubernetes_version: version,
         endpoint,
@@ -136,6 +157,11 @@ impl ConfigRequest {
         offline.map_or(Ok(()), |offline| offline.check_version(wanted))?;
         let version = wanted.or_else(|| offline.and_then(Offline::kubernetes_version));
         Ok(version.unwrap_or(images::DEFAULT_KUBERNETES_VERSION).trim_start_matches('v').to_owned())
+    }
+
+    /// Mirrors that are named by an address: they may be on this host, where nodes reach only what they are let.
+    pub(super) fn mirrors_by_address(&self) -> Vec<SocketAddrV4> {
+        self.mirrors.iter().filter_map(|(_, url)| address_of(url)).collect()
     }
 
     fn mirrors(&self, registry: Option<&str>) -> Vec<(String, Vec<String>)> {
@@ -152,6 +178,14 @@ impl ConfigRequest {
         }
         mirrors
     }
+}
+
+/// Address and port of a URL like `http://10.5.0.1:5001/path`.
+fn address_of(url: &str) -> Option<SocketAddrV4> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let port = if scheme == "https" { 443 } else { 80 };
+    authority.parse().ok().or_else(|| Some(SocketAddrV4::new(authority.parse().ok()?, port)))
 }
 
 /// What a control plane takes from the bundle.
@@ -211,8 +245,17 @@ mod tests {
     use super::*;
     use crate::plan::NodeSpec;
 
+    fn plan() -> Plan {
+        Plan::new("one", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 2 }).unwrap()
+    }
+
     fn tree(rendered: &Rendered, role: Role) -> Value {
-        let documents = Documents::from_yaml(rendered.of(role)).unwrap();
+        let node = plan().nodes.into_iter().find(|node| node.role == role).unwrap();
+        tree_of(rendered, &node)
+    }
+
+    fn tree_of(rendered: &Rendered, node: &PlannedNode) -> Value {
+        let documents = Documents::from_yaml(rendered.of(node)).unwrap();
         documents.documents()[0].to_value()
     }
 
@@ -232,8 +275,7 @@ mod tests {
     }
 
     fn rendered(request: &ConfigRequest) -> Result<Rendered, UpError> {
-        let plan = Plan::new("one", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
-        render(request, &plan, secrets().unwrap(), None, Some("http://10.6.0.1:5000"))
+        render(request, &plan(), secrets().unwrap(), None, Some("http://10.6.0.1:5000"))
     }
 
     #[test]
@@ -279,12 +321,34 @@ mod tests {
             all: patch("cluster: { network: { cni: { name: none } } }"),
             control_plane: vec![],
             worker: patch(r#"[{ "op": "add", "path": "/machine/sysctls", "value": { "a.b": "1" } }]"#),
+            nodes: BTreeMap::new(),
         };
         let rendered = rendered(&ConfigRequest { patches, ..request() }).unwrap();
         let (control, worker) = (tree(&rendered, Role::ControlPlane), tree(&rendered, Role::Worker));
         assert_eq!(control["cluster"]["network"]["cni"]["name"], "none");
         assert_eq!(worker["cluster"]["network"]["cni"]["name"], "none");
         assert_eq!((&control["machine"]["sysctls"], &worker["machine"]["sysctls"]["a.b"]), (&Value::Null, &json!("1")));
+    }
+
+    #[test]
+    fn a_patch_for_one_node_reaches_that_node_alone() {
+        let patch = || vec![Patch::parse("machine: { nodeLabels: { rack: a } }").unwrap()];
+        let patches = |name: &str| Patches { nodes: [(name.to_owned(), patch())].into(), ..Patches::default() };
+        let rendered_for = |name| rendered(&ConfigRequest { patches: patches(name), ..request() });
+        let got = rendered_for("one-worker-2").unwrap();
+        let plan = plan();
+        let labels = plan.nodes.iter().map(|node| tree_of(&got, node)["machine"]["nodeLabels"]["rack"].clone());
+        assert_eq!(labels.collect::<Vec<_>>(), [Value::Null, Value::Null, json!("a")]);
+        let refused = rendered_for("one-worker-3").unwrap_err();
+        assert!(matches!(&refused, UpError::NoSuchNode(name) if name == "one-worker-3"), "{refused}");
+    }
+
+    #[test]
+    fn mirrors_on_addresses_are_known_with_their_ports() {
+        let addresses =
+            ["http://10.5.0.1:5001/v2", "https://192.0.2.1", "http://mirror:5000", "10.5.0.1:5000"].map(address_of);
+        let address = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(addresses, [address("10.5.0.1:5001"), address("192.0.2.1:443"), None, None]);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub enum UpError {
     /// Nothing was changed.
     #[error("{0} control planes are asked for, and several do not form a cluster yet")]
     SeveralControlPlanes(usize),
+    #[error("a patch is for node {0}, which the cluster does not have")]
+    NoSuchNode(String),
     #[error("step {step:?} panicked")]
     Step { step: String, source: tokio::task::JoinError },
     #[error("{} did not become ready on {}: {}", .0.step, .0.node, .0.reason)]
@@ -66,6 +68,7 @@ impl UpError {
                 | Self::KubernetesVersion { .. }
                 | Self::Generate { .. }
                 | Self::SeveralControlPlanes(_)
+                | Self::NoSuchNode(_)
         )
     }
 }

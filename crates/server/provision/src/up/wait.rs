@@ -1,6 +1,5 @@
 //! Waiting for a cluster: each wait asks again and again, tells what it hears, and ends at the deadline with a reason.
 
-use std::path::Path;
 use std::time::Duration;
 
 use client::{CallError, Client};
@@ -14,6 +13,7 @@ use wire::machine::{ApplyConfigurationRequest, BootstrapRequest, LogsRequest, Se
 use super::failure::{Failure, UpError};
 use super::{Progress, ReadyNode};
 use crate::cluster::Cluster;
+use crate::driver::Ended;
 use crate::plan::PlannedNode;
 
 const STEP: Duration = Duration::from_millis(200);
@@ -31,7 +31,6 @@ enum Seen<T> {
 /// What all waits need.
 pub(super) struct Waiting<'a> {
     pub(super) cluster: &'a Cluster,
-    pub(super) root: &'a Path,
     pub(super) client: &'a Client,
     pub(super) progress: &'a dyn Progress,
     pub(super) deadline: Instant,
@@ -194,26 +193,24 @@ impl Waiting<'_> {
                     return Err(self.failed(step, service, reason).await?);
                 }
             }
-            if let Some(failure) = self.ended_node(step) {
-                return Err(failure);
+            if let Some((node, ended)) = self.cluster.tend().await? {
+                return Err(self.ended(step, &node, ended));
             }
             tokio::time::sleep_until(self.deadline.min(Instant::now() + STEP)).await;
         }
     }
 
-    /// A node whose init has ended will not come back by itself.
-    fn ended_node(&self, step: &str) -> Option<UpError> {
-        let (_, nodes) = Cluster::show(self.root, &self.cluster.plan().name).ok()?;
-        let ended = nodes.into_iter().find(|node| node.status != "running")?;
+    /// A node that ended for good.
+    fn ended(&self, step: &str, node: &PlannedNode, ended: Ended) -> UpError {
         let failure = Failure {
             step: step.to_owned(),
-            reason: "the node's init has ended".to_owned(),
+            reason: format!("the node is {ended}"),
             service: None,
-            last_lines: self.cluster.log_tail(&ended.name, LOG_LINES),
-            node_log: self.cluster.log_path(&ended.name),
-            node: ended.name,
+            last_lines: self.cluster.log_tail(&node.name, LOG_LINES),
+            node_log: self.cluster.log_path(&node.name),
+            node: node.name.clone(),
         };
-        Some(UpError::NotReady(Box::new(failure)))
+        UpError::NotReady(Box::new(failure))
     }
 
     /// Collects what the failed service said, or the node where nothing can be asked.

@@ -6,16 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use provision::agent::{self, Agent, AgentError, AgentProgram};
-use provision::{Cluster, Leftovers, Limits, Phase};
+use provision::{Cluster, NodeStatus, Phase, Power};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Place, arguments, census, processes, spawn, wait_for};
-
-fn program() -> AgentProgram {
-    let own = std::env::current_exe().unwrap();
-    let folder = own.parent().and_then(|deps| deps.parent()).unwrap();
-    AgentProgram { program: folder.join("examples/cluster_agent"), arguments: vec![] }
-}
+use crate::support::{self, Place, arguments, census, make, processes, program, show, spawn, start, wait_for};
 
 /// A cluster with a tiny bundle, and a server that does nothing for discovery.
 fn cluster(place: &Place, name: &str, cidr: &str) -> Cluster {
@@ -28,7 +22,7 @@ fn cluster(place: &Place, name: &str, cidr: &str) -> Cluster {
     let mut spec = place.spec(name, cidr);
     spec.bundle = Some(bundle);
     spec.discoveryd = Some(server);
-    Cluster::create(&place.root(), &spec).unwrap()
+    make(&place.root(), &spec).unwrap()
 }
 
 fn ask(address: &str) -> String {
@@ -45,6 +39,14 @@ fn kill(pid: i32) {
 
 fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// The init of the worker, if it runs.
+fn pid_of(place: &Place, name: &str) -> Option<u32> {
+    match show(&place.root(), name).unwrap().1[1].status {
+        NodeStatus::Running { pid } => Some(pid),
+        _ => None,
+    }
 }
 
 fn server_pid(place: &Place, name: &str) -> Option<i32> {
@@ -79,7 +81,7 @@ fn kill_both(place: &Place, name: &str) {
 }
 
 fn destroy(place: &Place, name: &str) {
-    let destroyed = provision::destroy(&place.root(), name, Leftovers::Keep).unwrap();
+    let destroyed = support::destroy(&place.root(), name).unwrap();
     assert!(destroyed.errors.is_empty(), "{:?}", destroyed.errors);
     let left = census(&place.root(), name);
     assert!(left.is_empty(), "left behind: {left:#?}");
@@ -273,9 +275,9 @@ fn an_agent_that_cannot_serve_says_why() {
 #[test]
 fn nodes_reach_the_registry_and_the_agent_outlives_them() {
     let place = Place::new();
-    let cluster = cluster(&place, "pt-pull", "10.215.0.0/24");
+    let mut cluster = cluster(&place, "pt-pull", "10.215.0.0/24");
     let agent = agent::start(&place.root(), "pt-pull", &program()).unwrap();
-    cluster.start_node("pt-pull-worker-1", None, Limits::default()).unwrap();
+    start(&mut cluster, "pt-pull-worker-1", None);
     place.written("pt-pull", "pt-pull-worker-1", "hostname");
     let namespace = place.root().join("pt-pull/netns/pt-pull-worker-1");
     let url = format!("http://10.215.0.1:{}/v2/", agent.registry_port);
@@ -286,10 +288,10 @@ fn nodes_reach_the_registry_and_the_agent_outlives_them() {
 #[test]
 fn a_node_whose_init_is_killed_is_started_again_with_its_disks_and_a_new_network() {
     let place = Place::new();
-    let cluster = cluster(&place, "pt-power", "10.216.0.0/24");
+    let mut cluster = cluster(&place, "pt-power", "10.216.0.0/24");
     let agent = agent::start(&place.root(), "pt-power", &program()).unwrap();
     let node = "pt-power-worker-1";
-    cluster.start_node(node, None, Limits::default()).unwrap();
+    start(&mut cluster, node, None);
     place.written("pt-power", node, "hostname");
     let var = place.root().join("pt-power/nodes").join(node).join("var");
     std::fs::write(var.join("kept"), "yes").unwrap();
@@ -299,7 +301,7 @@ fn a_node_whose_init_is_killed_is_started_again_with_its_disks_and_a_new_network
     assert!(links().contains("stray"));
     // While a command works on the cluster, its agent keeps away; this one is done with it.
     drop(cluster);
-    let pid = || Cluster::show(&place.root(), "pt-power").unwrap().1[1].pid;
+    let pid = || pid_of(&place, "pt-power");
     for _ in 0..2 {
         let first = pid().unwrap();
         std::fs::remove_file(var.join("done")).unwrap();
@@ -310,6 +312,67 @@ fn a_node_whose_init_is_killed_is_started_again_with_its_disks_and_a_new_network
     assert_eq!(std::fs::read_to_string(var.join("kept")).unwrap(), "yes");
     assert!(!links().contains("stray"), "the network is that of before: {}", links());
     assert_eq!(agent::status(&place.root(), "pt-power"), Some(agent));
-    let (_, nodes) = Cluster::show(&place.root(), "pt-power").unwrap();
-    assert_eq!(nodes[0].status, "absent", "a node that was never started is left alone");
+    let (_, nodes) = show(&place.root(), "pt-power").unwrap();
+    assert_eq!(nodes[0].status, NodeStatus::Absent, "a node that was never started is left alone");
+}
+
+/// Ends the worker's init with this status.
+fn end_init(place: &Place, name: &str, status: &str) {
+    let var = place.root().join(name).join("nodes").join(format!("{name}-worker-1")).join("var");
+    std::fs::write(var.join("exit"), status).unwrap();
+    std::fs::remove_file(var.join("done")).unwrap();
+    signal(i32::try_from(pid_of(place, name).unwrap()).unwrap(), Signal::TERM);
+}
+
+#[test]
+fn how_an_init_ends_decides_whether_its_node_is_powered_on_again() {
+    let place = Place::new();
+    let (name, node) = ("pt-ends", "pt-ends-worker-1");
+    let mut cluster = cluster(&place, name, "10.225.0.0/24");
+    let agent = agent::start(&place.root(), name, &program()).unwrap();
+    start(&mut cluster, node, None);
+    place.written(name, node, "hostname");
+    drop(cluster);
+    for status in ["64", "1"] {
+        let before = pid_of(&place, name);
+        end_init(&place, name, status);
+        wait_for("another init", || pid_of(&place, name).is_some_and(|pid| Some(pid) != before));
+        place.written(name, node, "hostname");
+    }
+    end_init(&place, name, "0");
+    let is_off = || show(&place.root(), name).unwrap().0.settings(node).power == Power::Off;
+    wait_for("the power off", is_off);
+    assert_eq!(show(&place.root(), name).unwrap().1[1].status.to_string(), "powered off");
+    // Also for the agent that comes after this one.
+    kill(agent.pid);
+    another(&place, name, agent);
+    std::thread::park_timeout(std::time::Duration::from_secs(3));
+    assert_eq!(pid_of(&place, name), None);
+    let mut cluster = Cluster::open(&place.root(), name, &program()).unwrap();
+    support::wait(cluster.power_on(node)).unwrap();
+    drop(cluster);
+    place.written(name, node, "hostname");
+    assert!(pid_of(&place, name).is_some() && !is_off());
+    destroy(&place, name);
+}
+
+#[test]
+fn a_node_whose_monitor_is_killed_runs_on_and_counts_as_crashed_when_it_ends() {
+    let place = Place::new();
+    let (name, node) = ("pt-monitor", "pt-monitor-worker-1");
+    let mut cluster = cluster(&place, name, "10.226.0.0/24");
+    agent::start(&place.root(), name, &program()).unwrap();
+    start(&mut cluster, node, None);
+    place.written(name, node, "hostname");
+    drop(cluster);
+    let monitors = processes(" --monitor pt-monitor-worker-1 ");
+    assert_eq!(monitors.len(), 1, "{monitors:?}");
+    kill(monitors[0].parse().unwrap());
+    wait_for("its end", || processes(" --monitor pt-monitor-worker-1 ").is_empty());
+    let before = pid_of(&place, name);
+    assert!(before.is_some());
+    end_init(&place, name, "0");
+    wait_for("another init", || pid_of(&place, name).is_some_and(|pid| Some(pid) != before));
+    assert_eq!(processes(" --monitor pt-monitor-worker-1 ").len(), 1);
+    destroy(&place, name);
 }

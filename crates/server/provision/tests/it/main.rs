@@ -1,4 +1,4 @@
-//! Clusters of a tiny init on this machine. Needs root, runc, iproute2, nftables, squashfs-tools and busybox-static.
+//! Clusters of a tiny init on this machine. Needs root, runc, iproute2, nftables, iptables, squashfs-tools and busybox-static.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 

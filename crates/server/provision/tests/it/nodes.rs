@@ -1,15 +1,15 @@
 //! What a node finds when its init starts.
 
-use provision::{Cluster, Limits};
+use provision::{Limits, NodeStatus};
 
-use crate::support::{Place, wait_for};
+use crate::support::{Place, show, start, start_within, wait_for};
 
 #[test]
 fn a_node_has_the_network_the_mounts_and_the_environment_of_its_contract() {
     let place = Place::new();
-    let cluster = place.create("pt-node", "10.201.0.0/24");
+    let mut cluster = place.create("pt-node", "10.201.0.0/24");
     let limits = Limits { milli_cpus: Some(2000), memory: Some(512 << 20) };
-    cluster.start_node("pt-node-controlplane-1", Some(b"machine: {}\n"), limits).unwrap();
+    start_within(&mut cluster, "pt-node-controlplane-1", Some(b"machine: {}\n"), limits);
     let read = |file| place.written("pt-node", "pt-node-controlplane-1", file);
 
     assert_eq!(read("hostname").trim(), "pt-node-controlplane-1");
@@ -26,6 +26,9 @@ fn a_node_has_the_network_the_mounts_and_the_environment_of_its_contract() {
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
     let bounding = |text: &str| text.lines().find(|line| line.starts_with("CapBnd")).unwrap().to_owned();
     assert_eq!(bounding(&read("capabilities")), bounding(&own));
+
+    assert_eq!(read("unmasked"), "", "files of the host's kernel that a node need not see");
+    assert_eq!(read("sysctl").trim(), "yes", "kubelet sets kernel parameters");
 
     let mounts = read("mountinfo");
     for (target, kind) in [("/", "squashfs"), ("/run", "tmpfs"), ("/system", "tmpfs"), ("/tmp", "tmpfs")] {
@@ -45,8 +48,8 @@ fn a_node_has_the_network_the_mounts_and_the_environment_of_its_contract() {
 #[test]
 fn a_node_mounts_nothing_into_the_host_and_starts_with_the_content_of_the_image() {
     let place = Place::new();
-    let cluster = place.create("pt-seed", "10.202.0.0/24");
-    cluster.start_node("pt-seed-worker-1", None, Limits::default()).unwrap();
+    let mut cluster = place.create("pt-seed", "10.202.0.0/24");
+    start(&mut cluster, "pt-seed-worker-1", None);
     let environment = place.written("pt-seed", "pt-seed-worker-1", "environment");
     assert!(!environment.contains("USERDATA"), "{environment}");
     let data = place.root().join("pt-seed/nodes/pt-seed-worker-1");
@@ -58,12 +61,14 @@ fn a_node_mounts_nothing_into_the_host_and_starts_with_the_content_of_the_image(
 #[test]
 fn nodes_are_shown_with_their_addresses_and_their_state() {
     let place = Place::new();
-    let cluster = place.create("pt-show", "10.203.0.0/24");
-    cluster.start_node("pt-show-controlplane-1", None, Limits::default()).unwrap();
-    let (state, nodes) = Cluster::show(&place.root(), "pt-show").unwrap();
+    let mut cluster = place.create("pt-show", "10.203.0.0/24");
+    start(&mut cluster, "pt-show-controlplane-1", None);
+    let (state, nodes) = show(&place.root(), "pt-show").unwrap();
     assert_eq!(state.plan.gateway.to_string(), "10.203.0.1");
-    let got: Vec<_> = nodes.iter().map(|n| (n.address.to_string(), n.status.as_str(), n.pid.is_some())).collect();
-    assert_eq!(got, [("10.203.0.2".to_owned(), "running", true), ("10.203.0.3".to_owned(), "absent", false)]);
+    let got: Vec<_> = nodes.iter().map(|n| (n.address.to_string(), n.status.to_string())).collect();
+    let wanted = [("10.203.0.2", "running"), ("10.203.0.3", "absent")];
+    assert_eq!(got, wanted.map(|(address, status)| (address.to_owned(), status.to_owned())));
+    assert!(matches!(nodes[0].status, NodeStatus::Running { pid } if pid > 1), "{:?}", nodes[0]);
     wait_for("the log", || !cluster.log_tail("pt-show-controlplane-1", 1).is_empty());
     assert_eq!(cluster.log_tail("pt-show-controlplane-1", 1), ["tiny init is up"]);
 }

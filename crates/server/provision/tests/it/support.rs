@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use provision::{Cluster, ClusterSpec, Leftovers, NodeSpec, Plan};
+use provision::agent::AgentProgram;
+use provision::{
+    Cluster, ClusterSpec, Destroyed, Leftovers, Limits, NodeReport, NodeSpec, Plan, ProvisionError, State,
+};
 use tempfile::TempDir;
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -27,9 +30,46 @@ $b mkdir -p /var/a /var/b
 $b mount -t tmpfs tmpfs /var/a
 $b ping -c 1 -W 2 "$($b ip route | $b grep default | $b cut -d' ' -f3)" > /var/ping
 echo "tiny init is up"
+for f in /proc/kcore /proc/keys /proc/sysrq-trigger /sys/firmware; do $b head -c 1 $f > /var/seen 2>/dev/null; $b ls /sys/firmware >> /var/seen; [ -s /var/seen ] && echo $f >> /var/unmasked; done
+$b echo 1 2>/dev/null > /proc/sys/vm/overcommit_memory && $b echo yes > /var/sysctl
+trap '$b true; exit "$($b cat /var/exit)"' TERM
 $b touch /var/done
-while true; do $b sleep 3600; done
+$b sleep 3600 &
+while true; do wait; done
 "#;
+
+/// Waits for something of the provisioner.
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// The program that stays with clusters.
+pub(crate) fn program() -> AgentProgram {
+    let own = std::env::current_exe().unwrap();
+    let folder = own.parent().and_then(|deps| deps.parent()).unwrap();
+    AgentProgram { program: folder.join("examples/cluster_agent"), arguments: vec![] }
+}
+
+pub(crate) fn make(root: &Path, spec: &ClusterSpec) -> Result<Cluster, ProvisionError> {
+    wait(Cluster::create(root, spec, &program()))
+}
+
+pub(crate) fn start(cluster: &mut Cluster, node: &str, user_data: Option<&[u8]>) {
+    start_within(cluster, node, user_data, Limits::default());
+}
+
+pub(crate) fn start_within(cluster: &mut Cluster, node: &str, user_data: Option<&[u8]>, limits: Limits) {
+    let started = wait(cluster.start_node(node, user_data, limits));
+    started.unwrap_or_else(|error| panic!("{}", stdx::error_chain(&error)));
+}
+
+pub(crate) fn show(root: &Path, name: &str) -> Result<(State, Vec<NodeReport>), ProvisionError> {
+    wait(Cluster::show(root, name))
+}
+
+pub(crate) fn destroy(root: &Path, name: &str) -> Result<Destroyed, ProvisionError> {
+    wait(provision::destroy(root, name, Leftovers::Keep))
+}
 
 #[expect(clippy::disallowed_methods, reason = "the tests' one place for tools")]
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
@@ -83,11 +123,11 @@ impl Place {
     pub(crate) fn spec(&self, name: &str, cidr: &str) -> ClusterSpec {
         let nodes = NodeSpec { controlplanes: 1, workers: 1 };
         let plan = Plan::new(name, cidr, 1500, &nodes).unwrap();
-        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None }
+        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None, reachable: vec![] }
     }
 
     pub(crate) fn create(&self, name: &str, cidr: &str) -> Cluster {
-        Cluster::create(&self.root(), &self.spec(name, cidr)).unwrap_or_else(|error| panic!("{error}: {error:?}"))
+        make(&self.root(), &self.spec(name, cidr)).unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
     /// A file that a node's init wrote into its /var, when init has written all of them.
@@ -101,7 +141,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for entry in std::fs::read_dir(self.root()).into_iter().flatten().filter_map(Result::ok) {
-            drop(provision::destroy(&self.root(), &entry.file_name().to_string_lossy(), Leftovers::Keep));
+            drop(destroy(&self.root(), &entry.file_name().to_string_lossy()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The two processes of an agent, told apart by a lock each: whoever has the lock is that part, and nobody else can be.
+//! The roles of an agent's two processes, each with a lock: whoever has it has the role, and nobody else can.
 //!
 //! The kernel takes a lock away from a process that ends, however it ends. The files of the locks are made before the
 //! processes, by [`make_locks`], and never by them: a process that comes late must not put a file into a folder that is
@@ -12,9 +12,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::error::ProvisionError;
+use crate::error::HostError;
+use crate::folder::Folder;
 use crate::process::Identity;
-use crate::state::Folder;
+use crate::program::Duty;
 
 /// Between two attempts to take a lock.
 const STEP: Duration = Duration::from_millis(10);
@@ -25,21 +26,28 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a process may have a lock before it says who it is.
 const ANONYMOUS: Duration = Duration::from_secs(5);
 
-/// What a process of the agent is for.
+/// The role of a process of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Role {
     /// Serves the cluster.
     Server,
     /// Starts the server again when it ended.
     Guard,
 }
 
-impl Part {
+impl Role {
     /// As it stands in messages, after `the`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Server => "agent",
             Self::Guard => "agent's guard",
+        }
+    }
+
+    pub(super) fn duty(self) -> Duty<'static> {
+        match self {
+            Self::Server => Duty::Agent,
+            Self::Guard => Duty::Guard,
         }
     }
 
@@ -50,75 +58,75 @@ impl Part {
         }
     }
 
-    /// Who said last that it is this part; it need not live any more.
+    /// Who said last that it has this role; it need not live any more.
     pub(super) fn process(self, folder: &Folder) -> Option<Identity> {
         match self {
-            Self::Server => super::read_card(folder).map(|card| card.process),
+            Self::Server => super::read_record(folder).map(|record| record.process),
             Self::Guard => Identity::read(&folder.guard()),
         }
     }
 }
 
 /// Makes the files of the locks, where they are missing.
-pub(super) fn make_locks(folder: &Folder) -> Result<(), ProvisionError> {
-    for part in [Part::Server, Part::Guard] {
-        let path = part.lock(folder);
+pub(super) fn make_locks(folder: &Folder) -> Result<(), HostError> {
+    for role in [Role::Server, Role::Guard] {
+        let path = role.lock(folder);
         let made = File::options().create(true).truncate(false).write(true).open(&path);
-        made.map_err(ProvisionError::io("making", &path))?;
+        made.map_err(HostError::io("making", &path))?;
     }
     Ok(())
 }
 
-/// Being a part, until this value is dropped or its process ends.
+/// Having a role, until this value is dropped or its process ends.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct RoleLock {
     file: File,
     path: PathBuf,
 }
 
-impl Hold {
-    /// Becomes the part; none when another process is it.
-    pub(super) fn take(folder: &Folder, part: Part) -> Result<Option<Self>, ProvisionError> {
-        let mut hold = Self::open(folder, part)?;
+impl RoleLock {
+    /// Takes the role; none when another process has it.
+    pub(super) fn take(folder: &Folder, role: Role) -> Result<Option<Self>, HostError> {
+        let mut lock = Self::open(folder, role)?;
         for _ in 0..MOMENT.as_millis() / STEP.as_millis() {
-            hold = match hold.lock()? {
-                Ok(hold) => return Ok(Some(hold)),
+            lock = match lock.lock()? {
+                Ok(lock) => return Ok(Some(lock)),
                 Err(open) => open,
             };
             std::thread::park_timeout(STEP);
         }
-        Ok(hold.lock()?.ok())
+        Ok(lock.lock()?.ok())
     }
 
-    /// Waits, for as long as it takes, until no process is the part.
-    pub(super) fn until_free(folder: &Folder, part: Part) -> Result<(), ProvisionError> {
-        let Self { file, path } = Self::open(folder, part)?;
+    /// Waits, for as long as it takes, until no process has the role.
+    pub(super) fn until_free(folder: &Folder, role: Role) -> Result<(), HostError> {
+        let Self { file, path } = Self::open(folder, role)?;
         loop {
             match flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(ProvisionError::io("locking", &path)(error.into())),
+                Err(error) => return Err(HostError::io("locking", &path)(error.into())),
             }
         }
     }
 
-    /// Becomes the part in place of whoever is it, who is ended.
-    pub(super) fn seize(folder: &Folder, part: Part) -> Result<Self, ProvisionError> {
-        let mut hold = Self::open(folder, part)?;
+    /// Takes the role from whoever has it, who is ended.
+    pub(super) fn seize(folder: &Folder, role: Role) -> Result<Self, HostError> {
+        let mut lock = Self::open(folder, role)?;
         // One that is ended may have started another just before, which is ended too; there is no third.
         for _ in 0..ANONYMOUS.as_millis() / STEP.as_millis() {
-            hold = match hold.lock()? {
-                Ok(hold) => return Ok(hold),
+            lock = match lock.lock()? {
+                Ok(lock) => return Ok(lock),
                 Err(open) => open,
             };
-            match part.process(folder).filter(Identity::is_alive) {
+            match role.process(folder).filter(Identity::is_alive) {
                 Some(process) if !process.end(GRACE) => break,
                 Some(_) => {}
                 None => std::thread::park_timeout(STEP),
             }
         }
-        let processes = part.process(folder).map(|process| process.pid.unsigned_abs()).into_iter().collect();
-        Err(ProvisionError::StillRunning { name: part.as_str().to_owned(), processes })
+        let processes = role.process(folder).map(|process| process.pid.unsigned_abs()).into_iter().collect();
+        Err(HostError::StillRunning { owner: format!("the {}", role.as_str()), processes })
     }
 
     /// Whether the folder is still the one that the lock was taken in.
@@ -127,18 +135,18 @@ impl Hold {
         (own.dev(), own.ino()) == (there.dev(), there.ino())
     }
 
-    fn open(folder: &Folder, part: Part) -> Result<Self, ProvisionError> {
-        let path = part.lock(folder);
-        let file = File::options().write(true).open(&path).map_err(ProvisionError::io("opening", &path))?;
+    fn open(folder: &Folder, role: Role) -> Result<Self, HostError> {
+        let path = role.lock(folder);
+        let file = File::options().write(true).open(&path).map_err(HostError::io("opening", &path))?;
         Ok(Self { file, path })
     }
 
     /// Takes the lock, or gives the open file back.
-    fn lock(self) -> Result<Result<Self, Self>, ProvisionError> {
+    fn lock(self) -> Result<Result<Self, Self>, HostError> {
         match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Ok(self)),
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(Err(self)),
-            Err(error) => Err(ProvisionError::io("locking", &self.path)(error.into())),
+            Err(error) => Err(HostError::io("locking", &self.path)(error.into())),
         }
     }
 }
@@ -149,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::command::{CP, start};
-    use crate::state::{make_folder, write_private};
+    use crate::folder::{make_folder, write_private};
 
     fn folder(root: &Path) -> Folder {
         let folder = Folder::new(root, "one").unwrap();
@@ -162,22 +170,22 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = folder(root.path());
         make_locks(&folder).unwrap();
-        let server = Hold::take(&folder, Part::Server).unwrap().unwrap();
-        assert!(Hold::take(&folder, Part::Server).unwrap().is_none());
-        let _guard = Hold::take(&folder, Part::Guard).unwrap().unwrap();
+        let server = RoleLock::take(&folder, Role::Server).unwrap().unwrap();
+        assert!(RoleLock::take(&folder, Role::Server).unwrap().is_none());
+        let _guard = RoleLock::take(&folder, Role::Guard).unwrap().unwrap();
         make_locks(&folder).unwrap();
-        assert!(Hold::take(&folder, Part::Server).unwrap().is_none(), "files that are there stay the same");
+        assert!(RoleLock::take(&folder, Role::Server).unwrap().is_none(), "files that are there stay the same");
         drop(server);
-        Hold::until_free(&folder, Part::Server).unwrap();
-        Hold::take(&folder, Part::Server).unwrap().unwrap();
+        RoleLock::until_free(&folder, Role::Server).unwrap();
+        RoleLock::take(&folder, Role::Server).unwrap().unwrap();
     }
 
     #[test]
     fn a_lock_whose_file_is_missing_is_not_made() {
         let root = tempfile::tempdir().unwrap();
         let folder = folder(root.path());
-        let missing = Hold::take(&folder, Part::Guard).unwrap_err();
-        assert!(matches!(&missing, ProvisionError::Io { path, .. } if *path == folder.guard_lock()), "{missing}");
+        let missing = RoleLock::take(&folder, Role::Guard).unwrap_err();
+        assert!(matches!(&missing, HostError::Io { path, .. } if *path == folder.guard_lock()), "{missing}");
         assert!(!folder.guard_lock().exists());
     }
 
@@ -186,28 +194,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = folder(root.path());
         make_locks(&folder).unwrap();
-        let hold = Hold::take(&folder, Part::Server).unwrap().unwrap();
-        assert!(hold.is_current());
+        let lock = RoleLock::take(&folder, Role::Server).unwrap().unwrap();
+        assert!(lock.is_current());
         std::fs::rename(folder.path(), root.path().join("away")).unwrap();
-        assert!(!hold.is_current());
+        assert!(!lock.is_current());
         make_folder(folder.path()).unwrap();
         make_locks(&folder).unwrap();
-        assert!(!hold.is_current());
+        assert!(!lock.is_current());
     }
 
     #[test]
-    fn who_is_a_part_is_ended_for_another() {
+    fn who_has_a_role_is_ended_for_another() {
         let root = tempfile::tempdir().unwrap();
         let folder = folder(root.path());
         make_locks(&folder).unwrap();
         // A process that has the lock as its standard output, and as long as it lives.
-        let lock = Hold::take(&folder, Part::Guard).unwrap().unwrap();
+        let lock = RoleLock::take(&folder, Role::Guard).unwrap().unwrap();
         let mut child = start(&CP.find().unwrap().with_file_name("sleep"), ["60"], &lock.file).unwrap();
         drop(lock);
-        assert!(Hold::take(&folder, Part::Guard).unwrap().is_none());
+        assert!(RoleLock::take(&folder, Role::Guard).unwrap().is_none());
         let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         write_private(&folder.guard(), &serde_json::to_vec(&identity).unwrap()).unwrap();
-        let _seized = Hold::seize(&folder, Part::Guard).unwrap();
+        let _seized = RoleLock::seize(&folder, Role::Guard).unwrap();
         assert!(!identity.is_alive());
         child.wait().unwrap();
     }

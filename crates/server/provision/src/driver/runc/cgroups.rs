@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::ProvisionError;
+use crate::error::HostError;
 
 /// How long processes that were killed may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,12 +47,12 @@ fn is_in(memberships: &str, group: &str) -> bool {
 }
 
 /// Removes the group and those below it in every hierarchy; those of containers are gone, empty parents and strays are not.
-pub(crate) fn remove(group: &str, errors: &mut Vec<ProvisionError>) {
+pub(crate) fn remove(group: &str, errors: &mut Vec<HostError>) {
     for path in folders(group) {
         if let Err(error) = remove_below(&path)
             && path.exists()
         {
-            errors.push(ProvisionError::io("removing cgroup", &path)(error));
+            errors.push(HostError::io("removing cgroup", &path)(error));
         }
     }
 }

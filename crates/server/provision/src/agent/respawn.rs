@@ -12,10 +12,9 @@ use rustix::process::Signal;
 use stdx::Backoff;
 use stdx::tasks::CancellationToken;
 
-use super::Member;
-use super::part::{Hold, Part};
-use crate::command;
-use crate::error::ProvisionError;
+use super::AgentProcess;
+use super::role::{Role, RoleLock};
+use crate::error::HostError;
 
 /// A process that ran this long started well.
 const GOOD_RUN: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 
 /// How the other process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum PeerExit {
     /// Somebody ended it: that says nothing of the next one.
     Killed,
     /// It could not go on, or not even start: the next one is likely to end the same way.
@@ -33,37 +32,37 @@ enum End {
 }
 
 /// The other process, as one of the two sees it.
-trait Other {
+trait Peer {
     /// Returns when there is none.
-    fn until_missing(&mut self) -> Result<(), ProvisionError>;
+    fn until_missing(&mut self) -> Result<(), HostError>;
     /// Whether there should be one.
     fn is_wanted(&self) -> bool;
     /// Starts one and waits for its end.
-    fn run(&mut self) -> End;
+    fn run(&mut self) -> PeerExit;
     fn pause(&mut self, time: Duration);
 }
 
 /// Keeps the other process until it is not wanted any more.
-fn keep(other: &mut impl Other) {
+fn keep(peer: &mut impl Peer) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     let mut pause = MOMENT;
     loop {
-        let missing = other.until_missing();
-        if !other.is_wanted() {
+        let missing = peer.until_missing();
+        if !peer.is_wanted() {
             return;
         }
-        other.pause(pause);
+        peer.pause(pause);
         if let Err(error) = missing {
             tracing::error!(error = %stdx::error_chain(&error), "cannot tell whether the other process runs");
             pause = backoff.next_delay(1.0);
             continue;
         }
-        if !other.is_wanted() {
+        if !peer.is_wanted() {
             return;
         }
-        pause = match other.run() {
-            End::Killed => MOMENT,
-            End::ByItself { after } => {
+        pause = match peer.run() {
+            PeerExit::Killed => MOMENT,
+            PeerExit::ByItself { after } => {
                 if after > GOOD_RUN {
                     backoff.reset();
                 }
@@ -75,18 +74,18 @@ fn keep(other: &mut impl Other) {
 
 /// How one of the two starts and watches the other.
 #[derive(Debug)]
-pub(super) struct Keeper {
-    own: Arc<Member>,
-    other: Part,
+pub(super) struct Respawner {
+    own: Arc<AgentProcess>,
+    other: Role,
     stopping: CancellationToken,
 }
 
-impl Keeper {
+impl Respawner {
     /// `stopping` is cancelled when the agent stops and the other process must not come back.
-    pub(super) fn new(own: Arc<Member>, stopping: CancellationToken) -> Self {
-        let other = match own.part {
-            Part::Server => Part::Guard,
-            Part::Guard => Part::Server,
+    pub(super) fn new(own: Arc<AgentProcess>, stopping: CancellationToken) -> Self {
+        let other = match own.role {
+            Role::Server => Role::Guard,
+            Role::Guard => Role::Server,
         };
         Self { own, other, stopping }
     }
@@ -97,24 +96,23 @@ impl Keeper {
     }
 
     fn start(&self) -> std::io::Result<ExitStatus> {
-        let Member { root, name, folder, program, .. } = &*self.own;
-        let log = File::options().create(true).append(true).open(folder.log("agent"))?;
-        let mut child = command::start_own(&program.program, program.arguments(root, name, self.other), &log)?;
+        let log = File::options().create(true).append(true).open(self.own.folder.log("agent"))?;
+        let mut child = self.own.launcher.start(self.other.duty(), &log)?;
         tracing::info!(process = self.other.as_str(), pid = child.id(), "the other process was started");
         child.wait()
     }
 }
 
-impl Other for Keeper {
-    fn until_missing(&mut self) -> Result<(), ProvisionError> {
-        Hold::until_free(&self.own.folder, self.other)
+impl Peer for Respawner {
+    fn until_missing(&mut self) -> Result<(), HostError> {
+        RoleLock::until_free(&self.own.folder, self.other)
     }
 
     fn is_wanted(&self) -> bool {
         !self.stopping.is_cancelled() && self.own.is_wanted()
     }
 
-    fn run(&mut self) -> End {
+    fn run(&mut self) -> PeerExit {
         let started = tokio::time::Instant::now();
         let ended = self.start();
         let process = self.other.as_str();
@@ -131,11 +129,11 @@ impl Other for Keeper {
 }
 
 /// What the status of a process says of its end; none when it could not be started.
-fn end(status: Option<ExitStatus>, after: Duration) -> End {
+fn end(status: Option<ExitStatus>, after: Duration) -> PeerExit {
     let from_outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
     match status.and_then(|status| status.signal()) {
-        Some(signal) if from_outside.contains(&signal) => End::Killed,
-        _ => End::ByItself { after },
+        Some(signal) if from_outside.contains(&signal) => PeerExit::Killed,
+        _ => PeerExit::ByItself { after },
     }
 }
 
@@ -145,12 +143,12 @@ mod tests {
 
     use super::*;
 
-    const AT_ONCE: End = End::ByItself { after: Duration::ZERO };
+    const AT_ONCE: PeerExit = PeerExit::ByItself { after: Duration::ZERO };
 
     /// An other process that ends as it is told, and is wanted as long as there is something to tell.
     #[derive(Default)]
     struct Fake {
-        ends: VecDeque<End>,
+        ends: VecDeque<PeerExit>,
         unreadable: usize,
         pauses: Vec<u128>,
         started: usize,
@@ -158,21 +156,21 @@ mod tests {
         gone_in_pause: Option<usize>,
     }
 
-    impl Other for Fake {
-        fn until_missing(&mut self) -> Result<(), ProvisionError> {
+    impl Peer for Fake {
+        fn until_missing(&mut self) -> Result<(), HostError> {
             if self.unreadable == 0 {
                 return Ok(());
             }
             self.unreadable -= 1;
             let error = std::io::Error::from(std::io::ErrorKind::Other);
-            Err(ProvisionError::io("opening", "lock".as_ref())(error))
+            Err(HostError::io("opening", "lock".as_ref())(error))
         }
 
         fn is_wanted(&self) -> bool {
             !self.ends.is_empty() && self.gone_in_pause.is_none_or(|pause| self.pauses.len() < pause)
         }
 
-        fn run(&mut self) -> End {
+        fn run(&mut self) -> PeerExit {
             self.started += 1;
             self.ends.pop_front().unwrap()
         }
@@ -190,7 +188,7 @@ mod tests {
     #[test]
     fn one_that_keeps_ending_is_started_ever_more_rarely_and_one_that_ran_well_soon() {
         let mut ends = VecDeque::from([AT_ONCE; 9]);
-        ends.extend([End::ByItself { after: GOOD_RUN * 2 }, AT_ONCE, AT_ONCE]);
+        ends.extend([PeerExit::ByItself { after: GOOD_RUN * 2 }, AT_ONCE, AT_ONCE]);
         let fake = kept(Fake { ends, ..Fake::default() });
         assert_eq!(fake.started, 12);
         assert_eq!(fake.pauses, [20, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 100, 200]);
@@ -198,8 +196,8 @@ mod tests {
 
     #[test]
     fn one_that_is_killed_is_started_at_once_however_often() {
-        let mut ends = VecDeque::from([End::Killed; 20]);
-        ends.extend([AT_ONCE, End::Killed]);
+        let mut ends = VecDeque::from([PeerExit::Killed; 20]);
+        ends.extend([AT_ONCE, PeerExit::Killed]);
         let fake = kept(Fake { ends, ..Fake::default() });
         assert_eq!(fake.pauses[..21], [20; 21]);
         assert_eq!(fake.pauses[21..], [100]);
@@ -209,16 +207,16 @@ mod tests {
     fn only_signals_that_others_send_are_a_kill() {
         let after = Duration::from_secs(1);
         for (raw, expected) in [
-            (9, End::Killed),
-            (15, End::Killed),
-            (6, End::ByItself { after }),
-            (11, End::ByItself { after }),
-            (0, End::ByItself { after }),
-            (9 << 8, End::ByItself { after }),
+            (9, PeerExit::Killed),
+            (15, PeerExit::Killed),
+            (6, PeerExit::ByItself { after }),
+            (11, PeerExit::ByItself { after }),
+            (0, PeerExit::ByItself { after }),
+            (9 << 8, PeerExit::ByItself { after }),
         ] {
             assert_eq!(end(Some(ExitStatus::from_raw(raw)), after), expected, "{raw}");
         }
-        assert_eq!(end(None, after), End::ByItself { after });
+        assert_eq!(end(None, after), PeerExit::ByItself { after });
     }
 
     #[test]

@@ -1,0 +1,79 @@
+//! The rules of a cluster, as text for `nft`. Pure.
+//!
+//! Nodes reach each other, other hosts (by the host's address), and of this host what is meant for them: the agent's registry
+//! and discovery server, a resolver on the gateway, and what the operator named. Nobody reaches nodes through this host, but
+//! for answers; the host itself does. A packet that another table drops stays dropped, see [`super::host_firewall`].
+
+use std::fmt::Write as _;
+use std::net::SocketAddrV4;
+
+use crate::plan::{DISCOVERY_PORT, Plan};
+
+/// The table of a cluster.
+pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4]) -> String {
+    let Plan { table, cidr, bridge, gateway, .. } = plan;
+    let mut listeners = format!("{gateway} . {DISCOVERY_PORT}");
+    for listener in reachable {
+        // Writing to a string cannot fail.
+        let _ = write!(listeners, ", {} . {}", listener.ip(), listener.port());
+    }
+    format!(
+        r#"table inet {table} {{
+	set reachable {{
+		type ipv4_addr . inet_service
+		elements = {{ {listeners} }}
+	}}
+	chain from_nodes {{
+		ct state established,related accept
+		ip saddr != {cidr} drop
+		ip daddr . tcp dport @reachable accept
+		ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
+		ip daddr {gateway} icmp type echo-request accept
+		meta nfproto ipv4 reject with icmp type admin-prohibited
+		drop
+	}}
+	chain input {{
+		type filter hook input priority filter; policy accept;
+		iifname "{bridge}" jump from_nodes
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		iifname "{bridge}" oifname "{bridge}" accept
+		iifname "{bridge}" ip saddr {cidr} accept
+		iifname "{bridge}" drop
+		oifname "{bridge}" ct state established,related accept
+		oifname "{bridge}" drop
+	}}
+	chain postrouting {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr {cidr} ip daddr != {cidr} oifname != "{bridge}" masquerade
+	}}
+}}
+"#
+    )
+}
+
+/// One more listener on the gateway.
+pub(super) fn open_port(plan: &Plan, port: u16) -> String {
+    format!("add element inet {} reachable {{ {} . {port} }}\n", plan.table, plan.gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::NodeSpec;
+
+    #[test]
+    fn the_rules_of_a_cluster_are_about_its_bridge_and_its_network_alone() {
+        let plan = Plan::new("a-b", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
+        let rules = rules(&plan, &["192.0.2.1:5001".parse().unwrap()]);
+        assert!(rules.starts_with("table inet talos_a_b {"), "{rules}");
+        assert!(rules.contains("elements = { 10.6.0.1 . 3000, 192.0.2.1 . 5001 }"), "{rules}");
+        // Every rule of a base chain names the bridge or the network: packets of others pass.
+        let chains = rules.split("chain ").skip(1).filter(|chain| chain.contains("hook"));
+        for rule in chains.flat_map(str::lines).filter(|line| line.starts_with("\t\t") && !line.contains("hook")) {
+            assert!(rule.contains(&plan.bridge) || rule.contains("10.6.0.0/24"), "{rule}");
+        }
+        assert_eq!(open_port(&plan, 5000), "add element inet talos_a_b reachable { 10.6.0.1 . 5000 }\n");
+    }
+}

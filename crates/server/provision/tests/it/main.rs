@@ -4,5 +4,6 @@
 
 mod agent;
 mod cleanup;
+mod firewall;
 mod nodes;
 mod support;

@@ -6,6 +6,8 @@ mod bundle;
 mod check;
 mod cluster;
 #[cfg(test)]
+mod dependencies;
+#[cfg(test)]
 mod docs;
 mod host;
 #[cfg(test)]

@@ -111,20 +111,24 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use pki::{Algorithm, Authority, CaProfile, PrivateKey};
+
     use super::*;
 
     #[test]
     fn both_labels_of_an_ed25519_key_are_read() {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let standard = key.serialize_pem();
-        let labelled = standard.replace("PRIVATE KEY", "ED25519 PRIVATE KEY");
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+        let (standard, labelled) = (key.to_pkcs8_pem(), key.to_pem());
+        assert!(standard.starts_with("-----BEGIN PRIVATE KEY") && labelled.starts_with("-----BEGIN ED25519 PRIVATE"));
         let read = |pem: &str| private_key(pem.as_bytes()).unwrap().secret_der().to_vec();
         assert_eq!(read(&standard), read(&labelled));
     }
 
     #[test]
     fn a_key_where_a_certificate_is_expected_is_named() {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+        let key = PrivateKey::generate(Algorithm::Ed25519).unwrap().to_pem();
         let error = Credentials::from_pem(key.as_bytes(), None).unwrap_err();
         assert!(matches!(error, CredentialsError::Missing { expected: "certificate", .. }), "{error}");
         let error = Credentials::from_pem(b"hello", None).unwrap_err();
@@ -133,11 +137,9 @@ mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let pem = certificate.pem();
-        let both =
-            Credentials::from_pem(pem.as_bytes(), Some((pem.as_bytes(), key.serialize_pem().as_bytes()))).unwrap();
+        let pair = Authority::generate(CaProfile::Os, SystemTime::UNIX_EPOCH).unwrap().pair();
+        let identity = Some((pair.crt.as_bytes(), pair.key.as_bytes()));
+        let both = Credentials::from_pem(pair.crt.as_bytes(), identity).unwrap();
         assert_eq!(format!("{both:?}"), "Credentials { ca: 1, identity: true }");
     }
 }

@@ -181,19 +181,23 @@ impl ServerCertVerifier for Pinned {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use pki::{Authority, CaProfile};
+
     use super::*;
 
     #[test]
     fn fingerprints_are_read_in_both_forms() {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let own = Fingerprint::of_public_key(certificate.der()).unwrap();
+        let authority = Authority::generate(CaProfile::Os, SystemTime::UNIX_EPOCH).unwrap();
+        let certificate = CertificateDer::from(authority.certificate().der());
+        let own = Fingerprint::of_public_key(&certificate).unwrap();
         assert_eq!(own.to_string().parse::<Fingerprint>().as_ref(), Ok(&own));
-        assert!(own.matches(certificate.der()));
-        let whole = Fingerprint::Certificate(sha256(certificate.der()));
+        assert!(own.matches(&certificate));
+        let whole = Fingerprint::Certificate(sha256(&certificate));
         assert_eq!(whole.to_string().parse::<Fingerprint>().as_ref(), Ok(&whole));
-        assert!(whole.matches(certificate.der()));
-        assert!(!Fingerprint::PublicKey([0; 32]).matches(certificate.der()));
+        assert!(whole.matches(&certificate));
+        assert!(!Fingerprint::PublicKey([0; 32]).matches(&certificate));
         assert!("abc".parse::<Fingerprint>().is_err_and(|error| error == ParseFingerprintError("abc".to_owned())));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod containerd;
 mod generated;
+mod oci_document;
 pub mod pull;
 pub mod reference;
 pub mod registry;

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use reqwest::Response;
 use stdx::ErrorChain;
 use tokio::sync::mpsc;
@@ -23,6 +22,7 @@ use crate::generated::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use crate::generated::containerd::types::Descriptor as WireDescriptor;
+use crate::oci_document::{Configuration, Descriptor, Digest, Index, Manifest};
 use crate::reference::Reference;
 use crate::registry::{MAX_PIECE, RawManifest, Registries, RegistryError, Session, sessions};
 
@@ -56,6 +56,8 @@ pub enum PullError {
     },
     #[error("{reference} has no image for linux/{architecture}")]
     Platform { reference: String, architecture: &'static str },
+    #[error("{reference} has {layers} layers, but its configuration lists {diff_ids}")]
+    LayerCount { reference: String, layers: usize, diff_ids: usize },
     #[error("{what} of {reference} has digest {actual}, not {wanted}")]
     Digest { reference: String, what: &'static str, wanted: String, actual: String },
 }
@@ -66,7 +68,6 @@ pub struct PulledImage {
     pub reference: String,
     /// The snapshot that a container's root starts from.
     pub snapshot: String,
-    pub config: ImageConfiguration,
 }
 
 /// Makes sure that an image is there and unpacked; an image that is there already is not asked for again.
@@ -107,9 +108,8 @@ async fn existing(containerd: &Containerd, name: &str) -> Result<Option<PulledIm
     if !snapshot_exists(containerd, &snapshot).await.map_err(at)? {
         return Ok(None);
     }
-    let Ok(bytes) = read_content(containerd, config).await else { return Ok(None) };
-    let config = ImageConfiguration::from_reader(bytes.as_slice());
-    Ok(config.ok().map(|config| PulledImage { reference: name.to_owned(), snapshot, config }))
+    let complete = has_content(containerd, config).await.map_err(at)?;
+    Ok(complete.then(|| PulledImage { reference: name.to_owned(), snapshot }))
 }
 
 /// Labels by which an image record leads to its snapshot and its configuration.
@@ -150,23 +150,26 @@ impl<'a> Pull<'a> {
     async fn run(&self) -> Result<PulledImage, PullError> {
         let top = self.manifest(self.reference.selector()).await?;
         let (top_descriptor, manifest_raw, index) = self.select(top).await?;
-        let manifest =
-            ImageManifest::from_reader(manifest_raw.bytes.as_slice()).map_err(self.malformed("the manifest"))?;
-        let config_bytes = self.small_blob(manifest.config()).await?;
-        let config =
-            ImageConfiguration::from_reader(config_bytes.as_slice()).map_err(self.malformed("the configuration"))?;
-        for layer in manifest.layers() {
+        let manifest: Manifest = serde_json::from_slice(&manifest_raw.bytes).map_err(self.malformed("the manifest"))?;
+        let config_bytes = self.small_blob(&manifest.config).await?;
+        let config: Configuration =
+            serde_json::from_slice(&config_bytes).map_err(self.malformed("the configuration"))?;
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            return Err(PullError::LayerCount { reference: self.name.clone(), layers, diff_ids });
+        }
+        for layer in &manifest.layers {
             self.layer(layer).await?;
         }
-        let chain = chain_ids(config.rootfs().diff_ids());
-        self.unpack(manifest.layers(), &chain).await?;
+        let chain = chain_ids(&config.rootfs.diff_ids);
+        self.unpack(&manifest.layers, &chain).await?;
         let snapshot = chain.last().cloned().unwrap_or_default();
-        let config_digest = manifest.config().digest().to_string();
+        let config_digest = manifest.config.digest.to_string();
         let gc = HashMap::from([(format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), snapshot.clone())]);
         self.store(&config_digest, config_bytes, gc).await?;
         let mut refs = HashMap::from([("containerd.io/gc.ref.content.config".to_owned(), config_digest.clone())]);
-        for (n, layer) in manifest.layers().iter().enumerate() {
-            refs.insert(format!("containerd.io/gc.ref.content.l.{n}"), layer.digest().to_string());
+        for (n, layer) in manifest.layers.iter().enumerate() {
+            refs.insert(format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.to_string());
         }
         let manifest_digest = sha256(&manifest_raw.bytes);
         self.store(&manifest_digest, manifest_raw.bytes, refs).await?;
@@ -175,7 +178,7 @@ impl<'a> Pull<'a> {
             self.store(&top_descriptor.digest.clone(), index, refs).await?;
         }
         self.record(top_descriptor, &snapshot, &config_digest).await?;
-        Ok(PulledImage { reference: self.name.clone(), snapshot, config })
+        Ok(PulledImage { reference: self.name.clone(), snapshot })
     }
 
     /// From what the reference names to the manifest for this machine. Returns the descriptor of the top, the
@@ -193,17 +196,15 @@ impl<'a> Pull<'a> {
         if !top.media_type.contains("index") && !top.media_type.contains("manifest.list") {
             return Ok((descriptor, top, None));
         }
-        let index = ImageIndex::from_reader(top.bytes.as_slice()).map_err(self.malformed("the index"))?;
+        let index: Index = serde_json::from_slice(&top.bytes).map_err(self.malformed("the index"))?;
         let architecture = sys::host::architecture();
-        let suits = |d: &&Descriptor| {
-            d.platform()
-                .as_ref()
-                .is_none_or(|p| p.os().to_string() == "linux" && p.architecture().to_string() == architecture)
+        let suits = |descriptor: &&Descriptor| {
+            descriptor.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture)
         };
-        let chosen = index.manifests().iter().find(suits);
+        let chosen = index.manifests.iter().find(suits);
         let chosen = chosen.ok_or_else(|| PullError::Platform { reference: self.name.clone(), architecture })?;
-        let manifest = self.manifest(chosen.digest().as_ref()).await?;
-        self.check("the manifest", chosen.digest().as_ref(), &sha256(&manifest.bytes))?;
+        let manifest = self.manifest(chosen.digest.as_str()).await?;
+        self.check("the manifest", chosen.digest.as_str(), &sha256(&manifest.bytes))?;
         Ok((descriptor, manifest, Some(top.bytes)))
     }
 
@@ -212,7 +213,7 @@ impl<'a> Pull<'a> {
     }
 
     async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
-        let wanted = descriptor.digest().to_string();
+        let wanted = descriptor.digest.to_string();
         let mut response = self.session.blob(&self.reference.repository, &wanted).await.map_err(self.registry())?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(self.download(&wanted))? {
@@ -226,7 +227,7 @@ impl<'a> Pull<'a> {
     }
 
     async fn layer(&self, descriptor: &Descriptor) -> Result<(), PullError> {
-        let wanted = descriptor.digest().to_string();
+        let wanted = descriptor.digest.to_string();
         if self.has(&wanted).await? {
             return Ok(());
         }
@@ -234,19 +235,14 @@ impl<'a> Pull<'a> {
         let labels = HashMap::new();
         let (pieces, receiver) = mpsc::channel(4);
         let write = self.write(&wanted, ReceiverStream::new(receiver));
-        let copy = copy_layer(response, pieces, &wanted, descriptor.size(), labels);
+        let copy = copy_layer(response, pieces, &wanted, descriptor.size, labels);
         let (written, copied) = tokio::join!(write, copy);
         copied.map_err(self.download(&wanted))?;
         written
     }
 
     async fn has(&self, digest: &str) -> Result<bool, PullError> {
-        let answer = self.containerd.content().info(InfoRequest { digest: digest.to_owned() }).await;
-        match answer.map_err(ContainerdError::call("looking up content", digest)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(self.containerd_error(error)),
-        }
+        has_content(&self.containerd, digest).await.map_err(|error| self.containerd_error(error))
     }
 
     async fn store(&self, digest: &str, bytes: Vec<u8>, labels: HashMap<String, String>) -> Result<(), PullError> {
@@ -309,9 +305,9 @@ impl<'a> Pull<'a> {
         };
         let mounts = snapshots.prepare(prepare).await.map_err(ContainerdError::call("preparing snapshot", chain_id))?;
         let diff = WireDescriptor {
-            media_type: layer.media_type().to_string(),
-            digest: layer.digest().to_string(),
-            size: i64::try_from(layer.size()).unwrap_or(i64::MAX),
+            media_type: layer.media_type.clone(),
+            digest: layer.digest.to_string(),
+            size: i64::try_from(layer.size).unwrap_or(i64::MAX),
             annotations: HashMap::new(),
         };
         let apply = ApplyRequest { diff: Some(diff), mounts: mounts.into_inner().mounts };
@@ -319,7 +315,7 @@ impl<'a> Pull<'a> {
             .diff()
             .apply(apply)
             .await
-            .map_err(ContainerdError::call("unpacking layer", layer.digest().to_string()))?;
+            .map_err(ContainerdError::call("unpacking layer", layer.digest.to_string()))?;
         let commit = CommitSnapshotRequest {
             snapshotter: SNAPSHOTTER.into(),
             name: chain_id.to_owned(),
@@ -392,16 +388,13 @@ async fn snapshot_exists(containerd: &Containerd, key: &str) -> Result<bool, Con
     }
 }
 
-async fn read_content(containerd: &Containerd, digest: &str) -> Result<Vec<u8>, ContainerdError> {
-    use crate::generated::containerd::services::content::v1::ReadContentRequest;
-    let request = ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 };
-    let failed = || ContainerdError::call("reading content", digest);
-    let mut stream = containerd.content().read(request).await.map_err(failed())?.into_inner();
-    let mut bytes = Vec::new();
-    while let Some(piece) = stream.message().await.map_err(failed())? {
-        bytes.extend_from_slice(&piece.data);
+async fn has_content(containerd: &Containerd, digest: &str) -> Result<bool, ContainerdError> {
+    let answer = containerd.content().info(InfoRequest { digest: digest.to_owned() }).await;
+    match answer.map_err(ContainerdError::call("looking up content", digest)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(bytes)
 }
 
 /// Hands a layer to containerd piece by piece; the last message commits it against its digest.
@@ -451,11 +444,11 @@ fn write_ref(digest: &str) -> String {
 }
 
 /// Names of the snapshots of a stack of layers, as the OCI image specification defines chain ids.
-fn chain_ids(diff_ids: &[String]) -> Vec<String> {
+fn chain_ids(diff_ids: &[Digest]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
     for id in diff_ids {
         let next = match chain.last() {
-            None => id.clone(),
+            None => id.to_string(),
             Some(parent) => sha256(format!("{parent} {id}").as_bytes()),
         };
         chain.push(next);
@@ -484,9 +477,11 @@ mod tests {
 
     #[test]
     fn chain_ids_are_those_of_the_image_specification() {
-        let ids = chain_ids(&["sha256:a".into(), "sha256:b".into()]);
-        assert_eq!(ids[0], "sha256:a");
-        assert_eq!(ids[1], sha256(b"sha256:a sha256:b"));
+        let (lower, upper) = (sha256(b"lower"), sha256(b"upper"));
+        let digests = [&lower, &upper].map(|text| Digest::try_from(text.clone()).unwrap());
+        let ids = chain_ids(&digests);
+        assert_eq!(ids[0], lower);
+        assert_eq!(ids[1], sha256(format!("{lower} {upper}").as_bytes()));
         assert!(chain_ids(&[]).is_empty());
     }
 

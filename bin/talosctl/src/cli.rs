@@ -2,7 +2,6 @@
 //! `--flag=false`; lists are repeated or separated by commas; durations are like `1m30s`.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
@@ -75,9 +74,4 @@ fn switches_with_values(command: clap::Command) -> clap::Command {
     });
     let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, switches_with_values))
-}
-
-/// Parses a duration such as `1m0s`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    stdx::duration::parse(text).map_err(|error| stdx::error_chain(&error))
 }

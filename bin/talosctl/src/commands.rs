@@ -103,12 +103,17 @@ pub(crate) enum Command {
     Planned(String),
 }
 
-pub(crate) async fn run(command: Command, session: &Session) -> Result<(), CommandError> {
+/// Runs a command; `definition` makes the whole command line, for scripts that complete it.
+pub(crate) async fn run(
+    command: Command,
+    definition: fn() -> clap::Command,
+    session: &Session,
+) -> Result<(), CommandError> {
     match command {
         Command::ApplyConfig(args) => apply_config::run(args, session).await,
         Command::Bootstrap(args) => bootstrap::run(args, session).await,
         Command::Cluster { flags, command } => cluster::run(flags, command, session).await,
-        Command::Completion(args) => completion::run(args, session),
+        Command::Completion(args) => completion::run(args, definition(), session),
         Command::Config(command) => talosconfig::run(command, session).await,
         Command::Containers(args) => containers::run(args, session).await,
         Command::Dmesg(args) => logs::dmesg(args, session).await,

@@ -1,5 +1,6 @@
 //! The operator's command line. Reads arguments and environment, runs one command, exits with its code.
 
+mod arguments;
 mod cli;
 mod cluster;
 mod command_error;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let session = Session::new(invocation.globals, environment, output);
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let outcome = runtime.block_on(commands::run(invocation.command, &session));
+            let outcome = runtime.block_on(commands::run(invocation.command, cli::command, &session));
             // A look-up of a name that hangs in the resolver would keep the program from ending.
             runtime.shutdown_background();
             outcome

@@ -187,7 +187,7 @@ async fn a_command_that_does_not_work_yet_says_so() {
         crate::output::Output::plain(),
     );
     let command = parse_line("etcd alarm list").unwrap().command;
-    let error = crate::commands::run(command, &session).await.unwrap_err();
+    let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
     assert_eq!(error.kind, Kind::NotAvailable);
     assert_eq!(error.error.to_string(), "`talosctl etcd alarm list` is not available yet");
 }

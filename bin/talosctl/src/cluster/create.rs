@@ -105,7 +105,7 @@ pub(crate) struct CreateArgs {
           require_equals = true, default_missing_value = "true")]
     wait: bool,
     /// How long to wait for all of it
-    #[arg(long, value_name = "duration", default_value = "20m0s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "duration", default_value = "20m0s", value_parser = crate::arguments::duration)]
     wait_timeout: Duration,
     /// Hands nodes their configurations through the API in maintenance mode
     #[arg(long)]

@@ -36,7 +36,7 @@ pub(crate) struct ApplyConfigArgs {
     #[arg(short, long, value_enum, default_value_t = Mode::Auto)]
     mode: Mode,
     /// Time until a configuration applied with --mode=try is rolled back
-    #[arg(long, value_name = "duration", default_value = "1m0s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "duration", default_value = "1m0s", value_parser = crate::arguments::duration)]
     timeout: Duration,
 }
 

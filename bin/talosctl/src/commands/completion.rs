@@ -20,13 +20,13 @@ enum ShellName {
     Zsh,
 }
 
-pub(crate) fn run(args: CompletionArgs, session: &Session) -> Result<(), CommandError> {
+pub(crate) fn run(args: CompletionArgs, mut definition: clap::Command, session: &Session) -> Result<(), CommandError> {
     let shell = match args.shell {
         ShellName::Bash => Shell::Bash,
         ShellName::Fish => Shell::Fish,
         ShellName::Zsh => Shell::Zsh,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut crate::cli::command(), "talosctl", &mut script);
+    clap_complete::generate(shell, &mut definition, "talosctl", &mut script);
     Ok(session.out.raw(&script)?)
 }

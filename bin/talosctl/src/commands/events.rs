@@ -22,7 +22,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "string")]
     actor_id: Option<String>,
     /// Shows the events of this long ago until now
-    #[arg(long, value_name = "duration", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "duration", value_parser = crate::arguments::duration)]
     duration: Option<Duration>,
     /// Shows the events since the event with this ID (default: no history)
     #[arg(long, value_name = "string")]

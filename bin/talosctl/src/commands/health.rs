@@ -35,7 +35,7 @@ pub(crate) struct HealthArgs {
           require_equals = true, default_missing_value = "true")]
     server: bool,
     /// How long to wait for the cluster to be healthy
-    #[arg(long, value_name = "duration", default_value = "20m0s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "duration", default_value = "20m0s", value_parser = crate::arguments::duration)]
     wait_timeout: Duration,
     /// Worker nodes (default: as discovered)
     #[arg(long, value_name = "strings", value_delimiter = ',')]

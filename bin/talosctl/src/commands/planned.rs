@@ -330,7 +330,7 @@ fn convert(argument: &Argument, global: bool) -> Arg {
                 "strings" => arg.action(ArgAction::Append).value_delimiter(','),
                 "stringArray" => arg.action(ArgAction::Append),
                 "int" | "int32" => arg.value_parser(clap::value_parser!(i64)),
-                "duration" => arg.value_parser(crate::cli::duration),
+                "duration" => arg.value_parser(crate::arguments::duration),
                 "string" => arg,
                 choices => arg.value_parser(choices.split('|').collect::<Vec<_>>()).value_name("string"),
             };

@@ -86,7 +86,7 @@ pub(crate) struct NewArgs {
     /// File to write to (default: talosconfig)
     path: Option<PathBuf>,
     /// How long the certificate is valid
-    #[arg(long, value_name = "duration", default_value = "8760h0m0s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "duration", default_value = "8760h0m0s", value_parser = crate::arguments::duration)]
     crt_ttl: Duration,
     /// Roles of the certificate
     #[arg(long, value_name = "strings", value_delimiter = ',', default_value = "os:admin")]

@@ -299,14 +299,3 @@ fn write(targets: &Targets, texts: &[String], overwrite: Overwrite, session: &Se
     }
     Ok(())
 }
-
-/// The secrets that a control plane's configuration carries.
-pub(super) fn secrets_of_controlplane(path: &Path) -> Result<SecretsBundle, CommandError> {
-    let documents = patches::documents(path)?;
-    let wrong = |text: &str| CommandError::usage(format!("{}: {text}", path.display()));
-    let config = documents.v1alpha1().ok_or_else(|| wrong("there is no machine configuration in it"))?;
-    if !config.is_control_plane() {
-        return Err(wrong("it is not the configuration of a control plane"));
-    }
-    generate::secrets_from_config(config).map_err(|error| wrong("its secrets cannot be taken").caused_by(error))
-}

@@ -9,6 +9,7 @@ use stdx::{Clock as _, SystemClock};
 use super::SecretsArgs;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
+use crate::patches;
 use crate::session::Session;
 
 pub(super) fn run(args: &SecretsArgs, overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
@@ -30,7 +31,7 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
         (Some(_), Some(_)) => {
             Err(CommandError::usage("--from-controlplane-config and --from-kubernetes-pki cannot be used together"))
         }
-        (Some(path), None) => super::config::secrets_of_controlplane(path),
+        (Some(path), None) => of_control_plane(path),
         (None, Some(directory)) => {
             let pki = kubernetes_pki(directory)?;
             SecretsBundle::from_kubernetes_pki(
@@ -62,6 +63,17 @@ pub(super) fn options_for(version: Option<&str>) -> Result<SecretsOptions, Comma
         options.service_account = Algorithm::EcdsaP256;
     }
     Ok(options)
+}
+
+/// The secrets that a control plane's configuration carries.
+pub(super) fn of_control_plane(path: &Path) -> Result<SecretsBundle, CommandError> {
+    let documents = patches::documents(path)?;
+    let wrong = |text: &str| CommandError::usage(format!("{}: {text}", path.display()));
+    let config = documents.v1alpha1().ok_or_else(|| wrong("there is no machine configuration in it"))?;
+    if !config.is_control_plane() {
+        return Err(wrong("it is not the configuration of a control plane"));
+    }
+    config::generate::secrets_from_config(config).map_err(|error| wrong("its secrets cannot be taken").caused_by(error))
 }
 
 /// Reads a directory as kubeadm leaves it.

@@ -31,11 +31,11 @@ fn bundle(directory: &Path) -> PathBuf {
 #[test]
 fn the_same_secrets_give_the_same_files_and_a_talosconfig_that_loads() {
     let dir = tempfile::tempdir().unwrap();
-    let secrets = bundle(dir.path());
-    let secrets = secrets.to_str().unwrap();
+    let bundle = bundle(dir.path());
+    let bundle = bundle.to_str().unwrap();
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-    generate_in(&one, &["--with-secrets", secrets]).unwrap();
-    generate_in(&two, &["--with-secrets", secrets]).unwrap();
+    generate_in(&one, &["--with-secrets", bundle]).unwrap();
+    generate_in(&two, &["--with-secrets", bundle]).unwrap();
     for name in ["controlplane.yaml", "worker.yaml"] {
         assert_eq!(std::fs::read(one.join(name)).unwrap(), std::fs::read(two.join(name)).unwrap());
     }
@@ -43,9 +43,9 @@ fn the_same_secrets_give_the_same_files_and_a_talosconfig_that_loads() {
     let (name, context) = talosconfig.select(None).unwrap();
     assert_eq!(name, "demo");
     context.credentials().unwrap();
-    let taken = secrets_of_controlplane(&one.join("controlplane.yaml")).unwrap();
-    assert_eq!(taken.to_yaml(), std::fs::read_to_string(secrets).unwrap());
-    let error = secrets_of_controlplane(&one.join("worker.yaml")).unwrap_err();
+    let taken = secrets::of_control_plane(&one.join("controlplane.yaml")).unwrap();
+    assert_eq!(taken.to_yaml(), std::fs::read_to_string(bundle).unwrap());
+    let error = secrets::of_control_plane(&one.join("worker.yaml")).unwrap_err();
     assert_eq!(error.kind, Kind::Usage);
 }
 

@@ -4,6 +4,8 @@
 mod bench;
 mod bundle;
 mod check;
+#[cfg(test)]
+mod circles;
 mod cluster;
 #[cfg(test)]
 mod dependencies;

@@ -7,6 +7,7 @@ use anyhow::bail;
 
 use crate::bundle::{self, Kubernetes};
 use crate::cluster::RUN_PACKAGES;
+use crate::deny;
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
@@ -39,6 +40,7 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
     steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
     part("format", cargo(steps, paths, "format", &["fmt", "--all", "--check"]));
+    part("dependencies", deny::check(steps, paths));
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
     part("lints", cargo(steps, paths, "lints", &clippy));
     let unit = ["test", "--locked", "--workspace", "--exclude", "tests", "--no-fail-fast"];

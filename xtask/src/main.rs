@@ -7,6 +7,7 @@ mod check;
 #[cfg(test)]
 mod circles;
 mod cluster;
+mod deny;
 #[cfg(test)]
 mod dependencies;
 #[cfg(test)]
@@ -50,6 +51,8 @@ enum Command {
     Down(ClusterArguments),
     /// Run everything that CI runs
     Test,
+    /// Check dependencies for known vulnerabilities; needs the database of RustSec
+    Advisories,
     /// Measure what has a budget, and write docs/benchmarks.md
     Bench,
 }
@@ -82,6 +85,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Up(arguments) => cluster::up(&mut steps, &paths, arguments)?,
         Command::Down(arguments) => cluster::down(&mut steps, &paths, arguments)?,
         Command::Test => check::test(&mut steps, &paths)?,
+        Command::Advisories => deny::advisories(&mut steps, &paths)?,
         Command::Bench => bench::bench(&mut steps, &paths)?,
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The command line: parsing as the documented one does. Boolean flags take `--flag`, `--flag=true` and
-//! `--flag=false`; lists are repeated or separated by commas; durations are like `1m30s`.
+//! The command line, parsed as documented for Talos 1.7. Boolean flags take `--flag`, `--flag=true` and `--flag=false`;
+//! lists are repeated or separated by commas; durations look like `1m30s`.
 
 use std::ffi::OsString;
 
@@ -29,7 +29,7 @@ pub(crate) struct Invocation {
     pub(crate) command: Command,
 }
 
-/// Parses; an error may also be help that was asked for.
+/// Parses the command line. Requested help is also an `Err`.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
     match switches_with_values(command()).try_get_matches_from(arguments) {
         Ok(matches) => match planned::find(&matches) {
@@ -38,7 +38,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
                 .map(|cli| Invocation { globals: cli.globals, command: cli.command })
                 .map_err(|error| error.format(&mut command())),
         },
-        // Help is rendered from the plain definition, where a switch looks like a switch.
+        // Help is rendered from the plain definition, where a switch is shown as a switch.
         Err(error) if is_help(&error) => Err(match command().try_get_matches_from(arguments) {
             Err(plain) if is_help(&plain) => plain,
             _ => error,
@@ -51,13 +51,13 @@ fn is_help(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
-/// The whole command line, with the commands that are known and do not work yet.
+/// The whole command line, including the planned commands.
 pub(crate) fn command() -> clap::Command {
     planned::add_to(Cli::command())
 }
 
-/// Lets each switch take an optional value behind `=`, and each flag with a value take the next word, whatever it begins
-/// with: a patch in YAML may begin with a dash.
+/// Lets each switch take an optional value after `=`, and each flag with a value take the next word as it is, even if
+/// it begins with a dash: a YAML patch may.
 fn switches_with_values(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| match argument.get_action() {
         ArgAction::SetTrue => argument

@@ -1,5 +1,5 @@
-//! The one error of commands: what kind decides the exit code, the cause chain says what happened, hints say what to
-//! do. Every library error that reaches the user is classified here.
+//! The error type of all commands: its kind decides the exit code, its cause chain explains the failure, its hints give
+//! advice. Every library error that reaches the user is classified here.
 
 use std::error::Error;
 use std::fmt;
@@ -9,22 +9,22 @@ use std::process::ExitCode;
 use client::talosconfig::TalosConfigError;
 use client::{CallError, ConnectError, Failure};
 
-/// What sort of failure; decides the exit code.
+/// Kind of failure; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The command line or a file it names cannot be used as it is.
+    /// The command line, or a file named on it, is invalid.
     Usage,
-    /// The command was run and failed.
+    /// The command failed.
     Failed,
-    /// Some nodes failed; they have been reported already.
+    /// Some nodes failed and have been reported.
     Nodes,
-    /// The command is known and does not work yet.
+    /// A known command that is not implemented.
     NotAvailable,
-    /// Whoever read the output went away.
+    /// The reader of the output closed it.
     OutputClosed,
 }
 
-/// A command that did not succeed.
+/// A failed command.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     pub(crate) kind: Kind,
@@ -60,7 +60,7 @@ impl CommandError {
         Self { kind, error: Box::new(Message { text: text.into(), cause: None }), hints: Vec::new() }
     }
 
-    /// The same message with what led to it.
+    /// The same message with its cause.
     pub(crate) fn caused_by(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let message = Message { text: self.error.to_string(), cause: Some(cause.into()) };
         Self { error: Box::new(message), ..self }
@@ -71,7 +71,7 @@ impl CommandError {
         self
     }
 
-    /// No context of a talosconfig could be chosen; a file that is not there is the more likely mistake.
+    /// The talosconfig has no usable context; a missing file is the likelier mistake.
     pub(crate) fn no_context(error: TalosConfigError, path: &Path) -> Self {
         let base = Self::from(error);
         let text = format!("using talosconfig {}", path.display());
@@ -84,7 +84,7 @@ impl CommandError {
         )
     }
 
-    /// An error on the way to a node that was taken to be in maintenance mode.
+    /// A failure to connect to a node that was expected to be in maintenance mode.
     pub(crate) fn without_certificate(error: ConnectError) -> Self {
         let failure = Failure::of_connect(&error);
         let base = Self::from(error);
@@ -98,7 +98,7 @@ impl CommandError {
         Self { hints: vec![hint.to_owned()], ..base }
     }
 
-    /// A library error under a message of our own, for errors that have no class of their own.
+    /// Wraps a library error that needs no classification.
     pub(crate) fn wrap<E: Into<Box<dyn Error + Send + Sync>>>(text: impl Into<String>) -> impl FnOnce(E) -> Self {
         move |error| Self::failed(text).caused_by(error)
     }
@@ -125,7 +125,7 @@ impl Error for Message {
 }
 
 impl From<std::io::Error> for CommandError {
-    /// Errors of writing output; errors of files carry their path and come through [`CommandError::wrap`].
+    /// Errors from writing output; file errors carry their path and come through [`CommandError::wrap`].
     fn from(error: std::io::Error) -> Self {
         let kind = if error.kind() == std::io::ErrorKind::BrokenPipe { Kind::OutputClosed } else { Kind::Failed };
         Self { kind, ..Self::failed("writing output").caused_by(error) }
@@ -178,7 +178,7 @@ impl From<CallError> for CommandError {
     }
 }
 
-/// Advice about the answer of a node, be it the one that was dialled or one behind it.
+/// Advice for an error returned by a node, dialled directly or through an endpoint.
 pub(crate) fn advice_for_node(code: tonic::Code, message: &str) -> Option<&'static str> {
     match code {
         tonic::Code::PermissionDenied if message.contains("no request forwarding") => Some(

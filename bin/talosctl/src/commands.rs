@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Get(get::GetArgs),
     /// Checks the health of a cluster
     Health(health::HealthArgs),
-    /// Looks into the internals of a node
+    /// Inspects the internals of a node
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
     /// Fetches the administrator's kubeconfig of the cluster
@@ -98,12 +98,12 @@ pub(crate) enum Command {
     Validate(validate::ValidateArgs),
     /// Shows the versions of client and nodes
     Version(version::VersionArgs),
-    /// A command that is known and does not work yet.
+    /// A known command that is not implemented.
     #[command(skip)]
     Planned(String),
 }
 
-/// Runs a command; `definition` makes the whole command line, for scripts that complete it.
+/// Runs a command. `definition` builds the whole command line, for completion scripts.
 pub(crate) async fn run(
     command: Command,
     definition: fn() -> clap::Command,

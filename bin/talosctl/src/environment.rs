@@ -1,9 +1,9 @@
-//! What the process's environment says. Read once, here; the rest of the program is given values.
+//! The process environment, read once, here; the rest of the program is passed values.
 
 use std::env::var_os;
 use std::path::PathBuf;
 
-/// The variables that matter, and the process's own name.
+/// The relevant variables.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
@@ -11,7 +11,7 @@ pub(crate) struct Environment {
     pub(crate) config_home: Option<PathBuf>,
     /// The first file of `KUBECONFIG`.
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Filter of diagnostics, `TALOSCTL_LOG`.
+    /// Log filter, `TALOSCTL_LOG`.
     pub(crate) log_filter: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Environment {
         }
     }
 
-    /// Diagnostics go to standard error, and only when `TALOSCTL_LOG` asks for them.
+    /// Logs go to standard error, only if `TALOSCTL_LOG` is set.
     pub(crate) fn start_logging(&self) {
         if let Some(filter) = &self.log_filter {
             let filter = tracing_subscriber::EnvFilter::new(filter);

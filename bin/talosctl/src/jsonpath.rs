@@ -1,5 +1,5 @@
-//! The part of JSONPath that tables and `-o jsonpath` need: `{.a.b}`, `{@}`, `[*]`, `[n]`, `[a:b]`, `['key']`,
-//! `[?(@.x=="y")]` and text around the braces. No recursion (`..`), no ranges, no arithmetic.
+//! The subset of JSONPath that tables and `-o jsonpath` need: `{.a.b}`, `{@}`, `[*]`, `[n]`, `[a:b]`, `['key']`,
+//! `[?(@.x=="y")]` and text around the braces. No recursion (`..`), no arithmetic.
 
 use serde_json::Value;
 
@@ -34,12 +34,12 @@ enum Operator {
     Exists,
 }
 
-/// Why a text is not a template that is understood.
+/// A template that cannot be parsed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum TemplateError {
-    #[error("jsonpath template {0:?}: a brace is not closed")]
+    #[error("jsonpath template {0:?}: unclosed brace")]
     OpenBrace(String),
-    #[error("jsonpath template: cannot read {rest:?}")]
+    #[error("jsonpath template: cannot parse {rest:?}")]
     Syntax { rest: String },
 }
 
@@ -69,7 +69,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The template's text for a value; what is not there is nothing, several results stand side by side.
+    /// Renders the template for a value: missing values are empty, several results are separated by spaces.
     pub(crate) fn render(&self, value: &Value) -> String {
         let mut text = String::new();
         for part in &self.parts {
@@ -93,7 +93,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Where the brace that opens the text is closed; quotes hide braces.
+/// Position of the closing brace; quoted braces do not count.
 fn close_of(text: &str) -> Option<usize> {
     let mut quote = None;
     for (at, c) in text.char_indices() {
@@ -149,7 +149,7 @@ fn path(text: &str) -> Result<Vec<Step>, TemplateError> {
     Ok(steps)
 }
 
-/// Reads a name; a backslash takes the next character as it is, so that names may have dots.
+/// Parses a name; a backslash escapes the next character, so that names may contain dots.
 fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> &'a str {
     let mut name = String::new();
     let mut escaped = false;
@@ -171,7 +171,7 @@ fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> &'a str {
     ""
 }
 
-/// Where the bracket that was opened before the text is closed.
+/// Position of the bracket that closes the one before the text.
 fn bracket_end(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut depth = 0usize;
@@ -248,7 +248,7 @@ fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
     }
 }
 
-/// Negative positions count from the end; what is before the start is out of every list.
+/// Negative positions count from the end; a position before the start is out of range.
 fn position(at: i64, length: usize) -> usize {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let at = if at < 0 { at + length } else { at };

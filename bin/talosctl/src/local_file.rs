@@ -1,4 +1,4 @@
-//! Files on the operator's machine: read with their name in the error, and never overwritten by accident.
+//! Files on the operator's machine: errors name the path, and nothing is overwritten by accident.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,16 +7,16 @@ use std::path::Path;
 
 use crate::command_error::CommandError;
 
-/// What to do with a file that exists.
+/// Policy for existing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overwrite {
     Never,
-    /// Not without `--force`, which the command has.
+    /// Only with `--force`, a flag of the command.
     Refuse,
     Allow,
 }
 
-/// Who may read a new file.
+/// Read permission of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Owner,
@@ -40,12 +40,12 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CommandError> {
     fs::read(path).map_err(|error| CommandError::usage(format!("reading {}", path.display())).caused_by(error))
 }
 
-/// Refuses when one of the files exists, so that a command writes all of its files or none.
+/// Fails if one of the files exists, so that a command writes all of its files or none.
 pub(crate) fn check_absent<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
     overwrite: Overwrite,
 ) -> Result<(), CommandError> {
-    // A symlink that leads nowhere is in the way as well.
+    // A dangling symlink is in the way as well.
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
     let hint = match overwrite {
         Overwrite::Never => "choose another path, or remove it first",
@@ -54,12 +54,12 @@ pub(crate) fn check_absent<'a>(
     };
     match paths.into_iter().find(|path| is_there(path)) {
         None => Ok(()),
-        Some(path) => Err(CommandError::usage(format!("{} exists already", path.display())).hint(hint)),
+        Some(path) => Err(CommandError::usage(format!("{} already exists", path.display())).hint(hint)),
     }
 }
 
-/// Writes a file as a whole or not at all. One that is overwritten gets the mode of a new one: what has become secret
-/// must not stay readable.
+/// Writes a file atomically. An overwritten file gets the mode of a new one: content that has become secret must not
+/// stay readable.
 pub(crate) fn write(path: &Path, data: &[u8], access: Access, overwrite: Overwrite) -> Result<(), CommandError> {
     check_absent([path], overwrite)?;
     let mode = match access {
@@ -73,7 +73,7 @@ pub(crate) fn write(path: &Path, data: &[u8], access: Access, overwrite: Overwri
     written.map_err(|error| CommandError::failed(format!("writing {}", path.display())).caused_by(error))
 }
 
-/// Fails when the file appears meanwhile; takes a half-written one away again.
+/// Fails if the file appears in the meantime; removes a partly written one.
 fn create(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
@@ -81,7 +81,7 @@ fn create(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(data).and_then(|()| file.sync_all());
     if written.is_err() {
-        // The first error is the one that matters.
+        // Report the first error.
         fs::remove_file(path).ok();
     }
     written

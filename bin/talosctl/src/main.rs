@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let outcome = runtime.block_on(commands::run(invocation.command, cli::command, &session));
-            // A look-up of a name that hangs in the resolver would keep the program from ending.
+            // A hanging name lookup in the resolver would keep the process alive.
             runtime.shutdown_background();
             outcome
         }

@@ -1,5 +1,5 @@
-//! The only place that prints. Results go to standard output, diagnostics to standard error; colour and progress are
-//! for terminals alone.
+//! The only module that prints. Results go to standard output, diagnostics to standard error; colour and progress are
+//! for terminals only.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -9,14 +9,14 @@ use crate::command_error::{CommandError, Kind};
 
 pub(crate) mod table;
 
-/// Whether a stream understands colours.
+/// Whether a stream supports colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     Coloured,
     Plain,
 }
 
-/// Where a run prints to.
+/// Destination of output.
 #[derive(Debug)]
 pub(crate) struct Output {
     stderr: Look,
@@ -57,13 +57,13 @@ impl Output {
         Self { stderr: look(io::stderr().is_terminal()) }
     }
 
-    /// No colours anywhere.
+    /// Without colours.
     #[cfg(test)]
     pub(crate) fn plain() -> Self {
         Self { stderr: Look::Plain }
     }
 
-    /// A line of the result.
+    /// Prints a line of the result.
     pub(crate) fn line(&self, text: impl AsRef<str>) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_ref().as_bytes())?;
@@ -71,28 +71,28 @@ impl Output {
         stdout.flush()
     }
 
-    /// Bytes of the result, as they are.
+    /// Prints bytes of the result unchanged.
     pub(crate) fn raw(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
         stdout.flush()
     }
 
-    /// Replaces what a terminal shows; elsewhere one text follows the other.
+    /// Replaces the content of a terminal; on other streams texts follow each other.
     pub(crate) fn screen(&self, text: &str) -> io::Result<()> {
         let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
         self.line(format!("{clear}{text}"))
     }
 
-    /// Text as it looks among diagnostics.
+    /// Style for diagnostics.
     pub(crate) fn painted(&self, colour: Colour, text: &str) -> String {
         self.stderr.paint(colour, text)
     }
 
-    /// A line about what goes on, beside the result.
+    /// Prints a progress line to standard error.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         let mut stderr = io::stderr().lock();
-        // Nobody can be told that standard error is gone.
+        // A closed standard error cannot be reported.
         writeln!(stderr, "{}", text.as_ref()).ok();
     }
 
@@ -100,7 +100,7 @@ impl Output {
         self.note(format!("{} {}", self.stderr.paint(Colour::Yellow, "warning:"), text.as_ref()));
     }
 
-    /// A node's own error, while other nodes go on.
+    /// Prints the error of one node; others continue.
     pub(crate) fn node_error(&self, node: &str, error: &dyn std::fmt::Display) {
         let label = self.stderr.paint(Colour::Red, "error:");
         if node.is_empty() {
@@ -110,7 +110,7 @@ impl Output {
         }
     }
 
-    /// Asks a question that `y` or `yes` answers; without a terminal the answer is no.
+    /// Asks a question, answered by `y` or `yes`; the answer is no without a terminal.
     pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         if !io::stdin().is_terminal() {
             return Ok(false);
@@ -123,7 +123,7 @@ impl Output {
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Prints why a command failed, with hints, and gives its exit code.
+    /// Prints the error with hints and returns its exit code.
     pub(crate) fn finish_with_error(&self, error: &CommandError) -> ExitCode {
         if error.kind != Kind::OutputClosed {
             let label = self.stderr.paint(Colour::Red, "error:");
@@ -135,20 +135,20 @@ impl Output {
         error.exit_code()
     }
 
-    /// Prints help or what was wrong with the command line.
+    /// Prints requested help, or the error in the command line.
     pub(crate) fn finish_parsing(&self, stop: &clap::Error) -> ExitCode {
-        // A group of commands without one of them is a request for help.
+        // A group without a subcommand is a request for help.
         if stop.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             self.raw(stop.render().to_string().as_bytes()).ok();
             return ExitCode::SUCCESS;
         }
-        // Printing fails when nobody reads; there is nobody to tell then.
+        // A closed stream cannot be reported.
         stop.print().ok();
         if stop.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 
-/// How far a time is from now, in the largest unit that it fills: `3 hours ago`, `11 months from now`.
+/// The distance of a time from now in its largest whole unit: `3 hours ago`, `11 months from now`.
 pub(crate) fn relative(at: SystemTime, now: SystemTime) -> String {
     match (at.duration_since(now), now.duration_since(at)) {
         (Ok(left), _) if left.as_secs() > 0 => format!("{} from now", distance(left)),
@@ -157,7 +157,7 @@ pub(crate) fn relative(at: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// Months have 30 days and years twelve months, as nobody counts them here.
+/// Months of 30 days and years of twelve months are accurate enough here.
 fn distance(duration: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
@@ -172,7 +172,7 @@ fn distance(duration: Duration) -> String {
     }
 }
 
-/// A value as YAML in the style of the project's files.
+/// A value as YAML in the project's style.
 pub(crate) fn yaml_of(value: &serde_json::Value) -> String {
     yaml::to_text(value)
 }
@@ -183,7 +183,7 @@ pub(crate) fn bytes(size: u64) -> String {
     if size < 1000 {
         return format!("{size} B");
     }
-    // Tenths of the unit; exact integers, so that nothing is rounded into the next unit.
+    // Tenths of the unit as exact integers, so that nothing is rounded up into the next unit.
     let mut tenths = u128::from(size) * 10 / 1000;
     let mut unit = 0;
     while tenths >= 10_000 && unit + 1 < UNITS.len() {

@@ -1,4 +1,4 @@
-//! Patches of the command line: given as they are, or as `@file`.
+//! Patches on the command line: inline or as `@file`.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use config::{Documents, Patch};
 use crate::command_error::CommandError;
 use crate::local_file;
 
-/// Reads patches in their order.
+/// Reads patches in order.
 pub(crate) fn read(patches: &[String]) -> Result<Vec<Patch>, CommandError> {
     patches.iter().map(|patch| read_one(patch)).collect()
 }
@@ -26,7 +26,7 @@ pub(crate) fn apply(documents: &Documents, patches: &[Patch]) -> Result<Document
         .map_err(|error| CommandError::usage("patching the configuration").caused_by(error))
 }
 
-/// A configuration of a file.
+/// A configuration read from a file.
 pub(crate) fn documents(path: &Path) -> Result<Documents, CommandError> {
     let text = local_file::read(path)?;
     Documents::from_yaml(text.as_bytes())

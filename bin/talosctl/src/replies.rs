@@ -1,5 +1,5 @@
-//! Answers of several nodes: what succeeded is shown, what failed is reported beside it, and the command fails if any
-//! node did.
+//! Answers of several nodes: successes are printed, failures reported beside them, and the command fails if any node
+//! did.
 
 use client::{Client, NodeReply};
 
@@ -11,7 +11,7 @@ use crate::output::table::Table;
 #[derive(Debug)]
 pub(crate) struct Replies<'a> {
     out: &'a Output,
-    /// Name for answers that carry none: the server that was dialled.
+    /// Name for answers without metadata: the dialled server.
     dialled: String,
     answered: usize,
     failed: usize,
@@ -24,7 +24,7 @@ impl<'a> Replies<'a> {
         Self { out, dialled, answered: 0, failed: 0, hints: Vec::new() }
     }
 
-    /// The answer with its node, or nothing after its error was reported.
+    /// The answer with its node, or `None` after reporting its error.
     pub(crate) fn take<T>(&mut self, reply: NodeReply<T>) -> Option<(String, T)> {
         let node = if reply.node.is_empty() { self.dialled.clone() } else { reply.node };
         match reply.result {
@@ -44,18 +44,18 @@ impl<'a> Replies<'a> {
         }
     }
 
-    /// All good answers with their nodes.
+    /// All successful answers with their nodes.
     pub(crate) fn take_all<T>(&mut self, replies: Vec<NodeReply<T>>) -> Vec<(String, T)> {
         replies.into_iter().filter_map(|reply| self.take(reply)).collect()
     }
 
-    /// Reports an error of a node.
+    /// Reports the error of a node.
     pub(crate) fn fail(&mut self, node: &str, error: &dyn std::fmt::Display) {
         self.failed += 1;
         self.out.node_error(node, error);
     }
 
-    /// Prints rows under their header, unless no node gave an answer that they could be.
+    /// Prints rows under their header, unless every node failed.
     pub(crate) fn print(&self, table: &mut Table) -> Result<(), CommandError> {
         if self.answered > 0 {
             self.out.line(table.take())?;
@@ -63,12 +63,12 @@ impl<'a> Replies<'a> {
         Ok(())
     }
 
-    /// Whether the command as a whole succeeded.
+    /// The outcome of the whole command.
     pub(crate) fn finish(self) -> Result<(), CommandError> {
         let error = match self.failed {
             0 => return Ok(()),
-            1 => CommandError::nodes("one answer was an error"),
-            count => CommandError::nodes(format!("{count} answers were errors")),
+            1 => CommandError::nodes("one node returned an error"),
+            count => CommandError::nodes(format!("{count} nodes returned errors")),
         };
         Err(self.hints.into_iter().fold(error, CommandError::hint))
     }

@@ -1,5 +1,5 @@
-//! What every command works with: global flags, the environment, the output, and from them the talosconfig, the nodes
-//! and a connection.
+//! The context of every command: global flags, environment and output, and from these the talosconfig, the nodes and a
+//! connection.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::command_error::{CommandError, Kind};
 use crate::environment::Environment;
 use crate::output::Output;
 
-/// Where help shows them.
+/// Section in the help.
 const GLOBAL_FLAGS: &str = "Global Flags";
 
-/// Flags that every command has.
+/// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalFlags {
     /// Cluster to connect to if a proxy endpoint is used
@@ -46,7 +46,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A flag with an empty value, as scripts give it, is one that was not given.
+    /// A flag with an empty value, as scripts pass it, counts as absent.
     pub(crate) fn new(globals: GlobalFlags, environment: Environment, out: Output) -> Self {
         let globals = GlobalFlags {
             cluster: globals.cluster.filter(|name| !name.is_empty()),
@@ -57,7 +57,7 @@ impl Session {
         Self { globals, environment, out }
     }
 
-    /// Where the talosconfig is read and written.
+    /// Path of the talosconfig, for reading and writing.
     pub(crate) fn talosconfig_path(&self) -> Result<PathBuf, CommandError> {
         let lookup = Lookup {
             flag: self.globals.talosconfig.clone(),
@@ -72,7 +72,7 @@ impl Session {
         Ok(TalosConfig::load(&self.talosconfig_path()?)?)
     }
 
-    /// The context that this run uses, with endpoints replaced by those of the command line.
+    /// The context in use, with endpoints overridden by the command line.
     pub(crate) fn context(&self) -> Result<ConfigContext, CommandError> {
         if self.globals.cluster.is_some() {
             return Err(CommandError::not_available("connecting through a proxy endpoint (--cluster)"));
@@ -87,27 +87,27 @@ impl Session {
         Ok(context)
     }
 
-    /// The nodes to act on, each once; at least one.
+    /// The nodes to act on, without duplicates; at least one.
     pub(crate) fn nodes(&self) -> Result<Vec<String>, CommandError> {
         let given = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
         let mut nodes: Vec<String> = Vec::new();
         for node in given.iter().map(|node| node.trim()) {
-            // An empty variable in a script must not turn into other nodes than were meant.
+            // An empty variable in a script must not select other nodes than intended.
             if node.is_empty() {
-                return Err(CommandError::usage(format!("the name of a node is empty in {given:?}")));
+                return Err(CommandError::usage(format!("empty node name in {given:?}")));
             }
             if !nodes.iter().any(|known| known == node) {
                 nodes.push(node.to_owned());
             }
         }
         if nodes.is_empty() {
-            return Err(CommandError::usage("no nodes to act on")
-                .hint("give --nodes, or set them for the context with `talosctl config node ADDRESS`"));
+            return Err(CommandError::usage("no nodes given")
+                .hint("pass --nodes, or set them in the context with `talosctl config node ADDRESS`"));
         }
         Ok(nodes)
     }
 
-    /// The only node to act on, for commands that cannot take several.
+    /// The only node, for commands that take exactly one.
     pub(crate) fn one_node(&self, command: &str) -> Result<String, CommandError> {
         let mut nodes = self.nodes()?;
         match nodes.pop() {
@@ -116,18 +116,18 @@ impl Session {
         }
     }
 
-    /// A connection that is not routed to nodes yet.
+    /// A connection without routing to nodes.
     pub(crate) async fn connect(&self) -> Result<Client, CommandError> {
         Ok(Client::connect(ConnectOptions::from_context(&self.context()?)?).await?)
     }
 
-    /// A connection routed to all nodes of this run.
+    /// A connection routed to all nodes.
     pub(crate) async fn client(&self) -> Result<Client, CommandError> {
         let nodes = self.nodes()?;
         Ok(self.connect().await?.to_nodes(nodes.iter().map(String::as_str)))
     }
 
-    /// A connection to a node in maintenance mode, dialled directly.
+    /// A direct connection to a node in maintenance mode.
     pub(crate) async fn insecure(&self, node: &str, fingerprints: &[String]) -> Result<Client, CommandError> {
         let endpoint: Endpoint = node
             .parse()
@@ -139,7 +139,7 @@ impl Session {
         Client::connect(options).await.map_err(CommandError::without_certificate)
     }
 
-    /// Does the same on each node in maintenance mode; one that fails does not keep the others back.
+    /// Runs `work` on each node in maintenance mode; a failing node does not stop the others.
     pub(crate) async fn on_insecure_nodes(
         &self,
         fingerprints: &[String],

@@ -46,8 +46,8 @@ fn find<'a>(root: &'a clap::Command, path: &str) -> Option<&'a clap::Command> {
     }
 }
 
-/// Defaults that depend on where the program runs or on what it finds, and so stand in the help instead; and the image,
-/// which here is a file.
+/// Defaults that depend on the environment and are therefore explained in the help instead; and the image, which is a
+/// file here.
 const OTHER_DEFAULTS: [&str; 3] = ["state", "kubernetes-version", "image"];
 
 fn check_flag(command: &clap::Command, flag: &str) -> Result<(), String> {
@@ -66,7 +66,7 @@ fn check_flag(command: &clap::Command, flag: &str) -> Result<(), String> {
         return Err(format!("its short name is {:?}", argument.get_short()));
     }
     if argument.is_hide_set() {
-        // Refused by its name alone, whatever its value.
+        // Refused by name, whatever the value.
         return Ok(());
     }
     let optional_value = argument.get_num_args().is_some_and(|range| range.min_values() == 0);
@@ -76,19 +76,19 @@ fn check_flag(command: &clap::Command, flag: &str) -> Result<(), String> {
         _ if optional_value => "switch",
         _ => "value",
     };
-    // What may be given several times may be given once.
+    // A repeatable flag is documented as a single value.
     if found != kind && (found, kind) != ("list", "value") {
         return Err(format!("it is a {found}"));
     }
     let own: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let own = (!own.is_empty()).then(|| own.join(","));
-    // Where the documents are silent, these mean nothing.
+    // Equivalent to an undocumented default.
     let means_none = default.is_none() && matches!(own.as_deref(), Some("0" | "false" | "-1"));
     let on_purpose = ["create", "cluster"].contains(&command.get_name()) && OTHER_DEFAULTS.contains(&long);
     if own.as_deref() == default || means_none || on_purpose { Ok(()) } else { Err(format!("its default is {own:?}")) }
 }
 
-/// One file for each command of the first level, with the help of all below it. Renewed with UPDATE_GOLDEN=1.
+/// One file per top-level command, with the help of all its subcommands. Renewed with UPDATE_GOLDEN=1.
 #[test]
 fn help_of_every_command_is_as_recorded() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| !value.is_empty());

@@ -1,4 +1,4 @@
-//! `apply-config`: hands a machine configuration to nodes.
+//! `apply-config`: sends a machine configuration to nodes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,13 +23,13 @@ pub(crate) struct ApplyConfigArgs {
     /// Patches to apply to the configuration before it is sent; JSON, YAML, or @file
     #[arg(short = 'p', long, value_name = "strings")]
     config_patch: Vec<String>,
-    /// Checks and shows what would change without applying it
+    /// Validates and shows the changes without applying them
     #[arg(long)]
     dry_run: bool,
     /// File with the configuration
     #[arg(short, long, value_name = "string")]
     file: Option<PathBuf>,
-    /// Applies to a node in maintenance mode, without client certificate
+    /// Applies to a node in maintenance mode, without a client certificate
     #[arg(short, long)]
     insecure: bool,
     /// How the configuration takes effect
@@ -80,7 +80,7 @@ pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), 
         .await
 }
 
-/// Sends the configuration and shows what the nodes say: warnings, and for a dry run the difference.
+/// Sends the configuration and prints the nodes' answers: warnings and, for a dry run, the difference.
 async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Session) -> Result<(), CommandError> {
     let mut nodes = Replies::new(&session.out, client);
     let replies = nodes.take_all(client.apply_configuration(request).await?);
@@ -97,7 +97,7 @@ async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Se
     nodes.finish()
 }
 
-/// The file as it is, unless patches change it.
+/// The file unchanged, or with patches applied.
 fn patched(text: String, path: &Path, patches: &[String]) -> Result<String, CommandError> {
     if patches.is_empty() {
         return Ok(text);

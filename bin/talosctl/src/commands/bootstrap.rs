@@ -14,7 +14,7 @@ pub(crate) struct BootstrapArgs {
     /// Snapshot of etcd to recover from
     #[arg(long, value_name = "string")]
     recover_from: Option<PathBuf>,
-    /// Skips the integrity check of the snapshot, for one that was copied from the data directory
+    /// Skips the integrity check, for a snapshot copied from the data directory
     #[arg(long)]
     recover_skip_hash_check: bool,
 }

@@ -1,4 +1,4 @@
-//! `completion`: scripts for shells.
+//! `completion`: shell completion scripts.
 
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
@@ -8,7 +8,7 @@ use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionArgs {
-    /// The shell to complete for
+    /// Shell to generate the script for
     #[arg(value_name = "SHELL", value_enum)]
     shell: ShellName,
 }

@@ -1,4 +1,4 @@
-//! `containers`: what runs under containerd.
+//! `containers`: containers known to containerd.
 
 use clap::Args;
 use wire::common::ContainerDriver;
@@ -9,18 +9,18 @@ use crate::output::table::Table;
 use crate::replies::Replies;
 use crate::session::Session;
 
-/// The namespaces of containerd: the system's own containers, and those of Kubernetes.
+/// The containerd namespaces: system containers and Kubernetes containers.
 pub(crate) const SYSTEM_NAMESPACE: &str = "system";
 pub(crate) const KUBERNETES_NAMESPACE: &str = "k8s.io";
 
 #[derive(Debug, Args)]
 pub(crate) struct ContainersArgs {
-    /// Lists the containers of Kubernetes (namespace k8s.io)
+    /// Lists Kubernetes containers (namespace k8s.io)
     #[arg(short, long)]
     kubernetes: bool,
 }
 
-/// Namespace and driver of the system's containers or of those of Kubernetes.
+/// Namespace and driver for system containers or Kubernetes containers.
 pub(crate) fn namespace(kubernetes: bool) -> (&'static str, ContainerDriver) {
     if kubernetes {
         (KUBERNETES_NAMESPACE, ContainerDriver::Cri)
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: ContainersArgs, session: &Session) -> Result<(), C
     nodes.finish()
 }
 
-/// A container inside a pod stands under its pod.
+/// Containers of a pod are listed below it.
 fn cells(node: &str, container: &ContainerInfo) -> [String; 6] {
     let inside = !container.pod_id.is_empty() && container.pod_id != container.id;
     let id = if inside { format!("└─ {}", container.id) } else { container.id.clone() };

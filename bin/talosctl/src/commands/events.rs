@@ -1,4 +1,4 @@
-//! `events`: what nodes are doing.
+//! `events`: runtime events of nodes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::session::Session;
 
 mod describe;
 
-/// Most events that are shown together.
+/// Most events printed in one batch.
 const BATCH: usize = 256;
 
 #[derive(Debug, Args)]
@@ -21,10 +21,10 @@ pub(crate) struct EventsArgs {
     /// Shows only events of this actor (default: no filter)
     #[arg(long, value_name = "string")]
     actor_id: Option<String>,
-    /// Shows the events of this long ago until now
+    /// Shows events of this past period
     #[arg(long, value_name = "duration", value_parser = crate::arguments::duration)]
     duration: Option<Duration>,
-    /// Shows the events since the event with this ID (default: no history)
+    /// Shows events since the event with this ID (default: no history)
     #[arg(long, value_name = "string")]
     since: Option<String>,
     /// Shows this many past events; a negative number shows all
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: EventsArgs, session: &Session) -> Result<(), Comma
     };
     let client = session.client().await?;
     let mut nodes = Replies::new(&session.out, &client);
-    // What has arrived is shown together; what comes later is fitted into its columns.
+    // Events that have already arrived are printed as one table; later ones keep its columns.
     let mut stream = client.events(request).await?.ready_chunks(BATCH);
     let mut table = table();
     while let Some(parts) = stream.next().await {
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: EventsArgs, session: &Session) -> Result<(), Comma
     nodes.finish()
 }
 
-/// Wide enough for what events usually say, so that columns stay in place while events come in one by one.
+/// Wide enough for typical events, so that columns stay aligned while events arrive one by one.
 fn table() -> Table {
     Table::new(["NODE", "ID", "EVENT", "ACTOR", "SOURCE", "MESSAGE"]).with_widths([10, 20, 26, 20, 20])
 }

@@ -15,7 +15,7 @@ use crate::session::Session;
 
 mod mode;
 
-/// Files older than this show their year instead of their second.
+/// Files older than this are listed with the year instead of the time.
 const HALF_A_YEAR: Duration = Duration::from_secs(182 * 24 * 3600);
 
 #[derive(Debug, Args)]
@@ -23,16 +23,16 @@ pub(crate) struct ListArgs {
     /// Directory or file to list
     #[arg(default_value = "/")]
     path: String,
-    /// How deep to descend with --recurse
+    /// Maximum depth with --recurse
     #[arg(short, long, value_name = "int32", default_value_t = 1)]
     depth: i32,
-    /// Shows sizes and times in the way people write them
+    /// Shows human-readable sizes and times
     #[arg(short = 'H', long)]
     humanize: bool,
     /// Shows details of the files
     #[arg(short, long)]
     long: bool,
-    /// Descends into directories
+    /// Recurses into directories
     #[arg(short, long)]
     recurse: bool,
     /// Shows only these types: f (files), d (directories), l or L (symbolic links)

@@ -1,4 +1,4 @@
-//! `gen`: secrets, certificates, keys and machine configurations, all without a machine.
+//! `gen`: secrets, certificates, keys and machine configurations, generated locally.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,10 +40,10 @@ pub(crate) enum GenCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {
-    /// How many hours the certificate is valid
+    /// Lifetime of the certificate in hours
     #[arg(long, value_name = "int", default_value_t = 87600)]
     hours: u32,
-    /// Organization in the certificate, and name of the files
+    /// Organization in the certificate and base name of the files
     #[arg(long, value_name = "string")]
     organization: String,
     /// Uses RSA instead of Ed25519
@@ -59,7 +59,7 @@ pub(crate) struct CrtArgs {
     /// File with the certificate signing request
     #[arg(long, value_name = "string")]
     csr: PathBuf,
-    /// How many hours the certificate is valid
+    /// Lifetime of the certificate in hours
     #[arg(long, value_name = "int", default_value_t = 24)]
     hours: u32,
     /// File name of the certificate without its extension
@@ -92,7 +92,7 @@ pub(crate) struct KeypairArgs {
     /// IP address in the certificate
     #[arg(long, value_name = "string")]
     ip: Option<String>,
-    /// Organization in the certificate, and name of the files
+    /// Organization in the certificate and base name of the files
     #[arg(long, value_name = "string")]
     organization: String,
 }
@@ -102,16 +102,16 @@ pub(crate) struct SecretsArgs {
     /// Takes the secrets from a control plane's machine configuration
     #[arg(long, value_name = "string")]
     from_controlplane_config: Option<PathBuf>,
-    /// Takes the Kubernetes secrets from a directory with its PKI
+    /// Takes the Kubernetes secrets from a kubeadm PKI directory
     #[arg(short = 'p', long, value_name = "string")]
     from_kubernetes_pki: Option<PathBuf>,
-    /// Bootstrap token of the Kubernetes whose PKI is taken
+    /// Bootstrap token of the existing Kubernetes cluster
     #[arg(short = 't', long, value_name = "string")]
     kubernetes_bootstrap_token: Option<String>,
     /// File to write to; `-` prints
     #[arg(short, long, value_name = "string", default_value = "secrets.yaml")]
     output_file: PathBuf,
-    /// Version of the system that the secrets are for (default: this one)
+    /// System version to generate for (default: this version)
     #[arg(long, value_name = "string")]
     talos_version: Option<String>,
 }
@@ -129,7 +129,7 @@ pub(crate) fn run(command: GenCommand, force: bool, session: &Session) -> Result
     }
 }
 
-/// Writes NAME.crt, NAME.key and NAME.sha256, the last with the hash of the public key in the form of kubeadm.
+/// Writes NAME.crt, NAME.key and NAME.sha256, the last with the public key hash in kubeadm's format.
 fn ca(args: &CaArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     let algorithm = if args.rsa { Algorithm::Rsa4096 } else { Algorithm::Ed25519 };
     let subject = Subject::organization(args.organization.clone());
@@ -153,13 +153,13 @@ fn key(args: &KeyArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     write_all(&args.name, overwrite, &[("key", &key.to_pem(), Access::Owner)])
 }
 
-/// Writes the request beside the key: KEY without its extension, with `.csr`.
+/// Writes the request beside the key: the path of the key with the extension `.csr`.
 fn csr(args: &CsrArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     let key = PrivateKey::from_pem(&local_file::read(&args.key)?)
         .map_err(CommandError::wrap(format!("reading key {}", args.key.display())))?;
     let subject = Subject { common_name: None, organizations: args.roles.clone() };
     let request = CertificateRequest::create(&key, &subject, &ip_sans(args.ip.as_deref())?)
-        .map_err(CommandError::wrap("making the request"))?;
+        .map_err(CommandError::wrap("creating the request"))?;
     let path = args.key.with_extension("csr");
     local_file::write(&path, request.to_pem().as_bytes(), Access::Everybody, overwrite)
 }
@@ -181,7 +181,7 @@ fn crt(args: &CrtArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     write_all(&args.name, overwrite, &[("crt", &signed.to_pem(), Access::Everybody)])
 }
 
-/// A certificate that is its own authority, valid for a day as those that nodes make.
+/// A self-signed certificate, valid for one day like those of nodes.
 fn keypair(args: &KeypairArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     let wrapped = || "generating the key pair";
     let subject = Subject::organization(args.organization.clone());

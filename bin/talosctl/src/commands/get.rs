@@ -21,7 +21,7 @@ pub(crate) struct GetArgs {
     resource_type: String,
     /// One resource (default: all of the type)
     id: Option<String>,
-    /// Reads from a node in maintenance mode, without client certificate
+    /// Reads from a node in maintenance mode, without a client certificate
     #[arg(short, long)]
     insecure: bool,
     /// Namespace of the resources (default: that of the type)
@@ -30,21 +30,21 @@ pub(crate) struct GetArgs {
     /// Form of the output: table, yaml, json or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "string", default_value = "table")]
     output: String,
-    /// Stays and shows changes
+    /// Watches for changes
     #[arg(short, long)]
     watch: bool,
 }
 
-/// Most changes that are shown together.
+/// Most changes printed in one batch.
 const BATCH: usize = 1024;
 
-/// A node and the way to it.
+/// A node and its client.
 struct Target {
     node: String,
     client: Client,
 }
 
-/// What is asked for, with the type resolved.
+/// The requested resources, with the type resolved.
 struct Query {
     namespace: String,
     resource_type: String,
@@ -75,11 +75,11 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<(), CommandE
         Ok(())
     } else {
         let all = targets.len() + unreachable;
-        Err(CommandError::nodes(format!("{failed} of {all} nodes answered with an error")))
+        Err(CommandError::nodes(format!("{failed} of {all} nodes returned an error")))
     }
 }
 
-/// The nodes with the ways to them, and how many there is no way to.
+/// The nodes with their clients, and the number of unreachable ones.
 async fn targets(args: &GetArgs, session: &Session) -> Result<(Vec<Target>, usize), CommandError> {
     let nodes = session.nodes()?;
     let count = nodes.len();
@@ -100,8 +100,8 @@ async fn targets(args: &GetArgs, session: &Session) -> Result<(Vec<Target>, usiz
     Ok((targets, unreachable))
 }
 
-/// The definition as the first node that answers knows it, and the nodes that answered. When all nodes fail, the first
-/// one's error is the command's.
+/// The definition from the first node that answers, and the nodes that answered. When all nodes fail, the command fails
+/// with the first node's error.
 async fn definition<'a>(
     targets: &'a [Target],
     wanted: &str,
@@ -111,7 +111,7 @@ async fn definition<'a>(
     let mut found = None;
     let mut reachable = Vec::new();
     for target in targets {
-        // One node's definitions serve for all; others are asked for the resources alone.
+        // One node's definitions serve for all; the other nodes are asked for resources only.
         if found.is_some() {
             reachable.push(target);
             continue;
@@ -193,7 +193,7 @@ async fn watch(
             }
         }
     }
-    // What has arrived is shown together, so that the columns of what exists already are aligned.
+    // Resources that already exist are printed as one table, so that their columns align.
     let mut events = select_all(streams).ready_chunks(BATCH);
     while let Some(batch) = events.next().await {
         let mut changes = 0;

@@ -1,4 +1,4 @@
-//! `inspect`: how the controllers of a node hang together.
+//! `inspect`: the dependency graph of a node's controllers.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(crate) enum InspectCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DependenciesArgs {
-    /// Shows the resources, not only their types
+    /// Includes the resources, not only their types
     #[arg(long)]
     with_resources: bool,
 }
@@ -37,7 +37,7 @@ pub(crate) async fn run(command: InspectCommand, session: &Session) -> Result<()
         }
         session.out.line(graph(&reply.edges, &found.existing))?;
         for (resource_type, error) in found.failed {
-            // Some are for administrators alone; the graph of the others is still worth having.
+            // Some types are for administrators only; the rest of the graph is still useful.
             if error.code() == tonic::Code::PermissionDenied {
                 session.out.warning(format!("left out {resource_type}: {}", error.status.message()));
             } else {
@@ -48,10 +48,10 @@ pub(crate) async fn run(command: InspectCommand, session: &Session) -> Result<()
     nodes.finish()
 }
 
-/// A resource that exists: its type and its ID.
+/// An existing resource: type and ID.
 type Existing = (String, String);
 
-/// Controllers as boxes, types as notes; inputs point to controllers, controllers to their outputs.
+/// Controllers as boxes, types as notes; edges from inputs to controllers, from controllers to outputs.
 fn graph(edges: &[ControllerDependencyEdge], existing: &[Existing]) -> String {
     let mut nodes = BTreeSet::new();
     let mut lines = BTreeSet::new();

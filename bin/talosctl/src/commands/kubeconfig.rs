@@ -1,4 +1,4 @@
-//! `kubeconfig`: access to the Kubernetes of the cluster.
+//! `kubeconfig`: administrator access to the cluster's Kubernetes API.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ enum Target {
     File(PathBuf),
 }
 
-/// Merged without a path: the usual file of Kubernetes tools. A directory means the file `kubeconfig` in it.
+/// Merges go to the default file of Kubernetes tools. For a directory, the file `kubeconfig` in it.
 fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandError> {
     let environment = &session.environment;
     let path = match &args.local_path {
@@ -70,12 +70,12 @@ fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandErr
             .kubeconfig
             .clone()
             .or_else(|| environment.home.as_ref().map(|home| home.join(".kube/config")))
-            .ok_or_else(|| CommandError::usage("no place for the kubeconfig: no KUBECONFIG and no home directory"))?,
+            .ok_or_else(|| CommandError::usage("no path for the kubeconfig: neither KUBECONFIG nor HOME is set"))?,
     };
     Ok(Target::File(if path.is_dir() { path.join("kubeconfig") } else { path }))
 }
 
-/// Adds a cluster's kubeconfig to the usual file, as the command does without arguments.
+/// Merges a cluster's kubeconfig into the default file, as the command does without arguments.
 pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<(), CommandError> {
     let args = KubeconfigArgs { local_path: None, force: false, force_context_name: None, merge: true };
     let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;

@@ -1,4 +1,4 @@
-//! `logs` and `dmesg`: what services, containers and the kernel say.
+//! `logs` and `dmesg`: logs of services, containers and the kernel.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ pub(crate) struct LogsArgs {
     /// Service, or container with --kubernetes
     #[arg(value_name = "service name")]
     service: String,
-    /// Stays and shows what is added
+    /// Follows the log
     #[arg(short, long)]
     follow: bool,
-    /// Shows the log of a container of Kubernetes (namespace k8s.io)
+    /// Shows the log of a Kubernetes container (namespace k8s.io)
     #[arg(short, long)]
     kubernetes: bool,
     /// Lines to show from the end (default: all)
@@ -31,10 +31,10 @@ pub(crate) struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DmesgArgs {
-    /// Stays and shows what is added
+    /// Follows the log
     #[arg(short, long)]
     follow: bool,
-    /// Shows only what is added from now on (with --follow)
+    /// Shows new lines only (with --follow)
     #[arg(long)]
     tail: bool,
 }
@@ -59,7 +59,7 @@ pub(crate) async fn dmesg(args: DmesgArgs, session: &Session) -> Result<(), Comm
     show_lines(stream, Replies::new(&session.out, &client), session).await
 }
 
-/// Prints each line behind the name of its node, whole lines only.
+/// Prints whole lines, each prefixed with its node.
 async fn show_lines(
     mut stream: NodeStream<Data>,
     mut nodes: Replies<'_>,
@@ -75,14 +75,14 @@ async fn show_lines(
     nodes.finish()
 }
 
-/// Puts the parts of a stream together to lines, for each node on its own.
+/// Joins chunks of a stream into lines, separately for each node.
 #[derive(Debug, Default)]
 struct Lines {
     begun: HashMap<String, Vec<u8>>,
 }
 
 impl Lines {
-    /// The lines that are complete with this part.
+    /// The lines completed by this chunk.
     fn push(&mut self, node: &str, part: &[u8]) -> Vec<u8> {
         let begun = self.begun.entry(node.to_owned()).or_default();
         let mut complete = Vec::new();
@@ -97,7 +97,7 @@ impl Lines {
         complete
     }
 
-    /// What is left when the streams have ended.
+    /// The remainder at the end of the streams.
     fn rest(self) -> Vec<u8> {
         let mut rest = Vec::new();
         for (node, begun) in self.begun {

@@ -1,10 +1,10 @@
-//! Commands that are known and do not work yet: their whole command line is parsed, and running them says so.
+//! Commands that are not implemented yet: their full command line is parsed, and running them fails with a clear error.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use Argument::{Flag, Positional, Value};
 
-/// A command that does not work yet, by its path below `talosctl`.
+/// A command that is not implemented yet, by its path below `talosctl`.
 struct Planned {
     path: &'static str,
     about: &'static str,
@@ -16,7 +16,7 @@ enum Argument {
     Positional(&'static str, Count),
     /// Short name or a space, long name, help.
     Flag(char, &'static str, &'static str),
-    /// Short name or a space, long name, type with its default behind `=`, help.
+    /// Short name or a space, long name, type with its default after `=`, help.
     Value(char, &'static str, &'static str, &'static str),
 }
 
@@ -40,11 +40,11 @@ const fn aliased(
     Planned { path, about, alias: Some(alias), arguments }
 }
 
-const INSECURE: Argument = Flag('i', "insecure", "Talks to a node in maintenance mode");
-const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits until it is done");
-const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while it waits");
+const INSECURE: Argument = Flag('i', "insecure", "Connects to a node in maintenance mode");
+const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits for completion");
+const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while waiting");
 const TIMEOUT: Argument = Value(' ', "timeout", "duration=30m0s", "How long to wait");
-const DRY_RUN: Argument = Flag(' ', "dry-run", "Shows what would change");
+const DRY_RUN: Argument = Flag(' ', "dry-run", "Shows the changes only");
 const MODE: Argument = Value('m', "mode", "auto|no-reboot|reboot|staged|try=auto", "How the change takes effect");
 const NAMESPACE: Argument = Value(' ', "namespace", "string", "Namespace of the resource");
 const TRY_TIMEOUT: Argument = Value(' ', "timeout", "duration=1m0s", "Time until --mode=try is rolled back");
@@ -77,7 +77,7 @@ const COMMANDS: &[Planned] = &[
     planned("etcd alarm disarm", "Disarms the alarms", &[]),
     planned("etcd alarm list", "Lists the alarms", &[]),
     planned("etcd defrag", "Defragments the database of a node", &[]),
-    planned("etcd forfeit-leadership", "Hands leadership to another member", &[]),
+    planned("etcd forfeit-leadership", "Transfers leadership to another member", &[]),
     planned("etcd leave", "Makes a node leave the cluster", &[]),
     planned("etcd remove-member", "Removes a member", &[Positional("member ID", Count::One)]),
     planned("etcd snapshot", "Saves a snapshot", &[Positional("path", Count::One)]),
@@ -160,7 +160,7 @@ const COMMANDS: &[Planned] = &[
             Value(' ', "duration", "duration", "How long to capture"),
             Value('i', "interface", "string=eth0", "Interface"),
             Value('o', "output", "string", "File to write to"),
-            Flag(' ', "promiscuous", "Captures packets of others too"),
+            Flag(' ', "promiscuous", "Enables promiscuous mode"),
         ],
     ),
     planned(
@@ -174,13 +174,13 @@ const COMMANDS: &[Planned] = &[
         &[
             DEBUG,
             Value(' ', "graceful", "bool=true", "Leaves the cluster first"),
-            Flag(' ', "insecure", "Talks to a node in maintenance mode"),
+            Flag(' ', "insecure", "Connects to a node in maintenance mode"),
             Flag(' ', "reboot", "Reboots instead of shutting down"),
             Value(' ', "system-labels-to-wipe", "strings", "Partitions to wipe"),
             TIMEOUT,
             Value(' ', "user-disks-to-wipe", "strings", "Disks to wipe"),
             WAIT,
-            Value(' ', "wipe-mode", "all|system-disk|user-disks=all", "What to wipe"),
+            Value(' ', "wipe-mode", "all|system-disk|user-disks=all", "Disks to wipe"),
         ],
     ),
     planned(
@@ -194,7 +194,7 @@ const COMMANDS: &[Planned] = &[
         "Replaces the certificate authorities",
         &[
             Value(' ', "control-plane-nodes", "strings", "Control plane nodes"),
-            Value(' ', "dry-run", "bool=true", "Shows what would be done"),
+            Value(' ', "dry-run", "bool=true", "Shows the actions only"),
             Value(' ', "init-node", "string", "The first control plane node"),
             Value(' ', "k8s-endpoint", "string", "Kubernetes endpoint"),
             Value(' ', "kubernetes", "bool=true", "Replaces that of Kubernetes"),
@@ -205,15 +205,15 @@ const COMMANDS: &[Planned] = &[
             Value(' ', "worker-nodes", "strings", "Worker nodes"),
         ],
     ),
-    planned("shutdown", "Shuts nodes down", &[DEBUG, Flag(' ', "force", "Does not drain first"), TIMEOUT, WAIT]),
-    planned("stats", "Shows what containers use", &[Flag('k', "kubernetes", "Containers of Kubernetes")]),
+    planned("shutdown", "Shuts nodes down", &[DEBUG, Flag(' ', "force", "Skips draining the node"), TIMEOUT, WAIT]),
+    planned("stats", "Shows resource usage of containers", &[Flag('k', "kubernetes", "Containers of Kubernetes")]),
     planned(
         "support",
-        "Collects what helps to find a fault",
+        "Collects diagnostics",
         &[
             Value('w', "num-workers", "int=1", "Parallel requests"),
             Value('O', "output", "string", "File to write to"),
-            Flag('v', "verbose", "Shows errors of collecting"),
+            Flag('v', "verbose", "Shows errors during collection"),
         ],
     ),
     planned("time", "Shows the time of nodes", &[Value('c', "check", "string", "Server to compare with")]),
@@ -224,7 +224,7 @@ const COMMANDS: &[Planned] = &[
             DEBUG,
             Flag('f', "force", "Skips the checks of etcd"),
             Value('i', "image", "string=ghcr.io/siderolabs/installer:v1.7.0", "Image to install"),
-            Flag(' ', "insecure", "Talks to a node in maintenance mode"),
+            Flag(' ', "insecure", "Connects to a node in maintenance mode"),
             Flag('p', "preserve", "Keeps the data"),
             Value('m', "reboot-mode", "string=default", "default or powercycle"),
             Flag('s', "stage", "Upgrades at the next boot"),
@@ -262,15 +262,15 @@ const COMMANDS: &[Planned] = &[
         "Shows disk usage",
         &[
             Positional("path", Count::Any),
-            Flag('a', "all", "Files too, not only directories"),
-            Value('d', "depth", "int32=0", "How deep to descend"),
-            Flag('H', "humanize", "Sizes in the way people write them"),
+            Flag('a', "all", "Includes files"),
+            Value('d', "depth", "int32=0", "Maximum depth"),
+            Flag('H', "humanize", "Human-readable sizes"),
             Value('t', "threshold", "int=0", "Smallest size to show"),
         ],
     ),
 ];
 
-/// Adds the commands to those that work.
+/// Adds the planned commands to the implemented ones.
 pub(crate) fn add_to(root: Command) -> Command {
     COMMANDS.iter().fold(root, |root, planned| {
         let path: Vec<&'static str> = planned.path.split(' ').collect();
@@ -278,7 +278,7 @@ pub(crate) fn add_to(root: Command) -> Command {
     })
 }
 
-/// The path of the command on this command line, if it is one of these.
+/// The path of the planned command on this command line, if it is one.
 pub(crate) fn find(matches: &ArgMatches) -> Option<String> {
     let mut path = Vec::new();
     let mut next = matches.subcommand();

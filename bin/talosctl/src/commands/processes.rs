@@ -11,7 +11,7 @@ use crate::output::table::Table;
 use crate::replies::Replies;
 use crate::session::Session;
 
-/// Time between two looks with --watch.
+/// Interval of --watch.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(crate) struct ProcessesArgs {
     /// Column to sort by: rss or cpu
     #[arg(short, long, value_name = "string", default_value = "rss")]
     sort: String,
-    /// Stays and shows the processes again and again
+    /// Refreshes continuously
     #[arg(short, long)]
     watch: bool,
 }
@@ -80,7 +80,7 @@ fn process_table(nodes: impl Iterator<Item = (String, Vec<ProcessInfo>)>, order:
     table
 }
 
-/// The arguments, or for a kernel thread its name.
+/// The command line or, for a kernel thread, its name.
 fn command_line(process: &ProcessInfo) -> String {
     let candidates = [&process.args, &process.executable, &process.command];
     candidates.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default()

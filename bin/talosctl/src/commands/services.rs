@@ -18,7 +18,7 @@ mod tests;
 pub(crate) struct ServiceArgs {
     /// One service (default: all)
     id: Option<String>,
-    /// What to do with it
+    /// Action to perform on it
     #[arg(value_enum, default_value_t = Action::Status)]
     action: Action,
 }
@@ -107,7 +107,7 @@ fn health(health: Option<&ServiceHealth>) -> &'static str {
     }
 }
 
-/// How long ago a time was, in whole seconds.
+/// Age of a timestamp in whole seconds.
 fn since(at: &prost_types::Timestamp, now: SystemTime) -> String {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let then = Duration::from_secs(u64::try_from(at.seconds).unwrap_or_default());

@@ -46,7 +46,7 @@ pub(crate) enum ConfigCommand {
         /// File to merge from
         from: PathBuf,
     },
-    /// Makes a talosconfig with other roles, signed by a node
+    /// Creates a talosconfig with other roles, signed by a node
     New(NewArgs),
     /// Sets the nodes of the current context
     #[command(visible_alias = "nodes")]
@@ -85,7 +85,7 @@ pub(crate) struct InfoArgs {
 pub(crate) struct NewArgs {
     /// File to write to (default: talosconfig)
     path: Option<PathBuf>,
-    /// How long the certificate is valid
+    /// Lifetime of the certificate
     #[arg(long, value_name = "duration", default_value = "8760h0m0s", value_parser = crate::arguments::duration)]
     crt_ttl: Duration,
     /// Roles of the certificate
@@ -95,12 +95,12 @@ pub(crate) struct NewArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
-    /// Name of the context; `*` stands for any characters
+    /// Name of the context; `*` matches any characters
     context: String,
-    /// Shows what would be removed
+    /// Shows the contexts without removing them
     #[arg(long)]
     dry_run: bool,
-    /// Does not ask
+    /// Skips the confirmation
     #[arg(short = 'y', long)]
     noconfirm: bool,
 }
@@ -211,7 +211,7 @@ async fn new(args: &NewArgs, session: &Session) -> Result<(), CommandError> {
         .map_err(CommandError::wrap("reading the talosconfig of the node"))?;
     let mut config =
         TalosConfig::from_yaml(&text).map_err(CommandError::wrap("reading the talosconfig of the node"))?;
-    // The node does not know how it is reached.
+    // The node does not know the address that clients reach it by.
     let own = session.context()?;
     let context = config.select_mut(None)?;
     context.endpoints = own.endpoints;
@@ -247,7 +247,7 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<(), CommandError> {
     Ok(config.save(&path)?)
 }
 
-/// Matches a name against a pattern where `*` stands for any characters and `?` for one.
+/// Matches a name against a pattern: `*` matches any characters, `?` exactly one.
 fn glob(pattern: &str, name: &str) -> bool {
     match (pattern.chars().next(), name.chars().next()) {
         (None, None) => true,

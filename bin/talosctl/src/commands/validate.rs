@@ -1,4 +1,4 @@
-//! `validate`: checks a machine configuration without a machine.
+//! `validate`: validates a machine configuration locally.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ pub(crate) struct ValidateArgs {
     /// File with the configuration
     #[arg(short, long, value_name = "string")]
     config: PathBuf,
-    /// Where the machine runs
+    /// Platform mode of the machine
     #[arg(short, long, value_enum)]
     mode: Mode,
-    /// Takes warnings as errors
+    /// Treats warnings as errors
     #[arg(long)]
     strict: bool,
 }

@@ -1,4 +1,4 @@
-//! `version`: what runs here and on nodes.
+//! `version`: versions of client and nodes.
 
 use clap::Args;
 use client::Client;
@@ -14,7 +14,7 @@ pub(crate) struct VersionArgs {
     /// Shows the client's version only
     #[arg(long)]
     client: bool,
-    /// Asks a node in maintenance mode, without client certificate
+    /// Asks a node in maintenance mode, without a client certificate
     #[arg(short, long)]
     insecure: bool,
     /// Shows the short version

@@ -1,13 +1,13 @@
-//! Plain columns: each as wide as its widest cell plus three spaces, the last one without padding.
+//! Plain columns: each as wide as its widest cell plus three spaces, the last without padding.
 
 /// Spaces between columns.
 const PADDING: usize = 3;
 
-/// Rows of text that are aligned when they are shown. Widths only grow, so that rows that come later line up with
-/// those that were shown before as well as they can.
+/// Rows aligned when they are printed. Widths only grow, so that later rows line up with earlier ones as well as
+/// possible.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Table {
-    /// Until it was shown.
+    /// Cleared after printing.
     header: Option<Vec<String>>,
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
@@ -18,12 +18,12 @@ impl Table {
         Self { header: Some(cells(header)), ..Self::default() }
     }
 
-    /// Columns that are at least this wide, for rows that come one by one.
+    /// Minimum column widths, for rows that arrive one by one.
     pub(crate) fn with_widths(self, widths: impl Into<Vec<usize>>) -> Self {
         Self { widths: widths.into(), ..self }
     }
 
-    /// Whether rows wait to be shown; the header alone is none.
+    /// Whether unprinted rows exist, not counting the header.
     pub(crate) fn has_rows(&self) -> bool {
         !self.rows.is_empty()
     }
@@ -32,7 +32,7 @@ impl Table {
         self.rows.push(self::cells(cells));
     }
 
-    /// What was not shown yet: the header and rows, without the last line's end.
+    /// The unprinted header and rows, without a final newline.
     pub(crate) fn take(&mut self) -> String {
         let rows: Vec<_> = self.header.take().into_iter().chain(std::mem::take(&mut self.rows)).collect();
         for row in &rows {
@@ -65,7 +65,7 @@ fn cells<S: Into<String>>(cells: impl IntoIterator<Item = S>) -> Vec<String> {
     cells.into_iter().map(|cell| one_line(&cell.into())).collect()
 }
 
-/// Control characters would break the columns (and could drive the terminal).
+/// Control characters would break the columns and could control the terminal.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -25,7 +25,7 @@ fn a_new_talosconfig_has_the_roles_and_leads_where_the_old_one_led() {
     assert_eq!(context.nodes, ["127.0.0.1"]);
     let again = bench.run(&line);
     assert_eq!(again.code, 1);
-    assert!(again.stderr.contains("reader exists already"), "{again:?}");
+    assert!(again.stderr.contains("reader already exists"), "{again:?}");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_talosconfig_that_the_node_refuses_is_not_written() {
     let bench = Bench::start(Mode::Cluster);
     let refused = bench.run(&["config", "new", "--roles", "os:nothing"]);
     assert_eq!(refused.code, 1);
-    assert!(refused.stderr.contains("talosconfig exists already"), "{refused:?}");
+    assert!(refused.stderr.contains("talosconfig already exists"), "{refused:?}");
     let refused = bench.run(&["config", "new", "other", "--roles", "os:nothing"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("no such role: os:nothing"), "{refused:?}");
@@ -56,7 +56,7 @@ fn a_kubeconfig_is_merged_renamed_and_overwritten() {
     assert_eq!(bench.run(&["kubeconfig"]).code, 0);
     assert_eq!((contexts(), mode(&usual)), (vec!["demo".to_owned()], 0o600));
     assert_eq!(bench.run(&["kubeconfig"]).stderr, "");
-    // Another cluster of the same name was there first.
+    // Another cluster of the same name exists.
     let other = std::fs::read_to_string(&usual).unwrap().replace("10.5.0.2", "10.6.0.2").replace("abc", "xyz");
     std::fs::write(&usual, &other).unwrap();
     std::fs::set_permissions(&usual, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,6 +1,6 @@
 //! The program as operators run it, against a server with mutual TLS in this process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a failing test names its line")]
 
 mod files;
 mod get;

@@ -1,4 +1,4 @@
-//! A server that answers a few calls as a node would, certificates for it, and a way to run the program.
+//! A server that answers a few calls like a node, its certificates, and a runner for the program.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,10 +23,10 @@ use wire::common::Metadata;
 use wire::cosi::resource as pb;
 use wire::machine;
 
-/// A node behind the server that cannot be reached.
+/// An unreachable node behind the server.
 pub(crate) const DEAD_NODE: &str = "10.9.9.9";
 
-/// A cluster of one server; stops when it is dropped.
+/// A cluster of one server; stops on drop.
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) port: u16,
@@ -36,7 +36,7 @@ pub(crate) struct Bench {
     server: Option<std::thread::JoinHandle<()>>,
 }
 
-/// What the program printed, and its exit code.
+/// Output and exit code of the program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) stdout: String,
@@ -46,9 +46,9 @@ pub(crate) struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Wants a certificate of the cluster.
+    /// Requires a certificate of the cluster.
     Cluster,
-    /// Takes everybody.
+    /// Requires no certificate.
     Maintenance,
 }
 
@@ -88,7 +88,8 @@ impl Bench {
         bench
     }
 
-    /// A talosconfig whose client certificate `authority` signs; the server is trusted by the bench's own authority.
+    /// A talosconfig with a client certificate signed by `authority`; the server is trusted through the bench's own
+    /// authority.
     pub(crate) fn write_talosconfig(&self, authority: &Authority, now: SystemTime, lifetime: Duration) {
         use base64::Engine as _;
         let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
@@ -190,13 +191,13 @@ impl tower::Service<http::Request<Body>> for Node {
                 "/cosi.resource.State/Watch" => {
                     Grpc::new(ProstCodec::default()).server_streaming(service_fn(watch), request).await
                 }
-                path => Status::unimplemented(format!("{path} waits for another day")).into_http(),
+                path => Status::unimplemented(format!("{path} is not implemented here")).into_http(),
             })
         })
     }
 }
 
-/// One answer for each node that was asked, or an error in the place of the dead one.
+/// One answer per requested node, with an error for the unreachable one.
 fn for_nodes<T>(metadata: &MetadataMap, answer: impl Fn(Option<Metadata>, bool) -> T) -> Vec<T> {
     let nodes: Vec<String> = metadata.get_all("nodes").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
     if nodes.is_empty() {
@@ -260,7 +261,7 @@ async fn apply(
     Ok(Response::new(machine::ApplyConfigurationResponse { messages: vec![message] }))
 }
 
-/// Names the roles and the lifetime that were asked for where certificates would stand.
+/// Returns the requested roles and lifetime in place of certificates.
 async fn talosconfig(
     request: Request<machine::GenerateClientConfigurationRequest>,
 ) -> Result<Response<machine::GenerateClientConfigurationResponse>, Status> {
@@ -278,7 +279,7 @@ async fn talosconfig(
     Ok(Response::new(machine::GenerateClientConfigurationResponse { messages }))
 }
 
-/// An administrator's access to a cluster, in parts.
+/// The parts of an administrator's credentials.
 async fn kubeconfig(_: Request<()>) -> Result<Response<Stream<wire::common::Data>>, Status> {
     let text = "apiVersion: v1\nkind: Config\nclusters:\n    - name: demo\n      cluster:\n          server: \
                 https://10.5.0.2:6443\nusers:\n    - name: admin@demo\n      user:\n          token: abc\ncontexts:\n    - \
@@ -354,7 +355,7 @@ fn member(id: &str, hostname: &str) -> pb::Resource {
     resource("cluster", "Members.cluster.talos.dev", id, &yaml)
 }
 
-/// State is of one node: `nodes` is refused as by a real server.
+/// State belongs to one node: `nodes` is refused, as by a real server.
 fn one_node(metadata: &MetadataMap) -> Result<(), Status> {
     match metadata.get("node").map(|node| node.to_str().unwrap_or_default()) {
         _ if metadata.contains_key("nodes") => Err(Status::invalid_argument("one node at a time")),

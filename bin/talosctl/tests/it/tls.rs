@@ -8,7 +8,7 @@ use crate::server::{Bench, Mode, run_in};
 #[test]
 fn a_dead_endpoint_is_passed_over() {
     let bench = Bench::start(Mode::Cluster);
-    // Port 1 of the loopback interface refuses at once.
+    // Port 1 on loopback refuses connections.
     let endpoints = format!("127.0.0.1:1,127.0.0.1:{}", bench.port);
     let outcome = bench.run(&["version", "-e", &endpoints]);
     assert_eq!(outcome.code, 0, "{outcome:?}");

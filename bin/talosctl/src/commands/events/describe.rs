@@ -1,9 +1,9 @@
-//! What an event is about and what it says.
+//! Text for events: subject and message.
 
 use prost_types::Any;
 use wire::machine as pb;
 
-/// An event in words.
+/// An event as text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Described {
     pub(super) event: String,
@@ -11,10 +11,10 @@ pub(super) struct Described {
     pub(super) message: String,
 }
 
-/// Type names stand behind this in the URL of an event.
+/// Prefix of the type name in an event's type URL.
 const PREFIX: &str = "talos/runtime/";
 
-/// Events of types that are not known show their type and nothing else.
+/// Unknown event types are shown by type only.
 pub(super) fn describe(data: Option<&Any>) -> Described {
     let Some(data) = data else { return Described::default() };
     let event = data.type_url.strip_prefix(PREFIX).unwrap_or(&data.type_url).to_owned();

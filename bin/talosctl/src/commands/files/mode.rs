@@ -1,7 +1,7 @@
-//! File modes as text. Nodes send the type in the high bits (as Go does) over the nine permission bits; modes as the
-//! kernel knows them are shown as well.
+//! File modes as text. Nodes send the file type in the high bits, as Go does, above the nine permission bits; kernel
+//! modes are accepted as well.
 
-/// Letter and bit of each kind of file; the first that is set is shown.
+/// Letter and bit of each file type; the first match is shown.
 const HIGH_BITS: [(u32, char); 13] = [
     (31, 'd'),
     (30, 'a'),

@@ -24,10 +24,10 @@ pub(crate) struct GenConfigArgs {
     /// Name of the cluster
     #[arg(value_name = "cluster name")]
     cluster_name: String,
-    /// URL of Kubernetes: https://HOST:PORT
+    /// URL of the Kubernetes API: https://HOST:PORT
     #[arg(value_name = "cluster endpoint")]
     cluster_endpoint: String,
-    /// More names and addresses for the API server's certificate
+    /// Additional names and addresses in the API server's certificate
     #[arg(long, value_name = "strings", value_delimiter = ',')]
     additional_sans: Vec<String>,
     /// Patch for all machine configurations; JSON, YAML, or @file; may be repeated
@@ -54,7 +54,7 @@ pub(crate) struct GenConfigArgs {
     /// Directory to write to, or file when there is one output type; `-` prints (default: the current directory)
     #[arg(short, long, value_name = "string")]
     output: Option<PathBuf>,
-    /// What to generate
+    /// Files to generate
     #[arg(short = 't', long, value_name = "strings", value_delimiter = ',',
           default_values = ["controlplane", "worker", "talosconfig"])]
     output_types: Vec<String>,
@@ -65,10 +65,10 @@ pub(crate) struct GenConfigArgs {
     /// Mirror of a registry: HOST=URL
     #[arg(long, value_name = "strings", value_delimiter = ',')]
     registry_mirror: Vec<String>,
-    /// Version of the system that the configuration is for (default: this one)
+    /// System version to generate for (default: this version)
     #[arg(long, value_name = "string")]
     talos_version: Option<String>,
-    /// Version of the configuration's format
+    /// Version of the configuration format
     #[arg(long, value_name = "string", default_value = "v1alpha1")]
     version: String,
     /// Enables discovery of the cluster's members
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session)
     if args.version != "v1alpha1" {
         return Err(CommandError::usage(format!("--version {:?}: the only version is v1alpha1", args.version)));
     }
-    // Everything that can be wrong is found before a key is made or a file is written.
+    // All input is validated before a key is generated or a file written.
     check_endpoint(&args.cluster_endpoint)?;
     let targets = targets(args.output.as_deref(), &types)?;
     if let Targets::Files(paths) = &targets {
@@ -172,7 +172,7 @@ fn make_secrets(options: SecretsOptions, session: &Session) -> Result<SecretsBun
     SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))
 }
 
-/// Patches by what they are for.
+/// Patches by target.
 #[derive(Debug)]
 struct Patches {
     all: Vec<config::Patch>,
@@ -211,7 +211,7 @@ fn make(output: OutputType, input: &Input, comments: CommentStyle, patches: &Pat
     patches.apply(text, output, comments)
 }
 
-/// The administrator's talosconfig; it has no endpoints yet, as nobody knows the addresses of the nodes.
+/// The administrator's talosconfig, without endpoints: the node addresses are not known yet.
 fn talosconfig(input: &Input) -> Result<String, CommandError> {
     let roles: RoleSet = [Role::Admin].into_iter().collect();
     let now = SystemClock.now();
@@ -248,7 +248,7 @@ fn contract(version: Option<&str>) -> Result<Contract, CommandError> {
     }
 }
 
-/// `HOST=URL`, in order; several URLs of a host are asked one after the other.
+/// `HOST=URL`, in order; several URLs of one host are tried in turn.
 fn mirrors(flags: &[String]) -> Result<Vec<(String, Vec<String>)>, CommandError> {
     let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
     for flag in flags {
@@ -270,7 +270,7 @@ enum Targets {
     Files(Vec<PathBuf>),
 }
 
-/// A directory for several files; a single one may be named, or go to standard output.
+/// A directory for several files; a single one may be given a path, or go to standard output.
 fn targets(output: Option<&Path>, types: &[OutputType]) -> Result<Targets, CommandError> {
     let in_directory = |directory: &Path| types.iter().map(|one| directory.join(one.file_name())).collect();
     match (output, types) {

@@ -1,4 +1,4 @@
-//! `gen secrets`: the secrets bundle of a cluster, new or out of what exists.
+//! `gen secrets`: the secrets bundle of a cluster, new or from existing secrets.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
                 SystemClock.now(),
                 options,
             )
-            .map_err(CommandError::wrap(format!("taking the PKI in {}", directory.display())))
+            .map_err(CommandError::wrap(format!("importing the PKI in {}", directory.display())))
         }
         (None, None) => {
             SecretsBundle::generate(SystemClock.now(), options).map_err(CommandError::wrap("generating secrets"))
@@ -48,13 +48,13 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
     }
 }
 
-/// What the bundle of a version looks like: the cipher changed with 1.3, the service account key with 1.7.
+/// Algorithms of a version's bundle: the cipher changed in 1.3, the service account key in 1.7.
 pub(super) fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
     let mut options = SecretsOptions::default();
     let Some(version) = version else { return Ok(options) };
     let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        return Err(CommandError::usage(format!("--talos-version {version:?} is not like v1.7")));
+        return Err(CommandError::usage(format!("--talos-version {version:?} is not a version such as v1.7")));
     };
     if (major, minor) < (1, 3) {
         options.encryption = EncryptionSecret::AesCbc;
@@ -65,18 +65,18 @@ pub(super) fn options_for(version: Option<&str>) -> Result<SecretsOptions, Comma
     Ok(options)
 }
 
-/// The secrets that a control plane's configuration carries.
+/// The secrets in a control plane configuration.
 pub(super) fn of_control_plane(path: &Path) -> Result<SecretsBundle, CommandError> {
     let documents = patches::documents(path)?;
     let wrong = |text: &str| CommandError::usage(format!("{}: {text}", path.display()));
-    let config = documents.v1alpha1().ok_or_else(|| wrong("there is no machine configuration in it"))?;
+    let config = documents.v1alpha1().ok_or_else(|| wrong("no machine configuration"))?;
     if !config.is_control_plane() {
-        return Err(wrong("it is not the configuration of a control plane"));
+        return Err(wrong("not a control plane configuration"));
     }
-    config::generate::secrets_from_config(config).map_err(|error| wrong("its secrets cannot be taken").caused_by(error))
+    config::generate::secrets_from_config(config).map_err(|error| wrong("cannot extract the secrets").caused_by(error))
 }
 
-/// Reads a directory as kubeadm leaves it.
+/// Reads a PKI directory in kubeadm's layout.
 fn kubernetes_pki(directory: &Path) -> Result<KubernetesPki, CommandError> {
     let read = |name: &str| local_file::read(&directory.join(name));
     let pair =

@@ -1,4 +1,4 @@
-//! The forms of output of `get`: a table with the columns of the type, YAML, JSON, or a JSONPath template.
+//! Output formats of `get`: a table with the columns of the type, YAML, JSON, or a JSONPath template.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use crate::output::table::Table;
 #[cfg(test)]
 mod tests;
 
-/// What `--output` asks for.
+/// The value of `--output`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Format {
     Table,
@@ -21,14 +21,14 @@ pub(super) enum Format {
     JsonPath(Template),
 }
 
-/// Whether the kind of change stands beside a resource.
+/// Whether the type of change is shown beside each resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Shown,
     Hidden,
 }
 
-/// Puts resources into words, one after the other.
+/// Formats resources one after another.
 #[derive(Debug)]
 pub(super) struct Printer {
     form: Form,
@@ -119,7 +119,7 @@ impl Printer {
         Ok(())
     }
 
-    /// What was added since the last time; a table without rows is nothing.
+    /// Rows added since the last call; empty for a table without rows.
     pub(super) fn take(&mut self) -> String {
         match &mut self.form {
             Form::Table { table, .. } => table.take(),
@@ -183,7 +183,7 @@ fn metadata(metadata: &ResourceMetadata) -> Value {
     Value::Object(tree)
 }
 
-/// Metadata in front of the spec as the node wrote it, so that comments and styles survive.
+/// The metadata followed by the spec as the node wrote it, with its comments and style.
 fn yaml(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> String {
     let mut head = Map::new();
     head.insert("node".to_owned(), json!(node));
@@ -205,13 +205,13 @@ fn yaml(node: &str, resource: &Resource, event: Option<&WatchEventKind>) -> Stri
             let indent = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
             format!("\n{}", spec.lines().map(indent).collect::<Vec<_>>().join("\n"))
         }
-        // The lines of a block of text are indented already.
+        // The lines of a block scalar are already indented.
         false => format!(" {spec}"),
     };
     format!("{}\nspec:{spec}", head.join("\n"))
 }
 
-/// Times of the metadata are times, not texts that look like times.
+/// Timestamps in the metadata are YAML timestamps, not strings.
 fn plain_stamp(line: &str) -> String {
     let is_stamp = ["    created: ", "    updated: "].iter().any(|key| line.starts_with(key));
     if is_stamp { line.replace('"', "") } else { line.to_owned() }

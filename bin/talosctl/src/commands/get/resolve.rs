@@ -1,10 +1,10 @@
-//! Which type a word on the command line means.
+//! Resolves a word on the command line to a resource type.
 
 use client::Definition;
 
 use crate::command_error::CommandError;
 
-/// A type's full name wins over aliases; a word that means several types is refused.
+/// A full type name wins over aliases; an ambiguous word is refused.
 pub(super) fn resolve(definitions: &[Definition], wanted: &str) -> Result<Definition, CommandError> {
     let is = |name: &str| name.eq_ignore_ascii_case(wanted);
     if let Some(exact) = definitions.iter().find(|one| is(&one.resource_type)) {
@@ -15,11 +15,13 @@ pub(super) fn resolve(definitions: &[Definition], wanted: &str) -> Result<Defini
     let found: Vec<&Definition> = definitions.iter().filter(|one| named(one)).collect();
     match found[..] {
         [one] => Ok(one.clone()),
-        [] => Err(CommandError::usage(format!("there is no resource type {wanted:?}"))
-            .hint("`talosctl get rd` lists the types")),
+        [] => {
+            Err(CommandError::usage(format!("unknown resource type {wanted:?}"))
+                .hint("`talosctl get rd` lists the types"))
+        }
         _ => {
             let names: Vec<&str> = found.iter().map(|one| one.resource_type.as_str()).collect();
-            Err(CommandError::usage(format!("{wanted:?} may be any of {}", names.join(", ")))
+            Err(CommandError::usage(format!("{wanted:?} is ambiguous: {}", names.join(", ")))
                 .hint("give the full name of the type"))
         }
     }
@@ -50,7 +52,7 @@ mod tests {
             assert_eq!(of(wanted).unwrap(), "Members.cluster.talos.dev");
         }
         let error = of("ems").unwrap_err();
-        assert_eq!(error.error.to_string(), "\"ems\" may be any of EtcdMembers.etcd.talos.dev, Mems.x.talos.dev");
+        assert_eq!(error.error.to_string(), "\"ems\" is ambiguous: EtcdMembers.etcd.talos.dev, Mems.x.talos.dev");
         assert_eq!(of("nothing").unwrap_err().hints, ["`talosctl get rd` lists the types"]);
     }
 }

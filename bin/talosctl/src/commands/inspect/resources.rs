@@ -1,4 +1,4 @@
-//! Which resources of the types in the graph exist.
+//! The existing resources of the types in the graph.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use wire::inspect::ControllerDependencyEdge;
 
 use super::Existing;
 
-/// What was found, and the types that could not be asked for, with the reason.
+/// The resources, and the types that could not be listed with the reason.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) existing: Vec<Existing>,
@@ -15,7 +15,7 @@ pub(super) struct Found {
 }
 
 /// # Errors
-/// The node does not say which types it has.
+/// The node does not list its types.
 pub(super) async fn existing(state: &StateClient, edges: &[ControllerDependencyEdge]) -> Result<Found, CallError> {
     let definitions = state.definitions().await?;
     let namespaces = definitions.into_iter().map(|one| (one.resource_type, one.default_namespace)).collect();
@@ -31,7 +31,7 @@ pub(super) async fn existing(state: &StateClient, edges: &[ControllerDependencyE
     Ok(found)
 }
 
-/// Namespaces and types of the edges. An output says no namespace: it is that of the type.
+/// Namespaces and types of the edges. An output carries no namespace: it has its type's.
 fn kinds(edges: &[ControllerDependencyEdge], namespaces: &HashMap<String, String>) -> BTreeSet<(String, String)> {
     let kind = |edge: &ControllerDependencyEdge| {
         let namespace = match edge.resource_namespace.as_str() {

@@ -1,4 +1,4 @@
-//! Kubeconfig files as trees: merged by name, everything else in them kept as it is.
+//! Kubeconfig files as trees: entries are merged by name, everything else stays unchanged.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub(super) struct KubeconfigFile {
     tree: Map<String, Value>,
 }
 
-/// What happens to an entry whose name is taken by another one.
+/// Policy for an entry whose name is already taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conflict {
     Rename,
@@ -23,7 +23,7 @@ pub(super) enum Conflict {
 /// Kind of entry, old name, new name.
 pub(super) type Renamed = (&'static str, String, String);
 
-/// List in the file, field of its entries, and what it is called.
+/// List in the file, field of its entries, and its display name.
 type Section = (&'static str, &'static str, &'static str);
 
 const CLUSTERS: Section = ("clusters", "cluster", "cluster");
@@ -37,7 +37,7 @@ impl Conflict {
 }
 
 impl KubeconfigFile {
-    /// An empty text is an empty kubeconfig.
+    /// Empty text is an empty kubeconfig.
     pub(super) fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         if text.trim().is_empty() {
             return Ok(Self { tree: empty() });
@@ -45,7 +45,7 @@ impl KubeconfigFile {
         match yaml::from_str(text)? {
             Value::Object(tree) => Ok(Self { tree }),
             Value::Null => Ok(Self { tree: empty() }),
-            _ => Err("it is not a map".into()),
+            _ => Err("not a map".into()),
         }
     }
 
@@ -65,7 +65,7 @@ impl KubeconfigFile {
         self.tree.get("current-context").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Gives the current context another name.
+    /// Renames the current context.
     pub(super) fn rename_context(&mut self, name: &str) {
         let old = self.current().to_owned();
         if let Some(list) = self.tree.get_mut(CONTEXTS.0).and_then(Value::as_array_mut) {
@@ -76,7 +76,7 @@ impl KubeconfigFile {
         self.tree.insert("current-context".to_owned(), json!(name));
     }
 
-    /// Takes over clusters, users and contexts of another file and makes its current context current.
+    /// Merges the clusters, users and contexts of another file and adopts its current context.
     pub(super) fn merge(&mut self, other: &Self, conflict: Conflict) -> Vec<Renamed> {
         let mut renamed = Vec::new();
         let mut clusters = Map::new();
@@ -104,7 +104,7 @@ impl KubeconfigFile {
         renamed
     }
 
-    /// Adds an entry under its name or, where that is taken by a different one, as `conflict` says; tells the name.
+    /// Adds an entry under its name or, if a different entry has it, as `conflict` says; returns the name.
     fn put(
         &mut self,
         section: Section,

@@ -1,4 +1,4 @@
-//! `config info`: the current context and what its certificate says.
+//! `config info`: the current context and its certificate.
 
 use std::time::SystemTime;
 
@@ -65,7 +65,7 @@ fn certificate(base64: &str) -> Result<Certificate, CommandError> {
     Certificate::from_pem(&pem).map_err(CommandError::wrap(wrapped()))
 }
 
-/// How far away a time is, and the time itself.
+/// Relative and absolute time.
 fn describe(at: SystemTime, now: SystemTime) -> (String, String) {
     let stamp = jiff::Timestamp::try_from(at).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
     (relative(at, now), stamp)

@@ -56,7 +56,7 @@ fn the_context_can_be_given_a_name() {
 
 #[test]
 fn what_is_no_kubeconfig_is_refused() {
-    assert_eq!(KubeconfigFile::parse("[1]").unwrap_err().to_string(), "it is not a map");
+    assert_eq!(KubeconfigFile::parse("[1]").unwrap_err().to_string(), "not a map");
     let mut odd = KubeconfigFile::parse("clusters: null\n").unwrap();
     odd.merge(&fetched("a"), Conflict::Rename);
     assert_eq!(odd.find(CLUSTERS, "c").unwrap()["server"], "a");

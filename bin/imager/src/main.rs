@@ -1,5 +1,5 @@
-//! Builds images: `imager rootfs` makes the root file system of a node, `imager bundle` the container images of an
-//! offline cluster, `imager unpack` fetches the compiler for the latter.
+//! Builds images: `imager rootfs` the root file system of a node, `imager bundle` the container images of an offline
+//! cluster; `imager unpack` fetches the packages that the latter is built with.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use image::packages::Packages;
 use image::{bundle, rootfs};
 
 #[derive(Debug, Parser)]
-#[command(name = "imager", version, about = "Builds the images that nodes run")]
+#[command(name = "imager", version, about = "Builds node images and offline bundles")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -20,29 +20,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the root file system of a node as one squashfs, with its SPDX bill of materials beside it
+    /// Build the root file system of a node as one squashfs, with its SPDX SBOM beside it
     Rootfs(Rootfs),
     /// Build the container images of an offline cluster as one OCI image layout, and print its directory
     Bundle(Bundle),
-    /// Fetch and unpack Debian packages of the release that images are made of, without installing them
+    /// Fetch and unpack Debian packages of the images' release, without installing them
     Unpack(Unpack),
 }
 
 #[derive(Debug, clap::Args)]
 struct Rootfs {
-    /// File to write; the bill of materials gets the same name with `.spdx.json`
+    /// File to write; the SBOM gets the same name with `.spdx.json`
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Directory with our own programs, statically linked
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
-    /// Directory in which Debian packages are kept
+    /// Cache directory of Debian packages
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
-    /// Fetch the newest packages even if there are cached ones
+    /// Fetch current packages even if older ones are cached
     #[arg(long)]
     refresh: bool,
-    /// Version that the bill of materials names
+    /// Version in the SBOM
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     image_version: String,
     /// zstd level
@@ -52,16 +52,16 @@ struct Rootfs {
 
 #[derive(Debug, clap::Args)]
 struct Bundle {
-    /// Directory with the programs of the images
+    /// Directory with the images' programs
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
-    /// Directory in which Debian packages are kept
+    /// Cache directory of Debian packages
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
-    /// What the programs are, such as `kubernetes=1.30.14`; also `coredns` and `flannel` where they are among them
+    /// Versions of the programs, such as `kubernetes=1.30.14`; also `coredns` and `flannel` if present
     #[arg(long = "component", value_name = "NAME=VERSION", required = true, value_parser = component)]
     components: Vec<(String, String)>,
-    /// Directory that gets a directory for each bundle, named by the content of all that it is made of
+    /// Directory for bundles, each in a directory named by a digest of its inputs
     #[arg(long, value_name = "DIR")]
     cache: PathBuf,
 }
@@ -71,7 +71,7 @@ struct Unpack {
     /// Names of the packages
     #[arg(required = true)]
     names: Vec<String>,
-    /// Directory in which Debian packages are kept
+    /// Cache directory of Debian packages
     #[arg(long, value_name = "DIR")]
     packages: PathBuf,
     /// Directory to unpack into
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(line) => {
-            // Nothing is left to do when standard output is closed.
+            // A closed standard output needs no report.
             let _ = writeln!(std::io::stdout(), "{line}");
             ExitCode::SUCCESS
         }
@@ -113,7 +113,7 @@ fn build_rootfs(command: &Rootfs) -> anyhow::Result<String> {
         return Ok(format!("{}: up to date", command.out.display()));
     }
     let image = rootfs::build(packages.get(&names)?, programs, &command.image_version, command.level)?;
-    let mut sbom = serde_json::to_vec_pretty(&image.sbom).context("writing the bill of materials")?;
+    let mut sbom = serde_json::to_vec_pretty(&image.sbom).context("writing the SBOM")?;
     sbom.push(b'\n');
     replace(&command.out, &image.bytes)?;
     replace(&command.out.with_extension("spdx.json"), &sbom)?;
@@ -129,10 +129,10 @@ fn build_bundle(command: &Bundle) -> anyhow::Result<String> {
 }
 
 fn component(text: &str) -> anyhow::Result<(String, String)> {
-    let (name, version) = text.split_once('=').context("this is not NAME=VERSION")?;
+    let (name, version) = text.split_once('=').context("expected NAME=VERSION")?;
     let known = bundle::component_names()?;
     if !known.contains(name) {
-        anyhow::bail!("no component {name:?}; there are {}", known.into_iter().collect::<Vec<_>>().join(", "));
+        anyhow::bail!("unknown component {name:?}; known are {}", known.into_iter().collect::<Vec<_>>().join(", "));
     }
     Ok((name.to_owned(), version.to_owned()))
 }
@@ -153,10 +153,10 @@ fn read_programs(directory: &Path, names: Vec<String>) -> anyhow::Result<BTreeMa
         .collect()
 }
 
-/// Writes a file so that a reader sees the old or the new one, never half of one.
+/// Writes a file atomically: readers see the old or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     }
     let partial = path.with_extension("partial");
     std::fs::write(&partial, bytes).with_context(|| format!("writing {}", partial.display()))?;

@@ -1,5 +1,5 @@
-//! Turns a list, packages and programs into a tree: places every item, then adds the shared libraries and the loader
-//! that the programs in it ask for, until nothing is missing.
+//! Assembles a tree from a list, packages and programs: places every item, then adds the shared libraries and loaders
+//! that the programs need until none is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,33 +12,33 @@ use crate::tree::{Kind, Node, Tree};
 /// Where shared libraries live.
 pub const LIBRARY_DIRECTORY: &str = "/usr/lib/x86_64-linux-gnu";
 
-/// What a list is assembled from.
+/// The inputs of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     pub packages: Vec<Package>,
     /// Our own programs by name.
     pub programs: BTreeMap<String, Vec<u8>>,
-    /// Texts that lie beside the list, by name.
+    /// Text files beside the list, by name.
     pub locals: BTreeMap<String, String>,
 }
 
-/// A finished tree and where its files come from.
+/// A finished tree and the sources of its files.
 #[derive(Debug, Clone, Default)]
 pub struct Assembled {
     pub tree: Tree,
-    /// Names of the packages of which at least one file is in the tree.
+    /// Packages with at least one file in the tree.
     pub packages: BTreeSet<String>,
-    /// Names of our own programs in the tree, with the path of each.
+    /// Our own programs in the tree, with their paths.
     pub programs: BTreeMap<String, String>,
 }
 
 /// Assembles `list` from `inputs`.
 ///
 /// # Errors
-/// If a file, program or library is missing, or two things want one path.
+/// A missing file, program or library, or a path claimed twice.
 pub fn assemble(list: &List, inputs: &Inputs) -> Result<Assembled, ImageError> {
     let mut done = Assembled::default();
-    // Links first: files that are listed below them must land where they lead.
+    // Links first: files listed below a link must land at its target.
     let (links, others): (Vec<_>, Vec<_>) =
         list.entries.iter().map(|entry| &entry.item).partition(|item| matches!(item, Item::Link { .. }));
     for item in &links {
@@ -100,7 +100,7 @@ fn place(item: &Item, inputs: &Inputs, done: &mut Assembled) -> Result<(), Image
     Ok(())
 }
 
-/// The same node with the mode that every node of its kind has: nothing set-id, nothing writable but by root.
+/// The same node with a normalised mode: no set-id bits, writable by root only.
 fn normal(node: &Node) -> Node {
     match &node.kind {
         Kind::Dir => Node::dir(),
@@ -114,7 +114,7 @@ fn find<'a>(inputs: &'a Inputs, name: &str) -> Result<&'a Package, ImageError> {
         .packages
         .iter()
         .find(|package| package.name == name)
-        .ok_or_else(|| ImageError::Package { package: name.to_owned(), problem: "was not given".to_owned() })
+        .ok_or_else(|| ImageError::Package { package: name.to_owned(), problem: "is missing".to_owned() })
 }
 
 fn matching<'a>(package: &'a Package, pattern: &str) -> Result<Vec<(&'a str, &'a Node)>, ImageError> {
@@ -126,7 +126,7 @@ fn matching<'a>(package: &'a Package, pattern: &str) -> Result<Vec<(&'a str, &'a
     Ok(found)
 }
 
-/// Adds the libraries that files of the tree need and that are not there yet; says whether it added any.
+/// Adds the missing libraries that files of the tree need; returns whether it added any.
 fn add_libraries(list: &List, inputs: &Inputs, done: &mut Assembled) -> Result<bool, ImageError> {
     let mut missing: BTreeMap<String, String> = BTreeMap::new();
     for (path, node) in done.tree.iter() {
@@ -152,13 +152,13 @@ fn add_library(
     library: &str,
     file: &str,
 ) -> Result<(), ImageError> {
-    // The loader's path `/lib64/..` is a link's name; packages have it below `/usr`.
+    // The loader's path `/lib64/..` goes through a link; packages have it below `/usr`.
     let merged = format!("/usr{library}");
     for name in &list.libraries {
         let package = find(inputs, name)?;
         let at = [library, merged.as_str()].into_iter().find(|path| package.files.get(path).is_some());
         let Some(at) = at else { continue };
-        // A library is often a link to the versioned file; both go in.
+        // A library is often a link to the versioned file; both are added.
         let real = package.files.resolve(at);
         for path in [Some(at.to_owned()), real].into_iter().flatten() {
             if let Some(node) = package.files.get(&path) {
@@ -252,6 +252,6 @@ mod tests {
         let error = assembled("package tool # r\nfile /usr/bin/other # r\n").unwrap_err();
         assert_eq!(error.to_string(), "package tool has no file /usr/bin/other");
         let error = assembled("program other -> /x # r\n").unwrap_err();
-        assert_eq!(error.to_string(), "program other was not given");
+        assert_eq!(error.to_string(), "program other is missing");
     }
 }

@@ -1,11 +1,11 @@
-//! Rules that a node's root file system keeps, checked on the finished tree: no shell, no coreutils, no package manager,
-//! nothing set-id, nothing that others may write, no link that leads nowhere, no program without its libraries.
+//! Rules for a node's root file system, checked on the finished tree: no shell, no coreutils, no package manager, no
+//! set-id bits, nothing writable by others, no dangling links, no program without its libraries.
 
 use crate::assemble::LIBRARY_DIRECTORY;
 use crate::elf;
 use crate::tree::{Kind, Tree};
 
-/// Names that no file in a directory of programs may have.
+/// File names that are forbidden in program directories.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("a shell", &["sh", "bash", "dash", "ash", "zsh", "ksh", "fish", "busybox", "toybox", "perl", "python3", "lua"]),
     (
@@ -64,10 +64,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("remote access", &["sshd", "ssh", "dropbear", "telnetd"]),
 ];
 
-/// Places that hold the records of a package manager.
+/// Directories of package manager records.
 const RECORDS: &[&str] = &["/var/lib/dpkg", "/var/lib/rpm", "/lib/apk", "/etc/apt"];
 
-/// Everything that breaks a rule, one sentence each; empty when all is well.
+/// All violations, one sentence each; empty for a valid tree.
 #[must_use]
 pub fn audit(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
@@ -83,7 +83,7 @@ pub fn audit(tree: &Tree) -> Vec<String> {
         match &node.kind {
             Kind::Link(to) => {
                 if tree.resolve(path).is_none() {
-                    findings.push(format!("{path} is a link to {to}, which is not there"));
+                    findings.push(format!("{path} is a dangling link to {to}"));
                 }
             }
             Kind::Dir | Kind::File(_) => {
@@ -115,7 +115,7 @@ fn missing_libraries(tree: &Tree, path: &str, content: &[u8]) -> Vec<String> {
         .map(|name| format!("{LIBRARY_DIRECTORY}/{name}"))
         .chain(needs.interpreter)
         .filter(|library| tree.resolve(library).is_none())
-        .map(|library| format!("{path} needs {library}, which is not there"))
+        .map(|library| format!("{path} needs {library}, which is missing"))
         .collect()
 }
 
@@ -149,9 +149,9 @@ mod tests {
             ("/var/lib/dpkg", Node::dir(), "/var/lib/dpkg belongs to a package manager"),
             ("/a", Node { mode: 0o4755, kind: Kind::Dir }, "/a is set-user-id or set-group-id"),
             ("/a", Node { mode: 0o757, kind: Kind::Dir }, "/a is writable by others than root"),
-            ("/a", Node::link("b"), "/a is a link to b, which is not there"),
+            ("/a", Node::link("b"), "/a is a dangling link to b"),
             ("/a", Node::file(*b"#!/x", true), "/a is a script"),
-            ("/a", Node::file(dynamic, true), "/a needs /usr/lib/x86_64-linux-gnu/libc.so.6, which is not there"),
+            ("/a", Node::file(dynamic, true), "/a needs /usr/lib/x86_64-linux-gnu/libc.so.6, which is missing"),
         ] {
             let found = findings(&[(path, node)]);
             assert!(found.iter().any(|finding| finding == wanted), "{wanted}: {found:?}");

@@ -25,23 +25,23 @@ const LISTS: &[(&str, &str)] = &[
     ("pause.list", include_str!("../bundle/pause.list")),
 ];
 
-/// Raised when the writer changes what it writes for the same inputs.
+/// Incremented when the writer's output changes for the same inputs.
 const FORMAT: u32 = 1;
 
-/// What a bundle has, by the names that the lists use, with the version of each: `kubernetes`, `coredns`, `flannel`.
+/// The components of a bundle with their versions, named as in the lists: `kubernetes`, `coredns`, `flannel`.
 pub type Components = BTreeMap<String, String>;
 
-/// The lists of the images that a bundle with these components has.
+/// The image lists for a bundle with these components.
 ///
 /// # Errors
-/// If a list does not parse; a test keeps that from happening.
+/// A list that does not parse; a test prevents that.
 pub fn lists(components: &Components) -> Result<Vec<List>, ImageError> {
     let mut lists = LISTS.iter().map(|(name, text)| List::parse(name, text)).collect::<Result<Vec<_>, _>>()?;
     lists.retain(|list| list.component.as_ref().is_none_or(|name| components.contains_key(name)));
     Ok(lists)
 }
 
-/// Names of the components that a bundle can have.
+/// All components that a bundle can have.
 ///
 /// # Errors
 /// As [`lists`].
@@ -49,7 +49,7 @@ pub fn component_names() -> Result<BTreeSet<String>, ImageError> {
     LISTS.iter().filter_map(|(name, text)| List::parse(name, text).map(|list| list.component).transpose()).collect()
 }
 
-/// Names of the programs that must be given.
+/// The programs that the lists need.
 ///
 /// # Errors
 /// As [`lists`].
@@ -60,11 +60,11 @@ pub fn programs(components: &Components) -> Result<Vec<String>, ImageError> {
         .collect())
 }
 
-/// Makes the bundle of `programs` and Debian's packages in a directory of `cache` that is named by the content of all
-/// inputs, unless it is there already; returns that directory.
+/// Builds the bundle of `programs` and Debian packages in a directory of `cache` named by a digest of all inputs,
+/// unless it exists; returns that directory.
 ///
 /// # Errors
-/// If something is missing or cannot be written.
+/// A missing input, or a failed write.
 pub fn build(
     packages: &Packages,
     programs: BTreeMap<String, Vec<u8>>,
@@ -97,15 +97,15 @@ pub fn build(
     Ok(directory)
 }
 
-/// The reference of a list's image, with `{name}` replaced by the version of that name, or of that package upstream.
+/// The reference of a list's image, with each `{name}` replaced by that component's or package's upstream version.
 fn reference(list: &List, components: &Components, packages: &[Package]) -> Result<String, ImageError> {
     let wrong = |problem: &str| ImageError::List { list: list.name.clone(), line: 1, problem: problem.to_owned() };
-    let template = list.image.as_deref().ok_or_else(|| wrong("no image is named"))?;
+    let template = list.image.as_deref().ok_or_else(|| wrong("no image reference"))?;
     let Some((before, rest)) = template.split_once('{') else { return Ok(template.to_owned()) };
-    let (name, after) = rest.split_once('}').ok_or_else(|| wrong("a brace is not closed"))?;
+    let (name, after) = rest.split_once('}').ok_or_else(|| wrong("unclosed brace"))?;
     let package = || packages.iter().find(|package| package.name == name).map(Package::upstream_version);
     let version = components.get(name).map(String::as_str).or_else(package);
-    let version = version.ok_or_else(|| wrong("nothing says what its version is"))?;
+    let version = version.ok_or_else(|| wrong("its version is unknown"))?;
     Ok(format!("{before}{version}{after}"))
 }
 

@@ -1,5 +1,5 @@
-//! Unpacks Debian packages: an `ar` archive that holds a `control.tar` and a `data.tar`, compressed.
-//! Does not run maintainer scripts; what they would make must be in the list.
+//! Unpacks Debian packages: an `ar` archive with a compressed `control.tar` and `data.tar`. Maintainer scripts are not
+//! run; files that they would create must be in the list.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct Package {
     /// Debian version, as `1:1.4.8-2`.
     pub version: String,
     pub architecture: String,
-    /// The source package, where it is called otherwise.
+    /// The source package, if its name differs.
     pub source: Option<String>,
     pub homepage: Option<String>,
     /// SHA-256 of the package file.
@@ -25,8 +25,7 @@ pub struct Package {
 impl Package {
     /// Reads and unpacks the package file at `path`.
     ///
-    /// # Errors
-    /// If it cannot be read or is no Debian package.
+    /// An unreadable file, or one that is not a Debian package. If it cannot be read or is no Debian package.
     pub fn open(path: &Path) -> Result<Self, ImageError> {
         let bytes = std::fs::read(path).map_err(ImageError::read(path))?;
         Self::parse(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes)
@@ -35,7 +34,7 @@ impl Package {
     /// Unpacks `bytes`; `label` is for messages.
     ///
     /// # Errors
-    /// If it is no Debian package.
+    /// Bytes that are not a Debian package.
     pub fn parse(label: &str, bytes: &[u8]) -> Result<Self, ImageError> {
         let bad = |problem: &str| ImageError::Package { package: label.to_owned(), problem: problem.to_owned() };
         let io = |source| ImageError::Unpack { package: label.to_owned(), source };
@@ -134,10 +133,10 @@ fn read_tree(tar: &[u8]) -> std::io::Result<Tree> {
                 entry.read_to_end(&mut content)?;
                 Kind::File(content.into())
             }
-            // Device nodes and pipes have no place in a package that we use.
+            // Device nodes and pipes are not expected in the packages in use.
             _ => continue,
         };
-        // Packages name their directories, but need not.
+        // Packages may omit their directories.
         for (at, _) in path.match_indices('/').skip(1) {
             if tree.get(&path[..at]).is_none() {
                 tree.set(&path[..at], Node::dir());
@@ -153,7 +152,7 @@ fn absolute(path: &Path) -> String {
     format!("/{}", text.trim_start_matches('.').trim_matches('/'))
 }
 
-/// Makes package files for tests.
+/// Builds package files for tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use crate::tree::{Kind, Node};

@@ -1,10 +1,10 @@
-//! Reads from an ELF file which libraries and which loader it needs. 64-bit little-endian only, which is all that runs on
-//! a node. Bytes from outside: every offset is checked.
+//! Reads the needed libraries and the loader from an ELF file. 64-bit little-endian only, the only format that runs on
+//! a node. The input is untrusted: every offset is checked.
 
-/// What a program or library asks the loader for.
+/// The dynamic dependencies of a program or library.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Path of the program's loader; `None` for libraries and static programs.
+    /// Path of the loader; `None` for libraries and static programs.
     pub interpreter: Option<String>,
     /// Names of the shared objects, as `libc.so.6`.
     pub libraries: Vec<String>,
@@ -24,7 +24,7 @@ struct Segment {
     size: usize,
 }
 
-/// Needs of the ELF file `bytes`; `None` where it is no ELF file of ours or is cut short.
+/// The dependencies of the ELF file `bytes`; `None` for other files and truncated ones.
 #[must_use]
 pub fn needs(bytes: &[u8]) -> Option<Needs> {
     if !bytes.starts_with(b"\x7fELF\x02\x01") {

@@ -1,4 +1,4 @@
-//! Why an image could not be built.
+//! Errors of building images.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ pub enum ImageError {
     /// A file could not be written.
     #[error("writing {path}")]
     Write { path: PathBuf, source: std::io::Error },
-    /// A line of a list makes no sense.
+    /// An invalid line in a list.
     #[error("{list}, line {line}: {problem}")]
     List { list: String, line: usize, problem: String },
-    /// A package is not what a Debian package is.
+    /// An invalid Debian package.
     #[error("package {package}: {problem}")]
     Package { package: String, problem: String },
-    /// A package could not be unpacked.
+    /// Failure to unpack a package.
     #[error("unpacking package {package}")]
     Unpack { package: String, source: std::io::Error },
-    /// The list wants a file that its package lacks.
+    /// A listed file is not in its package.
     #[error("package {package} has no file {path}")]
     NoSuchFile { package: String, path: String },
-    /// The list wants a program that nobody gave.
-    #[error("program {name} was not given")]
+    /// A listed program is missing.
+    #[error("program {name} is missing")]
     NoSuchProgram { name: String },
-    /// A path of the list is taken twice or lies below a file.
+    /// A path is taken, or lies below a file.
     #[error("placing {path}: {problem}")]
     Place { path: String, problem: String },
-    /// A program needs a library that no listed package has.
+    /// No listed package has a needed library.
     #[error("{file} needs {library}, which none of the listed packages has")]
     NoLibrary { file: String, library: String },
     /// A command could not be started.
@@ -38,16 +38,16 @@ pub enum ImageError {
     /// A command failed.
     #[error("{command} failed ({status}): {stderr}")]
     Command { command: String, status: String, stderr: String },
-    /// The machine's package sources name no Debian mirror.
+    /// The machine's package sources have no Debian mirror.
     #[error("no Debian mirror in {path} (looked for a `deb` source of suite {suite})")]
     NoMirror { path: PathBuf, suite: String },
-    /// The squashfs writer refused.
+    /// The squashfs writer failed.
     #[error("writing the squashfs: {problem}")]
     Squashfs { problem: String },
-    /// The finished image breaks a rule.
-    #[error("the image breaks its rules: {}", findings.join("; "))]
+    /// The finished image violates rules.
+    #[error("the image violates its rules: {}", findings.join("; "))]
     Audit { findings: Vec<String> },
-    /// The finished image is larger than allowed.
+    /// The finished image exceeds the size limit.
     #[error("the image has {size} bytes, more than the {limit} allowed")]
     TooLarge { size: u64, limit: u64 },
 }

@@ -1,11 +1,11 @@
 //! Builds images from Debian packages and our own programs: the node's root file system as one squashfs, and the
 //! container images of the offline bundle as OCI layers.
 //!
-//! What goes in is data: a [`list::List`] names every file with its package and its reason. [`assemble`] turns a list
-//! into a [`tree::Tree`], adds the shared libraries that its programs need, and the writers turn the tree into bits that
-//! depend on nothing but the inputs: no clock, no host name, no order of a directory.
+//! The content is data: a [`list::List`] names every file with its package and its reason. [`assemble`] turns a list
+//! into a [`tree::Tree`], adds the shared libraries that its programs need, and the writers serialise the tree
+//! reproducibly: the output depends on the inputs only, not on a clock, host name or directory order.
 //!
-//! It does not decide where results are kept and it builds no program.
+//! It chooses no place for results and builds no programs.
 
 pub mod assemble;
 pub mod audit;
@@ -26,7 +26,7 @@ pub use error::ImageError;
 /// Modification time of every file and of every image, seconds since 1970: 2024-01-01T00:00:00Z.
 pub const EPOCH: u32 = 1_704_067_200;
 
-/// [`EPOCH`] as the texts have it.
+/// [`EPOCH`] as text.
 pub const EPOCH_TEXT: &str = "2024-01-01T00:00:00Z";
 
 /// SHA-256 of `bytes` in lower-case hexadecimal.

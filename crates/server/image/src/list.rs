@@ -1,4 +1,4 @@
-//! The list of what goes into an image: one line a file, each with its reason.
+//! The list of an image's content: one line per file, each with its reason.
 //!
 //! ```text
 //! # a comment
@@ -14,12 +14,12 @@
 //! link /bin -> usr/bin                        # a symbolic link
 //! ```
 //!
-//! The list of a container image also has `image REFERENCE`, `entrypoint WORDS` and `env NAME=VALUE`, and `component NAME`
-//! where only bundles that have that component have the image; they need no reason. Parsing does no I/O.
+//! The list of a container image also has `image REFERENCE`, `entrypoint WORDS` and `env NAME=VALUE`, and `component
+//! NAME` for images of bundles with that component only; these lines need no reason. Parsing does no I/O.
 
 use crate::ImageError;
 
-/// One thing that goes in.
+/// One item of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A file or link of a package; a pattern may match several.
@@ -39,7 +39,7 @@ pub enum Item {
         name: String,
         target: String,
     },
-    /// A text that lies beside the list.
+    /// A text file beside the list.
     Local {
         name: String,
         target: String,
@@ -56,18 +56,18 @@ pub enum Item {
     },
 }
 
-/// Where a file goes.
+/// The target of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// To the path that it has in its package.
+    /// Its path in the package.
     Same,
-    /// To this path.
+    /// This path.
     Path(String),
-    /// Into this directory under its own name; ends in `/`.
+    /// This directory, under its own name; ends in `/`.
     Into(String),
 }
 
-/// An item with the line it stands on and why it is there.
+/// An item with its line and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub item: Item,
@@ -78,24 +78,24 @@ pub struct Entry {
 /// A parsed list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct List {
-    /// Name for messages.
+    /// Name in messages.
     pub name: String,
-    /// Full reference of the container image, for lists that make one.
+    /// Full reference, for lists of container images.
     pub image: Option<String>,
-    /// What a bundle must have for the image to be in it.
+    /// The component that a bundle must have to contain the image.
     pub component: Option<String>,
     pub entrypoint: Vec<String>,
     pub env: Vec<String>,
     pub entries: Vec<Entry>,
-    /// Packages whose shared objects may be taken.
+    /// Packages that may provide shared libraries.
     pub libraries: Vec<String>,
 }
 
 impl List {
-    /// Parses `text`; `name` is for messages.
+    /// Parses `text`; `name` is used in messages.
     ///
     /// # Errors
-    /// [`ImageError::List`] with the line.
+    /// [`ImageError::List`] with the line number.
     pub fn parse(name: &str, text: &str) -> Result<Self, ImageError> {
         let mut list = Self { name: name.to_owned(), ..Self::default() };
         let mut package = None;
@@ -114,7 +114,7 @@ impl List {
         Ok(list)
     }
 
-    /// Every package that must be there to assemble the list, sorted.
+    /// All packages needed to assemble the list, sorted.
     #[must_use]
     pub fn packages(&self) -> Vec<String> {
         let mut names = self.libraries.clone();
@@ -156,7 +156,7 @@ impl List {
             _ => {}
         }
         if reason.is_empty() {
-            return Err("a reason is missing (` # why`)".to_owned());
+            return Err("missing reason (` # why`)".to_owned());
         }
         let item = match (verb, words.as_slice()) {
             ("package", [name]) => {
@@ -179,7 +179,7 @@ impl List {
             ("dir", [dir]) => Item::Dir { path: path(dir)? },
             ("empty", [file]) => Item::Empty { path: path(file)? },
             ("link", [link, "->", to]) => Item::Link { path: path(link)?, to: (*to).to_owned() },
-            _ => return Err(format!("`{body}` is not understood")),
+            _ => return Err(format!("unknown directive `{body}`")),
         };
         self.entries.push(Entry { item, reason: reason.to_owned(), line });
         Ok(())
@@ -187,7 +187,7 @@ impl List {
 }
 
 fn owner(package: &Option<String>) -> Result<String, String> {
-    package.clone().ok_or_else(|| "a file must follow the `package` that has it".to_owned())
+    package.clone().ok_or_else(|| "a file must follow its `package`".to_owned())
 }
 
 fn path(text: &str) -> Result<String, String> {
@@ -200,13 +200,13 @@ fn destination(source: &str, target: &str) -> Result<Target, String> {
     if target.ends_with('/') {
         Ok(Target::Into(target))
     } else if source.contains('*') {
-        Err("a pattern needs a directory as its target (ending in `/`)".to_owned())
+        Err("the target of a pattern must be a directory (ending in `/`)".to_owned())
     } else {
         Ok(Target::Path(target))
     }
 }
 
-/// Whether `path` matches `pattern`, in which `*` stands for any run of characters but `/`.
+/// Whether `path` matches `pattern`, where `*` matches any characters except `/`.
 #[must_use]
 pub fn matches(pattern: &str, path: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -256,17 +256,17 @@ mod tests {
     #[test]
     fn a_line_without_a_reason_is_refused_with_its_number() {
         let error = List::parse("list", "# fine\ndir /a\n").unwrap_err();
-        assert_eq!(error.to_string(), "list, line 2: a reason is missing (` # why`)");
+        assert_eq!(error.to_string(), "list, line 2: missing reason (` # why`)");
     }
 
     #[test]
     fn a_file_without_a_package_and_a_relative_path_are_refused() {
         for (text, wanted) in [
-            ("file /a # r", "a file must follow the `package` that has it"),
+            ("file /a # r", "a file must follow its `package`"),
             ("dir a/b # r", "`a/b` is not an absolute path"),
             ("dir /a/../b # r", "`/a/../b` is not an absolute path"),
-            ("package p # r\nfile /a* -> /b # r", "a pattern needs a directory as its target (ending in `/`)"),
-            ("copy /a # r", "`copy /a` is not understood"),
+            ("package p # r\nfile /a* -> /b # r", "the target of a pattern must be a directory (ending in `/`)"),
+            ("copy /a # r", "unknown directive `copy /a`"),
         ] {
             let Err(ImageError::List { problem, .. }) = List::parse("list", text) else {
                 panic!("{text} was accepted")

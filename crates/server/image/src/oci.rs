@@ -1,7 +1,7 @@
 //! Writes container images as an OCI image layout. Blobs are written once under their digest; `index.json` comes last,
 //! with the full reference of each image in `org.opencontainers.image.ref.name`.
 //!
-//! Layers are zstd: a node unpacks them several times faster than gzip, and every containerd since 1.5 reads them.
+//! Layers use zstd: nodes unpack it several times faster than gzip, and containerd supports it since 1.5.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// Level of the layers: above it the sizes hardly change and the time doubles.
+/// Compression level of layers: higher levels hardly reduce the size and double the time.
 const LEVEL: i32 = 9;
 
-/// How an image starts.
+/// The start configuration of an image.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
     pub entrypoint: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Start {
     pub env: Vec<String>,
 }
 
-/// An image layout that is being written.
+/// An image layout being written.
 #[derive(Debug)]
 pub struct Layout {
     directory: PathBuf,
@@ -34,10 +34,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Starts a layout in `directory`, which is made.
+    /// Starts a layout in `directory`, which is created.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// A failed write.
     pub fn create(directory: &Path) -> Result<Self, ImageError> {
         let blobs = directory.join("blobs/sha256");
         std::fs::create_dir_all(&blobs).map_err(ImageError::write(&blobs))?;
@@ -47,7 +47,7 @@ impl Layout {
     /// Adds an image of one layer with the content of `tree` under the full reference `reference`.
     ///
     /// # Errors
-    /// If a blob cannot be written.
+    /// A blob that cannot be written.
     pub fn add(&mut self, reference: &str, tree: &Tree, start: &Start) -> Result<(), ImageError> {
         let plain = tarball(tree).map_err(ImageError::write(reference))?;
         let layer = zstd::bulk::compress(&plain, LEVEL).map_err(ImageError::write(reference))?;
@@ -72,10 +72,10 @@ impl Layout {
         Ok(())
     }
 
-    /// Writes the index; before this the directory is no layout.
+    /// Writes the index, which makes the directory a valid layout.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// A failed write.
     pub fn finish(self) -> Result<(), ImageError> {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": self.manifests });
         for (name, content) in [("index.json", index), ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }))] {

@@ -1,8 +1,8 @@
-//! Fetches Debian packages of the image's release with the machine's own mirror, without touching the machine's package
-//! sources: `apt-get` gets a private set of lists. The mirror's name comes from the machine's sources, never from here.
+//! Fetches Debian packages of the image's release from the machine's own mirror without touching the machine's package
+//! sources: `apt-get` gets private lists. The name of the mirror comes from the machine's sources only.
 //!
-//! apt checks the packages against the archive's signed index. Packages that are in the cache already are used as they
-//! are, until [`Packages::refresh`].
+//! apt verifies packages against the archive's signed index. Cached packages are used unchanged until
+//! [`Packages::refresh`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::deb::Package;
 use crate::{ImageError, sha256};
 
-/// Debian release whose packages the images are made of.
+/// Debian release of the images' packages.
 pub const RELEASE: &str = "trixie";
 
 /// A cache of package files, filled on demand.
@@ -20,7 +20,7 @@ pub struct Packages {
     etc: PathBuf,
 }
 
-/// A Debian archive as the machine's sources have it.
+/// A Debian archive from the machine's sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mirror {
     uri: String,
@@ -28,25 +28,25 @@ struct Mirror {
 }
 
 impl Packages {
-    /// Packages kept in `directory`; the machine's package sources are read from below `/etc/apt`.
+    /// Packages cached in `directory`; the machine's sources are read from `/etc/apt`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), etc: PathBuf::from("/etc/apt") }
     }
 
-    /// Unpacks each of the packages, after fetching those that are not in the cache.
+    /// Unpacks each package, fetching those that are not cached.
     ///
     /// # Errors
-    /// If a package is neither cached nor to be had, or is damaged.
+    /// A package that is neither cached nor available, or is damaged.
     pub fn get(&self, names: &[String]) -> Result<Vec<Package>, ImageError> {
         self.fetch_missing(names)?;
         names.iter().map(|name| Package::open(&self.path(name))).collect()
     }
 
-    /// Names and SHA-256 digests of the packages, after fetching those that are not in the cache.
+    /// Names and SHA-256 digests of the packages, fetching those that are not cached.
     ///
     /// # Errors
-    /// If a package is neither cached nor to be had.
+    /// A package that is neither cached nor available.
     pub fn digests(&self, names: &[String]) -> Result<BTreeMap<String, String>, ImageError> {
         self.fetch_missing(names)?;
         names
@@ -64,10 +64,10 @@ impl Packages {
         if missing.is_empty() { Ok(()) } else { self.fetch(&missing) }
     }
 
-    /// Forgets the cached packages, so that the next use fetches the newest ones.
+    /// Clears the cache, so that the next use fetches current packages.
     ///
     /// # Errors
-    /// If the cache cannot be removed.
+    /// The cache cannot be removed.
     pub fn refresh(&self) -> Result<(), ImageError> {
         match std::fs::remove_dir_all(&self.directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -77,11 +77,11 @@ impl Packages {
         }
     }
 
-    /// Unpacks the files of packages of [`RELEASE`] into the directory `out`, after fetching those that are not in the cache.
-    /// Nothing is installed, and none of their scripts runs.
+    /// Unpacks packages of [`RELEASE`] into the directory `out`, fetching those that are not cached. Nothing is
+    /// installed, and no maintainer script runs.
     ///
     /// # Errors
-    /// If a package is neither cached nor to be had, or `dpkg-deb` refuses it.
+    /// A package is neither cached nor available, or `dpkg-deb` fails.
     pub fn unpack(&self, names: &[String], out: &Path) -> Result<(), ImageError> {
         self.fetch_missing(names)?;
         std::fs::create_dir_all(out).map_err(ImageError::write(out))?;
@@ -115,7 +115,7 @@ impl Packages {
         Ok(())
     }
 
-    /// Writes an apt configuration of its own below `scratch` and returns its path.
+    /// Writes a private apt configuration below `scratch` and returns its path.
     fn private_apt(&self, scratch: &Path) -> Result<PathBuf, ImageError> {
         let mirror = self.mirror()?;
         let (lists, archives) = (scratch.join("lists/partial"), scratch.join("archives/partial"));
@@ -146,7 +146,7 @@ impl Packages {
         Ok(path)
     }
 
-    /// The archive that the machine itself is installed from.
+    /// The archive of the machine's own release.
     fn mirror(&self) -> Result<Mirror, ImageError> {
         let os_release = std::fs::read_to_string("/etc/os-release").map_err(ImageError::read("/etc/os-release"))?;
         let suite = os_release
@@ -207,7 +207,7 @@ fn from_deb822(text: &str, suite: &str) -> Option<Mirror> {
             return None;
         }
         let uri = field("URIs")?.split_whitespace().next()?.to_owned();
-        // A key in the stanza itself begins on the next line; apt then falls back on the machine's trusted keys.
+        // An inline key begins on the next line; apt then uses the machine's trusted keys.
         Some(Mirror { uri, signed_by: field("Signed-By").filter(|key| key.starts_with('/')) })
     })
 }

@@ -1,4 +1,4 @@
-//! The node's root file system: the embedded list, made into one squashfs with its bill of materials.
+//! The node's root file system: the embedded list as one squashfs with its SBOM.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use crate::deb::Package;
 use crate::list::List;
 use crate::{ImageError, audit, sbom, sha256, squashfs};
 
-/// The most bytes that an image may have.
+/// Maximum size of an image in bytes.
 pub const LIMIT: u64 = 80_000_000;
 
 const LIST: &str = include_str!("../rootfs/rootfs.list");
@@ -31,15 +31,15 @@ pub struct Image {
     pub sbom: Value,
 }
 
-/// The list of what goes in.
+/// The list of the content.
 ///
 /// # Errors
-/// If the list does not parse; a test keeps that from happening.
+/// A list that does not parse; a test prevents that.
 pub fn list() -> Result<List, ImageError> {
     List::parse("rootfs.list", LIST)
 }
 
-/// Names of our own programs that the list wants.
+/// Our own programs in the list.
 ///
 /// # Errors
 /// As [`list`].
@@ -51,7 +51,7 @@ pub fn programs() -> Result<Vec<String>, ImageError> {
     Ok(programs.collect())
 }
 
-/// A digest of everything that the image depends on (`packages`: names and digests): the same digest means the same bits.
+/// A digest of all inputs of the image (`packages`: names and digests): equal digests mean identical images.
 #[must_use]
 pub fn inputs_digest(
     packages: &BTreeMap<String, String>,
@@ -72,10 +72,10 @@ pub fn inputs_digest(
     sha256(text.as_bytes())
 }
 
-/// Builds the image of version `version` from packages and `programs` (by name), compressing at zstd level `level`.
+/// Builds the image of version `version` from packages and `programs` (by name) at zstd level `level`.
 ///
 /// # Errors
-/// If something is missing, the result breaks a rule of [`audit`] or is larger than [`LIMIT`].
+/// A missing input, a violation of [`audit`], or a size above [`LIMIT`].
 pub fn build(
     packages: Vec<Package>,
     programs: BTreeMap<String, Vec<u8>>,
@@ -100,7 +100,7 @@ pub fn build(
 /// The tree of the image, before it is compressed.
 ///
 /// # Errors
-/// If something is missing.
+/// A missing input.
 pub fn tree(packages: Vec<Package>, programs: BTreeMap<String, Vec<u8>>) -> Result<(Assembled, Inputs), ImageError> {
     let locals = LOCALS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let inputs = Inputs { packages, programs, locals };
@@ -121,7 +121,7 @@ mod tests {
         assert!(lines.contains(&format!("VERSION_ID={}", stdx::version::TAG).as_str()), "{text}");
     }
 
-    /// Builds the image twice, from packages that are given in another order the second time.
+    /// Builds the image twice, the second time from packages in another order.
     fn images() -> [Image; 2] {
         let cache = tempfile::tempdir().unwrap();
         let programs: BTreeMap<String, Vec<u8>> =

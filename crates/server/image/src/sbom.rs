@@ -1,5 +1,5 @@
-//! The bill of materials of an image, SPDX 2.3 as JSON: the image, the Debian packages with versions and digests, and our
-//! own programs. Deterministic: the time is [`crate::EPOCH_TEXT`], the namespace comes from the image's digest.
+//! The SBOM of an image, SPDX 2.3 as JSON: the image, the Debian packages with versions and digests, and our own
+//! programs. Deterministic: the time is [`crate::EPOCH_TEXT`], the namespace is derived from the image's digest.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::assemble::{Assembled, Inputs};
 use crate::tree::Kind;
 use crate::{EPOCH_TEXT, sha256};
 
-/// The document for an image called `name` of version `version`, whose file has the digest `digest`.
+/// The document for an image named `name` of version `version` whose file has digest `digest`.
 #[must_use]
 pub fn spdx(name: &str, version: &str, digest: &str, done: &Assembled, inputs: &Inputs) -> Value {
     let mut packages = vec![json!({
@@ -80,7 +80,7 @@ fn relationship(from: &str, kind: &str, to: &str) -> Value {
     json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
 }
 
-/// SPDX identifiers have letters, digits, `.` and `-` only.
+/// SPDX identifiers consist of letters, digits, `.` and `-`.
 fn identifier(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
 }

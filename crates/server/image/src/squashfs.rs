@@ -1,5 +1,5 @@
-//! Writes a tree as a squashfs: zstd, large blocks, everything owned by root, one time for all. The same tree gives the
-//! same bits. Extended attributes are not written.
+//! Writes a tree as a squashfs: zstd, large blocks, everything owned by root, one timestamp for all. Equal trees give
+//! identical images. Extended attributes are not written.
 
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
@@ -10,13 +10,13 @@ use backhand::{BackhandError, FilesystemCompressor, FilesystemReader, Filesystem
 use crate::tree::{Kind, Node, Tree};
 use crate::{EPOCH, ImageError};
 
-/// Compressed bytes are decompressed a block at a time; large blocks compress better and a node reads programs whole.
+/// Blocks are decompressed whole; large blocks compress better, and nodes read programs from start to end.
 const BLOCK_SIZE: u32 = 1 << 20;
 
 /// Writes `tree` to `out` at zstd level `level` (1 to 22).
 ///
 /// # Errors
-/// If the writer refuses the tree or `out` cannot be written.
+/// The writer refuses the tree, or `out` cannot be written.
 pub fn write(tree: &Tree, level: u32, out: impl Write + Seek) -> Result<(), ImageError> {
     let mut writer = FilesystemWriter::default();
     writer.set_block_size(BLOCK_SIZE);
@@ -39,10 +39,10 @@ pub fn write(tree: &Tree, level: u32, out: impl Write + Seek) -> Result<(), Imag
     Ok(())
 }
 
-/// Reads the squashfs in `bytes` back.
+/// Reads a squashfs back.
 ///
 /// # Errors
-/// If it is no squashfs or is damaged.
+/// Bytes that are not a squashfs, or a damaged one.
 pub fn read(bytes: &[u8]) -> Result<Tree, ImageError> {
     let reader = FilesystemReader::from_reader(Cursor::new(bytes)).map_err(refused)?;
     let mut tree = Tree::default();

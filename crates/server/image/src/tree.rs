@@ -1,17 +1,17 @@
-//! A file system tree in memory. Owners are always root and times are always [`crate::EPOCH`], so a node has a mode and
-//! what it holds, nothing else.
+//! A file system tree in memory. The owner is always root and the time always [`crate::EPOCH`], so a node consists of
+//! its mode and its content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ImageError;
 
-/// What stands at a path.
+/// The content of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     Dir,
     File(Arc<[u8]>),
-    /// Target as written, absolute or relative.
+    /// Link target as written, absolute or relative.
     Link(String),
 }
 
@@ -24,13 +24,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A directory that everybody may enter.
+    /// A directory with mode 0755.
     #[must_use]
     pub fn dir() -> Self {
         Self { mode: 0o755, kind: Kind::Dir }
     }
 
-    /// A file of which only root may change the content.
+    /// A file with mode 0644 or 0755, owned by root.
     #[must_use]
     pub fn file(content: impl Into<Arc<[u8]>>, executable: bool) -> Self {
         Self { mode: if executable { 0o755 } else { 0o644 }, kind: Kind::File(content.into()) }
@@ -42,7 +42,7 @@ impl Node {
     }
 }
 
-/// Nodes by absolute path; the root itself is implied.
+/// Nodes by absolute path; the root is implied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     nodes: BTreeMap<String, Node>,
@@ -55,21 +55,21 @@ impl Tree {
         self.nodes.get(path)
     }
 
-    /// All nodes in the order of their paths, directories before what they hold.
+    /// All nodes in path order, directories before their content.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Puts `node` at `path` without looking at what is above or was there.
+    /// Inserts `node` at `path` without checks.
     pub fn set(&mut self, path: &str, node: Node) {
         self.nodes.insert(path.to_owned(), node);
     }
 
-    /// Puts `node` at `path` and makes the directories above it. Links above it are followed, so that a file for
-    /// `/sbin/init` lands in `/usr/sbin` where `/sbin` is a link there. Returns the path that it got.
+    /// Inserts `node` at `path` and creates the directories above it. Links above it are followed: a file for
+    /// `/sbin/init` lands in `/usr/sbin` if `/sbin` is a link there. Returns the resulting path.
     ///
     /// # Errors
-    /// [`ImageError::Place`] if something else is there already, or if a file is above it.
+    /// [`ImageError::Place`] if the path is taken, or a file is above it.
     pub fn place(&mut self, path: &str, node: Node) -> Result<String, ImageError> {
         let refuse = |problem: &str| ImageError::Place { path: path.to_owned(), problem: problem.to_owned() };
         let (parent, name) = path.rsplit_once('/').ok_or_else(|| refuse("not an absolute path"))?;
@@ -83,7 +83,7 @@ impl Tree {
                 }
                 Some(Kind::Dir) => below,
                 Some(Kind::Link(_)) => {
-                    let target = self.resolve(&below).ok_or_else(|| refuse("a link above it leads nowhere"))?;
+                    let target = self.resolve(&below).ok_or_else(|| refuse("a link above it is dangling"))?;
                     if target == "/" { String::new() } else { target }
                 }
                 Some(Kind::File(_)) => return Err(refuse("a file is above it")),
@@ -92,7 +92,7 @@ impl Tree {
         let real = format!("{real}/{name}");
         match self.nodes.get(&real) {
             Some(there) if *there == node => {}
-            Some(_) => return Err(refuse("something else is there already")),
+            Some(_) => return Err(refuse("the path is taken")),
             None => {
                 self.nodes.insert(real.clone(), node);
             }
@@ -100,7 +100,7 @@ impl Tree {
         Ok(real)
     }
 
-    /// The path that `path` means after following links in all its parts, if something is there.
+    /// The path that `path` resolves to through links, if it exists.
     #[must_use]
     pub fn resolve(&self, path: &str) -> Option<String> {
         let mut todo: Vec<String> = parts(path);
@@ -131,7 +131,7 @@ impl Tree {
     }
 }
 
-/// Parts of a path, last first.
+/// Path components, last first.
 fn parts(path: &str) -> Vec<String> {
     path.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
 }
@@ -160,8 +160,7 @@ mod tests {
         let mut tree = merged();
         tree.place("/sbin/init", Node::file(*b"x", true)).unwrap();
         tree.place("/usr/sbin/init", Node::file(*b"x", true)).unwrap();
-        for (path, wanted) in
-            [("/usr/sbin/init", "something else is there already"), ("/usr/sbin/init/below", "a file is above it")]
+        for (path, wanted) in [("/usr/sbin/init", "the path is taken"), ("/usr/sbin/init/below", "a file is above it")]
         {
             let Err(ImageError::Place { problem, .. }) = tree.place(path, Node::file(*b"y", true)) else {
                 panic!("{path} was accepted")

@@ -1,7 +1,7 @@
-//! Certificate authorities and what they issue.
+//! Certificate authorities and the certificates that they issue.
 //!
-//! Nothing has a default lifetime, a default usage or a serial number derived from something: each certificate says all
-//! of it, and serial numbers are 127 random bits.
+//! There is no default lifetime or usage, and no derived serial number: every certificate states its own, and serial
+//! numbers are 127 random bits.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,13 +15,13 @@ use crate::names::{Sans, Subject};
 use crate::pem::PemPair;
 use crate::request::CertificateRequest;
 
-/// How long certificate authorities live: ten years of 365 days.
+/// Lifetime of certificate authorities: ten years of 365 days.
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How far back a certificate starts, so that a machine whose clock is a little behind accepts it.
+/// Backdating of certificates, so that a machine with a slightly slow clock accepts them.
 pub const BACKDATE: Duration = Duration::from_secs(60);
 
-/// From when to when a certificate is valid.
+/// Validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     pub not_before: SystemTime,
@@ -29,8 +29,8 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From [`BACKDATE`] before `now` to `lifetime` after it. An end that no clock can show is one that no certificate
-    /// can carry: issuing with it is refused.
+    /// From [`BACKDATE`] before `now` to `lifetime` after it. An end beyond the range of the clock cannot be encoded,
+    /// and issuing with it fails.
     #[must_use]
     pub fn starting(now: SystemTime, lifetime: Duration) -> Self {
         let never = || SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
@@ -41,7 +41,7 @@ impl Validity {
     }
 }
 
-/// What a certificate may be used for.
+/// Permitted use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
     Server,
@@ -50,7 +50,7 @@ pub enum Usage {
     Peer,
 }
 
-/// Everything of a certificate but its key and issuer.
+/// Everything in a certificate except its key and issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     pub subject: Subject,
@@ -59,7 +59,7 @@ pub struct Template {
     pub validity: Validity,
 }
 
-/// The authorities of a cluster, each with its own kind of key and name.
+/// The authorities of a cluster, each with its own key type and name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaProfile {
     /// `O=talos`, Ed25519: the machine API.
@@ -70,7 +70,7 @@ pub enum CaProfile {
     Kubernetes,
     /// `CN=front-proxy`, ECDSA P-256: the aggregation layer.
     Aggregator,
-    /// `O=talos`, Ed25519: answers in maintenance mode.
+    /// `O=talos`, Ed25519: the maintenance API.
     Maintenance,
 }
 
@@ -107,12 +107,12 @@ impl Authority {
         Self::self_signed(&profile.subject(), profile.algorithm(), Validity::starting(now, CA_LIFETIME))
     }
 
-    /// A new authority with any name and key.
+    /// A new authority with the given name and key type.
     pub fn self_signed(subject: &Subject, algorithm: Algorithm, validity: Validity) -> Result<Self, PkiError> {
         Self::self_signed_with(subject, PrivateKey::generate(algorithm)?, validity)
     }
 
-    /// A new authority with a key that exists.
+    /// A new authority with an existing key.
     pub fn self_signed_with(subject: &Subject, key: PrivateKey, validity: Validity) -> Result<Self, PkiError> {
         let name = subject.to_der()?;
         let extensions = [
@@ -126,7 +126,7 @@ impl Authority {
         Ok(Self { certificate, key })
     }
 
-    /// An authority from its PEM texts; the key must belong to the first certificate, and that must be an authority.
+    /// An authority from its PEM texts; the key must match the first certificate, which must be a CA.
     pub fn from_pair(pair: &PemPair) -> Result<Self, PkiError> {
         let certificate = Certificate::from_pem(&pair.crt)?;
         let key = PrivateKey::from_pem(&pair.key)?;
@@ -155,24 +155,24 @@ impl Authority {
         PemPair::new(self.certificate.to_pem(), self.key.to_pem())
     }
 
-    /// A certificate for a key.
+    /// Issues a certificate for a key.
     pub fn issue(&self, key: &PrivateKey, template: &Template) -> Result<Certificate, PkiError> {
         self.issue_for(key.spki_der(), key.is_rsa(), template)
     }
 
-    /// A certificate with a new key.
+    /// Issues a certificate with a new key.
     pub fn issue_pair(&self, algorithm: Algorithm, template: &Template) -> Result<PemPair, PkiError> {
         let key = PrivateKey::generate(algorithm)?;
         Ok(PemPair::new(self.issue(&key, template)?.to_pem(), key.to_pem()))
     }
 
-    /// Signs a request with a template that the caller chose: only the key is taken from the request.
+    /// Signs a request with the caller's template: only the key is taken from the request.
     pub fn sign_request(&self, request: &CertificateRequest, template: &Template) -> Result<Certificate, PkiError> {
         self.issue_for(request.spki_der(), request.is_rsa(), template)
     }
 
-    /// Signs what a worker asks of `trustd`: a server certificate. Of the request remain the common name and the
-    /// alternative names; organizations (they would be roles) and any other usage or extension are dropped.
+    /// Signs a worker's request to `trustd`: a server certificate. The common name and the alternative names are kept;
+    /// organizations (which would be roles) and any other usage or extension are dropped.
     pub fn sign_server_request(
         &self,
         request: &CertificateRequest,
@@ -252,7 +252,7 @@ fn time(at: SystemTime) -> Result<Vec<u8>, PkiError> {
         Ok(after) => i128::from(after.as_secs()),
         Err(before) => -i128::from(before.duration().as_secs()),
     };
-    // A conversion of the time itself panics behind the year 9999.
+    // The conversion itself panics after the year 9999.
     let date = i64::try_from(seconds).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
     date.and_then(der::time).ok_or_else(|| PkiError::Time { time: format!("{seconds} s after 1970") })
 }

@@ -1,6 +1,6 @@
-//! Reading certificates.
+//! Certificate parsing.
 //!
-//! A [`Certificate`] is parsed once and keeps its DER bytes. Chains are not verified here: that is the TLS stack's work.
+//! A [`Certificate`] is parsed once and keeps its DER bytes. Chain verification is left to the TLS stack.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -66,7 +66,7 @@ impl Certificate {
         Self::chain_from_pem(text)?.into_iter().next().ok_or(PkiError::Missing { what: "certificate" })
     }
 
-    /// All certificates of a PEM text, in order. Other blocks are skipped; no certificate at all is an error.
+    /// All certificates of a PEM text, in order. Other blocks are skipped; a text without certificates is an error.
     pub fn chain_from_pem(text: &str) -> Result<Vec<Self>, PkiError> {
         let blocks = pem::decode(text)?;
         let chain: Vec<_> = blocks
@@ -97,7 +97,7 @@ impl Certificate {
         &self.issuer
     }
 
-    /// The roles that the organizations of the subject name; what is no role is skipped.
+    /// The roles in the subject's organizations; other organizations are skipped.
     #[must_use]
     pub fn roles(&self) -> RoleSet {
         RoleSet::parse(&self.subject.organizations)
@@ -118,7 +118,7 @@ impl Certificate {
         self.not_after
     }
 
-    /// From when on the certificate should be replaced: half of its lifetime.
+    /// The time to renew the certificate: half of its lifetime.
     #[must_use]
     pub fn renew_at(&self) -> SystemTime {
         let lifetime = self.not_after.duration_since(self.not_before).unwrap_or(Duration::ZERO);
@@ -130,13 +130,13 @@ impl Certificate {
         self.is_ca
     }
 
-    /// Whether it may identify a server.
+    /// Whether it is valid for servers.
     #[must_use]
     pub fn allows_server(&self) -> bool {
         self.server_auth
     }
 
-    /// Whether it may identify a client.
+    /// Whether it is valid for clients.
     #[must_use]
     pub fn allows_client(&self) -> bool {
         self.client_auth
@@ -154,8 +154,8 @@ impl Certificate {
         &self.spki_der
     }
 
-    /// What `--cert-fingerprint` takes: standard base64 of the SHA-256 of the SubjectPublicKeyInfo, so that it names the
-    /// key and stays the same when the certificate is renewed with it.
+    /// The value of `--cert-fingerprint`: standard base64 of the SHA-256 of the SubjectPublicKeyInfo. It identifies the
+    /// key and survives renewal of the certificate with the same key.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         spki_fingerprint(&self.spki_der)

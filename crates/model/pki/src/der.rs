@@ -1,7 +1,6 @@
-//! Just enough DER to write certificates and requests, and to look inside PKCS#8.
+//! A minimal DER encoder for certificates and requests, and a reader for PKCS#8.
 //!
-//! Writing is by concatenation: each function returns the bytes of one value. Reading of whole certificates is the work
-//! of `x509-parser`, not of this module.
+//! Encoding concatenates: each function returns the bytes of one value. Whole certificates are parsed by `x509-parser`.
 
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const OCTET_STRING: u8 = 0x04;
@@ -72,7 +71,7 @@ pub(crate) fn oid(content: &[u8]) -> Vec<u8> {
     tlv(0x06, content)
 }
 
-/// UTCTime until 2049, GeneralizedTime from 2050 on, as RFC 5280 wants it.
+/// UTCTime until 2049, GeneralizedTime from 2050 on, as required by RFC 5280.
 pub(crate) fn time(at: time::OffsetDateTime) -> Option<Vec<u8>> {
     let at = at.to_offset(time::UtcOffset::UTC);
     let rest =
@@ -84,7 +83,7 @@ pub(crate) fn time(at: time::OffsetDateTime) -> Option<Vec<u8>> {
     }
 }
 
-/// Splits the first value off: `(tag, content, rest)`. `None` when the bytes are not well formed.
+/// Splits off the first value: `(tag, content, rest)`. `None` for malformed bytes.
 pub(crate) fn read(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;

@@ -1,6 +1,6 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
-/// What went wrong with a key, a certificate or a bundle.
+/// A failure with a key, a certificate or a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     #[error("generating {what}")]

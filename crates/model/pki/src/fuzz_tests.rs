@@ -1,4 +1,4 @@
-//! Whatever bytes come, reading answers.
+//! Parsers return for any input.
 
 use std::sync::LazyLock;
 use std::time::SystemTime;

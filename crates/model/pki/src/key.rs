@@ -1,4 +1,4 @@
-//! Private keys: generation, reading of every usual form, signatures.
+//! Private keys: generation, parsing of all common encodings, signatures.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::der;
 use crate::error::PkiError;
 use crate::pem;
 
-/// What kind of key to generate.
+/// Key type to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     Ed25519,
@@ -20,7 +20,7 @@ pub enum Algorithm {
     Rsa4096,
 }
 
-/// A private key. Cheap to clone; `Debug` shows only its kind.
+/// A private key. Cheap to clone; `Debug` shows only its type.
 #[derive(Clone)]
 pub struct PrivateKey {
     inner: Arc<Inner>,
@@ -80,7 +80,7 @@ impl PrivateKey {
         Self::from_pair(pair)
     }
 
-    /// The first private key of a PEM text, whatever its label: PKCS#8, SEC 1 or PKCS#1 inside.
+    /// The first private key of a PEM text, whatever its label: PKCS#8, SEC 1 or PKCS#1.
     pub fn from_pem(text: &str) -> Result<Self, PkiError> {
         let blocks = pem::decode(text)?;
         let block = blocks.iter().find(|b| b.label.ends_with("PRIVATE KEY"));
@@ -129,8 +129,8 @@ impl PrivateKey {
         Ok(Self { inner: Arc::new(Inner { pair, pkcs8, spki }) })
     }
 
-    /// PEM with the label of the kind of key: `ED25519 PRIVATE KEY` (PKCS#8 inside), `EC PRIVATE KEY` (SEC 1),
-    /// `RSA PRIVATE KEY` (PKCS#1). Go programs read all three; rustls does not know the first.
+    /// PEM with a label by key type: `ED25519 PRIVATE KEY` (PKCS#8 inside), `EC PRIVATE KEY` (SEC 1), `RSA PRIVATE KEY`
+    /// (PKCS#1). Go programs read all three; rustls does not know the first.
     #[must_use]
     pub fn to_pem(&self) -> String {
         let pkcs8 = &self.inner.pkcs8;
@@ -147,7 +147,7 @@ impl PrivateKey {
         }
     }
 
-    /// PEM of the PKCS#8 form, label `PRIVATE KEY`: what every TLS stack reads.
+    /// PEM of the PKCS#8 form, label `PRIVATE KEY`, which every TLS stack reads.
     #[must_use]
     pub fn to_pkcs8_pem(&self) -> String {
         pem::encode("PRIVATE KEY", &self.inner.pkcs8)

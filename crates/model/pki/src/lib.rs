@@ -1,11 +1,11 @@
 //! Keys, certificate authorities, certificates, signing requests, roles and the secrets bundle.
 //!
-//! Everything here is a function of its arguments and of random bytes: no file is read, no clock is asked. Times come in
-//! as [`Validity`], and a caller that wants a certificate renewed compares [`Certificate::not_after`] with its own clock.
+//! All functions are pure except for random bytes: no file is read, no clock is asked. Times are passed in as
+//! [`Validity`], and a caller that renews certificates compares [`Certificate::not_after`] with its own clock.
 //!
-//! Private keys are written in the form that the machine configuration has always used (`ED25519 PRIVATE KEY`,
-//! `EC PRIVATE KEY`, `RSA PRIVATE KEY`) and read in that form and in plain PKCS#8. A TLS stack that knows only the
-//! standard labels takes [`PrivateKey::pkcs8_der`] and [`Certificate::der`].
+//! Private keys are written in the encoding of machine configurations (`ED25519 PRIVATE KEY`, `EC PRIVATE KEY`, `RSA
+//! PRIVATE KEY`) and read in that encoding and in plain PKCS#8. A TLS stack that knows only the standard labels takes
+//! [`PrivateKey::pkcs8_der`] and [`Certificate::der`].
 
 pub mod authority;
 pub mod certificate;

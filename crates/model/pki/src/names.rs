@@ -1,4 +1,4 @@
-//! Who a certificate speaks for: its subject and its alternative names.
+//! Names in certificates: subjects and subject alternative names.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::error::PkiError;
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 
-/// A subject: organizations, each its own entry, then the common name.
+/// A subject: each organization as an entry of its own, then the common name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
     pub common_name: Option<String>,
@@ -69,7 +69,7 @@ pub struct Sans {
 }
 
 impl Sans {
-    /// Sorts texts into addresses and DNS names; doubles are dropped, the order is kept.
+    /// Sorts texts into addresses and DNS names without duplicates, in order.
     pub fn parse<I: IntoIterator<Item: AsRef<str>>>(names: I) -> Self {
         let mut sans = Self::default();
         for name in names {
@@ -78,7 +78,7 @@ impl Sans {
         sans
     }
 
-    /// Adds an address or a DNS name, unless it is there already.
+    /// Adds an address or a DNS name, unless present.
     pub fn push(&mut self, name: &str) {
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
         if let Ok(ip) = bare.parse::<IpAddr>() {

@@ -1,6 +1,6 @@
-//! PEM text, and the pair of certificate and key that configurations carry.
+//! PEM text, and the certificate and key pair of configurations.
 //!
-//! Reading skips text outside the blocks and headers inside them. Passwords on keys are not supported.
+//! Parsing skips text outside blocks and headers inside them. Encrypted keys are not supported.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ impl std::fmt::Debug for Block {
     }
 }
 
-/// Writes one block, 64 characters a line.
+/// Writes one block with 64 characters per line.
 #[must_use]
 pub fn encode(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
@@ -38,7 +38,7 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     out
 }
 
-/// All blocks in a text, in order. Empty when there is none.
+/// All blocks of a text, in order; empty if there are none.
 pub fn decode(text: &str) -> Result<Vec<Block>, PkiError> {
     let mut blocks = Vec::new();
     let mut lines = text.lines().map(str::trim);
@@ -49,7 +49,7 @@ pub fn decode(text: &str) -> Result<Vec<Block>, PkiError> {
         let end = format!("-----END {label}-----");
         let mut body = String::new();
         loop {
-            let line = lines.next().ok_or(PkiError::Pem { reason: "a block has no end line" })?;
+            let line = lines.next().ok_or(PkiError::Pem { reason: "a block has no END line" })?;
             if line == end {
                 break;
             }
@@ -61,7 +61,8 @@ pub fn decode(text: &str) -> Result<Vec<Block>, PkiError> {
             }
             body.push_str(line);
         }
-        let der = STANDARD.decode(body.as_bytes()).map_err(|_| PkiError::Pem { reason: "a block is not base64" })?;
+        let der =
+            STANDARD.decode(body.as_bytes()).map_err(|_| PkiError::Pem { reason: "a block is not valid base64" })?;
         blocks.push(Block { label: label.to_owned(), der });
     }
     Ok(blocks)
@@ -102,7 +103,7 @@ impl std::fmt::Debug for PemPair {
     }
 }
 
-/// Serde form of PEM text: base64 of the text.
+/// Serde encoding of PEM text: base64 of the text.
 pub mod base64_text {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -121,7 +122,7 @@ pub mod base64_text {
     pub fn decode(text: &str) -> Result<String, &'static str> {
         let bare: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = STANDARD.decode(bare).map_err(|_| "not valid base64")?;
-        String::from_utf8(bytes).map_err(|_| "base64 of something that is not PEM text")
+        String::from_utf8(bytes).map_err(|_| "not PEM text in base64")
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn a_block_without_end_is_refused() {
         let error = decode("-----BEGIN X-----\nAAAA\n").unwrap_err();
-        assert!(matches!(error, PkiError::Pem { reason: "a block has no end line" }), "{error:?}");
+        assert!(matches!(error, PkiError::Pem { reason: "a block has no END line" }), "{error:?}");
     }
 
     #[test]

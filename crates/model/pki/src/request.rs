@@ -12,7 +12,7 @@ use crate::key::PrivateKey;
 use crate::names::{Sans, Subject};
 use crate::pem;
 
-/// A signing request whose signature was checked. What it asks for is only a wish: see [`crate::Authority`].
+/// A signing request with a verified signature. Its content is a request, not a decision: see [`crate::Authority`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
     der: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct CertificateRequest {
 }
 
 impl CertificateRequest {
-    /// A request for a key, signed with it.
+    /// Creates a request for a key, signed with it.
     pub fn create(key: &PrivateKey, subject: &Subject, sans: &Sans) -> Result<Self, PkiError> {
         let attributes = if sans.is_empty() {
             der::explicit(0, &[])
@@ -45,7 +45,7 @@ impl CertificateRequest {
         })
     }
 
-    /// Reads a request and checks that it was signed with its own key.
+    /// Parses a request and verifies its signature with its own key.
     pub fn from_pem(text: &str) -> Result<Self, PkiError> {
         let blocks = pem::decode(text)?;
         let block = blocks.iter().find(|b| b.label.ends_with("CERTIFICATE REQUEST"));
@@ -110,9 +110,9 @@ impl CertificateRequest {
     }
 }
 
-/// Whether the part of a request that no signature covers is encoded in the one way that DER allows: the outer sequence,
-/// the algorithm and the bit string of the signature. The parser is lenient there (it reads other tag classes and long
-/// lengths alike), and one request must not have several encodings.
+/// Whether the part of a request that the signature does not cover is DER: the outer sequence, the algorithm and the
+/// signature's bit string. The parser is lenient there (it accepts other tag classes and long lengths), and a request
+/// must have exactly one encoding.
 fn is_canonical(bytes: &[u8]) -> bool {
     let parts = || {
         let (_, content, _) = der::read(bytes)?;

@@ -1,6 +1,6 @@
-//! Roles of API clients: what the organizations of a client certificate say.
+//! Roles of API clients, from the organizations of their certificates.
 //!
-//! Which role may call which method is not decided here.
+//! The mapping of roles to methods is not decided here.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,11 +11,11 @@ use std::str::FromStr;
 pub enum Role {
     /// `os:admin`: everything.
     Admin,
-    /// `os:operator`: reading, and actions that leave the configuration alone.
+    /// `os:operator`: reading, and actions that do not change the configuration.
     Operator,
-    /// `os:reader`: reading what is not secret.
+    /// `os:reader`: reading of everything that is not secret.
     Reader,
-    /// `os:etcd:backup`: a snapshot of etcd and nothing else.
+    /// `os:etcd:backup`: etcd snapshots only.
     EtcdBackup,
     /// `os:impersonator`: a node that forwards a request with its client's roles.
     Impersonator,
@@ -42,7 +42,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A text that names no role.
+/// A text that is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown role {0:?}")]
 pub struct UnknownRole(pub String);
@@ -60,12 +60,12 @@ impl FromStr for Role {
 pub struct RoleSet(BTreeSet<Role>);
 
 impl RoleSet {
-    /// The roles among some texts; anything else is skipped, as newer peers may know more roles.
+    /// The roles among some texts; others are skipped, as newer peers may know more roles.
     pub fn parse<I: IntoIterator<Item: AsRef<str>>>(texts: I) -> Self {
         Self(texts.into_iter().filter_map(|t| t.as_ref().parse().ok()).collect())
     }
 
-    /// Like [`parse`](Self::parse), and also what was skipped.
+    /// Like [`parse`](Self::parse), and also returns the skipped texts.
     pub fn parse_with_unknown<I: IntoIterator<Item: AsRef<str>>>(texts: I) -> (Self, Vec<String>) {
         let mut roles = Self::default();
         let mut unknown = Vec::new();
@@ -83,7 +83,7 @@ impl RoleSet {
         self.0.contains(&role)
     }
 
-    /// Whether any of `allowed` is in the set.
+    /// Whether the set contains any of `allowed`.
     #[must_use]
     pub fn intersects(&self, allowed: &[Role]) -> bool {
         allowed.iter().any(|role| self.0.contains(role))
@@ -98,7 +98,7 @@ impl RoleSet {
         self.0.iter().copied()
     }
 
-    /// The texts, as they go into a certificate's organizations or into metadata.
+    /// The texts, for a certificate's organizations or for metadata.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.iter().map(|role| role.to_string()).collect()

@@ -1,7 +1,7 @@
-//! The secrets bundle: everything random that a cluster's configurations share (`secrets.yaml`).
+//! The secrets bundle: all random values that a cluster's configurations share (`secrets.yaml`).
 //!
-//! Keys are lower case without separators; certificates and keys are base64 of PEM text. A bundle from an existing
-//! control plane configuration is put together by the `config` crate, which knows that format.
+//! Keys are lower case without separators; certificates and keys are base64 of PEM text. The `config` crate, which
+//! knows the format of configurations, builds a bundle from an existing control plane configuration.
 
 use std::time::SystemTime;
 
@@ -30,7 +30,7 @@ pub struct SecretsBundle {
 pub struct ClusterSecrets {
     /// 32 random bytes, base64 with the URL alphabet. Not secret.
     pub id: String,
-    /// 32 random bytes, standard base64: the key that discovery data is sealed with.
+    /// 32 random bytes, standard base64: the encryption key of discovery data.
     pub secret: String,
 }
 
@@ -40,15 +40,15 @@ pub struct ClusterSecrets {
 pub struct BootstrapSecrets {
     #[serde(rename = "bootstraptoken")]
     pub bootstrap_token: String,
-    /// Encrypts secrets in etcd, older form.
+    /// Encryption key for secrets in etcd, older cipher.
     #[serde(rename = "aescbcencryptionsecret", default, skip_serializing_if = "String::is_empty")]
     pub aescbc_encryption_secret: String,
-    /// Encrypts secrets in etcd.
+    /// Encryption key for secrets in etcd.
     #[serde(rename = "secretboxencryptionsecret", default, skip_serializing_if = "String::is_empty")]
     pub secretbox_encryption_secret: String,
 }
 
-/// What workers show to `trustd`.
+/// The token that workers present to `trustd`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustdSecrets {
@@ -68,7 +68,7 @@ pub struct CertificateSecrets {
     pub os: PemPair,
 }
 
-/// The key that signs service account tokens.
+/// The signing key of service account tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceAccountKey {
@@ -76,22 +76,22 @@ pub struct ServiceAccountKey {
     pub key: String,
 }
 
-/// Which cipher encrypts secrets in etcd.
+/// Cipher for secrets in etcd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EncryptionSecret {
     #[default]
     Secretbox,
-    /// Configurations before 1.3.
+    /// For configurations before 1.3.
     AesCbc,
 }
 
-/// Choices that depend on the version a bundle is made for.
+/// Choices that depend on the target version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretsOptions {
     pub encryption: EncryptionSecret,
-    /// RSA since 1.7, ECDSA P-256 before. Of RSA the 2048 bits that kubeadm takes as well (`encryptionAlgorithm` of its
-    /// v1beta4 configuration): a key costs the median of 20 runs 70 ms of CPU, where 3072 bits cost 280 ms and 4096 bits
-    /// 620 ms (three rounds each with aws-lc-rs 1.19 on two busy cores of an AMD EPYC), and `gen config` has 100 ms.
+    /// RSA since 1.7, ECDSA P-256 before. RSA with 2048 bits, kubeadm's default (`encryptionAlgorithm` of its v1beta4
+    /// configuration): a key costs 70 ms of CPU (median of 20 runs), 3072 bits cost 280 ms and 4096 bits 620 ms (three
+    /// rounds each with aws-lc-rs 1.19 on two busy cores of an AMD EPYC), and `gen config` has 100 ms.
     pub service_account: Algorithm,
 }
 
@@ -112,7 +112,7 @@ pub struct KubernetesPki {
 }
 
 impl SecretsBundle {
-    /// A new bundle; its authorities are valid from `now` on.
+    /// A new bundle; its authorities are valid from `now`.
     pub fn generate(now: SystemTime, options: SecretsOptions) -> Result<Self, PkiError> {
         let authority = |profile| Ok::<_, PkiError>(Authority::generate(profile, now)?.pair());
         let certs = CertificateSecrets {
@@ -125,8 +125,8 @@ impl SecretsBundle {
         Self::around(certs, options, token::bootstrap_token()?)
     }
 
-    /// A bundle that keeps the authorities of an existing Kubernetes cluster. All else is new, also the bootstrap token
-    /// where none is given.
+    /// A bundle that keeps the authorities of an existing Kubernetes cluster. Everything else is new, including the
+    /// bootstrap token if none is given.
     pub fn from_kubernetes_pki(
         pki: &KubernetesPki,
         bootstrap_token: Option<String>,
@@ -164,14 +164,14 @@ impl SecretsBundle {
         })
     }
 
-    /// Reads `secrets.yaml` and checks that every part is usable.
+    /// Parses `secrets.yaml` and checks every part.
     pub fn from_yaml(text: &str) -> Result<Self, PkiError> {
         let bundle: Self = yaml::from_str(text).map_err(PkiError::ReadBundle)?;
         bundle.check()?;
         Ok(bundle)
     }
 
-    /// Writes `secrets.yaml`. The same bundle gives the same bytes.
+    /// Writes `secrets.yaml`. Equal bundles give identical bytes.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         let mut out = Writer::default();
@@ -193,7 +193,7 @@ impl SecretsBundle {
         out.text
     }
 
-    /// Checks that the bundle is complete: authorities with their keys, tokens of the right form.
+    /// Checks that the bundle is complete: authorities with matching keys, well-formed tokens.
     pub fn check(&self) -> Result<(), PkiError> {
         let bundle = |field, reason: &str| Err(PkiError::Bundle { field, reason: reason.to_owned() });
         if !token::is_bootstrap_token(&self.secrets.bootstrap_token) {
@@ -224,7 +224,7 @@ impl SecretsBundle {
     }
 }
 
-/// Writes the few shapes of this file. All values are base64, base62 or tokens, so only a leading digit needs quoting.
+/// Writes this file's few value types. All values are base64, base62 or tokens, so only a leading digit needs quoting.
 #[derive(Default)]
 struct Writer {
     text: String,

@@ -7,12 +7,12 @@ use crate::error::PkiError;
 
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// A token of the form that Kubernetes uses to bootstrap: `[0-9a-z]{6}.[0-9a-z]{16}`.
+/// A bootstrap token of Kubernetes: `[0-9a-z]{6}.[0-9a-z]{16}`.
 pub fn bootstrap_token() -> Result<String, PkiError> {
     Ok(format!("{}.{}", characters(6)?, characters(16)?))
 }
 
-/// Whether a text is a token of that form.
+/// Whether a text is a well-formed bootstrap token.
 #[must_use]
 pub fn is_bootstrap_token(text: &str) -> bool {
     let valid = |part: &str, len| part.len() == len && part.bytes().all(|b| ALPHABET.contains(&b));
@@ -41,7 +41,7 @@ fn characters(count: usize) -> Result<String, PkiError> {
     let mut bytes = [0; 32];
     while out.len() < count {
         fill(&mut bytes)?;
-        // 252 is the largest multiple of 36 in a byte: bytes above it would favour the first characters
+        // 252 is the largest multiple of 36 that fits a byte: larger bytes would favour the first characters
         let usable = bytes.iter().filter(|b| **b < 252).map(|b| char::from(ALPHABET[usize::from(b % 36)]));
         out.extend(usable.take(count - out.len()));
     }

@@ -1,6 +1,6 @@
 //! The wire: generated protobuf messages and gRPC services of the machine API, the COSI state API, the discovery
-//! API and the resource specs, one module per protobuf package. Nothing else lives here: conversions to domain types
-//! are in `resources`, `client` and the servers.
+//! API and the resource specs, one module per protobuf package. Nothing else: conversions to domain types are in
+//! `resources`, `client` and the servers.
 #![allow(
     missing_debug_implementations,
     unreachable_pub,

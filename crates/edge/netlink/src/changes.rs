@@ -1,13 +1,13 @@
-//! That something changed, without what: whoever is told looks again.
+//! Change notifications without content: a receiver reads the state again.
 
 use tokio::sync::watch;
 
-/// Tells of changes of one kind. Changes between two looks count as one.
+/// Receiver of change notifications. Changes between two calls are coalesced.
 #[derive(Debug, Clone)]
 pub struct Changes(watch::Receiver<u64>);
 
 impl Changes {
-    /// Waits for a change since the last one that was returned; false once there will be no more.
+    /// Waits for a change since the last one returned; false after the sender is dropped.
     ///
     /// Cancel-safe.
     pub async fn changed(&mut self) -> bool {
@@ -15,18 +15,18 @@ impl Changes {
     }
 }
 
-/// The other end of [`Changes`].
+/// The sender of [`Changes`].
 #[derive(Debug, Default)]
 pub struct ChangeSender(watch::Sender<u64>);
 
 impl ChangeSender {
-    /// A receiver that hears of changes from now on.
+    /// A receiver of changes from now on.
     #[must_use]
     pub fn subscribe(&self) -> Changes {
         Changes(self.0.subscribe())
     }
 
-    /// Tells all receivers.
+    /// Notifies all receivers.
     pub fn notify(&self) {
         self.0.send_modify(|count| *count = count.wrapping_add(1));
     }

@@ -1,16 +1,16 @@
-//! What fails here: one error that names the operation and its subject.
+//! The error type of this crate: an operation and its subject.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// An operation on the network that the kernel refused, or that could not be asked.
+/// A network operation that the kernel refused, or that failed before reaching it.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}")]
 pub struct NetlinkError {
-    /// What was tried, such as `adding 10.5.0.2/24 to eth0`.
+    /// The operation, such as `adding 10.5.0.2/24 to eth0`.
     pub operation: String,
-    /// Why it failed.
+    /// The cause.
     #[source]
     pub cause: io::Error,
 }
@@ -21,13 +21,13 @@ impl NetlinkError {
         Self { operation: operation.into(), cause: cause.into() }
     }
 
-    /// Whether the thing is there already.
+    /// Whether the object already exists.
     #[must_use]
     pub fn is_exists(&self) -> bool {
         self.cause.raw_os_error() == Some(Errno::EXIST.raw_os_error())
     }
 
-    /// Whether this kernel cannot do that at all.
+    /// Whether the kernel does not support the operation.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         [Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::AFNOSUPPORT]
@@ -35,7 +35,7 @@ impl NetlinkError {
             .any(|errno| self.cause.raw_os_error() == Some(errno.raw_os_error()))
     }
 
-    /// Whether there is no such link, address or route.
+    /// Whether the link, address or route does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         [Errno::NODEV, Errno::SRCH, Errno::ADDRNOTAVAIL, Errno::NOENT]
@@ -52,7 +52,7 @@ pub(crate) fn cause(error: rtnetlink::Error) -> io::Error {
     }
 }
 
-/// For `map_err`: the operation is described only when it failed.
+/// For `map_err`: the operation is formatted only on failure.
 pub(crate) fn failed<O: Into<String>>(operation: impl FnOnce() -> O) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
     move |error| NetlinkError::new(operation(), cause(error))
 }

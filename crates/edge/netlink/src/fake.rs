@@ -1,6 +1,6 @@
-//! The traits in memory, for tests of what is built on them.
+//! In-memory implementation of the traits, for tests.
 //!
-//! It keeps what it is given and tells of changes; it has none of the kernel's rules about reachability.
+//! It stores values and notifies of changes; it does not model the kernel's rules about reachability.
 
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ struct State {
 }
 
 impl FakeNetlink {
-    /// The rules that are kept.
+    /// The current masquerade rules.
     pub fn masquerades(&self) -> Vec<Masquerade> {
         self.state.lock().masquerades.clone()
     }
 
-    /// Forgets all rules, as if somebody had flushed them.
+    /// Removes all rules, as an external flush would.
     pub fn flush_masquerades(&self) {
         self.state.lock().masquerades.clear();
     }
 
-    /// Whether it is as if the kernel had no packet filter.
+    /// Whether it simulates a kernel without nftables.
     pub fn set_cannot_translate(&self, cannot: bool) {
         self.state.lock().cannot_translate = cannot;
     }
@@ -70,7 +70,7 @@ impl FakeNetlink {
     fn add_link(&self, name: &str, kind: &str) -> Result<(), NetlinkError> {
         let mut state = self.state.lock();
         if state.links.iter().any(|link| link.name == name) {
-            return Err(NetlinkError::new(format!("making {kind} {name}"), Errno::EXIST));
+            return Err(NetlinkError::new(format!("creating {kind} {name}"), Errno::EXIST));
         }
         let index = state.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
         let operational_state = OperationalState::DOWN;
@@ -103,7 +103,7 @@ impl FakeNetlink {
     }
 }
 
-/// `for_each` wants a function that can be called again; there is one link of an index.
+/// `for_each` needs an `FnMut`; there is one link per index.
 fn change_once(change: impl FnOnce(&mut Link)) -> impl FnMut(&mut Link) {
     let mut change = Some(change);
     move |link| {
@@ -244,8 +244,8 @@ impl Routes for FakeNetlink {
 
 #[async_trait]
 impl Translation for FakeNetlink {
-    /// Stricter than the kernel: a rule whose exceptions do not contain its source would translate what pods of one node
-    /// say to each other.
+    /// Stricter than the kernel: a rule whose exceptions do not contain its source would masquerade traffic between
+    /// pods of one node.
     async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError> {
         let mut state = self.state.lock();
         if state.cannot_translate && !wanted.is_empty() {
@@ -260,7 +260,7 @@ impl Translation for FakeNetlink {
     }
 }
 
-/// What makes two routes the same one.
+/// The key that identifies a route.
 fn key(route: &Route) -> (Family, Option<IpNet>, RoutingTable, u32) {
     let table = if route.table == RoutingTable::UNSPEC { RoutingTable::MAIN } else { route.table };
     (route.effective_family(), route.destination.map(|net| net.trunc()), table, route.priority)

@@ -1,7 +1,6 @@
-//! The traits on rtnetlink.
+//! The traits implemented with rtnetlink.
 //!
-//! Three sockets: one asks, one hears of changes, one speaks to the packet filter. All belong to the namespace in which
-//! they were opened.
+//! Three sockets: requests, change notifications, nftables. All belong to the namespace in which they were opened.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::pin;
@@ -27,20 +26,20 @@ use crate::{
     Route, Routes, Translation,
 };
 
-/// Links, addresses and routes of one namespace, from the kernel. Cheap to clone.
+/// Links, addresses and routes of one network namespace. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KernelNetlink {
     handle: Handle,
     inner: Arc<Inner>,
 }
 
-/// What ends with the last clone.
+/// Dropped with the last clone.
 #[derive(Debug)]
 struct Inner {
     changes: Arc<AllChanges>,
-    /// The kernel refuses a second list on a socket while it hands out the first.
+    /// The kernel refuses a second dump on a socket while one is in progress.
     listing: tokio::sync::Mutex<()>,
-    /// A kernel without a packet filter has everything else.
+    /// `None` on a kernel without nftables; everything else works.
     nft: std::io::Result<Nft>,
     _requests: Task<()>,
     _events: Task<()>,
@@ -102,7 +101,7 @@ impl KernelNetlink {
     }
 
     async fn make(&self, message: LinkMessage, what: &str, name: &str) -> Result<(), NetlinkError> {
-        self.handle.link().add(message).execute().await.map_err(failed(|| format!("making {what} {name}")))
+        self.handle.link().add(message).execute().await.map_err(failed(|| format!("creating {what} {name}")))
     }
 
     async fn routes_of(&self, family: AddressFamily) -> Result<Vec<Route>, NetlinkError> {
@@ -131,7 +130,7 @@ impl AllChanges {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_)) => {
                 self.routes.notify();
             }
-            // Messages were lost: everything may have changed.
+            // Messages were lost: anything may have changed.
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
                 tracing::debug!("netlink messages were lost");
                 self.links.notify();
@@ -268,7 +267,7 @@ impl Translation for KernelNetlink {
     async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError> {
         match &self.inner.nft {
             Ok(nft) => nft.keep(wanted),
-            // Without a packet filter there are no rules to remove.
+            // Without nftables there are no rules to remove.
             Err(_) if wanted.is_empty() => Ok(false),
             Err(error) => {
                 let cause = error.raw_os_error().map_or(Errno::PROTONOSUPPORT, Errno::from_raw_os_error);
@@ -283,7 +282,7 @@ fn describe(route: &Route) -> String {
     route.gateway.map_or(to.clone(), |gateway| format!("{to} via {gateway}"))
 }
 
-/// A refusal that says the wish was fulfilled before.
+/// An error that means the request was already fulfilled.
 fn allow(result: Result<(), NetlinkError>, fine: fn(&NetlinkError) -> bool) -> Result<(), NetlinkError> {
     match result {
         Err(error) if fine(&error) => Ok(()),

@@ -1,10 +1,8 @@
-//! Links, addresses, routes and translation of addresses of a network namespace: what there is, when it changes, and
-//! changes to it.
+//! Links, addresses, routes and address translation of a network namespace: reading, change notifications and changes.
 //!
 //! Four traits, [`Links`], [`Addresses`], [`Routes`] and [`Translation`]; [`KernelNetlink`] is all of them on rtnetlink
-//! and nftables, for this namespace or another, `FakeNetlink` all of them in memory (feature `testing`). It decides
-//! nothing, and knows neither DHCP nor what may pass. Numbers of the kernel come as the types that resources use for
-//! them.
+//! and nftables, for this namespace or another, `FakeNetlink` all of them in memory (feature `testing`). There is no
+//! policy here, no DHCP and no firewall. Numbers of the kernel are converted to the types that resources use.
 
 mod changes;
 mod error;

@@ -1,4 +1,4 @@
-//! Messages of the kernel as our model, and routes the other way.
+//! Conversion of kernel messages to our model, and of routes to messages.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -73,7 +73,7 @@ pub(crate) fn address(message: &AddressMessage) -> Address {
             _ => {}
         }
     }
-    // A point-to-point link names its peer as the address and its own as the local one.
+    // A point-to-point link reports its peer as the address and its own address as the local one.
     if let Some(local) = result.local
         && result.address.is_none_or(|address| address.addr() != local)
     {
@@ -119,7 +119,7 @@ pub(crate) fn route(message: &RouteMessage) -> Route {
     result
 }
 
-/// Whether the kernel made this entry as a memory of a look-up.
+/// Whether the entry is a cached route of the kernel.
 pub(crate) fn is_cached(message: &RouteMessage) -> bool {
     message.header.flags.contains(PacketFlags::Cloned)
 }
@@ -139,7 +139,7 @@ pub(crate) fn all_routes(family: AddressFamily) -> RouteMessage {
     message
 }
 
-/// The message that adds or removes a route, with the defaults that `Route` names.
+/// The message to add or remove a route, with the defaults documented on `Route`.
 pub(crate) fn route_message(wanted: &Route) -> RouteMessage {
     let low = |value: i32| u8::try_from(value).unwrap_or_default();
     let or = |value: i32, default: i32| if value == 0 { default } else { value };

@@ -1,4 +1,4 @@
-//! Links, addresses and routes, and what can be done with them.
+//! Links, addresses and routes, and the operations on them.
 
 use std::net::IpAddr;
 
@@ -15,70 +15,70 @@ use crate::{Changes, Namespace, NetlinkError};
 /// A link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Its number in this namespace.
+    /// Index in this namespace.
     pub index: u32,
     /// Its name.
     pub name: String,
     /// Its hardware type.
     pub link_type: LinkType,
-    /// The link below it (of a VLAN) or its peer (of a veth); 0 without one.
+    /// The underlying link of a VLAN, or the peer of a veth; 0 without one.
     pub parent_index: u32,
     /// Its flags.
     pub flags: LinkFlags,
     /// Its hardware address.
     pub hardware_addr: HardwareAddr,
-    /// The hardware address it was made with.
+    /// The permanent hardware address.
     pub permanent_addr: HardwareAddr,
-    /// The hardware address of broadcasts.
+    /// The broadcast hardware address.
     pub broadcast_addr: HardwareAddr,
-    /// The largest packet.
+    /// The MTU.
     pub mtu: u32,
     /// Its queueing discipline.
     pub queue_disc: String,
-    /// The bridge or bond it belongs to; 0 without one.
+    /// The bridge or bond that it belongs to; 0 without one.
     pub master_index: u32,
-    /// Its state by RFC 2863.
+    /// Operational state by RFC 2863.
     pub operational_state: OperationalState,
-    /// Whether a signal is on the wire, where the kernel says.
+    /// Whether there is a carrier, if the kernel knows.
     pub carrier: bool,
-    /// `bridge`, `veth`, `vlan`; empty for hardware.
+    /// Kind, such as `bridge`, `veth` or `vlan`; empty for hardware.
     pub kind: String,
-    /// What it is to its master: `bridge`, `bond`.
+    /// Kind as a member of its master: `bridge`, `bond`.
     pub slave_kind: String,
 }
 
-/// What to change of a link; `None` leaves it as it is.
+/// Changes to a link; `None` leaves a setting unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkChange {
     /// Up or down.
     pub up: Option<bool>,
-    /// The largest packet.
+    /// The MTU.
     pub mtu: Option<u32>,
-    /// The bridge or bond to belong to.
+    /// The master to join.
     pub master: Option<Master>,
-    /// A new name. The link has to be down.
+    /// A new name; the link must be down.
     pub name: Option<String>,
     /// A new hardware address.
     pub hardware_addr: Option<HardwareAddr>,
 }
 
-/// What a link belongs to.
+/// The master of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Master {
-    /// The bridge or bond of this name.
+    /// The bridge or bond with this name.
     Link(String),
-    /// Nothing.
+    /// No master.
     None,
 }
 
 /// An address of a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Address {
-    /// The link's number.
+    /// Index of the link.
     pub link_index: u32,
-    /// The address, with the length of its prefix.
+    /// The address with its prefix length.
     pub address: Option<IpNet>,
-    /// The own address of a point-to-point link; of others the address once more.
+    /// The local address of a point-to-point link; otherwise the address again.
     pub local: Option<IpAddr>,
     /// The broadcast address.
     pub broadcast: Option<IpAddr>,
@@ -88,7 +88,7 @@ pub struct Address {
     pub multicast: Option<IpAddr>,
     /// IPv4 or IPv6.
     pub family: Family,
-    /// How far it is valid.
+    /// Scope of validity.
     pub scope: Scope,
     /// Its flags.
     pub flags: AddressFlags,
@@ -97,34 +97,34 @@ pub struct Address {
 /// A route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
-    /// IPv4 or IPv6. To add a route it may be left 0 if destination or gateway says it.
+    /// IPv4 or IPv6. May be 0 when adding a route if destination or gateway imply it.
     pub family: Family,
-    /// Where to; `None` is the default route.
+    /// Destination; `None` is the default route.
     pub destination: Option<IpNet>,
-    /// The source address that packets get.
+    /// The preferred source address.
     pub source: Option<IpAddr>,
     /// The next hop.
     pub gateway: Option<IpAddr>,
-    /// The link's number; 0 without one.
+    /// Index of the link; 0 without one.
     pub out_link_index: u32,
-    /// The table; 0 means the main one.
+    /// The table; 0 means main.
     pub table: RoutingTable,
-    /// Its metric: of equal destinations the lowest wins.
+    /// The metric: the lowest wins among equal destinations.
     pub priority: u32,
-    /// How far it reaches.
+    /// The scope.
     pub scope: Scope,
-    /// What it does; 0 means unicast.
+    /// The type; 0 means unicast.
     pub route_type: RouteType,
     /// Its flags.
     pub flags: RouteFlags,
-    /// Who made it; 0 means static.
+    /// The origin; 0 means static.
     pub protocol: RouteProtocol,
-    /// The largest packet, 0 where the link says.
+    /// The MTU; 0 means the link's.
     pub mtu: u32,
 }
 
 impl Route {
-    /// The family that is said, or that follows from the addresses.
+    /// The family, explicit or implied by the addresses.
     #[must_use]
     pub fn effective_family(&self) -> Family {
         let first = self.destination.map(|net| net.addr()).or(self.gateway).or(self.source);
@@ -136,37 +136,37 @@ impl Route {
     }
 }
 
-/// A rule that gives packets from a subnet the address of the link by which they leave, so that answers come back.
+/// Masquerades packets from a subnet: they get the address of the outgoing link, so that replies return.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Masquerade {
-    /// Where the packets come from.
+    /// Source subnet.
     pub source: IpNet,
-    /// Where they may go as they are. Subnets of the other family do not matter.
+    /// Destinations that are not masqueraded. Subnets of the other family are ignored.
     pub except: Vec<IpNet>,
 }
 
 /// Links.
 ///
-/// Links are named by name: numbers differ between namespaces.
+/// Links are identified by name: indexes differ between namespaces.
 #[async_trait]
 pub trait Links: std::fmt::Debug + Send + Sync + 'static {
     /// All links, ordered by number.
     async fn links(&self) -> Result<Vec<Link>, NetlinkError>;
-    /// Tells when to look again.
+    /// Notifies of changes.
     fn link_changes(&self) -> Changes;
-    /// The link of that name; `None` without one.
+    /// The link with that name; `None` if there is none.
     async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         Ok(self.links().await?.into_iter().find(|link| link.name == name))
     }
-    /// Makes a bridge, down.
+    /// Creates a bridge, down.
     async fn create_bridge(&self, name: &str) -> Result<(), NetlinkError>;
-    /// Makes a pair of virtual Ethernet links, down.
+    /// Creates a veth pair, down.
     async fn create_veth(&self, name: &str, peer: &str) -> Result<(), NetlinkError>;
     /// Changes a link.
     async fn change_link(&self, name: &str, change: LinkChange) -> Result<(), NetlinkError>;
-    /// Moves a link to another namespace, where it is down and without addresses.
+    /// Moves a link to another namespace, where it is down and has no addresses.
     async fn move_link(&self, name: &str, to: &Namespace) -> Result<(), NetlinkError>;
-    /// Removes a link, and of a veth its peer.
+    /// Removes a link; for a veth also its peer.
     async fn delete_link(&self, name: &str) -> Result<(), NetlinkError>;
 }
 
@@ -175,37 +175,37 @@ pub trait Links: std::fmt::Debug + Send + Sync + 'static {
 pub trait Addresses: std::fmt::Debug + Send + Sync + 'static {
     /// All addresses of all links.
     async fn addresses(&self) -> Result<Vec<Address>, NetlinkError>;
-    /// Tells when to look again.
+    /// Notifies of changes.
     fn address_changes(&self) -> Changes;
-    /// Gives a link an address. It may be there already.
+    /// Adds an address to a link. Succeeds if it exists.
     async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError>;
-    /// Takes an address from a link. It may be gone already.
+    /// Removes an address from a link. Succeeds if it does not exist.
     async fn delete_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError>;
 }
 
 /// Routes.
 #[async_trait]
 pub trait Routes: std::fmt::Debug + Send + Sync + 'static {
-    /// All routes of all tables, without the kernel's cache.
+    /// All routes of all tables, without cached ones.
     async fn routes(&self) -> Result<Vec<Route>, NetlinkError>;
-    /// Tells when to look again.
+    /// Notifies of changes.
     fn route_changes(&self) -> Changes;
-    /// Adds a route; one with the same destination, table and metric is an error.
+    /// Adds a route; fails if one with the same destination, table and metric exists.
     async fn add_route(&self, route: &Route) -> Result<(), NetlinkError>;
-    /// Adds a route in the place of one with the same destination, table and metric, if there is one.
+    /// Adds a route or replaces the one with the same destination, table and metric.
     async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError>;
-    /// Removes a route. It may be gone already.
+    /// Removes a route. Succeeds if it does not exist.
     async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError>;
 }
 
-/// Translation of addresses.
+/// Address translation.
 #[async_trait]
 pub trait Translation: std::fmt::Debug + Send + Sync + 'static {
-    /// Makes these our only rules, at once, and leaves those of others alone. Whether something had to change.
+    /// Replaces all our rules atomically and leaves others' rules alone. Returns whether anything changed.
     async fn keep_masquerades(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError>;
 }
 
-/// What a node has to do to be the router of its pods.
+/// The operations of a node as the router of its pods.
 pub trait Router: Routes + Translation {}
 
 impl<T: Routes + Translation> Router for T {}

@@ -1,6 +1,6 @@
-//! Network namespaces as handles.
+//! Handles of network namespaces.
 //!
-//! A thread that enters one never leaves it here: each entry is a thread of its own that ends.
+//! A thread that enters a namespace never leaves it: each entry uses a thread of its own, which ends afterwards.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,12 +10,12 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use crate::NetlinkError;
 
-/// A network namespace. It lives as long as a handle, a process or a mount of it.
+/// A network namespace. It exists as long as a handle, process or mount refers to it.
 #[derive(Debug)]
 pub struct Namespace(OwnedFd);
 
 impl Namespace {
-    /// The namespace of this thread.
+    /// The namespace of the current thread.
     pub fn current() -> Result<Self, NetlinkError> {
         Self::open("/proc/thread-self/ns/net")
     }
@@ -25,7 +25,7 @@ impl Namespace {
         Self::open(format!("/proc/{pid}/ns/net"))
     }
 
-    /// The namespace that a file stands for.
+    /// The namespace that a file refers to.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetlinkError> {
         let path = path.as_ref();
         let file = File::open(path)
@@ -33,18 +33,18 @@ impl Namespace {
         Ok(Self(file.into()))
     }
 
-    /// A new namespace; all it has is a loopback link, down.
+    /// A new namespace with a loopback link that is down.
     pub fn create() -> Result<Self, NetlinkError> {
         on_a_thread(|| {
-            // SAFETY: the flag concerns the network alone; no file descriptors or memory are unshared.
+            // SAFETY: the flag affects the network only; no file descriptors or memory are unshared.
             #[expect(unsafe_code, reason = "the safe variant is deprecated for flags that are not used here")]
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
-                .map_err(|error| NetlinkError::new("making a network namespace", error))?;
+                .map_err(|error| NetlinkError::new("creating a network namespace", error))?;
             Self::current()
         })
     }
 
-    /// Runs `work` on a thread inside. What it opens there stays there.
+    /// Runs `work` on a thread in the namespace. Sockets opened there stay in the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetlinkError> {
         on_a_thread(|| {
             move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
@@ -60,7 +60,7 @@ impl AsFd for Namespace {
     }
 }
 
-/// Runs `work` on a thread that ends with it.
+/// Runs `work` on a thread that ends afterwards.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T, NetlinkError> + Send) -> Result<T, NetlinkError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

@@ -1,8 +1,8 @@
-//! Address translation on nftables, spoken to the kernel directly: nodes have no `nft` program.
+//! Address translation with nftables over netlink: nodes have no `nft` program.
 //!
-//! One table of our own holds all our rules. It is replaced as a whole in one transaction, so that there is no moment
-//! without rules, and tables of others (kube-proxy's are beside it) are never touched. The kernel handles a message
-//! before the call that sends it returns, so that nothing here waits.
+//! All rules are in one table of our own. It is replaced as a whole in one transaction, so that the rules are never
+//! absent, and other tables (kube-proxy's, for instance) are never touched. The kernel processes a message before the
+//! call that sends it returns, so nothing here blocks.
 
 mod message;
 
@@ -17,7 +17,7 @@ use rustix::net::{
 
 use crate::{Masquerade, NetlinkError};
 
-/// Larger than any message that the kernel sends.
+/// Larger than any message of the kernel.
 const BUFFER: usize = 64 << 10;
 
 /// A socket in the namespace in which it was opened.
@@ -27,7 +27,7 @@ pub(crate) struct Nft(Mutex<Socket>);
 #[derive(Debug)]
 struct Socket {
     fd: OwnedFd,
-    /// Of the next message. Answers carry that of their request.
+    /// Sequence number of the next message. Replies carry that of their request.
     sequence: u32,
 }
 
@@ -35,14 +35,15 @@ impl Nft {
     /// Opens a socket in the namespace of the calling thread.
     ///
     /// # Errors
-    /// The kernel has no packet filter.
+    /// The kernel has no nftables.
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
         Ok(Self(Mutex::new(Socket { fd, sequence: 1 })))
     }
 
-    /// Makes `wanted` the rules of our table; without any, there is no table. Whether something had to change.
+    /// Replaces the rules of our table with `wanted`; without rules there is no table. Returns whether anything
+    /// changed.
     pub(crate) fn keep(&self, wanted: &[Masquerade]) -> Result<bool, NetlinkError> {
         let mut socket = self.0.lock();
         let listing = |error: Errno| NetlinkError::new("listing rules that masquerade pods", error);
@@ -100,7 +101,7 @@ impl Socket {
         }
     }
 
-    /// Sends a batch and hears what became of each of its messages.
+    /// Sends a batch and reads the result of each message.
     fn transact(&mut self, batch: impl FnOnce(u32) -> message::Batch) -> Result<(), Errno> {
         let batch = batch(self.sequence);
         self.sequence = batch.next;
@@ -124,7 +125,7 @@ impl Socket {
         if sent == bytes.len() { Ok(()) } else { Err(Errno::MSGSIZE) }
     }
 
-    /// The next datagram. There is always one where the kernel owes an answer; what is missing is an error.
+    /// Reads the next datagram. The kernel owes a reply, so a missing one is an error.
     fn receive(&self) -> Result<Vec<u8>, Errno> {
         let mut buffer = vec![0; BUFFER];
         let (received, _) = recv(&self.fd, &mut buffer[..], RecvFlags::empty())?;

@@ -1,4 +1,4 @@
-//! Against the kernel, in namespaces made for each test: they need root.
+//! Tests against the kernel in a namespace per test; they need root.
 
 mod masquerade;
 
@@ -8,9 +8,9 @@ use resources::enums::{Family, LinkFlags, LinkType, RouteProtocol, RouteType, Ro
 
 use super::*;
 
-/// A namespace of this test alone.
+/// A namespace for one test.
 fn fresh() -> (Namespace, KernelNetlink) {
-    let namespace = Namespace::create().expect("making a namespace needs root");
+    let namespace = Namespace::create().expect("creating a namespace needs root");
     let netlink = KernelNetlink::connect_in(&namespace).unwrap();
     (namespace, netlink)
 }
@@ -19,7 +19,7 @@ fn up() -> LinkChange {
     LinkChange { up: Some(true), ..LinkChange::default() }
 }
 
-/// The pair `d0`, `d1` up, so that there is a carrier.
+/// The pair `d0`, `d1`, up, so that there is a carrier.
 async fn both_up(netlink: &KernelNetlink) {
     netlink.change_link("d0", up()).await.unwrap();
     netlink.change_link("d1", up()).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_fresh_namespace_has_only_the_loopback_link() {
     assert!(netlink.addresses().await.unwrap().is_empty());
 }
 
-/// Controllers of links, addresses and routes share one connection and wake at the same changes.
+/// Link, address and route controllers share one connection and wake at the same changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_may_be_asked_for_at_the_same_time() {
     let (_namespace, netlink) = fresh();

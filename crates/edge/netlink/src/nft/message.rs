@@ -1,5 +1,5 @@
-//! Messages to nf_tables and its answers, as bytes. Numbers are those of the kernel's `nf_tables.h` and `nfnetlink.h`:
-//! headers in the order of this machine, values of attributes in that of the network.
+//! Encoding of nf_tables requests and decoding of replies. Constants are those of the kernel's `nf_tables.h` and
+//! `nfnetlink.h`: headers in host byte order, attribute values in network byte order.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::Masquerade;
 
-/// Our table, of the family that has both IPv4 and IPv6.
+/// Our table, of the family `inet` (IPv4 and IPv6).
 pub(super) const TABLE: &str = "talos_pods";
 const CHAIN: &str = "postrouting";
 
@@ -57,29 +57,29 @@ const PRIORITY_SOURCE_NAT: u32 = 100;
 const REGISTER: u32 = 1;
 const META_FAMILY: u32 = 15;
 const NETWORK_HEADER: u32 = 1;
-/// What `nft` shows as the comment of a rule.
+/// The rule comment as shown by `nft`.
 const USER_DATA_COMMENT: u8 = 0;
 
 /// Messages of one transaction.
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Sequence numbers of messages that will be answered.
+    /// Sequence numbers of messages that get a reply.
     pub(super) asked: Vec<u32>,
-    /// The sequence number after them.
+    /// The next sequence number.
     pub(super) next: u32,
 }
 
-/// What the kernel said to one message: how it ended (an error number, 0 for well), or a part of a list.
+/// The kernel's reply to one message: an error number (0 for success), or a part of a dump.
 pub(super) struct Answer<'a> {
     pub(super) sequence: u32,
     pub(super) result: Option<i32>,
     pub(super) payload: &'a [u8],
 }
 
-/// Our table with one chain and these rules, in the place of what it was before.
+/// Replaces our table with one chain and these rules.
 pub(super) fn with_rules(first: u32, rules: &[Masquerade]) -> Batch {
     let mut batch = Batch::begin(first);
-    // Only what is there can be removed, so it is made first.
+    // Only an existing table can be removed, so it is created first.
     batch.ask(NEW_TABLE, CREATE, &table());
     batch.ask(DELETE_TABLE, 0, &table());
     batch.ask(NEW_TABLE, CREATE, &table());
@@ -90,35 +90,35 @@ pub(super) fn with_rules(first: u32, rules: &[Masquerade]) -> Batch {
     batch.end()
 }
 
-/// Our table gone.
+/// Removes our table.
 pub(super) fn without_table(first: u32) -> Batch {
     let mut batch = Batch::begin(first);
     batch.ask(DELETE_TABLE, 0, &table());
     batch.end()
 }
 
-/// Asks whether our table is there: the answer ends well or with `ENOENT`.
+/// Queries our table: the reply is success or `ENOENT`.
 pub(super) fn get_table(sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     message(&mut bytes, GET_TABLE, REQUEST | ACK, sequence, (FAMILY_INET, 0), &table());
     bytes
 }
 
-/// Asks for the rules of our chain.
+/// Requests the rules of our chain.
 pub(super) fn list_rules(sequence: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     message(&mut bytes, GET_RULE, REQUEST | DUMP, sequence, (FAMILY_INET, 0), &rule_place());
     bytes
 }
 
-/// Says which rule it is, for whoever looks at the tables and for us.
+/// Identifies the rule, for operators and for us.
 pub(super) fn comment(rule: &Masquerade) -> String {
     let mut hasher = DefaultHasher::new();
     (rule.source, &rule.except).hash(&mut hasher);
     format!("pods of {} ({:016x})", rule.source, hasher.finish())
 }
 
-/// The comment in a rule of a list.
+/// The comment of a rule in a dump.
 pub(super) fn comment_of(payload: &[u8]) -> Option<String> {
     let user_data = attributes(payload.get(4..)?).find(|(kind, _)| *kind == RULE_USER_DATA)?.1;
     let [kind, length, rest @ ..] = user_data else { return None };
@@ -136,7 +136,7 @@ pub(super) fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         let result = match kind {
             NLMSG_DONE => Some(0),
-            // Negative error numbers.
+            // Error numbers are negative.
             NLMSG_ERROR => Some(i32::from_ne_bytes(payload.get(..4)?.try_into().ok()?).wrapping_neg()),
             _ => None,
         };
@@ -148,7 +148,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Kinds, without flags, and values.
+/// Attribute types, without flags, and values.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [l0, l1, k0, k1, ..] = *bytes else { return None };
@@ -182,14 +182,14 @@ impl Batch {
     }
 }
 
-/// A message; `header` is the family and the resource of nfnetlink's own header.
+/// A message; `header` is the family and resource id of nfnetlink's header.
 fn message(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, header: (u8, u16), attributes: &[u8]) {
     let length = u32::try_from(16 + 4 + attributes.len()).unwrap_or(u32::MAX);
     out.extend(length.to_ne_bytes());
     out.extend(kind.to_ne_bytes());
     out.extend(flags.to_ne_bytes());
     out.extend(sequence.to_ne_bytes());
-    // The port of the sender; the kernel knows it.
+    // The sender's port; the kernel knows it.
     out.extend([0; 4]);
     let (family, resource) = header;
     out.extend([family, 0]);
@@ -244,7 +244,7 @@ fn rule_place() -> Vec<u8> {
     out
 }
 
-/// `ip saddr SOURCE ip daddr != EXCEPT ... masquerade`, and never what goes to many.
+/// `ip saddr SOURCE ip daddr != EXCEPT ... masquerade`, never for multicast.
 fn rule(rule: &Masquerade) -> Vec<u8> {
     let mut out = rule_place();
     let family: u8 = if rule.source.addr().is_ipv4() { 2 } else { 10 };
@@ -294,7 +294,7 @@ enum Side {
     Destination,
 }
 
-/// Goes on only where the register is as said.
+/// Continues only if the register matches.
 fn compare(out: &mut Vec<u8>, is: Is, value: &[u8]) {
     expression(out, "cmp", |out| {
         number(out, 1, REGISTER);
@@ -307,7 +307,7 @@ fn data(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     nested(out, kind, |out| attribute(out, DATA_VALUE, value));
 }
 
-/// Goes on only where an address of the packet is in the subnet, or is not.
+/// Continues only if an address of the packet is in the subnet, or is not.
 fn subnet(out: &mut Vec<u8>, side: Side, is: Is, net: IpNet) {
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -374,7 +374,7 @@ mod tests {
     fn answers_end_at_what_is_cut_off() {
         let mut bytes = Vec::new();
         message(&mut bytes, NLMSG_ERROR, 0, 5, (0, 0), &[]);
-        // The error number stands where nfnetlink's header is in other messages.
+        // The error number is in the place of nfnetlink's header.
         bytes[16..20].copy_from_slice(&(-2i32).to_ne_bytes());
         message(&mut bytes, NLMSG_DONE, 0, 6, (0, 0), &[]);
         let all: Vec<_> = answers(&bytes).map(|answer| (answer.sequence, answer.result)).collect();

@@ -1,4 +1,4 @@
-//! Real packets from a pod through a node to the outside, each a namespace of its own.
+//! Real packets from a pod through a node to an outside host, each in a namespace of its own.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::*;
 const POD: &str = "10.244.1.5";
 const NODE: &str = "192.0.2.2";
 const OUTSIDE: &str = "192.0.2.1";
-/// Outside of the node, but a pod of the cluster.
+/// Outside of the node, but within the cluster's pod network.
 const OTHER_POD: &str = "10.244.2.9";
 
 struct World {
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// The node forwards, the outside knows the way back to the pods: only what the rules do differs.
+    /// The node forwards and the outside host has a route to the pods: only the rules make a difference.
     async fn new() -> Self {
         let (node_namespace, node) = fresh();
         let (pod_namespace, pod) = fresh();
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// The address that a server on the outside sees when the pod connects to it at `to`.
+    /// The source address seen by an outside server at `to` when the pod connects.
     fn seen_from(&self, to: &str) -> IpAddr {
         let to: IpAddr = to.parse().unwrap();
         let listener = self.outside.run(|| TcpListener::bind((to, 0))).unwrap().unwrap();

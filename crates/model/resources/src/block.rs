@@ -1,7 +1,7 @@
-//! Disks, partitions and what is on them.
+//! Disks, partitions and their content.
 
 resource! {
-    /// A disk or partition that the kernel knows.
+    /// A disk or partition known to the kernel.
     BlockDevice: "BlockDevices.block.talos.dev" in "runtime",
     columns [
         "Type" => "{.type}",
@@ -21,7 +21,7 @@ resource! {
 }
 
 resource! {
-    /// What was found on a disk or partition: filesystem, partition table, label.
+    /// Content of a disk or partition: filesystem, partition table, label.
     DiscoveredVolume: "DiscoveredVolumes.block.talos.dev" in "runtime",
     columns [
         "Type" => "{.type}",

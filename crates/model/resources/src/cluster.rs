@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and how that is found out.
+//! Cluster membership and discovery.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use crate::enums::MachineType;
 
-/// Where the merged affiliates, the members and this node's identity are.
+/// Namespace of merged affiliates, members and this node's identity.
 pub const NAMESPACE: &str = "cluster";
-/// Where the affiliates of single registries are; ids there are `REGISTRY/ID`.
+/// Namespace of single registries' affiliates; ids there are `REGISTRY/ID`.
 pub const RAW_NAMESPACE: &str = "cluster-raw";
 
 message! {
-    /// How a node is reached through the mesh.
+    /// The node's address in the mesh.
     KubeSpanAffiliate {
         public_key: String = 1 "publicKey",
         address: Option<IpAddr> = 2 "address",
@@ -22,14 +22,14 @@ message! {
 }
 
 message! {
-    /// What a control plane node offers to others.
+    /// Control plane endpoints of a node.
     ControlPlane {
         port: i64 = 1 "port",
     }
 }
 
 resource! {
-    /// A node as one registry describes it (`cluster-raw`), or as all of them together do (`cluster`).
+    /// A node as one registry describes it (`cluster-raw`), or merged over all registries (`cluster`).
     Affiliate: "Affiliates.cluster.talos.dev" in "cluster",
     columns [
         "Hostname" => "{.hostname}",
@@ -49,7 +49,7 @@ resource! {
 }
 
 resource! {
-    /// Which registries nodes find each other through.
+    /// The discovery registries in use.
     DiscoveryConfig: "DiscoveryConfigs.cluster.talos.dev" in "config" sensitive,
     {
         discovery_enabled: bool = 1 "discoveryEnabled",
@@ -63,12 +63,12 @@ resource! {
 }
 
 impl DiscoveryConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "cluster";
 }
 
 resource! {
-    /// Who this node is, for as long as its state lives.
+    /// The identity of this node, kept as long as its state.
     Identity: "Identities.cluster.talos.dev" in "cluster",
     columns ["ID" => "{.nodeId}"],
     {
@@ -77,12 +77,12 @@ resource! {
 }
 
 impl Identity {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "local";
 }
 
 resource! {
-    /// The cluster that this node belongs to.
+    /// The identity of the cluster.
     Info: "Infos.cluster.talos.dev" in "cluster",
     columns ["Cluster ID" => "{.clusterId}", "Cluster Name" => "{.clusterName}"],
     {
@@ -92,7 +92,7 @@ resource! {
 }
 
 impl Info {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "current";
 }
 

@@ -1,6 +1,6 @@
 //! Enumerations of specs: numbers on the wire, words in YAML.
 //!
-//! What the kernel numbers is open (a number without a name prints as the number); what we number is closed.
+//! Kernel numbers are open (an unknown number prints as the number); our own numbers are closed.
 
 closed_enum! {
     /// The role of a machine.
@@ -20,7 +20,7 @@ impl MachineType {
 }
 
 closed_enum! {
-    /// Where a network setting comes from; a later one wins.
+    /// Source of a network setting; a later one wins.
     ConfigLayer {
         Default = 0 "default",
         Cmdline = 1 "cmdline",
@@ -31,7 +31,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// What configures a link while the machine runs.
+    /// A dynamic configuration method of a link.
     Operator {
         Dhcp4 = 0 "dhcp4",
         Dhcp6 = 1 "dhcp6",
@@ -40,7 +40,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// What the machine as a whole is doing.
+    /// Stage of the machine.
     MachineStage {
         Unknown = 0 "unknown",
         Booting = 1 "booting",
@@ -55,7 +55,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// Whether a peer of the mesh answers.
+    /// Whether a mesh peer responds.
     PeerState {
         Unknown = 0 "unknown",
         Up = 1 "up",
@@ -64,7 +64,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// How a rule compares.
+    /// Comparison operator of a rule.
     MatchOperator {
         Equal = 0 "==",
         NotEqual = 1 "!=",
@@ -72,7 +72,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// Where in the packet's way a chain hangs.
+    /// Netfilter hook of a chain.
     NfTablesChainHook {
         Prerouting = 0 "prerouting",
         Input = 1 "input",
@@ -83,7 +83,7 @@ closed_enum! {
 }
 
 closed_enum! {
-    /// What becomes of a packet.
+    /// Verdict on a packet.
     NfTablesVerdict {
         Drop = 0 "drop",
         Accept = 1 "accept",
@@ -138,7 +138,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How far an address or route reaches.
+    /// Scope of an address or route.
     Scope {
         GLOBAL = 0 "global",
         SITE = 200 "site",
@@ -159,7 +159,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What a route does with a packet.
+    /// Route type.
     RouteType {
         UNSPEC = 0 "unspec",
         UNICAST = 1 "unicast",
@@ -177,7 +177,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Who made a route.
+    /// Origin of a route.
     RouteProtocol {
         UNSPEC = 0 "unspec",
         REDIRECT = 1 "redirect",
@@ -300,7 +300,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// The plug of a network card.
+    /// Port type of a network card.
     Port {
         TWISTED_PAIR = 0 "TwistedPair",
         AUI = 1 "AUI",
@@ -314,7 +314,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Whether a link sends while it receives.
+    /// Duplex mode.
     Duplex {
         HALF = 0 "Half",
         FULL = 1 "Full",
@@ -331,7 +331,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How a bond distributes packets.
+    /// Bonding mode.
     BondMode {
         ROUND_ROBIN = 0 "balance-rr",
         ACTIVE_BACKUP = 1 "active-backup",
@@ -344,7 +344,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What of a packet a bond hashes.
+    /// Transmit hash policy of a bond.
     BondXmitHashPolicy {
         LAYER2 = 0 "layer2",
         LAYER34 = 1 "layer3+4",
@@ -355,7 +355,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How often the partner of a bond is asked to send.
+    /// LACP rate.
     LacpRate {
         SLOW = 0 "slow",
         FAST = 1 "fast",
@@ -363,7 +363,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Which ARP probes a bond checks.
+    /// ARP validation of a bond.
     ArpValidate {
         NONE = 0 "none",
         ACTIVE = 1 "active",
@@ -373,7 +373,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How many ARP targets have to answer.
+    /// Number of ARP targets that must respond.
     ArpAllTargets {
         ANY = 0 "any",
         ALL = 1 "all",
@@ -381,7 +381,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// When the primary port of a bond becomes active again.
+    /// Reselection policy for the primary port.
     PrimaryReselect {
         ALWAYS = 0 "always",
         BETTER = 1 "better",
@@ -390,7 +390,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Which hardware addresses the ports of a bond take.
+    /// MAC address policy for bond ports.
     FailOverMac {
         NONE = 0 "none",
         ACTIVE = 1 "active",
@@ -399,7 +399,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How an aggregator is chosen.
+    /// Aggregator selection policy.
     AdSelect {
         STABLE = 0 "stable",
         BANDWIDTH = 1 "bandwidth",

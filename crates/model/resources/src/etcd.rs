@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::StringMap;
 
 resource! {
-    /// How etcd is to run, from the configuration.
+    /// Configuration of etcd from the machine configuration.
     EtcdConfig: "EtcdConfigs.etcd.talos.dev" in "etcd",
     columns ["Image" => "{.image}"],
     {
@@ -19,7 +19,7 @@ resource! {
 }
 
 impl EtcdConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }
 
@@ -33,12 +33,12 @@ resource! {
 }
 
 impl EtcdMember {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "local";
 }
 
 resource! {
-    /// Whether etcd's certificates are on disk.
+    /// Whether the etcd certificates are on disk.
     PkiStatus: "PKIStatuses.etcd.talos.dev" in "etcd",
     columns ["Ready" => "{.ready}", "Secrets Version" => "{.version}"],
     {
@@ -48,12 +48,12 @@ resource! {
 }
 
 impl PkiStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }
 
 resource! {
-    /// How etcd runs, addresses resolved.
+    /// Runtime settings of etcd with resolved addresses.
     EtcdSpec: "EtcdSpecs.etcd.talos.dev" in "etcd",
     columns [
         "Name" => "{.name}",
@@ -72,6 +72,6 @@ resource! {
 }
 
 impl EtcdSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }

@@ -1,7 +1,7 @@
-//! How a value becomes a YAML node and protobuf bytes, and comes back from protobuf.
+//! Conversion of values to YAML nodes and protobuf bytes, and from protobuf.
 //!
-//! A spec is a list of fields, each with a number and a key; [`Field`] is what a field's type has to know, [`Element`]
-//! what may repeat or be absent. It does not know field names: the `message!` macro supplies them.
+//! A spec is a list of fields, each with a number and a key. [`Field`] is implemented by field types, [`Element`] by
+//! values that may repeat or be absent. Field names are supplied by the `message!` macro.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,13 +14,13 @@ use serde_json::Value;
 
 use crate::object::{self, Object};
 
-/// Why protobuf bytes could not be read as a spec.
+/// Failure to decode a spec from protobuf.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are not protobuf, or a field has another wire type than expected.
+    /// Invalid protobuf, or a field with an unexpected wire type.
     #[error("decoding protobuf")]
     Protobuf(#[from] prost::DecodeError),
-    /// A field promises more bytes than there are.
+    /// A field longer than the remaining input.
     #[error("decoding protobuf: a field of {wanted} bytes has {left} left")]
     Truncated { wanted: u64, left: usize },
     /// An address of a length that is neither IPv4 nor IPv6.
@@ -29,20 +29,20 @@ pub enum DecodeError {
     /// A prefix longer than its address, or a port above 65535.
     #[error("decoding {what}: {value} is out of range")]
     OutOfRange { what: &'static str, value: i64 },
-    /// Text form of a scalar that this type does not have.
+    /// An unknown text form of a scalar.
     #[error("decoding {what}: {value:?} is unknown")]
     Unknown { what: &'static str, value: String },
 }
 
 /// The type of a field of a spec.
 pub trait Field: Sized {
-    /// The YAML form; what is absent still has one (`""`, `null`, `[]`, `{}`).
+    /// The YAML form; absent values have one too (`""`, `null`, `[]`, `{}`).
     fn yaml(&self) -> Value;
-    /// Whether `omitempty` leaves the key out.
+    /// Whether `omitempty` omits the key.
     fn is_empty(&self) -> bool;
     /// Appends the field unless it has its default value.
     fn encode(&self, number: u32, out: &mut Vec<u8>);
-    /// Takes one occurrence of the field from `input`.
+    /// Decodes one occurrence of the field from `input`.
     fn merge(&mut self, wire_type: WireType, input: &mut &[u8]) -> Result<(), DecodeError>;
 }
 
@@ -50,15 +50,15 @@ pub trait Field: Sized {
 pub trait Element: Sized {
     /// The YAML form.
     fn element_yaml(&self) -> Value;
-    /// What stands in YAML for an absent one.
+    /// The YAML form of an absent value.
     fn absent_yaml() -> Value {
         Value::Null
     }
-    /// Appends one occurrence, whatever its value.
+    /// Appends one occurrence, even of a default value.
     fn encode_element(&self, number: u32, out: &mut Vec<u8>);
-    /// Takes one occurrence.
+    /// Decodes one occurrence.
     fn decode_element(wire_type: WireType, input: &mut &[u8]) -> Result<Self, DecodeError>;
-    /// Takes one occurrence of a repeated field, which may hold several packed values.
+    /// Decodes one occurrence of a repeated field, which may hold packed values.
     fn decode_repeated(wire_type: WireType, input: &mut &[u8], into: &mut Vec<Self>) -> Result<(), DecodeError> {
         into.push(Self::decode_element(wire_type, input)?);
         Ok(())
@@ -67,15 +67,15 @@ pub trait Element: Sized {
 
 /// A list of numbered fields.
 pub trait Message: Default + Clone + PartialEq + std::fmt::Debug {
-    /// Adds the keys in their order.
+    /// Adds the keys in order.
     fn write_yaml(&self, into: &mut Object);
     /// Appends all fields.
     fn write_proto(&self, out: &mut Vec<u8>);
-    /// Takes a field; false if its number is not known.
+    /// Decodes a field; false for an unknown number.
     fn merge_field(&mut self, number: u32, wire_type: WireType, input: &mut &[u8]) -> Result<bool, DecodeError>;
 }
 
-/// Reads a message from its protobuf form; unknown fields are skipped.
+/// Decodes a message; unknown fields are skipped.
 pub fn decode<M: Message>(mut input: &[u8]) -> Result<M, DecodeError> {
     let mut message = M::default();
     while !input.is_empty() {
@@ -94,7 +94,7 @@ pub fn encode_payload(number: u32, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Takes a length-delimited field.
+/// Reads a length-delimited field.
 pub fn take_payload<'a>(wire_type: WireType, input: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     check_wire_type(WireType::LengthDelimited, wire_type)?;
     let wanted = decode_varint(input)?;
@@ -131,7 +131,7 @@ macro_rules! scalar_field {
     )*};
 }
 
-/// A wire value as the narrower type of a field.
+/// Narrows a wire value to the type of a field.
 fn narrow<From, To: TryFrom<From>>(value: From, what: &'static str) -> Result<To, DecodeError>
 where
     From: Clone + ToString,
@@ -186,7 +186,7 @@ impl<T: Element> Field for Option<T> {
     }
 }
 
-/// Raw bytes: text where they are text, base64 where they are not.
+/// Bytes: UTF-8 text as is, other bytes as base64.
 impl Field for Vec<u8> {
     fn yaml(&self) -> Value {
         match std::str::from_utf8(self) {
@@ -271,7 +271,7 @@ impl Element for String {
     }
 }
 
-/// An address with a number beside it: the wire form of addresses, prefixes and endpoints.
+/// An address and a number: the wire form of addresses, prefixes and endpoints.
 fn encode_address(number: u32, address: IpAddr, beside: Option<u16>, out: &mut Vec<u8>) {
     let mut payload = Vec::with_capacity(24);
     match address {

@@ -1,7 +1,7 @@
 //! Files in `/etc`.
 
 resource! {
-    /// A file that is to be in `/etc`; the id is its name.
+    /// A file to create in `/etc`; the id is its name.
     EtcFileSpec: "EtcFileSpecs.files.talos.dev" in "files" sensitive,
     {
         contents: Vec<u8> = 1 "contents",
@@ -10,7 +10,7 @@ resource! {
 }
 
 resource! {
-    /// A file that is in `/etc`.
+    /// A file present in `/etc`.
     EtcFileStatus: "EtcFileStatuses.files.talos.dev" in "files",
     {
         spec_version: String = 1 "specVersion",

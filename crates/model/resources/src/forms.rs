@@ -1,4 +1,4 @@
-//! Tests of both forms of specs, a filled example for each package.
+//! Tests of both forms of specs with a filled example per package.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn object(value: serde_json::Value) -> Object {
     serde_json::from_value(value).unwrap()
 }
 
-/// The protobuf form comes back as the same spec, and is what `M`, made from the definition of the wire, understands.
+/// The protobuf form decodes to an equal spec and to an equal `M`, the generated message.
 fn wire_form<S, M>(spec: &S) -> M
 where
     S: Spec + crate::field::Message,

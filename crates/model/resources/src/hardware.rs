@@ -1,4 +1,4 @@
-//! What the machine is made of.
+//! Hardware inventory.
 
 resource! {
     /// A memory module.
@@ -46,7 +46,7 @@ resource! {
 }
 
 resource! {
-    /// The machine as its firmware describes it.
+    /// The machine as described by its firmware.
     SystemInformation: "SystemInformations.hardware.talos.dev" in "hardware", aliases ["systeminformation"],
     columns [
         "Manufacturer" => "{.manufacturer}",
@@ -69,6 +69,6 @@ resource! {
 }
 
 impl SystemInformation {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "systeminformation";
 }

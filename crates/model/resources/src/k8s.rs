@@ -8,7 +8,7 @@ pub use control_plane::*;
 pub use node::*;
 pub use static_pods::*;
 
-/// Where the control plane's resources are.
+/// Namespace of control plane resources.
 pub const CONTROL_PLANE_NAMESPACE: &str = "controlplane";
-/// Where the node's resources are.
+/// Namespace of node resources.
 pub const NAMESPACE: &str = "k8s";

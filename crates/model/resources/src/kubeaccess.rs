@@ -1,7 +1,7 @@
 //! Access to the machine API from pods.
 
 resource! {
-    /// Which pods may use the machine API.
+    /// The pods that may use the machine API.
     KubernetesAccessConfig: "KubernetesAccessConfigs.cluster.talos.dev" in "config",
     {
         enabled: bool = 1 "enabled",
@@ -11,6 +11,6 @@ resource! {
 }
 
 impl KubernetesAccessConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "config";
 }

@@ -8,7 +8,7 @@ use crate::enums::PeerState;
 use crate::values::Timestamp;
 
 resource! {
-    /// Whether and how the mesh runs.
+    /// Configuration of the mesh.
     KubeSpanConfig: "KubeSpanConfigs.kubespan.talos.dev" in "config" sensitive,
     {
         enabled: bool = 1 "enabled",
@@ -23,12 +23,12 @@ resource! {
 }
 
 impl KubeSpanConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubespan";
 }
 
 resource! {
-    /// An endpoint of a peer that others saw it use.
+    /// An endpoint of a peer observed by other nodes.
     KubeSpanEndpoint: "KubeSpanEndpoints.kubespan.talos.dev" in "kubespan",
     columns ["Endpoint" => "{.endpoint}", "Affiliate ID" => "{.affiliateID}"],
     {
@@ -50,7 +50,7 @@ resource! {
 }
 
 impl KubeSpanIdentity {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "local";
 }
 
@@ -67,7 +67,7 @@ resource! {
 }
 
 resource! {
-    /// How the connection to a peer is.
+    /// Connection status of a peer.
     KubeSpanPeerStatus: "KubeSpanPeerStatuses.kubespan.talos.dev" in "kubespan",
     columns [
         "Label" => "{.label}",

@@ -1,8 +1,8 @@
-//! Resource types: a struct for each, with its YAML form, its protobuf form and its definition.
+//! Resource types: a struct per type with its YAML form, its protobuf form and its definition.
 //!
-//! Types are tables (`macros`): a line a field, with its protobuf number and its YAML key. `decode` reads a spec back
-//! from protobuf; [`definitions`] lists every type. No I/O, no clock, no store: what happens to resources is the
-//! business of `state` and of controllers.
+//! Types are tables (`macros`): one line per field with its protobuf number and YAML key. `decode` reads a spec from
+//! protobuf; [`definitions`] lists every type. No I/O, no clock, no store: the life of resources is the business of
+//! `state` and of controllers.
 
 #[macro_use]
 mod macros;

@@ -52,7 +52,7 @@ resource! {
 }
 
 impl PlatformCapabilities {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "machine";
 
     /// A machine that owns all of itself, such as metal.
@@ -94,6 +94,6 @@ resource! {
 }
 
 impl MaintenanceAccess {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "maintenance";
 }

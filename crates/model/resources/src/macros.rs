@@ -1,4 +1,4 @@
-//! The macros that turn a table of fields into a type.
+//! Macros that turn a table of fields into a type.
 //!
 //! ```text
 //! resource! {
@@ -110,7 +110,7 @@ macro_rules! write_key {
     };
 }
 
-/// What the type of a resource says about itself.
+/// The definition of a resource type.
 macro_rules! definition {
     ($type:literal in $namespace:literal $($sensitive:ident)?, aliases [$($alias:literal),*],
      columns [$($column:literal => $path:literal),*]) => {

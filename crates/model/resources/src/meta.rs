@@ -14,7 +14,7 @@ pub const NAMESPACE: &str = "meta";
 /// A namespace that resources live in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// What the namespace is for.
+    /// The purpose of the namespace.
     pub description: String,
 }
 
@@ -36,7 +36,7 @@ impl Spec for Namespace {
     }
 }
 
-/// What clients need to know about a type: how to name it, where it lives, how to print it.
+/// Client-facing facts about a type: names, namespace, columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceDefinition(pub Definition);
 

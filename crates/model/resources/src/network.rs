@@ -1,4 +1,4 @@
-//! The network: what is configured in layers, what is merged from them, and what the kernel reports.
+//! The network: layered configuration, the merged result, and the state reported by the kernel.
 
 mod addresses;
 mod devices;
@@ -16,7 +16,7 @@ pub use operators::*;
 pub use routes::*;
 pub use settings::*;
 
-/// Where merged and observed resources are.
+/// Namespace of merged and observed resources.
 pub const NAMESPACE: &str = "network";
-/// Where the layers are before they are merged; ids there are `LAYER/ID`.
+/// Namespace of the unmerged layers; ids there are `LAYER/ID`.
 pub const CONFIG_NAMESPACE: &str = "network-config";

@@ -1,6 +1,6 @@
 //! Free-form objects: JSON trees, and `google.protobuf.Struct` on the wire.
 //!
-//! Numbers cross the wire as doubles; whole ones come back as integers.
+//! Numbers cross the wire as doubles; whole numbers come back as integers.
 
 use prost::Message as _;
 use prost_types::value::Kind;
@@ -12,7 +12,7 @@ use crate::field::DecodeError;
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// The same object with the keys of each level in alphabetical order, as it is printed.
+/// The same object with sorted keys at each level, as it is printed.
 pub fn sorted(object: &Object) -> Value {
     let mut entries: Vec<_> = object.iter().collect();
     entries.sort_by_key(|(key, _)| key.as_str());
@@ -68,7 +68,7 @@ fn from_value(value: prost_types::Value) -> Value {
     }
 }
 
-/// 2^53, up to which each whole double is that integer.
+/// 2^53: up to here every whole double is an exact integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn number(value: f64) -> Value {

@@ -1,7 +1,7 @@
-//! Load of processors and memory.
+//! Processor and memory usage.
 
 message! {
-    /// Seconds that a processor spent, by kind.
+    /// Processor seconds by kind.
     CpuStat {
         user: f64 = 1 "user",
         nice: f64 = 2 "nice",
@@ -17,7 +17,7 @@ message! {
 }
 
 resource! {
-    /// What processors did since boot.
+    /// Processor statistics since boot.
     CpuStats: "CPUStats.perf.talos.dev" in "perf",
     columns ["User" => "{.cpuTotal.user}", "System" => "{.cpuTotal.system}"],
     {
@@ -33,12 +33,12 @@ resource! {
 }
 
 impl CpuStats {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "latest";
 }
 
 resource! {
-    /// How memory is used, in KiB.
+    /// Memory usage in KiB.
     MemoryStats: "MemoryStats.perf.talos.dev" in "perf",
     columns ["Used" => "{.used}", "Total" => "{.total}"],
     {
@@ -94,6 +94,6 @@ resource! {
 }
 
 impl MemoryStats {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "latest";
 }

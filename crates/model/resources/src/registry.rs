@@ -1,4 +1,4 @@
-//! Every resource type there is, in one list.
+//! The list of all resource types.
 
 use crate::spec::{Definition, Spec};
 use crate::{
@@ -14,7 +14,7 @@ pub fn definitions() -> &'static [&'static Definition] {
 /// Namespaces that are no type's own: resources of several types are written to them on their way to where they belong.
 pub const NAMESPACES: &[&str] = &[cluster::RAW_NAMESPACE, network::CONFIG_NAMESPACE];
 
-/// The definition that a full type name or an alias means; letters in any case.
+/// The definition for a full type name or an alias, in any case.
 pub fn find_definition(name: &str) -> Option<&'static Definition> {
     let name = name.to_ascii_lowercase();
     let exact = DEFINITIONS.iter().find(|definition| definition.type_name.to_ascii_lowercase() == name);

@@ -15,7 +15,7 @@ resource! {
 }
 
 impl DevicesStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "devices";
 }
 
@@ -106,7 +106,7 @@ resource! {
 }
 
 impl MachineResetSignal {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "machine";
 }
 
@@ -137,7 +137,7 @@ resource! {
 }
 
 impl MachineStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "machine";
 }
 
@@ -176,7 +176,7 @@ resource! {
 }
 
 impl MetaLoad {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "meta-loaded";
 }
 
@@ -227,7 +227,7 @@ resource! {
 }
 
 impl PlatformMetadata {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "platformmetadata";
 }
 
@@ -247,7 +247,7 @@ resource! {
 }
 
 impl SecurityState {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "securitystate";
 }
 
@@ -261,7 +261,7 @@ resource! {
 }
 
 impl UniqueMachineToken {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "unique-machine-token";
 }
 

@@ -15,12 +15,12 @@ resource! {
 }
 
 impl ApiCertificate {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "api";
 }
 
 resource! {
-    /// Names and addresses that a certificate has to contain.
+    /// Names and addresses for a certificate.
     CertSans: "CertSANs.secrets.talos.dev" in "secrets" sensitive,
     {
         ips: Vec<IpAddr> = 1 "ips",
@@ -50,7 +50,7 @@ resource! {
 }
 
 impl EtcdSecrets {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }
 
@@ -63,12 +63,12 @@ resource! {
 }
 
 impl EtcdRootSecret {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }
 
 resource! {
-    /// What the kubelet joins with.
+    /// The kubelet's bootstrap credentials.
     KubeletSecrets: "KubeletSecrets.secrets.talos.dev" in "secrets" sensitive,
     {
         endpoint: Url = 1 "endpoint",
@@ -79,7 +79,7 @@ resource! {
 }
 
 impl KubeletSecrets {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
@@ -95,7 +95,7 @@ resource! {
 }
 
 impl KubernetesSecrets {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s-certs";
 }
 
@@ -110,7 +110,7 @@ resource! {
 }
 
 impl KubernetesDynamicCerts {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s-dynamic-certs";
 }
 
@@ -136,7 +136,7 @@ resource! {
 }
 
 impl KubernetesRootSecret {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s";
 }
 
@@ -150,7 +150,7 @@ resource! {
 }
 
 impl MaintenanceServiceCertificate {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "maintenance";
 }
 
@@ -163,7 +163,7 @@ resource! {
 }
 
 impl MaintenanceRootSecret {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "maintenance";
 }
 
@@ -180,7 +180,7 @@ resource! {
 }
 
 impl OsRootSecret {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "os";
 }
 
@@ -194,6 +194,6 @@ resource! {
 }
 
 impl TrustdCertificate {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "trustd";
 }

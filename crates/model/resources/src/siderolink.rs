@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 resource! {
-    /// The management tunnel to set up.
+    /// Configuration of the management tunnel.
     SiderolinkConfig: "SiderolinkConfigs.siderolink.talos.dev" in "config" sensitive,
     columns ["API Endpoint" => "{.apiEndpoint}", "Tunnel" => "{.tunnel}"],
     {
@@ -16,12 +16,12 @@ resource! {
 }
 
 impl SiderolinkConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "siderolink";
 }
 
 resource! {
-    /// The management tunnel's userspace end.
+    /// The userspace end of the management tunnel.
     SiderolinkTunnel: "SiderolinkTunnels.siderolink.talos.dev" in "config" sensitive,
     columns [
         "API Endpoint" => "{.apiEndpoint}",
@@ -38,6 +38,6 @@ resource! {
 }
 
 impl SiderolinkTunnel {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "siderolink-tunnel";
 }

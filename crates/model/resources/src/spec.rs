@@ -1,11 +1,10 @@
-//! What a resource type is: its definition and its two wire forms.
+//! A resource type: its definition and its two wire forms.
 //!
-//! Types implement [`Spec`]; [`AnySpec`] follows and is what the store keeps. Nothing here knows metadata, versions or
-//! owners: those belong to `state`.
+//! Types implement [`Spec`]; [`AnySpec`] follows and is stored. Metadata, versions and owners belong to `state`.
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-/// Whether reading a type needs the admin role.
+/// Whether reading a type requires the admin role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sensitivity {
     /// Every role may read it.
@@ -18,24 +17,24 @@ pub enum Sensitivity {
 /// A column of the table that `get` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The heading, such as `Machine Type`.
+    /// Heading, such as `Machine Type`.
     pub name: &'static str,
-    /// Where the cell comes from in the YAML form, such as `{.machineType}`.
+    /// Path of the cell in the YAML form, such as `{.machineType}`.
     pub json_path: &'static str,
 }
 
-/// What is known about a resource type before any resource of it exists.
+/// The static facts about a resource type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// The full type: `AddressStatuses.net.talos.dev`.
     pub type_name: &'static str,
-    /// The namespace used where none is given.
+    /// The default namespace.
     pub namespace: &'static str,
     /// Short names besides those that [`all_aliases`](Self::all_aliases) derives.
     pub aliases: &'static [&'static str],
     /// Columns of the table form, in order.
     pub columns: &'static [Column],
-    /// Who may read it.
+    /// Read permission.
     pub sensitivity: Sensitivity,
 }
 
@@ -88,7 +87,7 @@ impl Definition {
 ///
 /// Assumptions: `to_yaml` and `to_proto` are pure and cheap; equal values give equal forms.
 pub trait Spec: Clone + Debug + PartialEq + Send + Sync + 'static {
-    /// What the type is.
+    /// The definition of the type.
     const DEFINITION: Definition;
 
     /// The YAML form as an ordered tree, with the keys that clients know.
@@ -100,7 +99,7 @@ pub trait Spec: Clone + Debug + PartialEq + Send + Sync + 'static {
 
 /// A [`Spec`] whose type is known only at run time.
 pub trait AnySpec: Debug + Send + Sync + 'static {
-    /// What its type is.
+    /// The definition of its type.
     fn definition(&self) -> &'static Definition;
     /// The YAML form as an ordered tree.
     fn tree(&self) -> serde_json::Value;

@@ -3,7 +3,7 @@
 use crate::values::Nanoseconds;
 
 resource! {
-    /// How the kernel disciplines the clock.
+    /// Clock discipline of the kernel.
     AdjtimeStatus: "AdjtimeStatuses.v1alpha1.talos.dev" in "runtime",
     columns [
         "Offset" => "{.offset}",
@@ -25,12 +25,12 @@ resource! {
 }
 
 impl AdjtimeStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "node";
 }
 
 resource! {
-    /// Whether the clock is set.
+    /// Whether the clock is synchronised.
     TimeStatus: "TimeStatuses.v1alpha1.talos.dev" in "runtime",
     columns ["Synced" => "{.synced}"],
     {
@@ -41,6 +41,6 @@ resource! {
 }
 
 impl TimeStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "node";
 }

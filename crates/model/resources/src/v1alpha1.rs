@@ -1,26 +1,26 @@
 //! Services, and the hand-over from the boot plan.
 
 resource! {
-    /// Asks for the configuration to be acquired.
+    /// Requests acquisition of the configuration.
     AcquireConfigSpec: "AcquireConfigSpecs.v1alpha1.talos.dev" in "runtime",
     {
     }
 }
 
 impl AcquireConfigSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "machine-config";
 }
 
 resource! {
-    /// Exists once the configuration was acquired.
+    /// Exists after the configuration was acquired.
     AcquireConfigStatus: "AcquireConfigStatuses.v1alpha1.talos.dev" in "runtime",
     {
     }
 }
 
 impl AcquireConfigStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "machine-config";
 }
 

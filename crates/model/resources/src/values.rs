@@ -1,5 +1,4 @@
-//! Values that specs share and the standard library has no type for: PEM pairs, URLs, hardware addresses, durations,
-//! instants.
+//! Value types that the standard library lacks: PEM pairs, URLs, hardware addresses, durations, instants.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +16,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// PEM bytes; `Debug` says only how many.
+/// PEM bytes; `Debug` shows only the length.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pem(pub Vec<u8>);
 
@@ -98,7 +97,7 @@ impl Key {
     }
 }
 
-/// A URL, kept as it was written.
+/// A URL, kept as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Url(pub String);
 
@@ -199,7 +198,7 @@ impl From<Duration> for Nanoseconds {
 }
 
 impl From<Nanoseconds> for Duration {
-    /// Its absolute length.
+    /// Its absolute value.
     fn from(value: Nanoseconds) -> Self {
         Self::from_nanos(value.0.unsigned_abs())
     }
@@ -235,7 +234,7 @@ impl Field for Nanoseconds {
     }
 }
 
-/// An instant, or the zero instant where there was none yet; printed as RFC 3339 in UTC.
+/// An instant, or the zero instant if unset; printed as RFC 3339 in UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Timestamp(pub Option<prost_types::Timestamp>);
 

@@ -1,4 +1,4 @@
-//! Control plane components and what is applied to a new cluster.
+//! Control plane components and bootstrap manifests.
 
 use crate::StringMap;
 use crate::object::Object;
@@ -20,7 +20,7 @@ resource! {
 }
 
 impl AdmissionControlConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "admission-control";
 }
 
@@ -43,7 +43,7 @@ message! {
 }
 
 resource! {
-    /// How kube-apiserver runs.
+    /// Settings of kube-apiserver.
     ApiServerConfig: "APIServerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         image: String = 1 "image",
@@ -62,7 +62,7 @@ resource! {
 }
 
 impl ApiServerConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kube-apiserver";
 }
 
@@ -75,7 +75,7 @@ resource! {
 }
 
 impl AuditPolicyConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "audit-policy";
 }
 
@@ -90,12 +90,12 @@ resource! {
 }
 
 impl ConfigStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "static-pods";
 }
 
 resource! {
-    /// How kube-controller-manager runs.
+    /// Settings of kube-controller-manager.
     ControllerManagerConfig: "ControllerManagerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         enabled: bool = 1 "enabled",
@@ -111,7 +111,7 @@ resource! {
 }
 
 impl ControllerManagerConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kube-controller-manager";
 }
 
@@ -127,7 +127,7 @@ message! {
 }
 
 resource! {
-    /// Manifests that the configuration adds.
+    /// Extra manifests of the configuration.
     ExtraManifestsConfig: "ExtraManifestsConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         extra_manifests: Vec<ExtraManifest> = 1 "extraManifests",
@@ -135,7 +135,7 @@ resource! {
 }
 
 impl ExtraManifestsConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "extra-manifests";
 }
 
@@ -147,7 +147,7 @@ message! {
 }
 
 resource! {
-    /// Objects to be applied to the cluster, in one step.
+    /// Objects to apply to the cluster in one step.
     Manifest: "Manifests.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         items: Vec<SingleManifest> = 1 "items",
@@ -155,7 +155,7 @@ resource! {
 }
 
 resource! {
-    /// Which manifests were applied.
+    /// The applied manifests.
     ManifestStatus: "ManifestStatuses.kubernetes.talos.dev" in "controlplane",
     {
         manifests_applied: Vec<String> = 1 "manifestsApplied",
@@ -163,12 +163,12 @@ resource! {
 }
 
 impl ManifestStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "manifests";
 }
 
 resource! {
-    /// What the manifests of a new cluster are made from.
+    /// Parameters of the bootstrap manifests.
     BootstrapManifestsConfig: "BootstrapManifestsConfigs.kubernetes.talos.dev" in "controlplane",
     {
         server: String = 1 "string",
@@ -194,12 +194,12 @@ resource! {
 }
 
 impl BootstrapManifestsConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "manifests";
 }
 
 resource! {
-    /// How kube-scheduler runs.
+    /// Settings of kube-scheduler.
     SchedulerConfig: "SchedulerConfigs.kubernetes.talos.dev" in "controlplane" sensitive,
     {
         enabled: bool = 1 "enabled",
@@ -213,7 +213,7 @@ resource! {
 }
 
 impl SchedulerConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kube-scheduler";
 }
 
@@ -228,6 +228,6 @@ resource! {
 }
 
 impl SecretStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "static-pods";
 }

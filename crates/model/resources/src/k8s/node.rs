@@ -7,7 +7,7 @@ use crate::object::Object;
 use crate::values::Mount;
 
 resource! {
-    /// Addresses of API servers, as one source knows them.
+    /// API server addresses from one source.
     Endpoint: "Endpoints.kubernetes.talos.dev" in "controlplane",
     columns ["Addresses" => "{.addresses}"],
     {
@@ -25,7 +25,7 @@ impl Endpoint {
 }
 
 resource! {
-    /// How the kubelet is to run, from the configuration.
+    /// Kubelet settings from the configuration.
     KubeletConfig: "KubeletConfigs.kubernetes.talos.dev" in "k8s" sensitive,
     {
         image: String = 1 "image",
@@ -45,7 +45,7 @@ resource! {
 }
 
 impl KubeletConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
@@ -57,12 +57,12 @@ resource! {
 }
 
 impl KubeletLifecycle {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
 resource! {
-    /// How the kubelet runs: arguments and configuration complete.
+    /// Complete kubelet settings: arguments and configuration.
     KubeletSpec: "KubeletSpecs.kubernetes.talos.dev" in "k8s" sensitive,
     {
         image: String = 1 "image",
@@ -75,7 +75,7 @@ resource! {
 }
 
 impl KubeletSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
@@ -90,7 +90,7 @@ resource! {
 }
 
 impl KubePrismStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s-loadbalancer";
 }
 
@@ -103,7 +103,7 @@ message! {
 }
 
 resource! {
-    /// Where the local load balancer listens and what it balances.
+    /// Listen address and upstreams of the local load balancer.
     KubePrismConfig: "KubePrismConfigs.kubernetes.talos.dev" in "k8s",
     columns ["Host" => "{.host}", "Port" => "{.port}", "Endpoints" => "{.endpoints}"],
     {
@@ -114,12 +114,12 @@ resource! {
 }
 
 impl KubePrismConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s-loadbalancer-config";
 }
 
 resource! {
-    /// All API servers that are known.
+    /// All known API servers.
     KubePrismEndpoints: "KubePrismEndpoints.kubernetes.talos.dev" in "k8s",
     columns ["Hosts" => "{.endpoints[*].host}", "Ports" => "{.endpoints[*].port}"],
     {
@@ -128,24 +128,24 @@ resource! {
 }
 
 impl KubePrismEndpoints {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "k8s-cluster";
 }
 
 resource! {
-    /// Exists while the node has to stay cordoned.
+    /// Exists while the node must stay cordoned.
     NodeCordonedSpec: "NodeCordonedSpecs.k8s.talos.dev" in "k8s" sensitive,
     {
     }
 }
 
 impl NodeCordonedSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "cordoned";
 }
 
 resource! {
-    /// A label that the node has to carry.
+    /// A required label of the node.
     NodeLabelSpec: "NodeLabelSpecs.k8s.talos.dev" in "k8s" sensitive,
     columns ["Value" => "{.value}"],
     {
@@ -168,7 +168,7 @@ resource! {
 }
 
 resource! {
-    /// A taint that the node has to carry.
+    /// A required taint of the node.
     NodeTaintSpec: "NodeTaintSpecs.k8s.talos.dev" in "k8s" sensitive,
     columns ["Effect" => "{.effect}", "Value" => "{.value}"],
     {
@@ -187,12 +187,12 @@ resource! {
 }
 
 impl NodeIp {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
 resource! {
-    /// Which subnets the node's addresses are chosen from.
+    /// Subnets for selecting the node's addresses.
     NodeIpConfig: "NodeIPConfigs.kubernetes.talos.dev" in "k8s",
     {
         valid_subnets: Vec<String> = 1 "validSubnets" omitempty,
@@ -201,7 +201,7 @@ resource! {
 }
 
 impl NodeIpConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
 }
 
@@ -217,12 +217,12 @@ resource! {
 }
 
 impl Nodename {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "nodename";
 }
 
 resource! {
-    /// Where the kubelet gets its static pods.
+    /// Static pod source of the kubelet.
     StaticPodServerStatus: "StaticPodServerStatuses.kubernetes.talos.dev" in "k8s",
     {
         url: String = 1 "url",
@@ -230,6 +230,6 @@ resource! {
 }
 
 impl StaticPodServerStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "static-pod-server";
 }

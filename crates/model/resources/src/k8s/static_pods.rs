@@ -1,4 +1,4 @@
-//! Static pods: objects of Kubernetes as they are, whose YAML form has no key around them.
+//! Static pods: Kubernetes objects whose YAML form has no enclosing key.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::field::Field;
 use crate::object::{self, Object};
 use crate::spec::{Column, Definition, Sensitivity, Spec};
 
-/// A pod that the kubelet is to run.
+/// A pod for the kubelet to run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StaticPod {
     /// The `Pod` object.
@@ -29,7 +29,7 @@ impl Spec for StaticPod {
     }
 }
 
-/// What the kubelet says about a static pod.
+/// The kubelet's status of a static pod.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StaticPodStatus {
     /// The `status` of the `Pod`.

@@ -1,4 +1,4 @@
-//! Addresses of links, and addresses of the node made from them.
+//! Addresses of links, and node addresses derived from them.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::enums::{AddressFlags, ConfigLayer, Family, Scope};
 use crate::values::HardwareAddr;
 
 resource! {
-    /// An address that a link has to have.
+    /// A desired address of a link.
     AddressSpec: "AddressSpecs.net.talos.dev" in "network",
     {
         address: Option<IpNet> = 1 "address",
@@ -22,7 +22,7 @@ resource! {
 }
 
 resource! {
-    /// An address that a link has.
+    /// An address of a link.
     AddressStatus: "AddressStatuses.net.talos.dev" in "network", aliases ["address", "addresses"],
     columns ["Address" => "{.address}", "Link" => "{.linkName}"],
     {
@@ -49,7 +49,7 @@ resource! {
 }
 
 impl HardwareAddress {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "first";
 }
 
@@ -63,7 +63,7 @@ resource! {
 }
 
 resource! {
-    /// Which addresses are in a filtered list.
+    /// A filter for node addresses.
     NodeAddressFilter: "NodeAddressFilters.net.talos.dev" in "network",
     columns ["Include Subnets" => "{.includeSubnets}", "Exclude Subnets" => "{.excludeSubnets}"],
     {

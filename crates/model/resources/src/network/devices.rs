@@ -10,7 +10,7 @@ use crate::spec::{Column, Definition, Sensitivity, Spec};
 /// A device of the configuration, with its selector resolved to a link.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeviceConfigSpec {
-    /// The device as the configuration has it.
+    /// The device in the configuration.
     pub device: Object,
 }
 
@@ -33,9 +33,9 @@ impl Spec for DeviceConfigSpec {
 /// A DNS server behind the local cache; the id is its address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsUpstream {
-    /// Whether it answered lately.
+    /// Whether it responded lately.
     pub healthy: bool,
-    /// Where it listens.
+    /// Its listen address.
     pub address: Option<SocketAddr>,
 }
 

@@ -64,21 +64,21 @@ message! {
 }
 
 message! {
-    /// Lets through so many packets a second.
+    /// Rate limit in packets per second.
     NfTablesLimitMatch {
         packet_rate_per_second: u64 = 1 "packetRatePerSecond",
     }
 }
 
 message! {
-    /// Lowers the segment size to what fits the MTU.
+    /// Clamps the segment size to the MTU.
     NfTablesClampMss {
         mtu: u16 = 1 "mtu",
     }
 }
 
 message! {
-    /// Conditions, then what to do.
+    /// Conditions and the verdict.
     NfTablesRule {
         match_i_if_name: Option<NfTablesIfNameMatch> = 8 "matchIIfName" omitempty,
         match_o_if_name: Option<NfTablesIfNameMatch> = 1 "matchOIfName" omitempty,

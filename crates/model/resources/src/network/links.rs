@@ -9,7 +9,7 @@ use crate::enums::{
 use crate::values::{HardwareAddr, Nanoseconds};
 
 resource! {
-    /// Counts changes of links that the kernel does not announce.
+    /// Incremented for link changes that the kernel does not announce.
     LinkRefresh: "LinkRefreshes.net.talos.dev" in "network",
     {
         generation: i64 = 1 "generation",
@@ -106,7 +106,7 @@ message! {
 }
 
 resource! {
-    /// A link that has to exist, and how.
+    /// A desired link and its settings.
     LinkSpec: "LinkSpecs.net.talos.dev" in "network" sensitive,
     {
         name: String = 1 "name",

@@ -1,4 +1,4 @@
-//! What works on links while the machine runs: DHCP, shared addresses, probes.
+//! Dynamic network operators on links: DHCP, virtual IPs, probes.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ message! {
 }
 
 message! {
-    /// Where a shared address is moved by the Equinix Metal API.
+    /// Equinix Metal API settings for moving a virtual IP.
     VipEquinixMetal {
         project_id: String = 1 "projectID",
         device_id: String = 2 "deviceID",
@@ -32,7 +32,7 @@ message! {
 }
 
 message! {
-    /// Where a shared address is moved by the Hetzner Cloud API.
+    /// Hetzner Cloud API settings for moving a virtual IP.
     VipHCloud {
         device_id: i64 = 1 "deviceID",
         network_id: i64 = 2 "networkID",
@@ -41,7 +41,7 @@ message! {
 }
 
 message! {
-    /// A shared address.
+    /// A virtual IP.
     VipOperator {
         ip: Option<IpAddr> = 1 "ip",
         gratuitous_arp: bool = 2 "gratuitousARP",
@@ -51,7 +51,7 @@ message! {
 }
 
 resource! {
-    /// What configures a link while the machine runs.
+    /// A dynamic configuration method of a link.
     OperatorSpec: "OperatorSpecs.net.talos.dev" in "network" sensitive,
     {
         operator: Operator = 1 "operator",
@@ -65,7 +65,7 @@ resource! {
 }
 
 message! {
-    /// A probe that connects.
+    /// A TCP probe.
     TcpProbe {
         endpoint: String = 1 "endpoint",
         timeout: Nanoseconds = 2 "timeout",
@@ -84,7 +84,7 @@ resource! {
 }
 
 resource! {
-    /// What a probe found.
+    /// Result of a probe.
     ProbeStatus: "ProbeStatuses.net.talos.dev" in "network", aliases ["probe", "probes"],
     columns ["Success" => "{.success}"],
     {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::enums::{ConfigLayer, Family, RouteFlags, RouteProtocol, RouteType, RoutingTable, Scope};
 
 resource! {
-    /// A route that has to exist.
+    /// A desired route.
     RouteSpec: "RouteSpecs.net.talos.dev" in "network",
     {
         family: Family = 1 "family",
@@ -27,7 +27,7 @@ resource! {
 }
 
 resource! {
-    /// A route that exists.
+    /// A route in the kernel.
     RouteStatus: "RouteStatuses.net.talos.dev" in "network", aliases ["route", "routes"],
     columns [
         "Destination" => "{.dst}",

@@ -1,4 +1,4 @@
-//! Host name, resolvers, time servers, the local DNS cache and how far the network is ready.
+//! Host name, resolvers, time servers, the local DNS cache and network readiness.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ resource! {
 }
 
 resource! {
-    /// Where the local DNS cache listens.
+    /// Listen addresses of the local DNS cache.
     HostDnsConfig: "HostDNSConfigs.net.talos.dev" in "network",
     columns ["Enabled" => "{.enabled}"],
     {
@@ -26,12 +26,12 @@ resource! {
 }
 
 impl HostDnsConfig {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "config";
 }
 
 resource! {
-    /// The host name to set.
+    /// The desired host name.
     HostnameSpec: "HostnameSpecs.net.talos.dev" in "network",
     {
         hostname: String = 1 "hostname",
@@ -41,12 +41,12 @@ resource! {
 }
 
 impl HostnameSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "hostname";
 }
 
 resource! {
-    /// The host name that is set.
+    /// The current host name.
     HostnameStatus: "HostnameStatuses.net.talos.dev" in "network", aliases ["hostname"],
     columns ["Hostname" => "{.hostname}", "Domainname" => "{.domainname}"],
     {
@@ -56,12 +56,12 @@ resource! {
 }
 
 impl HostnameStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "hostname";
 }
 
 resource! {
-    /// DNS servers to use.
+    /// Desired DNS servers.
     ResolverSpec: "ResolverSpecs.net.talos.dev" in "network",
     {
         dns_servers: Vec<IpAddr> = 1 "dnsServers",
@@ -70,7 +70,7 @@ resource! {
 }
 
 impl ResolverSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "resolvers";
 }
 
@@ -84,12 +84,12 @@ resource! {
 }
 
 impl ResolverStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "resolvers";
 }
 
 resource! {
-    /// How far the network is ready.
+    /// Readiness of the network.
     NetworkStatus: "NetworkStatuses.net.talos.dev" in "network", aliases ["netstatus", "netstatuses"],
     columns [
         "Address" => "{.addressReady}",
@@ -106,12 +106,12 @@ resource! {
 }
 
 impl NetworkStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "status";
 }
 
 resource! {
-    /// Time servers to use.
+    /// Desired time servers.
     TimeServerSpec: "TimeServerSpecs.net.talos.dev" in "network",
     {
         time_servers: Vec<String> = 1 "timeServers",
@@ -120,7 +120,7 @@ resource! {
 }
 
 impl TimeServerSpec {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "timeservers";
 }
 
@@ -134,6 +134,6 @@ resource! {
 }
 
 impl TimeServerStatus {
-    /// Its only id.
+    /// ID of the single instance.
     pub const ID: &'static str = "timeservers";
 }

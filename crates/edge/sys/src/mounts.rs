@@ -98,8 +98,8 @@ fn parse_table(text: &str) -> Vec<Mount> {
             let (source, target, filesystem, options) =
                 (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             Some(Mount {
-                source: unescape(source),
-                target: unescape(target).into(),
+                source: String::from_utf8_lossy(&unescape(source.as_bytes())).into_owned(),
+                target: String::from_utf8_lossy(&unescape(target.as_bytes())).into_owned().into(),
                 filesystem: filesystem.to_owned(),
                 options: options.split(',').map(str::to_owned).collect(),
             })
@@ -107,10 +107,11 @@ fn parse_table(text: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// The kernel writes space, tab, newline and backslash as `\ooo`.
-fn unescape(text: &str) -> String {
+/// A path as the kernel's mount tables show it: space, tab, newline and backslash are escaped as `\ooo`.
+#[must_use]
+pub fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         let octal = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
         match (byte, octal) {
@@ -124,7 +125,7 @@ fn unescape(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 fn error(what: &str, target: &Path, source: io::Error) -> MountError {
@@ -151,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_backslash_that_starts_no_octal_number_stays() {
-        assert_eq!(unescape("a\\9zz"), "a\\9zz");
-        assert_eq!(unescape("end\\"), "end\\");
+        assert_eq!(unescape(b"a\\9zz"), b"a\\9zz");
+        assert_eq!(unescape(b"end\\"), b"end\\");
     }
 
     #[test]

@@ -58,27 +58,8 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>, HostError> {
 
 fn parse(table: &[u8]) -> Vec<PathBuf> {
     let lines = table.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4).map(unescape)).collect()
-}
-
-/// The kernel writes blanks and backslashes of paths as three octal digits.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                path.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                path.push(first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(path))
+    let targets = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    targets.map(|path| PathBuf::from(std::ffi::OsString::from_vec(sys::mounts::unescape(path)))).collect()
 }
 
 /// Whether the file starts like a squashfs.

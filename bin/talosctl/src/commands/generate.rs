@@ -213,8 +213,7 @@ fn write_all(name: &str, overwrite: Overwrite, files: &[(&str, &str, Access)]) -
 
 fn public_key_hash(fingerprint: &str) -> Result<String, CommandError> {
     let bytes = STANDARD.decode(fingerprint).map_err(CommandError::wrap("reading the fingerprint"))?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("sha256:{hex}"))
+    Ok(format!("sha256:{}", stdx::hex(&bytes)))
 }
 
 fn validity(hours: u32) -> Validity {

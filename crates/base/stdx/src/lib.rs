@@ -1,5 +1,5 @@
 //! What every crate needs and no crate should write twice: error chains, backoff, secrets, clocks, named tasks,
-//! Go-style durations, and the version.
+//! Go-style durations, hexadecimal text, and the version.
 //!
 //! It knows nothing about resources, the wire or the node, and does no I/O.
 
@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod clock;
 pub mod duration;
 pub mod error;
+mod hex;
 pub mod secret;
 pub mod tasks;
 pub mod version;
@@ -14,4 +15,5 @@ pub mod version;
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};
 pub use error::{ErrorChain, error_chain};
+pub use hex::hex;
 pub use secret::Secret;

@@ -1,6 +1,5 @@
 //! Who this node is: made once, kept with the state, gone with a reset.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -72,11 +71,7 @@ fn parse(text: &str) -> Option<&str> {
 /// 32 hexadecimal digits, the same for the same identity.
 fn machine_id(node_id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, node_id.as_bytes());
-    hash.as_ref().iter().take(16).fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    stdx::hex(&hash.as_ref()[..16])
 }
 
 #[async_trait]

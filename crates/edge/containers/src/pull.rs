@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use reqwest::Response;
-use stdx::ErrorChain;
+use stdx::{ErrorChain, hex};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -460,15 +460,6 @@ fn sha256(bytes: &[u8]) -> String {
     let mut context = Context::new(&SHA256);
     context.update(bytes);
     format!("sha256:{}", hex(context.finish().as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), PlanError> {
 /// Eight hexadecimal digits that stand for the cluster's name in the 15 characters of a link's name.
 fn tag(name: &str) -> String {
     let digest = digest::digest(&digest::SHA256, name.as_bytes());
-    digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    stdx::hex(&digest.as_ref()[..4])
 }
 
 pub(crate) fn bridge_name(name: &str) -> String {

@@ -76,8 +76,7 @@ struct Shop {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", stdx::hex(digest(&SHA256, bytes).as_ref()))
 }
 
 fn files() -> Files {

@@ -12,7 +12,7 @@ struct Tiny {
 
 fn put(folder: &Path, bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = stdx::hex(digest.as_ref());
     std::fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     std::fs::write(folder.join("blobs/sha256").join(&hex), bytes).unwrap();
     format!("sha256:{hex}")

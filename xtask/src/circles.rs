@@ -1,5 +1,5 @@
-//! The check for circles of files: within a crate, files that use each other in a ring cannot be read, tested or moved
-//! one at a time. A module and the modules below it count as one piece (see `graph`).
+//! The check for circular dependencies between files: files of a crate that use each other in a circle cannot be read,
+//! tested or moved one at a time. A module and its descendants count as one unit (see `graph`).
 
 mod graph;
 mod source;
@@ -11,8 +11,8 @@ use self::graph::{Crate, circles};
 use crate::paths::Paths;
 use crate::step::command;
 
-/// Circles that are still there: the crate's folder, and the files that reach each other. The list only shrinks: a
-/// circle that is not in it is refused, and so is an entry whose circle is gone or has become smaller.
+/// Existing circles: the crate's folder, and the files that reach each other. The list only shrinks: an unknown circle
+/// is refused, and so is an entry whose circle has been removed or has become smaller.
 const KNOWN: &[(&str, &[&str])] = &[
     ("bin/machined", &["api.rs", "boot.rs", "lock.rs", "machine.rs", "maintenance.rs", "wiring.rs"]),
     ("crates/model/config", &["decode.rs", "document.rs"]),
@@ -21,7 +21,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("crates/server/provision", &["cluster.rs", "precheck.rs"]),
 ];
 
-/// The source folders of the workspace, by the folder of their crate.
+/// The source folders of the workspace by crate folder.
 fn sources() -> BTreeMap<String, PathBuf> {
     let root = Paths::find().unwrap().root;
     let listed = command("git").current_dir(&root).args(["ls-files", "*/Cargo.toml"]).output().unwrap();
@@ -51,11 +51,11 @@ fn no_files_use_each_other_in_a_circle() {
         }
     }
     assert!(files > 400, "the workspace was not read: {files} files");
-    assert_eq!(new, Vec::<String>::new(), "new circles of files, or other ones than KNOWN has");
-    assert_eq!(known, BTreeSet::new(), "these circles are gone: take them out of KNOWN");
+    assert_eq!(new, Vec::<String>::new(), "circles that are not in KNOWN");
+    assert_eq!(known, BTreeSet::new(), "these circles no longer exist: remove them from KNOWN");
 }
 
-/// Circles of a crate of these files.
+/// Circles of a crate with these files.
 fn found(files: &[(&str, &str)]) -> Vec<String> {
     let read = |file: &Path| files.iter().find(|(name, _)| Path::new(name) == file).map(|(_, text)| (*text).to_owned());
     let names = |members: &BTreeSet<PathBuf>| {

@@ -14,16 +14,16 @@ use crate::paths::Paths;
 use crate::programs;
 use crate::step::{Step, Steps, command, say};
 
-/// Debian packages whose programs make nodes on this machine.
+/// Debian packages for running nodes on this machine.
 pub(crate) const RUN_PACKAGES: &[&str] = &["runc", "iproute2", "nftables", "mount", "util-linux", "coreutils"];
 
-/// Registries that a cluster without a bundle takes its images from.
+/// Registries of the images of a cluster without a bundle.
 const REGISTRIES: &[&str] = &["registry.k8s.io", "ghcr.io", "gcr.io"];
 
-/// Longer than this a registry does not count as answering.
+/// Connection timeout of registries.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What `up` and `down` take.
+/// Arguments of `up` and `down`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClusterArguments {
     /// Name of the cluster
@@ -103,7 +103,7 @@ pub(crate) fn up(steps: &mut Steps, paths: &Paths, arguments: &UpArguments) -> a
         steps.run("cluster", |step| create(step, paths, arguments, &files, &source))?;
     }
     let nodes = ask(steps, &files, &kubectl).with_context(|| {
-        let hint = if existed { ": it was there already, `cargo xtask down` removes it" } else { "" };
+        let hint = if existed { ": it existed already, `cargo xtask down` removes it" } else { "" };
         format!("the cluster {name} does not answer{hint}")
     })?;
     summary(&nodes, &files, &kubectl);
@@ -125,7 +125,7 @@ fn ask(steps: &mut Steps, files: &Files, kubectl: &Path) -> anyhow::Result<Vec<N
     steps.run("nodes", |step| ready_nodes(step, kubectl, &files.kubeconfig))
 }
 
-/// Removes the cluster and everything that it left on this machine. What was built stays.
+/// Removes the cluster and all its parts on this machine. Build results stay.
 pub(crate) fn down(steps: &mut Steps, paths: &Paths, arguments: &ClusterArguments) -> anyhow::Result<()> {
     let name = &arguments.name;
     let programs = programs::directory(paths)?;
@@ -152,7 +152,7 @@ pub(crate) fn down(steps: &mut Steps, paths: &Paths, arguments: &ClusterArgument
     })
 }
 
-/// Where talosctl keeps what it knows of the cluster.
+/// talosctl's directory for the state of the cluster.
 #[expect(clippy::disallowed_methods, reason = "talosctl's directory is below the operator's home")]
 pub(crate) fn state(name: &str) -> anyhow::Result<PathBuf> {
     let home = std::env::var("HOME").context("HOME is not set")?;
@@ -177,11 +177,11 @@ fn source(steps: &mut Steps, paths: &Paths, programs: &Path, arguments: &UpArgum
     Ok(Source::Bundle(bundle::build(steps, paths, programs, arguments.kubernetes)?))
 }
 
-/// Whether somebody accepts a connection at `host`, port 443, in time.
+/// Whether `host` accepts a connection on port 443 in time.
 fn answers(host: &str) -> bool {
     let (sender, receiver) = mpsc::channel();
     let address = (host.to_owned(), 443);
-    // Resolving has no deadline of its own; a thread that outlives its question ends with the process.
+    // Resolving has no deadline; the thread ends with the process.
     std::thread::spawn(move || {
         let connected = address.to_socket_addrs().is_ok_and(|mut addresses| {
             addresses.any(|address| TcpStream::connect_timeout(&address, REGISTRY_TIMEOUT).is_ok())

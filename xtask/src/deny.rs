@@ -1,8 +1,8 @@
-//! What dependencies may be, checked by cargo-deny against `deny.toml`.
+//! Checks of dependencies with cargo-deny against `deny.toml`.
 //!
-//! Licences, bans and sources need nothing but the package index and are part of `cargo xtask test`. Known
-//! vulnerabilities need RustSec's database, which is a git repository on another host: a command of its own, that fails
-//! where the database cannot be had and never reports a check that it did not make.
+//! Licences, bans and sources only need the package index and are part of `cargo xtask test`. Known vulnerabilities
+//! need RustSec's database, a git repository on another host. They have a command of their own, which fails if the
+//! database is unavailable instead of reporting a check that did not happen.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,18 @@ use anyhow::{Context as _, bail};
 use crate::paths::Paths;
 use crate::step::{Step, Steps, command};
 
-/// Built without optimisation: about a minute of processor time once a machine, and a check takes seconds.
+/// Built without optimisation: about a minute of CPU time once per machine, and a check takes seconds.
 const VERSION: &str = "0.20.2";
 
-/// How cargo-deny begins its report that the database is out of reach.
+/// cargo-deny's message for an unavailable database.
 const NO_DATABASE: &str = "failed to fetch advisory database";
 
-/// Checks licences, bans (also of versions that are there twice) and sources.
+/// Checks licences, bans (including duplicate versions) and sources.
 pub(crate) fn check(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("dependencies", |step| run(step, paths, &["licenses", "bans", "sources"]))
 }
 
-/// Checks for known vulnerabilities and withdrawn versions.
+/// Checks for known vulnerabilities and yanked versions.
 pub(crate) fn advisories(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("advisories", |step| {
         run(step, paths, &["advisories"]).map_err(|error| {
@@ -44,7 +44,7 @@ fn run(step: &mut Step, paths: &Paths, checks: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program, built when this machine has none of the version.
+/// The program, built if this machine does not have the version.
 fn program(step: &Step, paths: &Paths) -> anyhow::Result<PathBuf> {
     let root = paths.cache.join(format!("cargo-deny-{VERSION}"));
     let program = root.join("bin").join("cargo-deny");

@@ -1,5 +1,5 @@
-//! The check that every dependency has a user: a crate that a manifest names occurs in the sources of that package, and
-//! one that the workspace offers occurs in a manifest.
+//! The check for unused dependencies: a crate in a manifest must occur in the sources of its package, and one in the
+//! workspace's table must occur in a manifest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::paths::Paths;
-use crate::step::command;
 
-/// Packages whose sources are generated as they are built, with the dependencies of what is generated.
+/// Packages with generated sources, and the dependencies of these.
 const GENERATED: &[(&str, &[&str])] = &[("wire", &["prost", "prost-types", "tonic", "tonic-prost"])];
 
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -41,10 +40,7 @@ fn code_words(text: &str) -> Vec<String> {
 }
 
 fn packages(root: &Path) -> Vec<Value> {
-    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
-    let output = command("cargo").current_dir(root).args(arguments).output().unwrap();
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"].as_array().unwrap().clone()
+    crate::metadata::read(root).unwrap()["packages"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -66,14 +62,14 @@ fn every_dependency_of_a_package_has_a_user() {
                 _ => &program,
             };
             seen += 1;
-            // A package depends on itself to switch a feature on for its tests.
+            // A package depends on itself to enable a feature for its tests.
             if used != name && !generated.contains(&used) && !users.contains(&used.replace('-', "_")) {
                 unused.push(format!("{name}: {used}"));
             }
         }
     }
     assert!(seen > 300, "the workspace was not read: {seen} dependencies");
-    assert_eq!(unused, Vec::<String>::new(), "dependencies that no source of their package names");
+    assert_eq!(unused, Vec::<String>::new(), "dependencies that their package does not use");
 }
 
 #[test]

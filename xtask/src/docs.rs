@@ -1,13 +1,13 @@
-//! The check that every path that a document names exists. Paths are what stands between backticks and looks like one:
-//! relative, with a folder or with the ending of a document or a source file. What the commands make is left out.
+//! The check that every path in a document exists. A path is a word in backticks that is relative and has a folder, or
+//! ends like a document or a source file. Build results are excluded.
 
-/// Folders that exist only after something was built.
+/// Folders that exist only after a build.
 const MADE: &[&str] = &["_out", "target"];
 
-/// Endings of files that are named without their folder.
+/// Endings of files named without their folder.
 const ENDINGS: &[&str] = &[".md", ".rs", ".toml"];
 
-/// The paths that `text` names.
+/// The paths in `text`.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     quoted.filter(|word| is_path(word)).collect()

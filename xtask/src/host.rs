@@ -1,10 +1,10 @@
-//! What the machine must have: Debian packages by `apt-get`, Rust targets by `rustup`. Nothing is done when all is there.
+//! Prerequisites of the machine: Debian packages by `apt-get`, Rust targets by `rustup`. Nothing is done if all exist.
 
 use anyhow::{Context as _, bail};
 
 use crate::step::{Step, command};
 
-/// Target of the programs that run on a node, and of our own tools: one build serves both.
+/// Target of the programs on nodes and of our own tools: one build serves both.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Installs those of the Debian `packages` that are missing.
@@ -23,12 +23,12 @@ pub(crate) fn install(step: &mut Step, packages: &[&str]) -> anyhow::Result<()> 
                 .args(["install", "--yes", "--no-install-recommends", "--quiet"])
                 .args(&missing)
                 .env("DEBIAN_FRONTEND", "noninteractive")
-                // Some of the packages would start a daemon; only their programs are wanted.
+                // Some packages would start a daemon; only their programs are wanted.
                 .env("RUNLEVEL", "1")
                 .env("SYSTEMD_OFFLINE", "1"),
         )
     };
-    // Lists may be absent or old; they are renewed only then.
+    // Package lists may be missing or outdated; they are updated only then.
     if install(step).is_err() {
         step.call(command("apt-get").args(["update", "--quiet"]))?;
         install(step).with_context(|| format!("installing {}", missing.join(" ")))?;

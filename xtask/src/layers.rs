@@ -1,17 +1,14 @@
 //! The layer check: a crate uses crates of its own layer and of the layers above it in the list, never below; `domain`
-//! crates never use each other. Folders say the same as manifests.
+//! crates never use each other. Folders and manifests agree.
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use serde_json::Value;
-
     use crate::paths::Paths;
-    use crate::step::command;
 
-    /// From the top of the house to the bottom: each may use itself and what stands before it.
+    /// From top to bottom: each layer may use itself and those before it.
     const LAYERS: &[&str] = &["base", "model", "engine", "edge", "domain", "server", "bin"];
 
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +24,7 @@ mod tests {
 
     fn workspace() -> BTreeMap<String, Crate> {
         let root = Paths::find().unwrap().root;
-        let output = command("cargo")
-            .current_dir(&root)
-            .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-            .output()
-            .unwrap();
-        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let metadata = crate::metadata::read(&root).unwrap();
         let packages = metadata["packages"].as_array().unwrap();
         let names: Vec<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
         packages

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask image` and so on. Each is a list of steps that shows its progress and that
-//! skips what exists already.
+//! The project's own commands, `cargo xtask image` and so on. Each is a list of steps that shows progress and skips
+//! finished work.
 
 mod bench;
 mod bundle;
@@ -15,6 +15,7 @@ mod docs;
 mod host;
 #[cfg(test)]
 mod layers;
+mod metadata;
 mod paths;
 mod programs;
 mod step;
@@ -39,21 +40,21 @@ struct Arguments {
 enum Command {
     /// Build our programs and the root file system of a node
     Image,
-    /// Build the offline bundle: Kubernetes and all images of a cluster, once a machine
+    /// Build the offline bundle: Kubernetes and all images of a cluster, once per machine
     Bundle {
         /// Version of Kubernetes to build
         #[arg(long, value_enum, default_value_t)]
         kubernetes: Kubernetes,
     },
-    /// Make a cluster on this machine, with everything that it needs
+    /// Create a cluster on this machine, with all prerequisites
     Up(UpArguments),
-    /// Remove the cluster and what it left on this machine
+    /// Remove the cluster and all its parts on this machine
     Down(ClusterArguments),
     /// Run everything that CI runs
     Test,
     /// Check dependencies for known vulnerabilities; needs the database of RustSec
     Advisories,
-    /// Measure what has a budget, and write docs/benchmarks.md
+    /// Measure everything with a budget, and write docs/benchmarks.md
     Bench,
 }
 

@@ -1,4 +1,4 @@
-//! Where the project's commands keep things. Outside the checkout lies only what is worth keeping for every checkout.
+//! Directories of the project's commands. Only files shared by all checkouts are outside the checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 pub(crate) struct Paths {
     /// The checkout.
     pub(crate) root: PathBuf,
-    /// What the commands make: `_out`.
+    /// Build results: `_out`.
     pub(crate) out: PathBuf,
     /// Outside the checkout: packages, the Kubernetes build, bundles.
     pub(crate) cache: PathBuf,

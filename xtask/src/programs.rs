@@ -54,14 +54,9 @@ pub(crate) fn image(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow
     })
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 fn target_directory(paths: &Paths) -> anyhow::Result<PathBuf> {
-    let output = command("cargo")
-        .current_dir(&paths.root)
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .output()
-        .context("starting cargo")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading cargo's metadata")?;
+    let metadata = crate::metadata::read(&paths.root)?;
     let directory = metadata["target_directory"].as_str().context("cargo's metadata names no target directory")?;
     Ok(PathBuf::from(directory))
 }

@@ -1,5 +1,5 @@
 //! Steps with a name, progress and a duration. On a terminal the last line of a running command is shown in place; in a
-//! pipe each step is two lines. What a command prints goes to a log file, and its end is shown when it fails.
+//! pipe each step is two lines. Output of commands goes to a log file, and its end is shown on failure.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the one module that prints")]
 #![expect(clippy::disallowed_types, reason = "durations of real commands; no time is paused here")]
 
@@ -86,12 +86,12 @@ impl Steps {
 }
 
 impl Step {
-    /// What to print beside the duration.
+    /// The note beside the duration.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.note = Some(note.into());
     }
 
-    /// Shows what the step is doing.
+    /// Shows the current activity of the step.
     pub(crate) fn progress(&self, text: &str) {
         if self.terminal {
             let text: String = text.trim().chars().filter(|c| !c.is_control()).take(90).collect();

@@ -1,8 +1,8 @@
-//! Which file of a crate uses which, and the circles in that.
+//! Dependencies between the files of a crate, and circles in them.
 //!
-//! A path counts as a use of the file where its item is defined: re-exports are followed to it, and are no use
-//! themselves. A module and the modules below it may use each other: a module shares its private names with its children,
-//! and a file that was split into children is still one piece. The root of a crate is above everything, and left out.
+//! A path is a dependency on the file that defines its item: re-exports are followed, and are no dependencies
+//! themselves. A module and its descendants may use each other: children see their parent's private items, and a file
+//! that was split into children is still one unit. The root of a crate is above everything, and left out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::source::{Import, Scope, scopes};
 /// Names of the modules from the root of the crate.
 type ModulePath = Vec<String>;
 
-/// How many re-exports are followed: more than any chain has, and an end for those that lead back to themselves.
+/// Limit on followed re-exports: longer than any real chain, and an end for circular ones.
 const MAX_HOPS: usize = 12;
 
 /// The modules of a crate, by path.
@@ -39,7 +39,7 @@ enum Target {
     Outside,
 }
 
-/// For each file the files that it uses.
+/// The files that each file uses.
 pub(super) type Uses = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
 impl Crate {
@@ -66,7 +66,7 @@ impl Crate {
         self.modules.values().map(|module| &module.file).collect::<BTreeSet<_>>().len()
     }
 
-    /// Uses between files, without those of and by the root.
+    /// Dependencies between files, without those of and on the root.
     pub(super) fn uses(&self) -> Uses {
         let mut uses = Uses::new();
         for (path, module) in &self.modules {
@@ -89,7 +89,7 @@ impl Crate {
         uses
     }
 
-    /// What a module uses through one of its imports. Paths that begin with an imported module are resolved for themselves.
+    /// Dependencies through an import. Paths that begin with an imported module are resolved separately.
     fn imported(&self, path: &ModulePath, scope: &Scope, import: &Import, targets: &mut Vec<Target>) {
         let target = self.resolve(path, &import.path, 0);
         match target {
@@ -120,7 +120,7 @@ impl Crate {
         Some(at)
     }
 
-    /// A name as it stands in a module.
+    /// Resolves a name in a module.
     fn lookup(&self, path: &ModulePath, name: &str, hops: usize) -> Option<Target> {
         if hops > MAX_HOPS {
             return None;
@@ -145,17 +145,16 @@ impl Crate {
     }
 }
 
-/// Files that use each other in a ring.
+/// Files that use each other in a circle.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circle {
     /// All files that reach each other.
     pub(super) members: BTreeSet<PathBuf>,
-    /// A shortest ring among them.
+    /// A shortest circle among them.
     pub(super) example: Vec<PathBuf>,
 }
 
-/// The circles in these uses. Where one module is above all others of a circle, only circles among the modules below it
-/// count.
+/// The circles. If one module is above all others of a circle, only circles among the modules below it count.
 pub(super) fn circles(uses: &Uses) -> Vec<Circle> {
     let mut found = Vec::new();
     for circle in mutual(uses) {
@@ -173,7 +172,7 @@ pub(super) fn circles(uses: &Uses) -> Vec<Circle> {
     found
 }
 
-/// Whether the module of a file is the other's, or one that this is in.
+/// Whether the first module equals the second or contains it.
 fn is_above(top: &Path, file: &Path) -> bool {
     file.with_extension("").starts_with(top.with_extension(""))
 }
@@ -205,7 +204,7 @@ fn reach<'a>(uses: &'a Uses, from: &PathBuf) -> BTreeSet<&'a PathBuf> {
     reached
 }
 
-/// The shortest way from a file back to itself.
+/// The shortest path from a file back to itself.
 fn circle_through(uses: &Uses, start: &PathBuf) -> Option<Vec<PathBuf>> {
     let mut todo = VecDeque::from([vec![start.clone()]]);
     let mut seen = BTreeSet::new();

@@ -1,33 +1,33 @@
-//! Reading a source file for the names that it defines, imports and uses.
+//! Extracts the names that a source file defines, imports and uses.
 //!
-//! This is a scanner and no parser: it knows tokens, braces, `mod`, `use` and paths. It sees no trait methods, and no
-//! names that a macro builds. Items under `#[cfg(test)]` are left out: tests may use any part of their crate.
+//! This is a scanner, not a parser: it knows tokens, braces, `mod`, `use` and paths. It does not see trait methods or
+//! names built by macros. Items under `#[cfg(test)]` are skipped: tests may use any part of their crate.
 
 use std::collections::BTreeSet;
 
-/// A module that stands in a file: the file's own, or one written inline with `mod name { … }`.
+/// A module in a file: the file's own, or an inline `mod name { … }`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Scope {
-    /// Names of the inline modules around it; empty for the file's own module.
+    /// Names of the enclosing inline modules; empty for the file's own module.
     pub(super) inline: Vec<String>,
     pub(super) imports: Vec<Import>,
     /// Paths of two or more segments outside of `use`.
     pub(super) paths: BTreeSet<Vec<String>>,
     /// Single names outside of `use`.
     pub(super) names: BTreeSet<String>,
-    /// Names of the items that are defined in it.
+    /// Names of its items.
     pub(super) items: BTreeSet<String>,
-    /// Modules that it declares with `mod name;`.
+    /// Modules declared with `mod name;`.
     pub(super) modules: Vec<String>,
 }
 
-/// One name that a `use` brings in.
+/// One name imported by `use`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Import {
     pub(super) path: Vec<String>,
-    /// The name that it is bound to; `*` for all names of the module.
+    /// The bound name; `*` for all names of the module.
     pub(super) name: String,
-    /// With a `pub` of any reach.
+    /// Whether it has any `pub`.
     pub(super) exported: bool,
 }
 
@@ -53,7 +53,7 @@ struct Reader {
     tokens: Vec<Token>,
     at: usize,
     scopes: Vec<Scope>,
-    /// For each brace that is open, the module that it opened, if it was one.
+    /// For each open brace, the module that it opened, if any.
     open: Vec<Option<usize>>,
 }
 
@@ -85,7 +85,7 @@ impl Reader {
                 },
                 Token::Text(_) | Token::PathSeparator | Token::Sign(_) => self.at += 1,
             }
-            // A `pub` counts for the token after it.
+            // A `pub` applies to the next token.
             exported = visible;
         }
     }
@@ -111,7 +111,7 @@ impl Reader {
         self.at += 1;
     }
 
-    /// Past a group in brackets of any kind, which opens here.
+    /// Skips a bracketed group, which opens here.
     fn skip_group(&mut self) {
         let mut depth = 0usize;
         while let Some(token) = self.tokens.get(self.at) {
@@ -129,7 +129,7 @@ impl Reader {
         }
     }
 
-    /// An attribute: of one that limits an item to tests, past that item; serde's texts are read as paths.
+    /// Skips the item after a `cfg(test)` attribute; reads serde's strings as paths.
     fn attribute(&mut self) {
         self.at += 1;
         if self.is_sign(0, '!') {
@@ -162,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// Past an item, a field or a statement.
+    /// Skips an item, a field or a statement.
     fn skip_item(&mut self) {
         while self.is_sign(0, '#') {
             self.at += 1;

@@ -2,6 +2,10 @@
 //!
 //! Upstreams are tried in the order of their latency class; one that cannot be reached is left out until a check
 //! succeeds. It copies bytes and knows nothing of TLS or HTTP.
+//!
+//! A connection that no upstream takes is held for some seconds and handed to the first one that answers again: clients of
+//! an API server that is starting are then served the moment it is there, where a refusal would send each of them into a
+//! pause of its own, of up to half a minute.
 
 mod health;
 
@@ -14,7 +18,7 @@ use parking_lot::Mutex;
 use stdx::tasks::TaskSet;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use health::Table;
@@ -24,7 +28,14 @@ pub const CHECK_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a check may take.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 /// While nothing is healthy, checks come faster: a starting cluster waits for this.
-const EAGER_INTERVAL: Duration = Duration::from_millis(500);
+const EAGER_INTERVAL: Duration = Duration::from_millis(100);
+/// How long such a check may take, so that one upstream that drops packets does not keep the others from being seen.
+const EAGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection is held while no upstream takes it. Clients written in Go give up a TLS handshake after 10 s; ending
+/// it first lets them see a closed connection, which they repeat at once.
+const HOLD: Duration = Duration::from_secs(8);
+/// How many connections are held at a time; more are closed at once. A node has a handful of clients, each with a few.
+const MOST_HELD: usize = 256;
 /// How long one upstream may take to accept a connection before the next is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -74,8 +85,14 @@ impl Balancer {
         let poke = watch::Sender::new(0);
         let (healthy_sender, healthy) = watch::channel(false);
         let tasks = TaskSet::new("load balancer");
-        tasks.spawn("health checks", check_all(Arc::clone(&table), poke.subscribe(), healthy_sender));
-        tasks.spawn("accept", accept(listener, Arc::clone(&table)));
+        tasks.spawn("health checks", check_all(Arc::clone(&table), poke.clone(), healthy_sender));
+        let ways = Ways {
+            table: Arc::clone(&table),
+            poke: poke.clone(),
+            healthy: healthy.clone(),
+            holds: Arc::new(Semaphore::new(MOST_HELD)),
+        };
+        tasks.spawn("accept", accept(listener, ways));
         Ok(Self { address, table, poke, healthy, _tasks: tasks })
     }
 
@@ -99,12 +116,23 @@ impl Balancer {
     }
 }
 
-async fn accept(listener: TcpListener, table: Arc<Mutex<Table>>) {
+/// What serving a connection takes.
+#[derive(Debug, Clone)]
+struct Ways {
+    table: Arc<Mutex<Table>>,
+    /// Asks for a check at once.
+    poke: watch::Sender<u64>,
+    healthy: watch::Receiver<bool>,
+    /// One for each connection that may be held.
+    holds: Arc<Semaphore>,
+}
+
+async fn accept(listener: TcpListener, ways: Ways) {
     let connections = TaskSet::new("load balancer connections");
     loop {
         match listener.accept().await {
             Ok((client, _peer)) => {
-                connections.spawn("connection", serve(client, Arc::clone(&table)));
+                connections.spawn("connection", serve(client, ways.clone()));
             }
             Err(error) => {
                 // Out of descriptors, most likely: give others time to close theirs.
@@ -116,33 +144,60 @@ async fn accept(listener: TcpListener, table: Arc<Mutex<Table>>) {
 }
 
 /// Connects to the first upstream that answers and copies until one side ends.
-async fn serve(mut client: TcpStream, table: Arc<Mutex<Table>>) {
-    let candidates = table.lock().candidates();
-    for upstream in candidates {
-        match timeout(DIAL_TIMEOUT, upstream.connect()).await {
-            Ok(Ok(mut server)) => {
-                let _unimportant = client.set_nodelay(true);
-                if let Err(error) = copy_bidirectional(&mut client, &mut server).await {
-                    tracing::debug!(%error, host = upstream.host, "balanced connection broke");
-                }
-                return;
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, host = upstream.host, "upstream refuses connections");
-                table.lock().failed(&upstream);
-            }
-            Err(_) => {
-                tracing::debug!(host = upstream.host, "upstream does not answer");
-                table.lock().failed(&upstream);
-            }
-        }
+async fn serve(mut client: TcpStream, ways: Ways) {
+    let server = match ways.connect().await {
+        Some(server) => Some(server),
+        None => ways.hold().await,
+    };
+    let Some(mut server) = server else { return };
+    let _unimportant = client.set_nodelay(true);
+    if let Err(error) = copy_bidirectional(&mut client, &mut server).await {
+        tracing::debug!(%error, "balanced connection broke");
     }
 }
 
-async fn check_all(table: Arc<Mutex<Table>>, mut poke: watch::Receiver<u64>, healthy: watch::Sender<bool>) {
+impl Ways {
+    /// A connection to the first upstream that takes one.
+    async fn connect(&self) -> Option<TcpStream> {
+        let candidates = self.table.lock().candidates();
+        for upstream in candidates {
+            match timeout(DIAL_TIMEOUT, upstream.connect()).await {
+                Ok(Ok(server)) => return Some(server),
+                Ok(Err(error)) => tracing::debug!(%error, host = upstream.host, "upstream refuses connections"),
+                Err(_) => tracing::debug!(host = upstream.host, "upstream does not answer"),
+            }
+            self.table.lock().failed(&upstream);
+        }
+        None
+    }
+
+    /// As [`Self::connect`], once a check finds an upstream that answers; gives up after [`HOLD`].
+    async fn hold(&self) -> Option<TcpStream> {
+        let Ok(_held) = self.holds.try_acquire() else { return None };
+        let mut healthy = self.healthy.clone();
+        let wait = async {
+            loop {
+                // What was healthy before this connection failed is checked anew.
+                self.poke.send_modify(|count| *count += 1);
+                tokio::time::sleep(EAGER_INTERVAL).await;
+                healthy.wait_for(|healthy| *healthy).await.ok()?;
+                if let Some(server) = self.connect().await {
+                    return Some(server);
+                }
+            }
+        };
+        timeout(HOLD, wait).await.ok().flatten()
+    }
+}
+
+async fn check_all(table: Arc<Mutex<Table>>, poke: watch::Sender<u64>, healthy: watch::Sender<bool>) {
+    let mut poked = poke.subscribe();
     loop {
-        let upstreams = table.lock().all();
-        let checks = upstreams.into_iter().map(|upstream| check(upstream, &table, &healthy));
+        let (upstreams, limit) = {
+            let table = table.lock();
+            (table.all(), if table.any_healthy() { CHECK_TIMEOUT } else { EAGER_TIMEOUT })
+        };
+        let checks = upstreams.into_iter().map(|upstream| check(upstream, limit, &table, &healthy));
         futures::future::join_all(checks).await;
         let any = table.lock().any_healthy();
         publish(&healthy, any);
@@ -150,14 +205,14 @@ async fn check_all(table: Arc<Mutex<Table>>, mut poke: watch::Receiver<u64>, hea
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // Cancel-safe: a change that is not seen now stays marked as unseen.
-            changed = poke.changed() => if changed.is_err() { return },
+            changed = poked.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn check(upstream: Upstream, table: &Mutex<Table>, healthy: &watch::Sender<bool>) {
+async fn check(upstream: Upstream, limit: Duration, table: &Mutex<Table>, healthy: &watch::Sender<bool>) {
     let started = tokio::time::Instant::now();
-    let passed = matches!(timeout(CHECK_TIMEOUT, upstream.connect()).await, Ok(Ok(_)));
+    let passed = matches!(timeout(limit, upstream.connect()).await, Ok(Ok(_)));
     if passed {
         table.lock().passed(&upstream, started.elapsed());
         // At once: another upstream may take the whole timeout.

@@ -52,11 +52,41 @@ async fn connection_goes_to_an_upstream_that_answers() {
 async fn new_upstream_is_used_without_waiting_for_the_next_check() {
     let balancer = Balancer::bind(LOOPBACK).await.unwrap();
     assert!(!*balancer.healthy().borrow());
-    assert_eq!(ask(&balancer).await, "", "without upstreams the connection is closed");
     let (live, _server) = named_server("live").await;
     balancer.set_upstreams([live]);
     assert_eq!(ask(&balancer).await, "live");
     wait(&balancer, true).await;
+}
+
+#[tokio::test]
+async fn connection_is_held_until_an_upstream_answers() {
+    let balancer = Balancer::bind(LOOPBACK).await.unwrap();
+    let starting = closed().await;
+    balancer.set_upstreams([starting.clone()]);
+    let server = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, starting.port)).await.unwrap();
+        loop {
+            // Checks connect, too.
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _gone = stream.write_all(b"started").await;
+        }
+    };
+    tokio::select! {
+        answer = ask(&balancer) => assert_eq!(answer, "started"),
+        () = server => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_is_not_held_for_ever() {
+    let balancer = Balancer::bind(LOOPBACK).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(balancer.address()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "");
+    assert!(begun.elapsed() >= HOLD && begun.elapsed() < HOLD + Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -2,23 +2,18 @@
 //!
 //! The kubelet's container is the supervisor's work.
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::{kubeconfig, paths, yaml};
-use pki::Certificate;
-use resources::k8s::{KubeletLifecycle, KubeletSpec};
+use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec};
 use resources::secrets::KubeletSecrets;
 use serde_json::Value;
 use sys::files::{self, Access};
 use tokio::sync::watch;
 
 use crate::Root;
-
-/// What the kubelet has got from the cluster.
-const CLIENT_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 /// The kubelet's files are in place. A new value means to start it anew.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +44,11 @@ impl Controller for KubeletServiceController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<KubeletSpec>().id(KubeletSpec::ID), Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID)]
+        vec![
+            Input::weak::<KubeletSpec>().id(KubeletSpec::ID),
+            Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
+            Input::weak::<KubeletIdentityStatus>().id(KubeletIdentityStatus::ID),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -70,7 +69,13 @@ impl Controller for KubeletServiceController {
         if self.write(&spec, &secrets)? {
             self.revision += 1;
         }
-        let ready = KubeletReady { spec: (*spec.spec).clone(), revision: self.revision };
+        let Some(identity) = ctx.get::<KubeletIdentityStatus>(KubeletIdentityStatus::ID)? else { return Ok(()) };
+        // A kubelet that runs is not stopped because its next certificate is not there yet.
+        if !identity.ready {
+            return Ok(());
+        }
+        let revision = self.revision + identity.revision;
+        let ready = KubeletReady { spec: (*spec.spec).clone(), revision };
         ctx.put(KubeletLifecycle::ID, KubeletLifecycle {})?;
         self.ready.send_if_modified(|known| {
             let changed = known.as_ref() != Some(&ready);
@@ -93,7 +98,6 @@ impl KubeletServiceController {
         let config = yaml::to_string(&Value::Object(spec.config.clone()))?;
 
         let ca_changed = files::write_atomic(&self.root.at(paths::KUBERNETES_CA), &ca, Access::PUBLIC)?;
-        self.forget_other_identity(&spec.expected_nodename, &ca_text)?;
         let bootstrap_file = self.root.at(paths::KUBELET_BOOTSTRAP_KUBECONFIG);
         let bootstrap_changed = files::write_atomic(&bootstrap_file, bootstrap.as_bytes(), Access::SECRET)?;
         let config_file = self.root.at(paths::KUBELET_CONFIG);
@@ -105,29 +109,4 @@ impl KubeletServiceController {
         }
         Ok(ca_changed || bootstrap_changed || config_changed)
     }
-
-    /// A certificate for another name or of another cluster's authority keeps the kubelet from joining: without it, the
-    /// kubelet asks for a new one.
-    fn forget_other_identity(&self, nodename: &str, ca: &str) -> Result<(), ReconcileError> {
-        let certificate = self.root.at(CLIENT_CERTIFICATE);
-        let Some(pem) = files::read(&certificate)? else { return Ok(()) };
-        if is_identity(&pem, nodename, ca) {
-            return Ok(());
-        }
-        tracing::info!(nodename, "kubelet's certificate is for another node or cluster, joining anew");
-        let kubeconfig = self.root.at(paths::KUBELET_KUBECONFIG);
-        for file in [certificate.as_path(), kubeconfig.as_path() as &Path] {
-            files::remove(file)?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a client certificate is for this node, issued by one of the authorities.
-fn is_identity(pem: &[u8], nodename: &str, ca: &str) -> bool {
-    let Ok(certificate) = Certificate::from_pem(&String::from_utf8_lossy(pem)) else { return false };
-    let name = format!("system:node:{nodename}");
-    let authorities = Certificate::chain_from_pem(ca).unwrap_or_default();
-    certificate.subject().common_name.as_deref() == Some(&name)
-        && authorities.iter().any(|authority| authority.subject() == certificate.issuer())
 }

@@ -13,6 +13,7 @@ mod extra_manifest;
 mod kube_clients;
 mod kube_prism;
 mod kubelet_config;
+mod kubelet_identity;
 mod kubelet_service;
 mod kubelet_spec;
 mod kubelet_static_pod;
@@ -46,6 +47,7 @@ pub use endpoint::{EndpointController, StaticEndpointController};
 pub use extra_manifest::ExtraManifestController;
 pub use kube_prism::{KubePrismConfigController, KubePrismController, KubePrismEndpointsController};
 pub use kubelet_config::KubeletConfigController;
+pub use kubelet_identity::KubeletIdentityController;
 pub use kubelet_service::{KubeletReady, KubeletServiceController};
 pub use kubelet_spec::KubeletSpecController;
 pub use kubelet_static_pod::KubeletStaticPodController;
@@ -86,12 +88,13 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
         Box::new(NodeIpController),
         Box::new(KubeletConfigController),
         Box::new(KubeletSpecController),
+        Box::new(KubeletIdentityController::new(root.clone(), Arc::clone(&connect))),
         Box::new(KubeletServiceController::new(root.clone(), kubelet)),
         Box::new(KubeletStaticPodController::new(root.clone(), Arc::clone(&connect))),
         Box::new(StaticPodServerController::default()),
         Box::new(RenderConfigsStaticPodController::new(root.clone())),
         Box::new(RenderSecretsStaticPodController::new(root.clone())),
-        Box::new(ControlPlaneStaticPodController),
+        Box::new(ControlPlaneStaticPodController::new(Arc::clone(&connect))),
         Box::new(ManifestController),
         Box::new(ExtraManifestController::new(fetch)),
         Box::new(ManifestApplyController::new(Arc::clone(&connect), lock)),

@@ -157,6 +157,6 @@ async fn all_controllers_fit_together() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 34);
+    assert_eq!(names.len(), 35);
     assert!(names.iter().all(|name| name.starts_with("k8s.") && name.ends_with("Controller")));
 }

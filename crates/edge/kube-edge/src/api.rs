@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde_json::Value;
 
-use crate::{KubeError, Node, NodePatch};
+use crate::{KubeError, Node, NodePatch, Signing, SigningRequest};
 
 /// What a server says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,14 @@ impl ObjectRef {
         }
     }
 
+    /// The objects that a manifest's item stands for: itself, or the items of a list.
+    #[must_use]
+    pub fn all_of(item: &Value) -> Vec<Self> {
+        let mut flat = Vec::new();
+        flatten(item, &mut flat);
+        flat.iter().map(Self::of).collect()
+    }
+
     /// API group; empty for the core group.
     #[must_use]
     pub fn group(&self) -> &str {
@@ -67,6 +75,19 @@ impl fmt::Display for ObjectRef {
             write!(f, " {}", self.namespace)?;
         }
         write!(f, " {}", self.name)
+    }
+}
+
+/// Takes lists apart.
+pub(crate) fn flatten(object: &Value, flat: &mut Vec<Value>) {
+    let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match object["items"].as_array() {
+        Some(items) if is_list => {
+            for item in items {
+                flatten(item, flat);
+            }
+        }
+        _ => flat.push(object.clone()),
     }
 }
 
@@ -128,6 +149,16 @@ impl Readiness {
 pub trait KubeApi: Debug + Send + Sync {
     /// Also tells whether the server is reachable and accepts the credentials.
     async fn version(&self) -> Result<ServerVersion, KubeError>;
+
+    /// Whether the server has finished its own start, which includes making the roles that everybody else is granted by.
+    /// A server that has not is `Ok(false)`.
+    async fn is_ready(&self) -> Result<bool, KubeError>;
+
+    /// Asks for a certificate; returns the name of the request.
+    async fn request_certificate(&self, request: &SigningRequest) -> Result<String, KubeError>;
+
+    /// What became of the request of that name.
+    async fn signing(&self, name: &str) -> Result<Signing, KubeError>;
 
     async fn node(&self, name: &str) -> Result<Option<Node>, KubeError>;
 

@@ -9,7 +9,7 @@ use kube::discovery::{self, ApiCapabilities, ApiResource, Scope};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::{Applied, ObjectRef, Outcome};
+use crate::api::{Applied, ObjectRef, Outcome, flatten};
 use crate::error::KubeError;
 use crate::real::{FIELD_MANAGER, within};
 
@@ -33,18 +33,6 @@ pub(crate) fn ordered(objects: &[Value]) -> Vec<Value> {
         _ => 2,
     });
     flat
-}
-
-fn flatten(object: &Value, flat: &mut Vec<Value>) {
-    let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-    match object["items"].as_array() {
-        Some(items) if is_list => {
-            for item in items {
-                flatten(item, flat);
-            }
-        }
-        _ => flat.push(object.clone()),
-    }
 }
 
 /// Groups whose kinds the given objects define.

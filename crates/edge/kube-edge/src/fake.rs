@@ -14,7 +14,7 @@ use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
     ServerVersion, Workload,
 };
-use crate::{KubeError, Node, NodePatch, create};
+use crate::{KubeError, Node, NodePatch, Signing, SigningRequest, create};
 
 /// Kinds without a namespace that every server has, among those that are created here.
 const CLUSTER_KINDS: &[&str] = &["Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"];
@@ -42,6 +42,8 @@ struct State {
     kubelet_pods: Vec<Value>,
     readiness: BTreeMap<(String, String), Readiness>,
     endpoints: BTreeMap<(String, String), Vec<IpAddr>>,
+    starting: bool,
+    requests: Vec<(SigningRequest, Signing)>,
     version: u64,
 }
 
@@ -78,6 +80,26 @@ impl FakeKube {
             state.refused.remove(operation);
             if code != 0 {
                 state.refused.insert(operation, code);
+            }
+        });
+    }
+
+    /// Reachable, but not through with its own start.
+    pub fn set_starting(&self, starting: bool) {
+        self.change(|state| state.starting = starting);
+    }
+
+    /// The requests for certificates, in order.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SigningRequest> {
+        self.state.lock().requests.iter().map(|(request, _)| request.clone()).collect()
+    }
+
+    /// Decides on the newest request.
+    pub fn decide(&self, signing: Signing) {
+        self.change(|state| {
+            if let Some((_, decided)) = state.requests.last_mut() {
+                *decided = signing;
             }
         });
     }
@@ -247,6 +269,28 @@ impl KubeApi for FakeKube {
         let mut parts = self.release.trim_start_matches('v').split('.').map(str::to_owned);
         let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         Ok(ServerVersion { git_version: self.release.clone(), major, minor })
+    }
+
+    async fn is_ready(&self) -> Result<bool, KubeError> {
+        self.check("asking", "whether the server is ready")?;
+        Ok(!self.state.lock().starting)
+    }
+
+    async fn request_certificate(&self, request: &SigningRequest) -> Result<String, KubeError> {
+        self.check("creating", "a signing request")?;
+        self.change(|state| {
+            state.requests.push((request.clone(), Signing::Pending));
+            Ok(format!("{}{}", request.name_prefix, state.requests.len()))
+        })
+    }
+
+    async fn signing(&self, name: &str) -> Result<Signing, KubeError> {
+        self.check("getting", name)?;
+        let state = self.state.lock();
+        let named = |(index, (request, _)): &(usize, &(SigningRequest, Signing))| {
+            format!("{}{}", request.name_prefix, index + 1) == name
+        };
+        Ok(state.requests.iter().enumerate().find(named).map_or(Signing::Unknown, |(_, (_, signing))| signing.clone()))
     }
 
     async fn node(&self, name: &str) -> Result<Option<Node>, KubeError> {

@@ -12,6 +12,7 @@ mod fake;
 mod node;
 mod node_cache;
 mod real;
+mod signing;
 
 pub use api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
@@ -23,3 +24,4 @@ pub use fake::{FakeConnect, FakeKube};
 pub use node::{Node, NodeAddress, NodePatch, Taint};
 pub use node_cache::{Known, NodeCache};
 pub use real::{RealConnect, RealKube};
+pub use signing::{Signing, SigningRequest};

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload,
 };
-use crate::{KubeError, Node, NodePatch, create};
+use crate::{KubeError, Node, NodePatch, Signing, SigningRequest, create, signing};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,6 +90,29 @@ impl KubeApi for RealKube {
     async fn version(&self) -> Result<ServerVersion, KubeError> {
         let info = within("asking", "the version", self.client.apiserver_version()).await?;
         Ok(ServerVersion { git_version: info.git_version, major: info.major, minor: info.minor })
+    }
+
+    async fn is_ready(&self) -> Result<bool, KubeError> {
+        let failed = |error| KubeError::Transport {
+            operation: "asking",
+            subject: "whether the server is ready".to_owned(),
+            cause: Box::new(error),
+        };
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(failed)?;
+        match within("asking", "whether the server is ready", self.client.request_text(request)).await {
+            Ok(_) => Ok(true),
+            // The answer of a server that is starting: 500 and the list of what has not ended yet.
+            Err(error) if error.code().is_some_and(|code| code >= 500) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn request_certificate(&self, request: &SigningRequest) -> Result<String, KubeError> {
+        signing::create(&self.client, request).await
+    }
+
+    async fn signing(&self, name: &str) -> Result<Signing, KubeError> {
+        signing::state(&self.client, name).await
     }
 
     async fn node(&self, name: &str) -> Result<Option<Node>, KubeError> {

@@ -89,6 +89,22 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Makes `path` a symbolic link to `target` at once, whatever it was. Does nothing when it is that already.
+///
+/// # Errors
+/// Names the operation and the path.
+pub fn link_atomic(path: &Path, target: &Path) -> Result<(), FileError> {
+    if fs::read_link(path).is_ok_and(|current| current == target) {
+        return Ok(());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.new"));
+    remove(&temporary)?;
+    std::os::unix::fs::symlink(target, &temporary)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|source| FileError { operation: "linking", path: path.to_owned(), source })
+}
+
 /// Reads a file; `None` when it is not there.
 ///
 /// # Errors

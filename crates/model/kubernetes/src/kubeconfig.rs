@@ -148,6 +148,23 @@ pub fn kubelet_bootstrap(server: &str, ca: &str, token: &str) -> Result<String, 
     .yaml()
 }
 
+/// The kubelet's own, with the names that it would write itself. `file` holds certificate and key; the kubelet renews them.
+///
+/// # Errors
+/// As [`yaml::to_string`].
+pub fn kubelet(server: &str, ca: &str, file: &str) -> Result<String, YamlError> {
+    Kubeconfig {
+        cluster: "default-cluster",
+        user: "default-auth",
+        context: "default-context",
+        namespace: "default",
+        server,
+        authority: Authority::Pem(ca),
+        credentials: Credentials::CertificateFile(file),
+    }
+    .yaml()
+}
+
 /// For pods, with their service account's token.
 #[must_use]
 pub fn in_cluster(server: &str) -> Value {

@@ -1,6 +1,7 @@
 //! Certificate parsing.
 //!
-//! A [`Certificate`] is parsed once and keeps its DER bytes. Chain verification is left to the TLS stack.
+//! A [`Certificate`] is parsed once and keeps its DER bytes. Chain verification is left to the TLS stack;
+//! [`Certificate::is_signed_by`] verifies one signature.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -80,6 +81,15 @@ impl Certificate {
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// Whether the key of `authority` made this certificate's signature. Names, validity and what the authority may sign are
+    /// not looked at: two authorities of the same name are told apart by this alone.
+    #[must_use]
+    pub fn is_signed_by(&self, authority: &Self) -> bool {
+        let Ok((_, x509)) = X509Certificate::from_der(&self.der) else { return false };
+        let Ok((_, authority)) = X509Certificate::from_der(&authority.der) else { return false };
+        x509.verify_signature(Some(authority.public_key())).is_ok()
     }
 
     #[must_use]

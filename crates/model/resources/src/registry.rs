@@ -52,6 +52,7 @@ const DEFINITIONS: &[&Definition] = &[
     &k8s::Endpoint::DEFINITION,
     &k8s::ExtraManifestsConfig::DEFINITION,
     &k8s::KubeletConfig::DEFINITION,
+    &k8s::KubeletIdentityStatus::DEFINITION,
     &k8s::KubeletLifecycle::DEFINITION,
     &k8s::KubeletSpec::DEFINITION,
     &k8s::KubePrismStatus::DEFINITION,

@@ -1,16 +1,18 @@
 //! From the configuration to a kubelet that may start.
 
-use pki::{Algorithm, Authority, CaProfile, Subject, Template};
-use resources::k8s::{KubeletLifecycle, KubeletSpec, NodeIp, Nodename};
+use kube_edge::Signing;
+use pki::{Algorithm, Authority, CaProfile, CertificateRequest, PrivateKey, Sans, Subject, Template, Usage, Validity};
+use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, Nodename};
 use resources::network::{HostnameStatus, NodeAddress};
-use resources::secrets::KubeletSecrets;
-use resources::values::Certificate;
-use std::time::SystemTime;
+use resources::secrets::{KubeletSecrets, KubernetesRootSecret};
+use resources::time::TimeStatus;
+use resources::values::{Certificate, CertificateAndKey};
+use std::time::{Duration, SystemTime};
 
 use super::{CONTROL_PLANE, World};
 use crate::{
-    KubeletConfigController, KubeletServiceController, KubeletSpecController, NodeIpController, NodenameController,
-    StaticPodServerController,
+    KubeletConfigController, KubeletIdentityController, KubeletServiceController, KubeletSpecController,
+    NodeIpController, NodenameController, StaticPodServerController,
 };
 
 fn secrets(ca: &str) -> KubeletSecrets {
@@ -22,18 +24,51 @@ fn secrets(ca: &str) -> KubeletSecrets {
     }
 }
 
+const CLIENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+const KUBECONFIG: &str = "/etc/kubernetes/kubeconfig-kubelet";
+
+fn authority() -> Authority {
+    Authority::generate(CaProfile::Kubernetes, now()).unwrap()
+}
+
+/// As the harness has it.
+fn now() -> SystemTime {
+    stdx::Clock::now(&stdx::clock::ManualClock::default())
+}
+
+/// What a node of the control plane has beside.
+fn root_secret(authority: &Authority) -> KubernetesRootSecret {
+    let pair = authority.pair();
+    KubernetesRootSecret { issuing_ca: Some(CertificateAndKey::new(pair.crt, pair.key)), ..Default::default() }
+}
+
+/// Certificate and key for a node of that name, valid for that long.
+fn client(authority: &Authority, name: &str, lifetime: Duration) -> String {
+    let subject = Subject::common_name(format!("system:node:{name}")).with_organization("system:nodes");
+    let validity = Validity::starting(now(), lifetime);
+    let template = Template { subject, sans: Sans::default(), usage: Usage::Client, validity };
+    let pair = authority.issue_pair(Algorithm::EcdsaP256, &template).unwrap();
+    format!("{}{}", pair.crt, pair.key)
+}
+
+fn identity(world: &World) -> KubeletIdentityStatus {
+    (*world.harness.get::<KubeletIdentityStatus>(KubeletIdentityStatus::ID).unwrap().spec).clone()
+}
+
 fn node(world: &World) {
     let harness = &world.harness;
     harness.run(NodenameController);
     harness.run(NodeIpController);
     harness.run(KubeletConfigController);
     harness.run(KubeletSpecController);
+    harness.run(KubeletIdentityController::new(world.root(), world.edges().connect));
     harness.run(KubeletServiceController::new(world.root(), world.kubelet.clone()));
     harness.run(StaticPodServerController::default());
     harness.runtime.register_boxed(crate::node_ip::config_controller()).unwrap();
     harness.runtime.start();
     world.configure(CONTROL_PLANE);
     harness.put(HostnameStatus::ID, HostnameStatus { hostname: "CP_1".into(), ..HostnameStatus::default() });
+    harness.put(TimeStatus::ID, TimeStatus { synced: true, ..TimeStatus::default() });
     let addresses = ["10.244.0.1/24", "10.5.0.2/24"].map(|text| text.parse().unwrap()).to_vec();
     harness.put("routed", NodeAddress { addresses });
 }
@@ -52,11 +87,14 @@ async fn kubelet_may_start_once_its_files_are_there() {
     assert!(spec.config["staticPodURL"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(world.kubelet.borrow().is_none(), "without secrets there is nothing to join with");
 
-    world.harness.put(KubeletSecrets::ID, secrets("CA\n"));
+    let ca = authority();
+    let pem = ca.certificate().to_pem();
+    world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&pem));
     world.harness.settle().await;
     let bootstrap = world.read("/etc/kubernetes/bootstrap-kubeconfig").unwrap();
     assert!(bootstrap.contains("token: abcdef.0123456789abcdef"), "{bootstrap}");
-    assert_eq!(world.read("/etc/kubernetes/pki/ca.crt").unwrap(), "CA\n");
+    assert_eq!(world.read("/etc/kubernetes/pki/ca.crt").unwrap(), pem);
     assert!(world.read("/etc/kubernetes/kubelet.yaml").unwrap().contains("kind: KubeletConfiguration"));
     assert_eq!(world.kubelet.borrow().as_ref().unwrap().spec, *spec.spec);
     assert!(world.harness.get::<KubeletLifecycle>(KubeletLifecycle::ID).is_some());
@@ -66,39 +104,134 @@ async fn kubelet_may_start_once_its_files_are_there() {
 async fn new_authority_is_a_reason_to_start_anew_and_nothing_new_is_not() {
     let world = World::new();
     node(&world);
-    world.harness.put(KubeletSecrets::ID, secrets("CA\n"));
+    let (ca, other) = (authority(), authority().certificate().to_pem());
+    let pem = ca.certificate().to_pem();
+    world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&pem));
     world.harness.settle().await;
-    let mut ready = world.kubelet.subscribe();
-    world.harness.advance(std::time::Duration::from_secs(200)).await;
+    let ready = world.kubelet.subscribe();
+    world.harness.advance(Duration::from_secs(200)).await;
     assert!(!ready.has_changed().unwrap());
 
-    world.harness.put(KubeletSecrets::ID, secrets("CA\nCA2\n"));
+    let certificate = world.read(CLIENT);
+    world.harness.put(KubeletSecrets::ID, secrets(&format!("{pem}{other}")));
     world.harness.settle().await;
     assert!(ready.has_changed().unwrap());
-    assert_eq!(ready.borrow_and_update().as_ref().unwrap().revision, 2);
+    assert_eq!(world.read(CLIENT), certificate, "the certificate is still good");
 }
 
 #[tokio::test(start_paused = true)]
-async fn certificate_for_another_name_is_dropped_and_the_own_is_kept() {
-    const CLIENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-    const KUBECONFIG: &str = "/etc/kubernetes/kubeconfig-kubelet";
-    let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    let ca = Authority::generate(CaProfile::Kubernetes, now).unwrap();
-    let client = |name: &str| {
-        let validity = pki::Validity::starting(now, std::time::Duration::from_secs(3600));
-        let subject = Subject::common_name(format!("system:node:{name}"));
-        let template = Template { subject, sans: pki::Sans::default(), usage: pki::Usage::Client, validity };
-        let pair = ca.issue_pair(Algorithm::EcdsaP256, &template).unwrap();
-        format!("{}{}", pair.crt, pair.key)
-    };
-    for (name, kept) in [("cp-1", true), ("other", false)] {
+async fn control_plane_issues_the_kubelets_certificate_itself() {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    node(&world);
+    let ca = authority();
+    world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    world.harness.settle().await;
+    assert!(identity(&world).ready);
+    let pair = world.read(CLIENT).unwrap();
+    let certificate = pki::Certificate::from_pem(&pair).unwrap();
+    assert_eq!(certificate.subject().common_name.as_deref(), Some("system:node:cp-1"));
+    assert_eq!(certificate.subject().organizations, ["system:nodes"]);
+    assert!(certificate.is_signed_by(ca.certificate()) && certificate.allows_client() && !certificate.allows_server());
+    assert_eq!(PrivateKey::from_pem(&pair).unwrap().spki_der(), certificate.spki_der());
+    let link = std::fs::read_link(world.root().at(CLIENT)).unwrap();
+    assert_eq!(link, std::path::Path::new("kubelet-client-first.pem"), "the kubelet renews only a link");
+    let kubeconfig = world.read(KUBECONFIG).unwrap();
+    assert!(kubeconfig.contains("https://127.0.0.1:7445") && kubeconfig.contains(CLIENT), "{kubeconfig}");
+    assert!(world.kube.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_good_certificate_of_this_node_and_cluster_is_kept() {
+    let (ca, other) = (authority(), authority());
+    let day = Duration::from_secs(24 * 3600);
+    for (kept, pair) in [
+        (true, client(&ca, "cp-1", day)),
+        (false, client(&ca, "other", day)),
+        // Both authorities have the same name.
+        (false, client(&other, "cp-1", day)),
+        (false, client(&ca, "cp-1", Duration::ZERO)),
+        (false, "damaged".to_owned()),
+    ] {
         let world = World::new();
-        world.write(CLIENT, &client(name));
-        world.write(KUBECONFIG, "users: []\n");
+        world.write(CLIENT, &pair);
         node(&world);
+        world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
         world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
         world.harness.settle().await;
-        assert_eq!(world.read(CLIENT).is_some(), kept, "{name}");
-        assert_eq!(world.read(KUBECONFIG).is_some(), kept, "{name}");
+        assert_eq!(world.read(CLIENT).unwrap() == pair, kept);
+        assert!(identity(&world).ready);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn worker_asks_the_cluster_and_its_kubelet_waits_for_the_answer() {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    node(&world);
+    let ca = authority();
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    world.harness.advance(Duration::from_secs(20)).await;
+    assert!(identity(&world).waits_for.contains("no answer from the Kubernetes API"), "{:?}", identity(&world));
+    assert!(world.kubelet.borrow().is_none());
+
+    // The server is there, its token is not.
+    world.kube.set_reachable(true);
+    world.kube.refuse("creating", 401);
+    world.harness.advance(Duration::from_secs(20)).await;
+    assert!(identity(&world).waits_for.contains("401"), "{:?}", identity(&world));
+
+    world.kube.refuse("creating", 0);
+    world.harness.advance(Duration::from_secs(20)).await;
+    assert_eq!(identity(&world).waits_for, "the cluster to sign the kubelet's certificate");
+    let requests = world.kube.requests();
+    assert_eq!(requests.len(), 1, "one request is enough");
+    assert_eq!(requests[0].signer, "kubernetes.io/kube-apiserver-client-kubelet");
+    assert_eq!(requests[0].usages, ["digital signature", "client auth"]);
+
+    let request = CertificateRequest::from_pem(&requests[0].request).unwrap();
+    let template = Template {
+        subject: request.subject().clone(),
+        sans: Sans::default(),
+        usage: Usage::Client,
+        validity: Validity::starting(now(), Duration::from_secs(3600)),
+    };
+    world.kube.decide(Signing::Issued(ca.sign_request(&request, &template).unwrap().to_pem()));
+    world.harness.advance(Duration::from_secs(1)).await;
+    assert!(identity(&world).ready);
+    assert!(world.kubelet.borrow().is_some());
+    assert!(world.connect.kubeconfigs()[0].contains("token: abcdef.0123456789abcdef"));
+    let pair = world.read(CLIENT).unwrap();
+    assert_eq!(PrivateKey::from_pem(&pair).unwrap().spki_der(), request.spki_der());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_request_is_said_and_made_anew() {
+    let world = World::new();
+    node(&world);
+    world.harness.put(KubeletSecrets::ID, secrets(&authority().certificate().to_pem()));
+    world.harness.advance(Duration::from_secs(1)).await;
+    world.kube.decide(Signing::Refused { reason: "Denied: no".to_owned() });
+    world.harness.advance(Duration::from_millis(210)).await;
+    assert!(identity(&world).waits_for.contains("Denied: no"), "{:?}", identity(&world));
+    world.harness.advance(Duration::from_secs(10)).await;
+    assert_eq!(world.kube.requests().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubelet_without_an_answer_starts_after_five_minutes_and_asks_itself() {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    node(&world);
+    world.harness.put(KubeletSecrets::ID, secrets(&authority().certificate().to_pem()));
+    world.harness.advance(Duration::from_secs(290)).await;
+    assert!(!identity(&world).ready);
+    world.harness.advance(Duration::from_secs(20)).await;
+    assert!(identity(&world).ready);
+    assert!(world.read(KUBECONFIG).is_none());
+    world.kube.set_reachable(true);
+    world.harness.advance(Duration::from_secs(120)).await;
+    assert!(world.kube.requests().is_empty(), "two do not ask for the same");
 }

@@ -62,6 +62,24 @@ impl KubeletLifecycle {
 }
 
 resource! {
+    /// Whether the kubelet has a client certificate to start with. A type of our own.
+    KubeletIdentityStatus: "KubeletIdentityStatuses.kubernetes.talos.dev" in "k8s",
+    columns ["Ready" => "{.ready}", "Waits for" => "{.waitsFor}"],
+    {
+        ready: bool = 1 "ready",
+        /// Changes when the kubelet has to start anew to use what was written.
+        revision: u64 = 2 "revision",
+        /// What is missing, and the last error; empty when ready.
+        waits_for: String = 3 "waitsFor",
+    }
+}
+
+impl KubeletIdentityStatus {
+    /// Its only id.
+    pub const ID: &'static str = "kubelet";
+}
+
+resource! {
     /// Complete kubelet settings: arguments and configuration.
     KubeletSpec: "KubeletSpecs.kubernetes.talos.dev" in "k8s" sensitive,
     {

@@ -1,20 +1,62 @@
 //! `k8s.ControlPlaneStaticPodController`: the pods of the control plane, once etcd and their files are there.
+//!
+//! The controller manager and the scheduler use this node's API server and nothing else. They come when it has made the roles
+//! that they are granted by: started before, they are refused, and pause for longer than it takes to start.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use kube_edge::Connect;
 use kubernetes::static_pods::{
     self, ApiServerInput, ControllerManagerInput, Customization, ExtraVolume, Resources, Revisions, SchedulerInput,
 };
 use resources::k8s::{
     self, ApiServerConfig, ConfigStatus, ControllerManagerConfig, SchedulerConfig, SecretStatus, StaticPod,
 };
+use resources::secrets::KubernetesSecrets;
 use resources::v1alpha1::Service;
 use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::kube_clients::Client;
 
 const ETCD: &str = "etcd";
+/// Between two looks at an API server that is starting. It accepts connections before it answers, so that most looks end when
+/// it does.
+const READY_POLL: Duration = Duration::from_millis(200);
+/// How long the others wait for the API server. Then they come, so that they are seen and say themselves what is wrong.
+const READY_PATIENCE: Duration = Duration::from_secs(180);
 
-#[derive(Debug, Default)]
-pub struct ControlPlaneStaticPodController;
+#[derive(Debug)]
+pub struct ControlPlaneStaticPodController {
+    client: Client,
+    waits_since: Option<Instant>,
+}
+
+impl ControlPlaneStaticPodController {
+    #[must_use]
+    pub fn new(connect: Arc<dyn Connect>) -> Self {
+        Self { client: Client::new(connect), waits_since: None }
+    }
+
+    /// Whether the API server of this node is ready; also true when it was waited for long enough.
+    async fn api_server_is_ready(&mut self, secrets: &KubernetesSecrets) -> Result<bool, ReconcileError> {
+        let api = self.client.with_kubeconfig(&secrets.localhost_admin_kubeconfig).await?.api;
+        match api.is_ready().await {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %stdx::error_chain(&error), "API server does not answer yet"),
+        }
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        let patient = since.elapsed() < READY_PATIENCE;
+        if !patient {
+            tracing::warn!("API server is not ready: the controller manager and the scheduler start without it");
+        }
+        Ok(!patient)
+    }
+}
 
 #[async_trait]
 impl Controller for ControlPlaneStaticPodController {
@@ -30,6 +72,7 @@ impl Controller for ControlPlaneStaticPodController {
             Input::weak::<SecretStatus>().id(SecretStatus::ID),
             Input::weak::<ConfigStatus>().id(ConfigStatus::ID),
             Input::weak::<Service>().id(ETCD),
+            Input::weak::<KubernetesSecrets>().id(KubernetesSecrets::ID),
         ]
     }
 
@@ -57,6 +100,19 @@ impl Controller for ControlPlaneStaticPodController {
         if let Some(config) = ctx.get::<ApiServerConfig>(ApiServerConfig::ID)? {
             let pod = static_pods::api_server(&api_server(&config, revisions(config.metadata.version)))?;
             ctx.put(static_pods::API_SERVER, static_pod(&pod))?;
+        }
+        // Those that are there stay, also while the API server is away.
+        let others = [static_pods::CONTROLLER_MANAGER, static_pods::SCHEDULER];
+        let mut start = false;
+        for other in others {
+            start |= ctx.get::<StaticPod>(other)?.is_some();
+        }
+        if !start {
+            let Some(secrets) = ctx.get::<KubernetesSecrets>(KubernetesSecrets::ID)? else { return Ok(()) };
+            if !self.api_server_is_ready(&secrets).await? {
+                ctx.requeue_after(READY_POLL);
+                return ctx.keep_touched::<StaticPod>();
+            }
         }
         let manager = ctx.get::<ControllerManagerConfig>(ControllerManagerConfig::ID)?;
         if let Some(config) = manager.filter(|config| config.enabled) {

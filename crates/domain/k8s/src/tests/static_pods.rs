@@ -23,7 +23,7 @@ fn start(world: &World) {
     }
     world.harness.run(RenderConfigsStaticPodController::new(world.root()));
     world.harness.run(RenderSecretsStaticPodController::new(world.root()));
-    world.harness.run(ControlPlaneStaticPodController);
+    world.harness.run(ControlPlaneStaticPodController::new(world.edges().connect));
 }
 
 fn secrets(world: &World) {
@@ -155,4 +155,44 @@ async fn kubelet_gets_static_pods_over_http() {
     let list: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(list["kind"], "PodList");
     assert_eq!(list["items"][0]["metadata"]["name"], "web");
+}
+
+#[tokio::test(start_paused = true)]
+async fn controller_manager_and_scheduler_wait_for_the_api_server_and_outlive_it() {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, true);
+    world.harness.advance(Duration::from_secs(5)).await;
+    assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
+    // It answers, but its roles are not there.
+    world.kube.set_starting(true);
+    world.kube.set_reachable(true);
+    world.harness.advance(Duration::from_secs(5)).await;
+    assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
+
+    world.kube.set_starting(false);
+    world.harness.advance(Duration::from_secs(1)).await;
+    let all = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    assert_eq!(world.harness.ids::<StaticPod>(), all);
+    world.kube.set_reachable(false);
+    certs(&world, "another");
+    world.harness.advance(Duration::from_secs(60)).await;
+    assert_eq!(world.harness.ids::<StaticPod>(), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn controller_manager_and_scheduler_do_not_wait_for_ever() {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, true);
+    world.harness.advance(Duration::from_secs(170)).await;
+    assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
+    world.harness.advance(Duration::from_secs(20)).await;
+    assert_eq!(world.harness.ids::<StaticPod>().len(), 3);
 }

@@ -8,6 +8,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use http_fetch::{Fetch, FetchError};
 use kubernetes::yaml;
 use resources::k8s::{ExtraManifest, ExtraManifestsConfig, Manifest};
+use serde_json::Value;
 
 use crate::manifest::resource;
 
@@ -16,12 +17,14 @@ pub struct ExtraManifestController {
     fetch: Arc<dyn Fetch>,
     /// What was downloaded, by URL: not fetched again while the node runs.
     downloaded: BTreeMap<String, String>,
+    /// What is wrong with which manifest, so that it is said once.
+    failures: BTreeMap<String, String>,
 }
 
 impl ExtraManifestController {
     #[must_use]
     pub fn new(fetch: Arc<dyn Fetch>) -> Self {
-        Self { fetch, downloaded: BTreeMap::new() }
+        Self { fetch, downloaded: BTreeMap::new(), failures: BTreeMap::new() }
     }
 }
 
@@ -43,25 +46,37 @@ impl Controller for ExtraManifestController {
         let config = ctx.get::<ExtraManifestsConfig>(ExtraManifestsConfig::ID)?;
         let wanted = config.map(|config| config.extra_manifests.clone()).unwrap_or_default();
         self.downloaded.retain(|url, _| wanted.iter().any(|manifest| manifest.url == *url));
-        let mut failure = None;
+        let mut failures = BTreeMap::new();
         for manifest in wanted {
-            // One that cannot be had does not keep the others back.
-            match self.text(&manifest).await {
-                Ok(text) => {
-                    let id = format!("{}-{}", manifest.priority, manifest.name);
-                    ctx.put(&id, resource(&yaml::documents(&text)?))?;
+            let id = format!("{}-{}", manifest.priority, manifest.name);
+            // One that cannot be had or read does not keep the others back.
+            match self.documents(&manifest).await {
+                Ok(documents) => {
+                    ctx.put(&id, resource(&documents))?;
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    failures.insert(id, stdx::error_chain(error.source()).to_string());
+                }
             }
         }
-        match failure {
-            Some(error) => Err(error.into()),
-            None => ctx.keep_touched::<Manifest>(),
+        if failures.is_empty() {
+            self.failures.clear();
+            return ctx.keep_touched::<Manifest>();
         }
+        for (manifest, error) in failures.iter().filter(|(id, error)| self.failures.get(*id) != Some(error)) {
+            tracing::warn!(manifest, error, "extra manifest cannot be used");
+        }
+        let names = failures.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.failures = failures;
+        Err(ReconcileError::msg(format!("extra manifests that cannot be used: {names}")))
     }
 }
 
 impl ExtraManifestController {
+    async fn documents(&mut self, manifest: &ExtraManifest) -> Result<Vec<Value>, ReconcileError> {
+        Ok(yaml::documents(&self.text(manifest).await?)?)
+    }
+
     async fn text(&mut self, manifest: &ExtraManifest) -> Result<String, FetchError> {
         if manifest.url.is_empty() {
             return Ok(manifest.inline_manifest.clone());

@@ -1,4 +1,5 @@
-//! `k8s.ManifestApplyController`: creates what the manifests name and the cluster does not have; changes nothing.
+//! `k8s.ManifestApplyController`: creates what the manifests name and the cluster does not have; changes nothing. A manifest
+//! that is refused keeps no other back: it is reported, and tried again from time to time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use kube_edge::{Connect, KubeApi, KubeError, Outcome};
+use kube_edge::{Connect, KubeApi, ObjectRef, Outcome};
 use resources::k8s::{Manifest, ManifestStatus};
 use resources::secrets::KubernetesSecrets;
 use serde_json::Value;
 use state::Resource;
+use stdx::Backoff;
 
 use crate::cluster_lock::ClusterLock;
 use crate::kube_clients::Client;
@@ -19,7 +21,9 @@ use crate::kube_clients::Client;
 pub const MANIFEST_APPLY_LOCK: &str = "talos:v1:manifestApplyMutex";
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon to try again while the API server is not there yet: a new cluster waits for this.
-const SERVER_POLL: Duration = Duration::from_millis(500);
+const SERVER_POLL: Duration = Duration::from_millis(200);
+/// Between two tries of what was refused: what is missing at first in a new cluster, such as a namespace, is there soon.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 #[derive(Debug)]
 pub struct ManifestApplyController {
@@ -27,12 +31,20 @@ pub struct ManifestApplyController {
     lock: Arc<dyn ClusterLock>,
     /// Ids and versions of manifests that are known to be applied.
     applied: BTreeMap<String, u64>,
+    failures: BTreeMap<String, Failure>,
+    backoff: Backoff,
 }
 
 impl ManifestApplyController {
     #[must_use]
     pub fn new(connect: Arc<dyn Connect>, lock: Arc<dyn ClusterLock>) -> Self {
-        Self { client: Client::new(connect), lock, applied: BTreeMap::new() }
+        Self {
+            client: Client::new(connect),
+            lock,
+            applied: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+        }
     }
 }
 
@@ -53,8 +65,10 @@ impl Controller for ManifestApplyController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let manifests = ctx.list::<Manifest>()?;
         let Some(secrets) = ctx.get::<KubernetesSecrets>(KubernetesSecrets::ID)? else { return Ok(()) };
-        let wanted = versions(&manifests);
-        if manifests.is_empty() || wanted == self.applied {
+        self.applied.retain(|id, _| manifests.iter().any(|manifest| manifest.id() == id));
+        let missing: Vec<&Resource<Manifest>> =
+            manifests.iter().filter(|manifest| self.applied.get(manifest.id()) != Some(&version(manifest))).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         let kubeconfig = &secrets.localhost_admin_kubeconfig;
@@ -65,50 +79,93 @@ impl Controller for ManifestApplyController {
             return Ok(());
         }
         let held = self.lock.acquire(MANIFEST_APPLY_LOCK, LOCK_PATIENCE).await?;
-        let result = apply(&*api, &manifests).await;
+        let report = apply(&*api, &missing).await;
         held.release().await;
-        match result {
-            Ok(created) => tracing::info!(manifests = manifests.len(), created, "manifests are applied"),
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(error = %stdx::error_chain(&error), "some manifests are not applied yet");
-                ctx.requeue_after(SERVER_POLL);
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
+        for manifest in missing.iter().filter(|manifest| !report.failures.contains_key(manifest.id())) {
+            self.applied.insert(manifest.id().to_owned(), version(manifest));
         }
-        let manifests_applied = wanted.keys().cloned().collect();
-        self.applied = wanted;
-        ctx.put(ManifestStatus::ID, ManifestStatus { manifests_applied })?;
+        let done = self.applied.keys().cloned().collect();
+        ctx.put(ManifestStatus::ID, ManifestStatus { manifests_applied: done })?;
+        if report.failures.is_empty() {
+            self.failures.clear();
+            self.backoff.reset();
+            tracing::info!(manifests = missing.len(), created = report.created, "manifests are applied");
+            return Ok(());
+        }
+        self.tell(report.failures);
+        ctx.requeue_after(self.backoff.next_delay(stdx::backoff::random_jitter()));
         Ok(())
     }
 }
 
-fn versions(manifests: &[Resource<Manifest>]) -> BTreeMap<String, u64> {
-    manifests.iter().map(|manifest| (manifest.id().to_owned(), manifest.metadata.version)).collect()
-}
-
-/// How many objects were created; or the first error, after everything was tried.
-async fn apply(api: &dyn KubeApi, manifests: &[Resource<Manifest>]) -> Result<usize, KubeError> {
-    let objects: Vec<Value> =
-        manifests.iter().flat_map(|manifest| &manifest.items).map(|item| Value::Object(item.object.clone())).collect();
-    let mut created = 0;
-    let mut failure = None;
-    for applied in api.create_missing(&objects).await {
-        match applied.outcome {
-            Ok(Outcome::Created) => {
-                tracing::debug!(object = %applied.object, "created");
-                created += 1;
+impl ManifestApplyController {
+    /// Says what failed and does not pass by itself, once.
+    fn tell(&mut self, failures: BTreeMap<String, Failure>) {
+        for (manifest, Failure { object, error, retryable }) in &failures {
+            if self.failures.get(manifest).is_some_and(|known| known.error == *error) {
+                continue;
             }
-            Ok(Outcome::AlreadyThere) => {}
-            Err(error) => {
-                tracing::debug!(object = %applied.object, error = %stdx::error_chain(&error), "not created");
-                // What will not pass by itself is the one to tell of.
-                let worse = failure.as_ref().is_none_or(|known: &KubeError| known.is_retryable());
-                if worse {
-                    failure = Some(error);
-                }
+            let object = object.to_string();
+            if *retryable {
+                tracing::debug!(manifest, object, error, "manifest is not applied yet");
+            } else {
+                tracing::warn!(manifest, object, error, "manifest cannot be applied");
             }
         }
+        self.failures = failures;
     }
-    failure.map_or(Ok(created), Err)
+}
+
+/// Why a manifest is not applied: its first object that failed.
+#[derive(Debug)]
+struct Failure {
+    object: ObjectRef,
+    error: String,
+    retryable: bool,
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    created: usize,
+    /// By the manifest's id.
+    failures: BTreeMap<String, Failure>,
+}
+
+fn version(manifest: &Resource<Manifest>) -> u64 {
+    manifest.metadata.version
+}
+
+/// Creates what is missing of all of them; a failure does not keep the others back.
+async fn apply(api: &dyn KubeApi, manifests: &[&Resource<Manifest>]) -> Report {
+    let mut objects = Vec::new();
+    let mut owners: BTreeMap<ObjectRef, Vec<&str>> = BTreeMap::new();
+    for manifest in manifests {
+        for item in &manifest.items {
+            let object = Value::Object(item.object.clone());
+            for reference in ObjectRef::all_of(&object) {
+                owners.entry(reference).or_default().push(manifest.id());
+            }
+            objects.push(object);
+        }
+    }
+    let mut report = Report::default();
+    for applied in api.create_missing(&objects).await {
+        let error = match applied.outcome {
+            Ok(Outcome::Created) => {
+                tracing::debug!(object = %applied.object, "created");
+                report.created += 1;
+                continue;
+            }
+            Ok(Outcome::AlreadyThere) => continue,
+            Err(error) => error,
+        };
+        for id in owners.get(&applied.object).into_iter().flatten() {
+            report.failures.entry((*id).to_owned()).or_insert_with(|| Failure {
+                object: applied.object.clone(),
+                error: stdx::error_chain(&error).to_string(),
+                retryable: error.is_retryable(),
+            });
+        }
+    }
+    report
 }

@@ -2,7 +2,10 @@
 
 use kube_edge::{Node, ObjectRef};
 use resources::MachineType;
-use resources::k8s::{Endpoint, Manifest, ManifestStatus, NodeLabelSpec, NodeStatus, Nodename, StaticPodStatus};
+use resources::k8s::{
+    Endpoint, ExtraManifest, ExtraManifestsConfig, Manifest, ManifestStatus, NodeLabelSpec, NodeStatus, Nodename,
+    StaticPodStatus,
+};
 use resources::secrets::{KubernetesDynamicCerts, KubernetesRootSecret, KubernetesSecrets};
 use resources::values::CertificateAndKey;
 use serde_json::json;
@@ -163,4 +166,51 @@ async fn only_static_pods_have_a_status_here() {
     let status = world.harness.get::<StaticPodStatus>("kube-system/kube-apiserver-cp-1").unwrap();
     assert_eq!(status.pod_status["conditions"][0]["status"], "True");
     assert!(world.connect.kubeconfigs()[0].contains("\"tls-server-name\":\"cp-1\""));
+}
+
+fn inline(name: &str, text: &str) -> ExtraManifest {
+    ExtraManifest {
+        name: name.to_owned(),
+        priority: "99".to_owned(),
+        inline_manifest: text.to_owned(),
+        ..ExtraManifest::default()
+    }
+}
+
+fn config_map(name: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifest_that_cannot_be_used_does_not_keep_the_others_back() {
+    let world = World::new();
+    let edges = world.edges();
+    world.harness.run(crate::ExtraManifestController::new(edges.fetch));
+    world.harness.run(ManifestApplyController::new(edges.connect, edges.lock));
+    secrets(&world);
+    let extra_manifests = vec![
+        inline("1-no-yaml", "a: b: c: ["),
+        ExtraManifest { url: "https://nowhere".to_owned(), ..inline("2-not-there", "") },
+        inline("3-first", &config_map("first")),
+        inline("4-no-kind", "apiVersion: v1\nmetadata: {name: nothing}\n"),
+        inline("5-unknown-kind", "apiVersion: nobody.dev/v1\nkind: Thing\nmetadata: {name: thing}\n"),
+        inline("6-second", &config_map("second")),
+    ];
+    world.harness.put(ExtraManifestsConfig::ID, ExtraManifestsConfig { extra_manifests });
+    world.harness.advance(Duration::from_secs(5)).await;
+    let created: Vec<String> = world.kube.objects().into_keys().map(|object| object.name).collect();
+    assert_eq!(created, ["first", "second"]);
+    let status = world.harness.get::<ManifestStatus>(ManifestStatus::ID).unwrap();
+    assert_eq!(status.manifests_applied, ["99-3-first", "99-6-second"]);
+
+    // Somebody makes the kind known.
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "things.nobody.dev" },
+        "spec": { "group": "nobody.dev", "names": { "kind": "Thing" }, "scope": "Namespaced" },
+    });
+    kube_edge::KubeApi::create_missing(&world.kube, &[definition]).await;
+    world.harness.advance(Duration::from_secs(130)).await;
+    let status = world.harness.get::<ManifestStatus>(ManifestStatus::ID).unwrap();
+    assert_eq!(status.manifests_applied, ["99-3-first", "99-5-unknown-kind", "99-6-second"]);
 }

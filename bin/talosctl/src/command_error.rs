@@ -90,7 +90,8 @@ impl CommandError {
         let base = Self::from(error);
         let hint = match failure {
             Failure::ClientRefused => {
-                "the node has its configuration already: leave --insecure out, and use the talosconfig of its cluster"
+                "the node has its configuration already: leave --insecure out, and use the talosconfig of its cluster; or it \
+                 lost its configuration, and takes one only with the certificate of an administrator in that talosconfig"
             }
             Failure::ServerNotTrusted => "the node prints its fingerprint on its console and into its log",
             _ => return base,

@@ -135,7 +135,9 @@ impl Session {
         let fingerprints: Result<Vec<Fingerprint>, _> = fingerprints.iter().map(|text| text.parse()).collect();
         let fingerprints = fingerprints
             .map_err(|error| CommandError::usage("reading --cert-fingerprint").caused_by(Box::new(error) as Box<_>))?;
-        let options = ConnectOptions::insecure(vec![endpoint], fingerprints);
+        // Most nodes in maintenance mode belong to no cluster, and there may be no talosconfig yet.
+        let credentials = self.context().ok().and_then(|context| context.credentials().ok());
+        let options = ConnectOptions::insecure(vec![endpoint], fingerprints, credentials);
         Client::connect(options).await.map_err(CommandError::without_certificate)
     }
 

@@ -45,7 +45,8 @@ pub(crate) fn no_certificate_is_refused(cluster: &Cluster) -> anyhow::Result<()>
     let arguments = ["apply-config", "--insecure", "--nodes", CONTROL_PLANE.address, "--dry-run", "--file"];
     let mut arguments: Vec<_> = arguments.map(AsRef::as_ref).into();
     arguments.push(configuration.as_os_str());
-    let said = cluster.talosctl(&arguments)?.refused()?;
+    // With a talosconfig, --insecure shows the certificate in it.
+    let said = cluster.talosctl_as(&cluster.file("no-talosconfig"), &arguments)?.refused()?;
     ensure!(said.contains("CertificateRequired"), "refused otherwise: {said}");
     Ok(())
 }
@@ -111,19 +112,25 @@ pub(crate) fn a_node_that_is_down_is_named_beside_the_answer_of_the_other(cluste
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Authority {
+pub(crate) enum Authority {
     Own,
     Another,
 }
 
 /// A talosconfig with a certificate made for one check.
-struct Identity {
-    talosconfig: PathBuf,
+pub(crate) struct Identity {
+    pub(crate) talosconfig: PathBuf,
 }
 
 impl Identity {
     /// The endpoint and the authority to check servers by are the cluster's; only who asks differs.
-    fn make(cluster: &Cluster, folder: &Path, by: Authority, role: &str, hours: &str) -> anyhow::Result<Self> {
+    pub(crate) fn make(
+        cluster: &Cluster,
+        folder: &Path,
+        by: Authority,
+        role: &str,
+        hours: &str,
+    ) -> anyhow::Result<Self> {
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let generate = |arguments: &[&str]| cluster.talosctl(arguments)?.ok().with_context(|| arguments.join(" "));
         let own = std::fs::read_to_string(cluster.configuration(CONTROL_PLANE)).context("reading a configuration")?;

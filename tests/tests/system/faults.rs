@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::access::{Authority, Identity};
 use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, NAME, Node, WORKER};
 use crate::host::{Process, processes};
 use crate::support::{eventually, http_get, run};
@@ -207,7 +208,8 @@ pub(crate) fn a_control_plane_whose_machined_is_killed_starts_again(cluster: &Cl
     kill_and_wait(cluster, "machined", || init(CONTROL_PLANE))
 }
 
-/// The node waits for an operator, with its identity kept, and is a member again with the configuration it is given.
+/// The node waits for an administrator of its cluster, with its identity kept, and is a member again with the configuration
+/// it is given. Nobody else is answered, since the node has state.
 pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluster) -> anyhow::Result<()> {
     let path = cluster.configuration(WORKER);
     let good = cluster.file("worker.yaml");
@@ -223,13 +225,21 @@ pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluste
         Ok(())
     };
     eventually("the node is in maintenance mode", RETURN, maintenance)?;
+    let nobody = cluster.file("no-talosconfig");
+    let file = good.to_string_lossy();
+    let apply = [&["apply-config", "--file", &file], &insecure[..]].concat();
+    let said = cluster.talosctl_as(&nobody, &apply)?.refused()?;
+    ensure!(said.contains("CertificateRequired"), "refused otherwise: {said}");
+    let folder = cluster.file("reader");
+    std::fs::create_dir_all(&folder).context("making a folder")?;
+    let reader = Identity::make(cluster, &folder, Authority::Own, "os:reader", "1")?;
+    let said = cluster.talosctl_as(&reader.talosconfig, &apply)?.refused()?;
+    ensure!(said.contains("os:admin"), "refused otherwise: {said}");
     let [before] = init(WORKER)?.try_into().map_err(|found| anyhow::anyhow!("the inits are {found:?}"))?;
     let log = cluster.state().join(NAME).join("logs").join(format!("{}.log", WORKER.name));
     let log = std::fs::read_to_string(log).context("reading the node's log")?;
     ensure!(log.contains("config.yaml"), "the log does not name the damaged file");
 
-    let file = good.to_string_lossy();
-    let apply = [&["apply-config", "--file", &file], &insecure[..]].concat();
     cluster.talosctl(&apply)?.ok()?;
     converges(cluster)?;
     ensure!(std::fs::read(&path)? == std::fs::read(&good)?, "what is persisted is not what was applied");

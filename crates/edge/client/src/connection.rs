@@ -58,9 +58,15 @@ impl ConnectOptions {
         Self { endpoints, trust: ServerTrust::Authority(credentials), dial_timeout: Self::DIAL_TIMEOUT }
     }
 
-    /// To nodes in maintenance mode, which have no authority; empty `fingerprints` accept any server.
-    pub fn insecure(endpoints: Vec<Endpoint>, fingerprints: Vec<Fingerprint>) -> Self {
-        Self { endpoints, trust: ServerTrust::Fingerprints(fingerprints), dial_timeout: Self::DIAL_TIMEOUT }
+    /// To nodes in maintenance mode, which have no authority; empty `fingerprints` accept any server. The certificate of
+    /// `credentials` is shown to those that ask for one, as nodes do that belong to a cluster.
+    pub fn insecure(
+        endpoints: Vec<Endpoint>,
+        fingerprints: Vec<Fingerprint>,
+        credentials: Option<Credentials>,
+    ) -> Self {
+        let trust = ServerTrust::Fingerprints { accepted: fingerprints, credentials };
+        Self { endpoints, trust, dial_timeout: Self::DIAL_TIMEOUT }
     }
 
     /// As a context of a talosconfig says.

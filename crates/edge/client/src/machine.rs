@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_end_is_cut_off_at_the_deadline() {
-        let options = ConnectOptions::insecure(vec!["127.0.0.1:1".parse().unwrap()], Vec::new());
+        let options = ConnectOptions::insecure(vec!["127.0.0.1:1".parse().unwrap()], Vec::new(), None);
         let client = Client::connect_lazy(options).unwrap().with_call_timeout(Duration::from_millis(10));
         let never = std::future::pending::<Result<(), CallError>>();
         let error = client.within_deadline("List", never).await.unwrap_err();

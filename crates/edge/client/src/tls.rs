@@ -25,8 +25,9 @@ use crate::error::ConnectError;
 pub enum ServerTrust {
     /// Signed by the authority of these credentials, for the name that was dialled.
     Authority(Credentials),
-    /// Maintenance mode: one of these fingerprints, or any certificate when the list is empty.
-    Fingerprints(Vec<Fingerprint>),
+    /// Maintenance mode: one of these fingerprints, or any certificate when the list is empty. A node that belongs to a
+    /// cluster asks for the certificate of `credentials`; its authority plays no part.
+    Fingerprints { accepted: Vec<Fingerprint>, credentials: Option<Credentials> },
 }
 
 /// SHA-256 over a certificate's public key info (shown as base64) or over the whole certificate (given as hex).
@@ -123,10 +124,16 @@ pub(crate) fn client_config(trust: &ServerTrust) -> Result<ClientConfig, Connect
                 None => builder.with_no_client_auth(),
             }
         }
-        ServerTrust::Fingerprints(accepted) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { accepted: accepted.clone(), provider }))
-            .with_no_client_auth(),
+        ServerTrust::Fingerprints { accepted, credentials } => {
+            let pinned = Arc::new(Pinned { accepted: accepted.clone(), provider });
+            let builder = builder.dangerous().with_custom_certificate_verifier(pinned);
+            match credentials.as_ref().and_then(|credentials| credentials.identity.as_ref()) {
+                Some(own) => builder
+                    .with_client_auth_cert(own.chain.clone(), own.key.clone_key())
+                    .map_err(ConnectError::Identity)?,
+                None => builder.with_no_client_auth(),
+            }
+        }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)

@@ -201,9 +201,10 @@ async fn uploads_that_stall_in_maintenance_mode_are_few_and_do_not_stop_reads() 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let own = server_certificate(&ca, address.ip());
-    let tls = Slot::new(apid::maintenance::tls(&own.crt, &own.key).unwrap());
+    let tls = Slot::new(apid::maintenance::tls(&own.crt, &own.key, &apid::maintenance::Clients::Anybody).unwrap());
     tasks.spawn("maintenance", async move {
-        apid::maintenance::serve(listener, tls, &socket, CancellationToken::new()).await.unwrap();
+        let clients = apid::maintenance::Clients::Anybody;
+        apid::maintenance::serve(listener, tls, clients, &socket, CancellationToken::new()).await.unwrap();
     });
     let apply = |channel: Channel, body: Body| async move {
         // The connection lives as long as its channel.

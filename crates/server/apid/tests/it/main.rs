@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod limits;
+mod maintenance;
 mod run;
 mod support;
 

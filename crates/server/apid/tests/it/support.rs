@@ -209,6 +209,19 @@ pub(crate) fn machined_on(directory: &std::path::Path, tasks: &TaskSet) -> std::
     socket
 }
 
+/// A machined of its own, which says `tag` for its version.
+pub(crate) fn machined_of(
+    tag: &'static str,
+) -> impl tower::Service<
+    Request<Body>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Future<Output = Result<Response<Body>, Infallible>> + Send,
+> + Clone
++ Send {
+    tower::service_fn(move |request| machined(request, tag, Endless::default()))
+}
+
 /// Speaks gRPC by hand, so that it can send what a generated server would not.
 async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();

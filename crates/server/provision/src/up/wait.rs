@@ -47,7 +47,7 @@ impl Waiting<'_> {
         let endpoint = node.address.to_string().parse().map_err(client::ConnectError::Endpoint)?;
         let options = client::ConnectOptions {
             dial_timeout: Duration::from_secs(2),
-            ..client::ConnectOptions::insecure(vec![endpoint], Vec::new())
+            ..client::ConnectOptions::insecure(vec![endpoint], Vec::new(), None)
         };
         let client = Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(10));
         self.until(&format!("configuration of {}", node.name), "machined", async || {

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What failed about a file.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +48,9 @@ pub fn write_atomic(path: &Path, content: &[u8], access: Access) -> Result<bool,
     let at = |operation| move |source| FileError { operation, path: path.to_owned(), source };
     let dir = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(dir).map_err(at("making the directory of"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.new"));
+    let temporary = temporary_name(dir, path);
     let result = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(access.mode).open(&temporary)?;
+        let mut file = create_anew(&temporary, access.mode)?;
         file.set_permissions(fs::Permissions::from_mode(access.mode))?;
         if let Some((uid, gid)) = access.owner {
             chown(&temporary, Some(uid), Some(gid))?;
@@ -65,6 +65,26 @@ pub fn write_atomic(path: &Path, content: &[u8], access: Access) -> Result<bool,
         drop(fs::remove_file(&temporary));
     }
     result.map_err(at("writing")).map(|()| true)
+}
+
+/// A name that no other writer of this process has, so that two that replace the same file do not write into each other's.
+fn temporary_name(dir: &Path, path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    dir.join(format!(".{name}.{}.new", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A file that was not there. One of that name was left by a process that ended while it wrote.
+fn create_anew(path: &Path, mode: u32) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 fn is_current(path: &Path, content: &[u8], access: Access) -> bool {
@@ -132,6 +152,28 @@ mod tests {
         assert!(write_atomic(&path, b"two", Access::PUBLIC).unwrap());
         assert_eq!(read(&path).unwrap().unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_writers_of_a_file_do_not_mix_their_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let contents = [b'a', b'b'].map(|byte| vec![byte; 1 << 20]);
+        std::thread::scope(|scope| {
+            for content in &contents {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        write_atomic(&path, content, Access::PUBLIC).unwrap();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let seen = read(&path).unwrap().unwrap_or_default();
+                assert!(seen.is_empty() || contents.contains(&seen), "{} bytes", seen.len());
+            }
+        });
+        assert!(contents.contains(&read(&path).unwrap().unwrap()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Controller for CriRegistryConfigController {
             sys::files::remove(&self.rendered.join(&path))?;
             self.keys.remove(&path);
         }
-        Ok(())
+        if files.refused.is_empty() { Ok(()) } else { Err(ReconcileError::msg(files.refused.join("; "))) }
     }
 }
 
@@ -81,19 +81,41 @@ struct HostFiles {
     /// What anybody may see.
     open: BTreeMap<String, String>,
     keys: BTreeMap<String, Secret<String>>,
+    /// Registries that were left out, each with the reason.
+    refused: Vec<String>,
+}
+
+/// Whether a host can be the name of a directory, and stand in a TOML string: names from the configuration are not paths.
+fn is_host(host: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    host == "*" || (host.starts_with(|c: char| c != '.') && host.chars().all(is_allowed))
+}
+
+/// Whether a URL can stand in a TOML string as it was written.
+fn is_plain(url: &str) -> bool {
+    !url.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
 }
 
 /// A directory for each host that has mirrors, and for each that is asked itself in another way than usual.
 fn host_files(registries: &Registries) -> Result<HostFiles, ReconcileError> {
     let mut files = HostFiles::default();
-    for (host, mirror) in &registries.mirrors {
+    let hosts = registries.mirrors.keys().chain(registries.config.keys());
+    files.refused.extend(hosts.filter(|host| !is_host(host)).map(|host| format!("{host:?} cannot be a registry host")));
+    for (host, mirror) in registries.mirrors.iter().filter(|(host, _)| is_host(host)) {
         let directory = directory(host);
         let mut toml = String::new();
         if host != "*" {
             writeln!(toml, "server = \"https://{}\"", server(host))?;
         }
         for endpoint in &mirror.endpoints {
-            let url = Url::parse(endpoint)?;
+            // An endpoint that cannot be used does not keep the others back.
+            let url = match Url::parse(endpoint) {
+                Ok(url) if is_plain(endpoint) => url,
+                _ => {
+                    files.refused.push(format!("an endpoint of {host} is not a URL"));
+                    continue;
+                }
+            };
             let endpoint = without_user(endpoint, &url);
             let complete = mirror.override_path.unwrap_or(false);
             let base = if complete {
@@ -112,7 +134,7 @@ fn host_files(registries: &Registries) -> Result<HostFiles, ReconcileError> {
         files.open.insert(format!("{directory}/hosts.toml"), toml);
     }
     let mirrored = |host: &&String| registries.mirrors.contains_key(*host);
-    for host in registries.config.keys().filter(|host| !mirrored(host)) {
+    for host in registries.config.keys().filter(|host| is_host(host) && !mirrored(host)) {
         if registries.config.get(host).is_none_or(|config| config.tls.is_none()) {
             continue;
         }
@@ -314,6 +336,22 @@ mod tests {
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new("version: v1alpha1\nmachine: {}\n"));
         harness.settle().await;
         assert!(!key.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_would_be_a_path_is_left_out_and_the_others_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("system/etc");
+        let harness = Harness::with(CriRegistryConfigController::new(etc.clone()));
+        let hostile = private().replace("registry.example.org:5000", "../../../../../stolen");
+        let good = "    mirrors:\n      ghcr.io:\n        endpoints: [\"http://a\\nb\", http://m]\n      ..: {endpoints: [http://m]}\n";
+        let text = format!("version: v1alpha1\nmachine:\n  registries:\n{good}{hostile}");
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+        harness.settle().await;
+        assert_eq!(harness.ids::<EtcFileSpec>(), ["cri/conf.d/hosts/ghcr.io/hosts.toml"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a key was written");
+        let said = harness.status("files.CRIRegistryConfigController").last_error.unwrap();
+        assert!(said.contains("stolen") && said.contains("\"..\"") && said.contains("ghcr.io"), "{said}");
     }
 
     #[test]

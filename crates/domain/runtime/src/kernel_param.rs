@@ -51,8 +51,8 @@ fn is_of_namespaces(param: &KernelParam) -> bool {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let name = param.name.replace('/', ".");
-    param.tree == Tree::Sysctl
+    let name = param.name().replace('/', ".");
+    param.tree() == Tree::Sysctl
         && (OWN.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue."))
 }
 
@@ -108,8 +108,8 @@ impl Controller for KernelParamConfigController {
         if let Some(config) = MachineConfig::root_of(active.as_deref())? {
             let machine = config.machine();
             for (tree, params) in [(Tree::Sysctl, &machine.sysctls), (Tree::Sysfs, &machine.sysfs)] {
-                for (name, value) in params {
-                    ctx.put(&id(tree, name), KernelParamSpec { value: value.clone(), ignore_errors: false })?;
+                for (id, value) in one_spelling(tree, params) {
+                    ctx.put(&id, KernelParamSpec { value: value.to_owned(), ignore_errors: false })?;
                 }
             }
         }
@@ -117,8 +117,23 @@ impl Controller for KernelParamConfigController {
     }
 }
 
+/// Parameters by their ids. One that is there in both spellings is the same parameter: the last one counts.
+fn one_spelling<'a>(
+    tree: Tree,
+    params: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<String, &'a str> {
+    let mut all = BTreeMap::new();
+    for (name, value) in params {
+        let id = id(tree, name);
+        if let Some(other) = all.insert(id.clone(), value.as_str()).filter(|other| *other != value) {
+            tracing::warn!(parameter = id, value, other, "kernel parameter configured twice in two spellings");
+        }
+    }
+    all
+}
+
 fn id(tree: Tree, name: &str) -> String {
-    KernelParam { tree, name: name.to_owned() }.to_string()
+    KernelParam::new(tree, name).to_string()
 }
 
 /// `None` until it is known.

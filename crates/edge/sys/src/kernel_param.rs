@@ -30,12 +30,13 @@ impl Tree {
     }
 }
 
-/// A parameter by its name below its tree: `net.ipv4.ip_forward` and `net/ipv4/ip_forward` alike; a slash form keeps the
-/// dots of single parts, such as interface names. It is displayed as its id.
+/// A parameter by its name below its tree. `net.ipv4.ip_forward` and `net/ipv4/ip_forward` are the same one; a slash form
+/// keeps the dots of single parts, such as interface names. It is displayed as its id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelParam {
-    pub tree: Tree,
-    pub name: String,
+    tree: Tree,
+    /// With dots, unless a part of it has a dot itself: one spelling for each parameter.
+    name: String,
 }
 
 impl fmt::Display for KernelParam {
@@ -63,10 +64,31 @@ pub enum KernelParamError {
 }
 
 impl KernelParam {
+    /// The parameter of this name, in either spelling. A name that leaves its tree is refused when it is read or written.
+    #[must_use]
+    pub fn new(tree: Tree, name: &str) -> Self {
+        let name = name.trim_start_matches('/');
+        let parts: Vec<&str> = if name.contains('/') { name.split('/').collect() } else { name.split('.').collect() };
+        let separator = if parts.iter().any(|part| part.contains('.')) { "/" } else { "." };
+        Self { tree, name: parts.join(separator) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn tree(&self) -> Tree {
+        self.tree
+    }
+
+    /// Its name in the one spelling that it has.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The parameter of an id such as `proc.sys.kernel.panic`; `None` when it names no tree.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
-        let of = |tree: Tree| id.strip_prefix(tree.prefix()).map(|name| Self { tree, name: name.to_owned() });
+        let of = |tree: Tree| id.strip_prefix(tree.prefix()).map(|name| Self::new(tree, name));
         of(Tree::Sysctl).or_else(|| of(Tree::Sysfs))
     }
 
@@ -137,6 +159,17 @@ mod tests {
             PathBuf::from("/proc/sys/net/ipv4/conf/eth0.5/forwarding")
         );
         assert_eq!(KernelParam::from_id("proc.sys.kernel.ostype").unwrap().read().unwrap(), "Linux");
+    }
+
+    #[test]
+    fn both_spellings_are_one_parameter() {
+        let of = |name| KernelParam::new(Tree::Sysctl, name).to_string();
+        assert_eq!(
+            (of("net/a/b"), of("/net/a/b"), of("net.a.b")),
+            ("proc.sys.net.a.b".into(), of("net.a.b"), of("net/a/b"))
+        );
+        assert_eq!(of("net/ipv4/conf/eth0.5/forwarding"), "proc.sys.net/ipv4/conf/eth0.5/forwarding");
+        assert_ne!(of("net/ipv4/conf/eth0.5/forwarding"), of("net.ipv4.conf.eth0.5.forwarding"));
     }
 
     #[test]

@@ -41,8 +41,8 @@ impl Parameters for Fake {
 
 /// A parameter of `/proc/sys` by its name, one of `/sys` by its id.
 fn name_of(param: &KernelParam) -> String {
-    match param.tree {
-        Tree::Sysctl => param.name.clone(),
+    match param.tree() {
+        Tree::Sysctl => param.name().to_owned(),
         Tree::Sysfs => param.to_string(),
     }
 }
@@ -160,6 +160,22 @@ async fn nothing_is_set_before_it_is_known_whose_the_kernel_is() {
 fn configure(harness: &Harness, machine: &str) {
     let text = format!("version: v1alpha1\nmachine:\n  type: worker\n{machine}");
     harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_spellings_of_a_parameter_are_one() {
+    let parameters = Fake::new(&[("net.core.somaxconn", "1")]);
+    let harness = start(Ownership::Host, &parameters);
+    harness.run(KernelParamConfigController);
+    configure(&harness, "  sysctls: {net.core.somaxconn: \"10\", net/core/somaxconn: \"20\"}\n");
+    harness.settle().await;
+    assert_eq!(harness.ids::<KernelParamSpec>(), ["proc.sys.net.core.somaxconn"]);
+    harness.advance(Duration::from_secs(600)).await;
+    assert_eq!(parameters.writes().len(), 1, "they do not fight: {:?}", parameters.writes());
+    assert_eq!(status(&harness, "net.core.somaxconn").current, "20");
+    configure(&harness, "");
+    harness.settle().await;
+    assert_eq!(parameters.value("net.core.somaxconn").unwrap(), "1", "the value from before both");
 }
 
 const GOVERNOR: &str = "sys.devices.system.cpu.cpu0.cpufreq.scaling_governor";

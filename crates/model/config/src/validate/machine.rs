@@ -13,6 +13,7 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
     install(check, machine, mode);
     network::check(check, machine);
     files(check, machine);
+    names(check, machine);
     encryption(check, machine);
     features(check, machine);
     labels(check, machine);
@@ -76,6 +77,31 @@ fn install(check: &mut Check<'_>, machine: &Machine, mode: Mode) {
         if disk.partitions.iter().rev().skip(1).any(|p| p.size.is_none_or(|size| size.0 == 0)) {
             let path = format!("machine.disks[{index}].partitions");
             check.error(&path, "only the last partition may have no size");
+        }
+    }
+}
+
+/// Names that become names of files: each must be a single one, so that it cannot lead elsewhere.
+fn names(check: &mut Check<'_>, machine: &Machine) {
+    if let Some(registries) = &machine.registries {
+        let mirrors = registries.mirrors.keys().map(|host| ("mirrors", host));
+        for (field, host) in mirrors.chain(registries.config.keys().map(|host| ("config", host))) {
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+            if host != "*" && (host.is_empty() || host.starts_with('.') || !host.chars().all(is_allowed)) {
+                let path = format!("machine.registries.{field}");
+                check.error_with_hint(
+                    &path,
+                    format!("{host:?} cannot be a registry host"),
+                    "registry.example.org:5000",
+                );
+            }
+        }
+    }
+    for (index, profile) in machine.seccomp_profiles.iter().enumerate() {
+        if profile.name.is_empty() || matches!(profile.name.as_str(), "." | "..") || profile.name.contains(['/', '\0'])
+        {
+            let path = format!("machine.seccompProfiles[{index}].name");
+            check.error_with_hint(&path, "a seccomp profile needs the name of a file", "audit.json");
         }
     }
 }

@@ -94,3 +94,25 @@ fn rules_for_the_firewall_are_checked() {
     let text = "apiVersion: v1alpha1\nkind: NetworkRuleConfig\nname: x\nportSelector:\n  ports: [80, 70-90]\n  protocol: tcp\ningress:\n  - subnet: 10.0.0.0/8\n    except: 11.0.0.0/8\n";
     assert_eq!(paths(&report(text, Mode::Container).errors), ["portSelector.ports", "ingress[0].except"]);
 }
+
+#[test]
+fn names_that_become_files_cannot_lead_elsewhere() {
+    let text = "machine:\n  type: worker\n  registries:\n    mirrors:\n      \"*\": {endpoints: [http://m]}\n      ghcr.io: {}\n      \
+                ../x: {}\n      \"[fd00::1]:5000\": {}\n    config:\n      \"a\\nb\": {}\n      \"..\": {}\n  seccompProfiles:\n    - {name: \
+                ok.json, value: {}}\n    - {name: ../up, value: {}}\n";
+    let errors = report(text, Mode::Container).errors;
+    let named = errors.iter().filter(|error| error.path.contains("registries") || error.path.contains("seccomp"));
+    let found: Vec<_> = named.map(|error| error.path.as_str()).collect();
+    let config = "machine.registries.config";
+    assert_eq!(found, ["machine.registries.mirrors", config, config, "machine.seccompProfiles[1].name"]);
+}
+
+#[test]
+fn a_path_has_no_way_up() {
+    for path in ["/var/../etc/passwd", "/var/..", "/..", "var"] {
+        let text = format!("machine: {{files: [{{path: {path}, op: create}}]}}\n");
+        let error = Documents::from_yaml(text.as_bytes()).unwrap_err();
+        assert_eq!(error.0[0].path, "machine.files[0].path", "{path}");
+    }
+    Documents::from_yaml(b"machine: {files: [{path: /var/a..b, op: create}]}\n").unwrap();
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use provision::{Leftovers, ProvisionError};
 
+use super::contexts;
 use crate::command_error::CommandError;
 use crate::session::Session;
 
@@ -32,6 +33,9 @@ pub(crate) async fn run(args: &DestroyArgs, name: &str, root: PathBuf, session: 
     };
     for error in &destroyed.errors {
         session.out.warning(stdx::error_chain(error));
+    }
+    if destroyed.errors.is_empty() || args.force {
+        contexts::remove(&destroyed.contexts, session);
     }
     if destroyed.errors.is_empty() {
         session.out.note(format!("cluster {name} is destroyed"));

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
+use provision::WrittenContext;
 
+use crate::cluster::contexts::Removed;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
@@ -45,7 +47,7 @@ pub(crate) async fn run(args: KubeconfigArgs, session: &Session) -> Result<(), C
     match target {
         Target::Stdout => Ok(session.out.raw(fetched.to_yaml().as_bytes())?),
         Target::File(path) if args.merge && path.exists() => {
-            merge_into(&path, &fetched, Conflict::forced(args.force), session)
+            merge_into(&path, &fetched, Conflict::forced(args.force), session).map(drop)
         }
         Target::File(path) => {
             local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::forced(args.force))
@@ -75,15 +77,40 @@ fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandErr
     Ok(Target::File(if path.is_dir() { path.join("kubeconfig") } else { path }))
 }
 
-/// Merges a cluster's kubeconfig into the default file, as the command does without arguments.
-pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<(), CommandError> {
+/// Merges a cluster's kubeconfig into the default file, as the command does without arguments; returns what was written.
+pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<Option<WrittenContext>, CommandError> {
     let args = KubeconfigArgs { local_path: None, force: false, force_context_name: None, merge: true };
     let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;
-    match target(&args, session)? {
-        Target::File(path) if path.exists() => merge_into(&path, &fetched, Conflict::forced(false), session),
-        Target::File(path) => local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::Never),
-        Target::Stdout => Ok(()),
+    let Target::File(path) = target(&args, session)? else { return Ok(None) };
+    let path = std::path::absolute(path).map_err(CommandError::wrap("finding the kubeconfig"))?;
+    let previous = if path.exists() { parse_file(&path)?.current().to_owned() } else { String::new() };
+    let merged = if path.exists() {
+        merge_into(&path, &fetched, Conflict::forced(false), session)?
+    } else {
+        local_file::write(&path, fetched.to_yaml().as_bytes(), Access::Owner, Overwrite::Never)?;
+        fetched
+    };
+    let (name, authority) =
+        (merged.current().to_owned(), merged.authority(merged.current()).unwrap_or_default().to_owned());
+    Ok(Some(WrittenContext { file: path, name, authority, previous }))
+}
+
+/// Takes a context out of its file that [`merge_usual`] wrote, with the cluster and the user that only it has.
+pub(crate) fn remove_written(written: &WrittenContext) -> Result<Removed, CommandError> {
+    if !written.file.exists() {
+        return Ok(Removed::Nothing);
     }
+    let mut file = parse_file(&written.file)?;
+    let removed = file.remove(&written.name, &written.authority, &written.previous);
+    if removed == Removed::Context {
+        local_file::write(&written.file, file.to_yaml().as_bytes(), Access::Owner, Overwrite::Allow)?;
+    }
+    Ok(removed)
+}
+
+fn parse_file(path: &Path) -> Result<KubeconfigFile, CommandError> {
+    let text = local_file::read(path)?;
+    KubeconfigFile::parse(&text).map_err(CommandError::wrap(format!("reading kubeconfig {}", path.display())))
 }
 
 fn merge_into(
@@ -91,16 +118,14 @@ fn merge_into(
     fetched: &KubeconfigFile,
     conflict: Conflict,
     session: &Session,
-) -> Result<(), CommandError> {
-    let text = local_file::read(path)?;
-    let mut existing =
-        KubeconfigFile::parse(&text).map_err(CommandError::wrap(format!("reading kubeconfig {}", path.display())))?;
+) -> Result<KubeconfigFile, CommandError> {
+    let mut existing = parse_file(path)?;
     let renames = existing.merge(fetched, conflict);
     local_file::write(path, existing.to_yaml().as_bytes(), Access::Owner, Overwrite::Allow)?;
     for (what, from, to) in renames {
         session.out.note(format!("renamed {what} {from:?} -> {to:?}"));
     }
-    Ok(())
+    Ok(existing)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cluster::contexts::Removed;
 use crate::output::yaml_of;
 
 #[cfg(test)]
@@ -61,7 +62,40 @@ impl KubeconfigFile {
         self.entries(section).iter().find(|entry| entry["name"] == name).map(|entry| &entry[section.1])
     }
 
-    fn current(&self) -> &str {
+    /// The certificate authority of a context's cluster, in base64.
+    pub(super) fn authority(&self, context: &str) -> Option<&str> {
+        let cluster = self.find(CONTEXTS, context)?["cluster"].as_str()?;
+        self.find(CLUSTERS, cluster)?["certificate-authority-data"].as_str()
+    }
+
+    /// Takes a context out, with its cluster and its user unless others have them, if it is one of that authority. If it was
+    /// current, `previous` is again, where it is still there.
+    pub(super) fn remove(&mut self, name: &str, authority: &str, previous: &str) -> Removed {
+        if self.authority(name) != Some(authority) {
+            return Removed::Nothing;
+        }
+        let Some(context) = self.find(CONTEXTS, name).cloned() else { return Removed::Nothing };
+        self.drop_entry(CONTEXTS, name);
+        for (section, field) in [(CLUSTERS, "cluster"), (USERS, "user")] {
+            let used = self.entries(CONTEXTS).iter().any(|entry| entry["context"][field] == context[field]);
+            if let (Some(name), false) = (context[field].as_str(), used) {
+                self.drop_entry(section, name);
+            }
+        }
+        if self.current() == name {
+            let current = if self.find(CONTEXTS, previous).is_some() { previous } else { "" };
+            self.tree.insert("current-context".to_owned(), json!(current));
+        }
+        Removed::Context
+    }
+
+    fn drop_entry(&mut self, section: Section, name: &str) {
+        if let Some(list) = self.tree.get_mut(section.0).and_then(Value::as_array_mut) {
+            list.retain(|entry| entry["name"] != name);
+        }
+    }
+
+    pub(super) fn current(&self) -> &str {
         self.tree.get("current-context").and_then(Value::as_str).unwrap_or_default()
     }
 

@@ -61,3 +61,36 @@ fn what_is_no_kubeconfig_is_refused() {
     odd.merge(&fetched("a"), Conflict::Rename);
     assert_eq!(odd.find(CLUSTERS, "c").unwrap()["server"], "a");
 }
+
+/// As a cluster's administrator gets it.
+fn of_cluster(name: &str, authority: &str) -> KubeconfigFile {
+    let text = format!(
+        "clusters:\n- name: {name}\n  cluster: {{server: s, certificate-authority-data: {authority}}}\nusers:\n- name: admin@{name}\n  user: {{token: t}}\ncontexts:\n- name: admin@{name}\n  context: {{cluster: {name}, user: admin@{name}}}\ncurrent-context: admin@{name}\n"
+    );
+    KubeconfigFile::parse(&text).unwrap()
+}
+
+#[test]
+fn a_context_goes_with_its_own_cluster_and_user_and_nothing_else() {
+    let mut own = of_cluster("mine", "bWluZQ==");
+    let before = own.clone();
+    own.merge(&of_cluster("one", "b25l"), Conflict::Rename);
+    assert_eq!(own.authority("admin@one"), Some("b25l"));
+    assert_eq!(own.remove("admin@one", "Zm9yZWlnbg==", "admin@mine"), Removed::Nothing);
+    assert_eq!(own.remove("admin@one", "b25l", "admin@mine"), Removed::Context);
+    assert_eq!(own.tree, before.tree);
+    assert_eq!(own.remove("admin@one", "b25l", "admin@mine"), Removed::Nothing);
+}
+
+#[test]
+fn what_other_contexts_have_too_stays() {
+    let mut own = of_cluster("one", "b25l");
+    let second = json!({ "name": "other", "context": { "cluster": "one", "user": "admin@one", "namespace": "x" } });
+    own.tree["contexts"].as_array_mut().unwrap().push(second);
+    own.tree.insert("current-context".to_owned(), json!("other"));
+    assert_eq!(own.remove("admin@one", "b25l", ""), Removed::Context);
+    assert_eq!((own.entries(CLUSTERS).len(), own.entries(USERS).len(), own.entries(CONTEXTS).len()), (1, 1, 1));
+    assert_eq!(own.current(), "other");
+    assert_eq!(own.remove("other", "b25l", "gone"), Removed::Context);
+    assert_eq!((own.entries(CLUSTERS).len(), own.entries(USERS).len(), own.current()), (0, 0, ""));
+}

@@ -9,7 +9,7 @@ use provision::up::{ConfigRequest, Delivery, Patches, Up, UpError, UpRequest, Wa
 use provision::{Cluster, ClusterSpec, Limits, NodeSpec, Plan, ProvisionError, Role};
 
 use super::flags::LaterFlags;
-use super::progress::Steps;
+use super::progress::{ShowTimings, Steps};
 use super::{agent, show};
 use crate::command_error::CommandError;
 use crate::patches;
@@ -100,7 +100,10 @@ pub(crate) struct CreateArgs {
     /// Leaves the kubeconfig alone
     #[arg(long)]
     skip_kubeconfig: bool,
-    /// Waits until the cluster is ready
+    /// Prints when what was reached, and what services on the nodes waited for
+    #[arg(long)]
+    timings: bool,
+    /// Waits until the cluster is ready: all nodes, and the cluster's DNS
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     wait: bool,
@@ -126,10 +129,14 @@ pub(crate) async fn run(args: CreateArgs, name: &str, root: PathBuf, session: &S
         return Err(CommandError::not_available(&format!("`talosctl cluster create --{flag}`")));
     }
     let request = request(&args, name, root.clone(), session)?;
-    let up = up(request, &Steps::new(&session.out)).await.map_err(|error| explain(error, name, &root, session))?;
+    let timings = if args.timings { ShowTimings::AtTheEnd } else { ShowTimings::No };
+    let up = up(request, &Steps::new(&session.out, timings)).await;
+    let mut up = up.map_err(|error| explain(error, name, &root, session))?;
     session.out.note(format!("context {:?} is current in the talosconfig", up.context));
     if let Some(kubeconfig) = up.kubeconfig.as_deref().filter(|_| !args.skip_kubeconfig) {
-        crate::commands::kubeconfig::merge_usual(kubeconfig, session)?;
+        let written = crate::commands::kubeconfig::merge_usual(kubeconfig, session)?;
+        let remembered = up.cluster.remember(|state| state.contexts.kubeconfig = written);
+        remembered.map_err(CommandError::wrap("remembering the kubeconfig's context"))?;
     }
     print(&up, name, &root, session).await
 }
@@ -262,7 +269,10 @@ fn explain(error: UpError, name: &str, root: &Path, session: &Session) -> Comman
                 failure.last_lines.iter().for_each(|line| session.out.note(format!("  {line}")));
             }
             if let Some(service) = &failure.service {
-                hints.push(format!("`talosctl logs {service}` and `talosctl services` show more"));
+                let node = failure.address;
+                hints.push(format!(
+                    "`talosctl logs {service} --nodes {node}` and `talosctl services --nodes {node}` show more"
+                ));
             }
             hints.push(format!("the node's own log is {}", failure.node_log.display()));
         }

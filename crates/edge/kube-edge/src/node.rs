@@ -1,6 +1,7 @@
 //! A Kubernetes node, as far as the operating system cares.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
@@ -27,6 +28,10 @@ pub struct Node {
     pub uid: String,
     pub resource_version: String,
     pub ready: bool,
+    /// When it was registered; in whole seconds.
+    pub created_at: Option<SystemTime>,
+    /// Since when it is ready, or is not; in whole seconds.
+    pub ready_since: Option<SystemTime>,
     pub unschedulable: bool,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -51,6 +56,8 @@ impl From<core::Node> for Node {
         let metadata = node.metadata;
         let spec = node.spec.unwrap_or_default();
         let status = node.status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let readiness = conditions.iter().find(|condition| condition.type_ == "Ready");
         let pod_cidrs = match spec.pod_cidrs {
             Some(all) if !all.is_empty() => all,
             _ => spec.pod_cidr.into_iter().collect(),
@@ -59,11 +66,9 @@ impl From<core::Node> for Node {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
-            ready: status
-                .conditions
-                .unwrap_or_default()
-                .iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            ready: readiness.is_some_and(|condition| condition.status == "True"),
+            created_at: metadata.creation_timestamp.map(|time| time.0.into()),
+            ready_since: readiness.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0.into())),
             unschedulable: spec.unschedulable.unwrap_or_default(),
             labels: metadata.labels.unwrap_or_default(),
             annotations: metadata.annotations.unwrap_or_default(),
@@ -168,6 +173,24 @@ mod tests {
         let node = Node::from(serde_json::from_value::<core::Node>(old).unwrap());
         assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse::<IpNet>().unwrap()]);
         assert!(!node.ready);
+    }
+
+    #[test]
+    fn a_node_is_read_with_the_times_of_its_registration_and_its_readiness() {
+        let node: core::Node = serde_json::from_value(json!({
+            "metadata": { "name": "a", "creationTimestamp": "2024-02-29T00:00:05Z" },
+            "status": { "conditions": [
+                { "type": "DiskPressure", "status": "False", "lastTransitionTime": "2024-02-29T00:00:06Z" },
+                { "type": "Ready", "status": "True", "lastTransitionTime": "2024-02-29T00:00:09Z" },
+            ] },
+        }))
+        .unwrap();
+        let node = Node::from(node);
+        let seconds =
+            |time: Option<SystemTime>| time.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let base = 1_709_164_800;
+        assert_eq!((node.ready, seconds(node.created_at), seconds(node.ready_since)), (true, base + 5, base + 9));
+        assert_eq!(Node::from(core::Node::default()).created_at, None);
     }
 
     #[test]

@@ -6,28 +6,34 @@
 mod configs;
 mod failure;
 mod offline;
+mod timings;
 mod wait;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use client::{Client, ConnectOptions, TalosConfig};
+use kube_edge::{KubeApi as _, RealKube};
 use pki::SecretsBundle;
+use stdx::{Clock as _, SystemClock};
 use tokio::time::Instant;
 
 use crate::agent::{self, AgentProgram};
 use crate::cluster::Cluster;
+use crate::error::{HostError, ProvisionError};
 use crate::plan::{Plan, Role};
 use crate::spec::{ClusterSpec, Limits};
-use crate::state::Phase;
+use crate::state::{Phase, WrittenContext};
 
-use self::configs::Rendered;
+use self::configs::{ClusterDns, Rendered};
+use self::timings::Recorder;
 use self::wait::Waiting;
 
 pub use configs::{ConfigRequest, Patches};
 pub use failure::{Failure, UpError};
 pub use offline::Offline;
+pub use timings::{Reached, ServiceWait, Timings, Witness};
 
 /// Told what happens, as it happens.
 pub trait Progress {
@@ -39,6 +45,10 @@ pub trait Progress {
     fn end(&self, step: &str, took: Duration);
     /// Something worth knowing that stops nothing.
     fn notice(&self, text: &str);
+    /// Whether nodes shall be asked for their part of [`Self::timings`].
+    fn wants_timings(&self) -> bool;
+    /// When what was reached: once at the end, also when it failed.
+    fn timings(&self, timings: &Timings);
 }
 
 /// What a cluster should be like.
@@ -109,39 +119,73 @@ pub struct ReadyNode {
 ///
 /// When the provisioner refused, nothing was changed; anything else leaves what was made for inspection.
 pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
+    let recorder = Recorder::new(progress);
+    let began = SystemClock.now();
     let deadline = Instant::now() + request.wait.limit();
     check_control_planes(&request.spec.plan)?;
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let secrets = configs::secrets()?;
     configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
-    let (mut cluster, rendered) = make(&request, secrets, offline, progress).await?;
-    let context = merge(&request.talosconfig, &rendered.talosconfig)?;
+    let made = make(&request, secrets, offline, &recorder).await;
+    let (mut cluster, rendered) = made.inspect_err(|_| progress.timings(&recorder.timings()))?;
+    let context = write_context(&mut cluster, &request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {
         state.kubernetes_version = Some(rendered.kubernetes_version.clone());
         state.kubernetes_endpoint = Some(rendered.endpoint.clone());
     })?;
 
     let client = connect(&rendered.talosconfig)?;
-    let waiting = Waiting { cluster: &cluster, client: &client, progress, deadline };
-    let (mut kubeconfig, mut nodes) = (None, Vec::new());
+    let waiting = Waiting { cluster: &cluster, client: &client, progress: &recorder, deadline };
+    let mut timings = Timings::default();
+    let waited = wait(&request, &rendered, &waiting, &mut timings, began).await;
+    if progress.wants_timings() {
+        for (node, services) in waiting.all_services().await {
+            timings.add_services(&node, &services, began);
+        }
+    }
+    timings.reached.extend(recorder.timings().reached);
+    timings.sort();
+    progress.timings(&timings);
+    let (kubeconfig, nodes) = waited?;
+    cluster.remember(|state| state.phase = Phase::Created)?;
+    Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
+}
+
+/// Waits for what was asked for; the kubeconfig and the nodes where that is all of it.
+async fn wait(
+    request: &UpRequest,
+    rendered: &Rendered,
+    waiting: &Waiting<'_>,
+    timings: &mut Timings,
+    began: SystemTime,
+) -> Result<(Option<String>, Vec<ReadyNode>), UpError> {
     if request.delivery == Delivery::Applied {
-        for node in &cluster.plan().nodes {
+        for node in &request.spec.plan.nodes {
             waiting.apply(node, rendered.of(node)).await?;
         }
     }
-    if request.delivery != Delivery::Withheld {
-        waiting.api().await?;
-        waiting.bootstrap().await?;
+    if request.delivery == Delivery::Withheld {
+        return Ok((None, Vec::new()));
     }
-    if matches!(request.wait, Wait::Ready(_)) && request.delivery != Delivery::Withheld {
-        waiting.etcd().await?;
-        let text = waiting.kubernetes().await?;
-        nodes = waiting.nodes(&text).await?;
-        kubeconfig = Some(text);
+    waiting.api().await?;
+    waiting.bootstrap().await?;
+    if !matches!(request.wait, Wait::Ready(_)) {
+        return Ok((None, Vec::new()));
     }
-    cluster.remember(|state| state.phase = Phase::Created)?;
-    Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
+    waiting.etcd().await?;
+    let text = waiting.kubernetes().await?;
+    let generate = |source| UpError::Generate { subject: "Kubernetes client", source: Box::new(source) };
+    let kube = RealKube::from_kubeconfig(&text).await.map_err(generate)?;
+    let nodes = waiting.nodes(&kube).await;
+    if let Ok(seen) = kube.nodes().await {
+        timings.add_nodes(&seen, began);
+    }
+    let nodes = nodes?;
+    if rendered.dns == ClusterDns::CoreDns {
+        waiting.dns(&kube).await?;
+    }
+    Ok((Some(text), nodes))
 }
 
 /// The second control plane would wait for an etcd that it cannot join.
@@ -157,7 +201,7 @@ async fn make(
     request: &UpRequest,
     secrets: SecretsBundle,
     offline: Option<Offline>,
-    progress: &dyn Progress,
+    progress: &Recorder<'_>,
 ) -> Result<(Cluster, Rendered), UpError> {
     let mut spec = request.spec.clone();
     spec.reachable.extend(request.config.mirrors_by_address());
@@ -209,12 +253,19 @@ where
     Ok(done.map_err(|source| UpError::Step { step: name.to_owned(), source })??)
 }
 
-/// Adds the cluster to the operator's talosconfig and makes it current there.
-fn merge(path: &Path, own: &TalosConfig) -> Result<String, UpError> {
-    let mut config = TalosConfig::load(path)?;
+/// Adds the cluster to the operator's talosconfig and makes it current there. What is added is remembered first, so that it
+/// can be taken out again however this command ends.
+fn write_context(cluster: &mut Cluster, path: &Path, own: &TalosConfig) -> Result<String, UpError> {
+    let path = std::path::absolute(path).map_err(HostError::io("finding", path)).map_err(ProvisionError::from)?;
+    let mut config = TalosConfig::load(&path)?;
+    let previous = config.context.clone();
     config.merge(own);
-    config.save(path)?;
-    Ok(config.context)
+    let (name, context) = config.select(None)?;
+    let (name, authority) = (name.to_owned(), context.ca.clone());
+    let written = WrittenContext { file: path.clone(), name: name.clone(), authority, previous };
+    cluster.remember(|state| state.contexts.talosconfig = Some(written))?;
+    config.save(&path)?;
+    Ok(name)
 }
 
 /// Directly to the first control plane; it may not listen yet.

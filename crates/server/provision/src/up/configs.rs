@@ -69,6 +69,16 @@ pub(super) struct Rendered {
     /// By name of the node.
     nodes: BTreeMap<String, Vec<u8>>,
     pub(super) talosconfig: TalosConfig,
+    /// Whether the nodes will run the cluster's DNS.
+    pub(super) dns: ClusterDns,
+}
+
+/// Who answers for names in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClusterDns {
+    CoreDns,
+    /// Nobody, or somebody that the operator brings.
+    Foreign,
 }
 
 impl Rendered {
@@ -142,12 +152,22 @@ pub(super) fn render(
         let patches = first.into_iter().chain([&shared]).chain(request.patches.of(node)).cloned();
         nodes.insert(node.name.clone(), document(&input, kind, &patches.collect::<Vec<_>>())?);
     }
+    let first = plan.first_control_plane().and_then(|node| nodes.get(&node.name));
     Ok(Rendered {
+        dns: first.map_or(Ok(ClusterDns::Foreign), |document| cluster_dns(document))?,
         nodes,
         talosconfig: TalosConfig { context: plan.name.clone(), contexts },
         kubernetes_version: version,
         endpoint,
     })
+}
+
+/// What a control plane's configuration says, patches included.
+fn cluster_dns(document: &[u8]) -> Result<ClusterDns, UpError> {
+    let documents = Documents::from_yaml(document).map_err(generating("control plane configuration"))?;
+    let disabled = |value: serde_json::Value| value.pointer("/cluster/coreDNS/disabled") == Some(&json!(true));
+    let disabled = documents.documents().iter().any(|document| disabled(document.to_value()));
+    Ok(if disabled { ClusterDns::Foreign } else { ClusterDns::CoreDns })
 }
 
 impl ConfigRequest {
@@ -328,6 +348,14 @@ mod tests {
         assert_eq!(control["cluster"]["network"]["cni"]["name"], "none");
         assert_eq!(worker["cluster"]["network"]["cni"]["name"], "none");
         assert_eq!((&control["machine"]["sysctls"], &worker["machine"]["sysctls"]["a.b"]), (&Value::Null, &json!("1")));
+    }
+
+    #[test]
+    fn dns_is_expected_unless_the_bundle_or_a_patch_leaves_it_out() {
+        let dns = |patches: Patches| rendered(&ConfigRequest { patches, ..request() }).unwrap().dns;
+        assert_eq!(dns(Patches::default()), ClusterDns::CoreDns);
+        let all = vec![Patch::parse("cluster: { coreDNS: { disabled: true } }").unwrap()];
+        assert_eq!(dns(Patches { all, ..Patches::default() }), ClusterDns::Foreign);
     }
 
     #[test]

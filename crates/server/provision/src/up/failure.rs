@@ -15,6 +15,7 @@ pub struct Failure {
     /// What was waited for.
     pub step: String,
     pub node: String,
+    pub address: std::net::Ipv4Addr,
     /// What was heard last, or why waiting longer is pointless.
     pub reason: String,
     /// The service that did not come up, where one is known.

@@ -1,38 +1,56 @@
-//! Waiting for a cluster: each wait asks again and again, tells what it hears, and ends at the deadline with a reason.
+//! Waiting for a cluster: each wait asks again and again, tells what it hears, and ends at the deadline with a reason, and
+//! with the log of the node and the service that it waited for.
 
 use std::time::Duration;
 
 use client::{CallError, Client};
 use futures::StreamExt as _;
-use kube_edge::{KubeApi as _, RealKube};
+use kube_edge::{KubeApi, PodSummary, Readiness, RealKube, Workload};
 use tokio::time::Instant;
 use tonic::Code;
 use wire::machine::apply_configuration_request::Mode;
 use wire::machine::{ApplyConfigurationRequest, BootstrapRequest, LogsRequest, ServiceInfo};
 
 use super::failure::{Failure, UpError};
-use super::{Progress, ReadyNode};
+use super::timings::Recorder;
+use super::{Progress as _, ReadyNode};
 use crate::cluster::Cluster;
 use crate::driver::Ended;
-use crate::plan::PlannedNode;
+use crate::plan::{Plan, PlannedNode};
 
 const STEP: Duration = Duration::from_millis(200);
 const LOG_LINES: usize = 15;
 
+/// The Deployment of the cluster's DNS, and the label of its pods.
+const DNS: (&str, &str) = ("kube-system", "coredns");
+const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+
 /// What one look found.
 enum Seen<T> {
     Done(T),
-    /// What is missing.
-    NotYet(String),
+    NotYet(Missing),
     /// Looking again changes nothing.
-    Hopeless(String),
+    Hopeless(Missing),
+}
+
+/// What is missing, and on which node; on the first control plane where none is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missing {
+    reason: String,
+    node: Option<String>,
+}
+
+impl From<String> for Missing {
+    fn from(reason: String) -> Self {
+        Self { reason, node: None }
+    }
 }
 
 /// What all waits need.
 pub(super) struct Waiting<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: &'a Client,
-    pub(super) progress: &'a dyn Progress,
+    pub(super) progress: &'a Recorder<'a>,
     pub(super) deadline: Instant,
 }
 
@@ -50,6 +68,7 @@ impl Waiting<'_> {
             ..client::ConnectOptions::insecure(vec![endpoint], Vec::new(), None)
         };
         let client = Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(10));
+        let on = |reason| Missing { reason, node: Some(node.name.clone()) };
         self.until(&format!("configuration of {}", node.name), "machined", async || {
             let request = ApplyConfigurationRequest {
                 data: configuration.to_vec().into(),
@@ -63,8 +82,8 @@ impl Waiting<'_> {
                 Err(error) => (error.code(), stdx::error_chain(&error)),
             };
             match error {
-                (Code::InvalidArgument, text) => Seen::Hopeless(text),
-                (_, text) => Seen::NotYet(text),
+                (Code::InvalidArgument, text) => Seen::Hopeless(on(text)),
+                (_, text) => Seen::NotYet(on(text)),
             }
         })
         .await
@@ -74,7 +93,7 @@ impl Waiting<'_> {
     pub(super) async fn api(&self) -> Result<(), UpError> {
         self.until("machine API", "apid", async || match self.client.version().await {
             Ok(_) => Seen::Done(()),
-            Err(error) => Seen::NotYet(stdx::error_chain(&error)),
+            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
@@ -92,21 +111,23 @@ impl Waiting<'_> {
             match error {
                 // An answer that was lost; etcd's own wait follows.
                 (Code::AlreadyExists, _) => Seen::Done(()),
-                (Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented, text) => Seen::Hopeless(text),
-                (_, text) => Seen::NotYet(text),
+                (Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented, text) => {
+                    Seen::Hopeless(text.into())
+                }
+                (_, text) => Seen::NotYet(text.into()),
             }
         })
         .await
     }
 
     pub(super) async fn etcd(&self) -> Result<(), UpError> {
-        self.until("etcd", "etcd", async || match self.services().await {
+        self.until("etcd", "etcd", async || match services_of(self.client).await {
             Ok(services) => match services.iter().find(|service| service.id == "etcd") {
                 Some(etcd) if etcd.health.as_ref().is_some_and(|health| health.healthy) => Seen::Done(()),
-                Some(etcd) => Seen::NotYet(describe(etcd)),
-                None => Seen::NotYet("there is no service etcd yet".to_owned()),
+                Some(etcd) => Seen::NotYet(describe(etcd).into()),
+                None => Seen::NotYet("there is no service etcd yet".to_owned().into()),
             },
-            Err(error) => Seen::NotYet(stdx::error_chain(&error)),
+            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
@@ -116,8 +137,10 @@ impl Waiting<'_> {
         self.until("Kubernetes API", "kubelet", async || {
             let text = match self.client.kubeconfig().await {
                 Ok(text) => text,
-                Err(error) if error.code() == Code::DataLoss => return Seen::Hopeless(stdx::error_chain(&error)),
-                Err(error) => return Seen::NotYet(stdx::error_chain(&error)),
+                Err(error) if error.code() == Code::DataLoss => {
+                    return Seen::Hopeless(stdx::error_chain(&error).into());
+                }
+                Err(error) => return Seen::NotYet(stdx::error_chain(&error).into()),
             };
             let asked = match RealKube::from_kubeconfig(&text).await {
                 Ok(kube) => kube.version().await,
@@ -125,21 +148,24 @@ impl Waiting<'_> {
             };
             match asked {
                 Ok(_) => Seen::Done(text),
-                Err(error) => Seen::NotYet(stdx::error_chain(&error)),
+                Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
             }
         })
         .await
     }
 
     /// All nodes of the plan, registered and Ready.
-    pub(super) async fn nodes(&self, kubeconfig: &str) -> Result<Vec<ReadyNode>, UpError> {
-        let generate = |source| UpError::Generate { subject: "Kubernetes client", source: Box::new(source) };
-        let kube = RealKube::from_kubeconfig(kubeconfig).await.map_err(generate)?;
+    pub(super) async fn nodes(&self, kube: &dyn KubeApi) -> Result<Vec<ReadyNode>, UpError> {
         self.until("all nodes Ready", "kubelet", async || match kube.nodes().await {
             Ok(nodes) => {
-                let missing = self.missing(&nodes);
-                if !missing.is_empty() {
-                    return Seen::NotYet(missing.join(", "));
+                for node in &nodes {
+                    self.progress.reached("registered", Some(&node.name));
+                    if node.ready {
+                        self.progress.reached("Ready", Some(&node.name));
+                    }
+                }
+                if let Some(missing) = missing_nodes(self.cluster.plan(), &nodes) {
+                    return Seen::NotYet(missing);
                 }
                 let ready = |node: kube_edge::Node| ReadyNode {
                     name: node.name,
@@ -148,31 +174,45 @@ impl Waiting<'_> {
                 };
                 Seen::Done(nodes.into_iter().map(ready).collect())
             }
-            Err(error) => Seen::NotYet(stdx::error_chain(&error)),
+            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
 
-    /// What is wrong with nodes of the plan.
-    fn missing(&self, nodes: &[kube_edge::Node]) -> Vec<String> {
-        let wrong = |planned: &PlannedNode| match nodes.iter().find(|node| node.name == planned.name) {
-            None => Some(format!("{} is not registered", planned.name)),
-            Some(node) if !node.ready => Some(format!("{} is not Ready", planned.name)),
-            Some(_) => None,
-        };
-        self.cluster.plan().nodes.iter().filter_map(wrong).collect()
+    /// The cluster's DNS: its pods are ready when they have heard of the cluster's services and answer for them.
+    pub(super) async fn dns(&self, kube: &dyn KubeApi) -> Result<(), UpError> {
+        let (namespace, name) = DNS;
+        self.until("cluster DNS", "kubelet", async || {
+            match kube.readiness(Workload::Deployment, namespace, name).await {
+                Ok(Some(readiness)) if readiness.desired > 0 && readiness.is_complete() => Seen::Done(()),
+                Ok(Some(readiness)) => match kube.pods(namespace).await {
+                    Ok(pods) => Seen::NotYet(missing_dns(readiness, &pods)),
+                    Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+                },
+                Ok(None) => Seen::NotYet(format!("there is no deployment {name} yet").into()),
+                Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+            }
+        })
+        .await
     }
 
-    async fn services(&self) -> Result<Vec<ServiceInfo>, CallError> {
-        let replies = self.client.services().await?;
-        Ok(replies.into_iter().filter_map(|reply| reply.result.ok()).flat_map(|list| list.services).collect())
+    /// What the services of all nodes tell of themselves; of a node that does not answer, nothing.
+    pub(super) async fn all_services(&self) -> Vec<(String, Vec<ServiceInfo>)> {
+        let mut all = Vec::new();
+        for node in &self.cluster.plan().nodes {
+            let client = self.client.to_node(&node.address.to_string());
+            if let Ok(services) = services_of(&client).await {
+                all.push((node.name.clone(), services));
+            }
+        }
+        all
     }
 
     /// Looks until it is done, the deadline has come, or a node's container has ended.
     async fn until<T>(&self, step: &str, service: &str, mut look: impl AsyncFnMut() -> Seen<T>) -> Result<T, UpError> {
         let began = Instant::now();
         self.progress.begin(step);
-        let mut last = "nothing was heard".to_owned();
+        let mut last = Missing::from("nothing was heard".to_owned());
         loop {
             // A look that is cut off at the deadline leaves nothing behind but a connection.
             match tokio::time::timeout_at(self.deadline, look()).await {
@@ -180,17 +220,15 @@ impl Waiting<'_> {
                     self.progress.end(step, began.elapsed());
                     return Ok(value);
                 }
-                Ok(Seen::NotYet(reason)) => {
-                    self.progress.detail(&reason);
-                    last = reason;
+                Ok(Seen::NotYet(missing)) => {
+                    self.progress.detail(&missing.reason);
+                    last = missing;
                 }
-                Ok(Seen::Hopeless(reason)) => return Err(self.failed(step, service, reason).await?),
+                Ok(Seen::Hopeless(missing)) => return Err(self.failed(step, service, missing).await?),
                 Err(_) => {
-                    let reason = format!(
-                        "time is up after {}; last: {last}",
-                        stdx::duration::format(Duration::from_secs(began.elapsed().as_secs()))
-                    );
-                    return Err(self.failed(step, service, reason).await?);
+                    let took = stdx::duration::format(Duration::from_secs(began.elapsed().as_secs()));
+                    let reason = format!("time is up after {took}; last: {}", last.reason);
+                    return Err(self.failed(step, service, Missing { reason, ..last }).await?);
                 }
             }
             if let Some((node, ended)) = self.cluster.tend().await? {
@@ -202,65 +240,173 @@ impl Waiting<'_> {
 
     /// A node that ended for good.
     fn ended(&self, step: &str, node: &PlannedNode, ended: Ended) -> UpError {
-        let failure = Failure {
-            step: step.to_owned(),
-            reason: format!("the node is {ended}"),
-            service: None,
-            last_lines: self.cluster.log_tail(&node.name, LOG_LINES),
-            node_log: self.cluster.log_path(&node.name),
-            node: node.name.clone(),
-        };
-        UpError::NotReady(Box::new(failure))
+        self.failure(step, node, format!("the node is {ended}"), None)
     }
 
-    /// Collects what the failed service said, or the node where nothing can be asked.
-    async fn failed(&self, step: &str, service: &str, reason: String) -> Result<UpError, UpError> {
-        let node = self.first()?;
+    /// Collects what the service said that is missing, on the node where it is missing, or that node where the service
+    /// cannot be asked.
+    async fn failed(&self, step: &str, service: &str, missing: Missing) -> Result<UpError, UpError> {
+        let named = missing.node.as_deref().and_then(|name| self.cluster.plan().node(name));
+        let node = named.map_or_else(|| self.first(), Ok)?;
+        let client = self.client.to_node(&node.address.to_string());
         let asking = async {
-            let services = self.services().await.unwrap_or_default();
-            let failed = services.iter().find(|service| service.state == "Failed");
-            let unhealthy = || services.iter().find(|info| info.id == service);
-            let blamed = failed.or_else(unhealthy).map(|info| info.id.clone())?;
-            let lines = self.service_log(&blamed).await;
-            (!lines.is_empty()).then_some((blamed, lines))
+            let services = services_of(&client).await.ok()?;
+            let blamed = blamed(&services, service)?;
+            Some((blamed.id.clone(), describe(blamed), service_log(&client, &blamed.id).await))
         };
         let answer = tokio::time::timeout(Duration::from_secs(10), asking).await.ok().flatten();
-        let (service, last_lines) = match answer {
+        Ok(match answer {
+            Some((id, state, lines)) if !lines.is_empty() => {
+                self.failure(step, node, format!("{}; {state}", missing.reason), Some((id, lines)))
+            }
+            // A service that never ran has said nothing.
+            Some((_, state, _)) => self.failure(step, node, format!("{}; {state}", missing.reason), None),
+            None => self.failure(step, node, missing.reason, None),
+        })
+    }
+
+    fn failure(&self, step: &str, node: &PlannedNode, reason: String, log: Option<(String, Vec<String>)>) -> UpError {
+        let (service, last_lines) = match log {
             Some((service, lines)) => (Some(service), lines),
             None => (None, self.cluster.log_tail(&node.name, LOG_LINES)),
         };
-        let failure = Failure {
+        UpError::NotReady(Box::new(Failure {
             step: step.to_owned(),
             node: node.name.clone(),
+            address: node.address,
             reason,
             service,
             last_lines,
             node_log: self.cluster.log_path(&node.name),
-        };
-        Ok(UpError::NotReady(Box::new(failure)))
-    }
-
-    async fn service_log(&self, id: &str) -> Vec<String> {
-        let request = LogsRequest {
-            namespace: "system".to_owned(),
-            id: id.to_owned(),
-            tail_lines: i32::try_from(LOG_LINES).unwrap_or(i32::MAX),
-            ..LogsRequest::default()
-        };
-        let Ok(mut stream) = self.client.logs(request).await else { return Vec::new() };
-        let mut text = Vec::new();
-        while let Some(Ok(reply)) = stream.next().await {
-            if let Ok(data) = reply.result {
-                text.extend_from_slice(&data.bytes);
-            }
-        }
-        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+        }))
     }
 }
 
+/// What is wrong with nodes of the plan; the first of them is where to look.
+fn missing_nodes(plan: &Plan, nodes: &[kube_edge::Node]) -> Option<Missing> {
+    let wrong = plan.nodes.iter().filter_map(|planned| match nodes.iter().find(|node| node.name == planned.name) {
+        None => Some((planned, format!("{} is not registered", planned.name))),
+        Some(node) if !node.ready => Some((planned, format!("{} is not Ready", planned.name))),
+        Some(_) => None,
+    });
+    let wrong: Vec<_> = wrong.collect();
+    let (first, _) = wrong.first()?;
+    let reasons: Vec<&str> = wrong.iter().map(|(_, reason)| reason.as_str()).collect();
+    Some(Missing { reason: reasons.join(", "), node: Some(first.name.clone()) })
+}
+
+/// What is wrong with the pods of the cluster's DNS, and the node of the first of them.
+fn missing_dns(readiness: Readiness, pods: &[PodSummary]) -> Missing {
+    let (label, value) = DNS_LABEL;
+    let of_dns = pods.iter().filter(|pod| pod.labels.get(label).is_some_and(|of| of == value));
+    let waiting = of_dns.filter(|pod| !pod.ready);
+    let mut reason = format!("{} of {} pods of {} are ready", readiness.ready, readiness.desired, DNS.1);
+    let mut node = None;
+    for pod in waiting {
+        let place = if pod.node.is_empty() { "no node" } else { &pod.node };
+        reason.push_str(&format!(", {} on {place} is {}", pod.name, pod.phase));
+        node = node.or_else(|| Some(pod.node.clone()).filter(|name| !name.is_empty()));
+    }
+    Missing { reason, node }
+}
+
+/// The service to blame: the one that was waited for unless it is well, else one that failed, else one that is not well.
+fn blamed<'a>(services: &'a [ServiceInfo], wanted: &str) -> Option<&'a ServiceInfo> {
+    let named = services.iter().find(|service| service.id == wanted);
+    let unwell = |service: &&ServiceInfo| !is_well(service);
+    named
+        .filter(unwell)
+        .or_else(|| services.iter().find(|service| service.state == "Failed"))
+        .or_else(|| services.iter().find(unwell))
+        .or(named)
+}
+
+fn is_well(service: &ServiceInfo) -> bool {
+    let healthy = service.health.as_ref().is_none_or(|health| health.unknown || health.healthy);
+    matches!(service.state.as_str(), "Running" | "Finished" | "Skipped") && healthy
+}
+
+/// Of the node that the client asks.
+async fn services_of(client: &Client) -> Result<Vec<ServiceInfo>, CallError> {
+    let replies = client.services().await?;
+    Ok(replies.into_iter().filter_map(|reply| reply.result.ok()).flat_map(|list| list.services).collect())
+}
+
+async fn service_log(client: &Client, id: &str) -> Vec<String> {
+    let request = LogsRequest {
+        namespace: "system".to_owned(),
+        id: id.to_owned(),
+        tail_lines: i32::try_from(LOG_LINES).unwrap_or(i32::MAX),
+        ..LogsRequest::default()
+    };
+    let Ok(mut stream) = client.logs(request).await else { return Vec::new() };
+    let mut text = Vec::new();
+    while let Some(Ok(reply)) = stream.next().await {
+        if let Ok(data) = reply.result {
+            text.extend_from_slice(&data.bytes);
+        }
+    }
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+}
+
 fn describe(service: &ServiceInfo) -> String {
+    let ServiceInfo { id, state, .. } = service;
     let health = service.health.as_ref().map(|health| health.last_message.as_str()).unwrap_or_default();
     let event = service.events.as_ref().and_then(|events| events.events.last());
     let said = event.map(|event| event.msg.as_str()).filter(|_| health.is_empty()).unwrap_or(health);
-    if said.is_empty() { format!("etcd is {}", service.state) } else { format!("etcd is {}: {said}", service.state) }
+    if said.is_empty() { format!("{id} is {state}") } else { format!("{id} is {state}: {said}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::NodeSpec;
+
+    #[test]
+    fn the_node_to_look_at_is_the_first_one_that_is_missing() {
+        let plan = Plan::new("a", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 2 }).unwrap();
+        let node = |name: &str, ready| kube_edge::Node { name: name.to_owned(), ready, ..kube_edge::Node::default() };
+        let (first, second, third) =
+            (node("a-controlplane-1", true), node("a-worker-1", false), node("a-worker-2", true));
+        let missing = missing_nodes(&plan, &[first.clone(), second]).unwrap();
+        assert_eq!(missing.reason, "a-worker-1 is not Ready, a-worker-2 is not registered");
+        assert_eq!(missing.node.as_deref(), Some("a-worker-1"));
+        assert_eq!(missing_nodes(&plan, &[first, node("a-worker-1", true), third]), None);
+    }
+
+    #[test]
+    fn dns_that_is_missing_is_looked_for_where_its_pod_is() {
+        let pod = |name: &str, node: &str, ready, label: &str| PodSummary {
+            namespace: "kube-system".to_owned(),
+            name: name.to_owned(),
+            node: node.to_owned(),
+            phase: "Pending".to_owned(),
+            ready,
+            ip: None,
+            labels: [("k8s-app".to_owned(), label.to_owned())].into(),
+        };
+        let pods = [
+            pod("proxy", "a-controlplane-1", false, "kube-proxy"),
+            pod("dns-1", "a-controlplane-1", true, "kube-dns"),
+            pod("dns-2", "", false, "kube-dns"),
+            pod("dns-3", "a-worker-1", false, "kube-dns"),
+        ];
+        let missing = missing_dns(Readiness { desired: 3, ready: 1, updated: 3 }, &pods);
+        let reason = "1 of 3 pods of coredns are ready, dns-2 on no node is Pending, dns-3 on a-worker-1 is Pending";
+        assert_eq!(missing, Missing { reason: reason.to_owned(), node: Some("a-worker-1".to_owned()) });
+    }
+
+    #[test]
+    fn the_service_that_was_waited_for_is_blamed_unless_it_is_well() {
+        let service =
+            |id: &str, state: &str| ServiceInfo { id: id.to_owned(), state: state.to_owned(), ..Default::default() };
+        let blamed_of = |services: &[ServiceInfo]| blamed(services, "kubelet").map(|service| service.id.clone());
+        let waiting = [service("trustd", "Failed"), service("kubelet", "Waiting")];
+        assert_eq!(blamed_of(&waiting).as_deref(), Some("kubelet"));
+        let running = [service("cri", "Waiting"), service("trustd", "Failed"), service("kubelet", "Running")];
+        assert_eq!(blamed_of(&running).as_deref(), Some("trustd"));
+        assert_eq!(blamed_of(&[service("cri", "Waiting"), service("kubelet", "Running")]).as_deref(), Some("cri"));
+        assert_eq!(blamed_of(&[service("cri", "Running"), service("kubelet", "Running")]).as_deref(), Some("kubelet"));
+        assert_eq!(blamed_of(&[]), None);
+    }
 }

@@ -1,10 +1,23 @@
 //! Tasks that have a name, a span, an owner and a bounded end.
 //!
-//! [`spawn`] gives a handle that ends its task when dropped; [`TaskSet`] owns many tasks and one cancellation token.
-//! Neither restarts anything: that is the controller runtime's and the supervisor's work.
+//! [`spawn`] gives a handle that ends its task when dropped; [`TaskSet`] owns many tasks and one cancellation token;
+//! [`keep`] starts its task again after a panic. A panic in any of them is logged when it happens, not when somebody looks,
+//! and counted by [`panics`].
 
-use std::{any::Any, borrow::Cow, collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    borrow::Cow,
+    collections::HashMap,
+    future::Future,
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::{
     task::{AbortHandle, JoinError, JoinHandle, JoinSet},
@@ -12,6 +25,12 @@ use tokio::{
 };
 pub use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
+
+use crate::backoff::{Backoff, random_jitter};
+
+/// The shortest and the longest pause before a task that panicked starts again.
+const KEEP_MIN: Duration = Duration::from_millis(100);
+const KEEP_MAX: Duration = Duration::from_secs(10);
 
 /// The name of a task, as it stands in logs.
 pub type TaskName = Cow<'static, str>;
@@ -44,6 +63,31 @@ impl TaskError {
     }
 }
 
+/// How often tasks of this process panicked.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many panics of tasks there were in this process.
+#[must_use]
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Runs `future`; a panic in it is reported, and goes on to whoever joins the task.
+async fn reported<F: Future>(name: TaskName, owner: TaskName, future: F) -> F::Output {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(output) => output,
+        Err(payload) => {
+            report(&name, &owner, &*payload);
+            resume_unwind(payload)
+        }
+    }
+}
+
+fn report(name: &str, owner: &str, payload: &(dyn Any + Send)) {
+    let panics = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+    tracing::error!(task = name, owner, panic = panic_message(payload), panics, "task panicked");
+}
+
 /// A running task; dropping it aborts the task.
 #[derive(Debug)]
 pub struct Task<T> {
@@ -59,7 +103,40 @@ where
 {
     let name = name.into();
     let span = info_span!("task", name = %name);
+    let future = reported(name.clone(), TaskName::Borrowed(""), future);
     Task { name, handle: Some(tokio::spawn(future.instrument(span))) }
+}
+
+/// Starts what `make` makes as a task named `name`, and again each time it panics: after 100 ms at first, 10 s at most. It
+/// ends when what was made ends.
+pub fn keep<F, M>(name: impl Into<TaskName>, make: M) -> Task<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+    M: FnMut() -> F + Send + 'static,
+{
+    let name = name.into();
+    spawn(name.clone(), kept(name, TaskName::Borrowed(""), make, || {}))
+}
+
+/// The body of a task that is started again after a panic; `on_panic` is told of each.
+async fn kept<F, M>(name: TaskName, owner: TaskName, mut make: M, on_panic: impl Fn() + Send)
+where
+    F: Future<Output = ()> + Send,
+    M: FnMut() -> F + Send,
+{
+    let mut backoff = Backoff::new(KEEP_MIN, KEEP_MAX);
+    loop {
+        let started = Instant::now();
+        // Making the future may panic as well.
+        let run = AssertUnwindSafe(async { make().await }).catch_unwind();
+        let Err(payload) = run.await else { return };
+        report(&name, &owner, &*payload);
+        on_panic();
+        if started.elapsed() > KEEP_MAX {
+            backoff.reset();
+        }
+        tokio::time::sleep(backoff.next_delay(random_jitter())).await;
+    }
 }
 
 impl<T> Task<T> {
@@ -115,6 +192,17 @@ pub struct TaskSet {
     owner: TaskName,
     token: CancellationToken,
     inner: Arc<Mutex<Inner>>,
+    on_panic: Option<OnPanic>,
+}
+
+/// Tells the owner of a set that one of its tasks panicked.
+#[derive(Clone)]
+struct OnPanic(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnPanic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnPanic")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +235,14 @@ impl TaskSet {
     }
 
     fn with_token(owner: impl Into<TaskName>, token: CancellationToken) -> Self {
-        Self { owner: owner.into(), token, inner: Arc::default() }
+        Self { owner: owner.into(), token, inner: Arc::default(), on_panic: None }
+    }
+
+    /// The same tasks; `tell` is called at once when one that is started through this handle panicked.
+    #[must_use]
+    pub fn on_panic(mut self, tell: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_panic = Some(OnPanic(Arc::new(tell)));
+        self
     }
 
     /// The token that [`cancel`](Self::cancel) fires. Give tasks a child of it.
@@ -156,15 +251,40 @@ impl TaskSet {
         &self.token
     }
 
-    /// Starts a task of this set. A panic in it is logged and does not touch the others.
+    /// Starts a task of this set. A panic in it is logged at once and does not touch the others.
     pub fn spawn<F>(&self, name: impl Into<TaskName>, future: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let name = name.into();
+        let (task, owner, on_panic) = (name.clone(), self.owner.clone(), self.on_panic.clone());
+        self.start(name, async move {
+            // The future is gone before its owner hears of it.
+            let outcome = AssertUnwindSafe(future).catch_unwind().await;
+            if let Err(payload) = outcome {
+                report(&task, &owner, &*payload);
+                if let Some(OnPanic(tell)) = on_panic {
+                    tell();
+                }
+            }
+        })
+    }
+
+    /// [`keep`] as a task of this set.
+    pub fn keep<F, M>(&self, name: impl Into<TaskName>, make: M) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+        M: FnMut() -> F + Send + 'static,
+    {
+        let (name, on_panic) = (name.into(), self.on_panic.clone());
+        let tell = move || on_panic.iter().for_each(|OnPanic(tell)| tell());
+        self.start(name.clone(), kept(name, self.owner.clone(), make, tell))
+    }
+
+    fn start(&self, name: TaskName, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let span = info_span!("task", name = %name, owner = %self.owner);
         let mut inner = self.inner.lock();
-        inner.reap(&self.owner);
+        inner.reap();
         let handle = inner.tasks.spawn(future.instrument(span));
         inner.names.insert(handle.id(), name);
         handle
@@ -174,7 +294,7 @@ impl TaskSet {
     #[must_use]
     pub fn running(&self) -> usize {
         let mut inner = self.inner.lock();
-        inner.reap(&self.owner);
+        inner.reap();
         inner.tasks.len()
     }
 
@@ -193,10 +313,10 @@ impl TaskSet {
         let until = Instant::now() + deadline;
         loop {
             match tokio::time::timeout_at(until, taken.tasks.join_next_with_id()).await {
-                Ok(Some(ended)) => taken.ended(&self.owner, ended),
+                Ok(Some(ended)) => taken.ended(ended),
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    taken.reap(&self.owner);
+                    taken.reap();
                     if taken.tasks.is_empty() {
                         return Ok(());
                     }
@@ -211,24 +331,16 @@ impl TaskSet {
 }
 
 impl Inner {
-    fn reap(&mut self, owner: &str) {
+    fn reap(&mut self) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            self.ended(owner, ended);
+            self.ended(ended);
         }
     }
 
-    fn ended(&mut self, owner: &str, ended: Result<(tokio::task::Id, ()), JoinError>) {
-        match ended {
-            Ok((id, ())) => {
-                self.names.remove(&id);
-            }
-            Err(error) => {
-                let name = self.names.remove(&error.id()).unwrap_or_default();
-                if let Ok(payload) = error.try_into_panic() {
-                    tracing::error!(owner, task = %name, panic = panic_message(&*payload), "task panicked");
-                }
-            }
-        }
+    /// Panics were reported when they happened.
+    fn ended(&mut self, ended: Result<(tokio::task::Id, ()), JoinError>) {
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.names.remove(&id);
     }
 }
 

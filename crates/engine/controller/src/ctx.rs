@@ -1,6 +1,14 @@
 //! What a controller sees of the world during a pass.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use resources::Spec;
@@ -9,7 +17,7 @@ use stdx::{
     Clock,
     tasks::{CancellationToken, TaskSet},
 };
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{
     access::Access,
@@ -31,18 +39,30 @@ pub enum Destroyed {
 
 /// A task started by [`Ctx::spawn`]. Dropping the handle leaves the task alone: it ends with the controller.
 #[derive(Debug)]
-pub struct TaskHandle(AbortHandle);
+pub struct TaskHandle {
+    handle: AbortHandle,
+    /// Set before the controller is woken for a panic, when the handle may not show it yet.
+    ended: Arc<AtomicBool>,
+}
+
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 impl TaskHandle {
     /// Ends the task at its next await point.
     pub fn abort(&self) {
-        self.0.abort();
+        self.handle.abort();
     }
 
     /// Whether it has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.ended.load(Ordering::SeqCst) || self.handle.is_finished()
     }
 }
 
@@ -57,6 +77,8 @@ pub struct Ctx {
     name: &'static str,
     touched: HashSet<Key>,
     requeue: Option<Instant>,
+    /// Those of [`Ctx::wake_on_change`].
+    watched: HashMap<&'static str, TaskHandle>,
 }
 
 impl Ctx {
@@ -68,7 +90,17 @@ impl Ctx {
         tasks: TaskSet,
     ) -> Self {
         let name = access.read().controller;
-        Self { store, access, index, signal, tasks, name, touched: HashSet::new(), requeue: None }
+        Self {
+            store,
+            access,
+            index,
+            signal,
+            tasks,
+            name,
+            touched: HashSet::new(),
+            requeue: None,
+            watched: HashMap::new(),
+        }
     }
 
     pub(crate) fn begin_pass(&mut self) {
@@ -306,9 +338,43 @@ impl Ctx {
         Waker(Arc::clone(&self.signal))
     }
 
-    /// Starts a task that lives until its own end, or the controller's.
+    /// Runs another pass after each change of `receiver`. `name` names the task that watches; the first call of a name counts,
+    /// so a pass may call this each time. The task ends with the controller or with the sender.
+    pub fn wake_on_change<T: Send + Sync + 'static>(&mut self, name: &'static str, receiver: &watch::Receiver<T>) {
+        if self.watched.contains_key(name) {
+            return;
+        }
+        let (waker, receiver) = (self.waker(), receiver.clone());
+        let watch = self.keep(name, move || {
+            let (waker, mut receiver) = (waker.clone(), receiver.clone());
+            async move {
+                while receiver.changed().await.is_ok() {
+                    waker.wake();
+                }
+            }
+        });
+        self.watched.insert(name, watch);
+    }
+
+    /// Starts a task that is made anew after a panic, for those that live as long as the controller. A panic is counted in
+    /// [`crate::Status::task_panics`].
+    pub fn keep<F>(&mut self, name: &'static str, make: impl FnMut() -> F + Send + 'static) -> TaskHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        TaskHandle { handle: self.tasks.keep(name, make), ended: Arc::default() }
+    }
+
+    /// Starts a task that lives until its own end, or the controller's. A panic ends it, is counted and wakes the controller,
+    /// which finds [`TaskHandle::is_finished`] and starts what it still needs.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
-        TaskHandle(self.tasks.spawn(name, task))
+        let ended = Arc::new(AtomicBool::new(false));
+        let guard = SetOnDrop(Arc::clone(&ended));
+        let handle = self.tasks.spawn(name, async move {
+            let _guard = guard;
+            task.await;
+        });
+        TaskHandle { handle, ended }
     }
 
     /// Replaces the inputs, for controllers whose inputs follow from what they read.

@@ -29,13 +29,16 @@ pub use io::{Input, Output, OutputMode, Strength};
 pub use runtime::{Runtime, Status};
 pub use signal::Waker;
 
+/// How long a pass may take unless its controller says otherwise.
+pub const PASS_DEADLINE: Duration = Duration::from_secs(120);
+
 /// Brings outputs in line with inputs, again and again.
 ///
 /// Guarantees: one pass at a time; a first pass at the start; another after any change of an input, also one that
 /// comes while a pass runs; changes that come together give one pass. A pass that errs or panics is counted, logged
 /// and tried again after a growing delay.
-/// Assumptions: a pass is idempotent, takes what it needs from `ctx`, and may be dropped at an await point at the end
-/// of the process.
+/// Assumptions: a pass is idempotent, takes what it needs from `ctx`, and may be dropped at an await point: at the end of the
+/// process, and when it takes longer than [`Controller::pass_deadline`].
 #[async_trait]
 pub trait Controller: Send + 'static {
     /// The runtime name, `network.AddressStatusController`; also the owner of its outputs and its finalizer.
@@ -50,6 +53,12 @@ pub trait Controller: Send + 'static {
     /// Also run a pass when the last one is this long ago.
     fn resync(&self) -> Option<Duration> {
         None
+    }
+
+    /// How long a pass may take. A pass waits for answers, each with a deadline of its own; this one ends passes in which
+    /// something was forgotten.
+    fn pass_deadline(&self) -> Duration {
+        PASS_DEADLINE
     }
 
     /// One pass.

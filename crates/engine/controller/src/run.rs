@@ -30,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Stats {
     pub(crate) passes: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Of tasks that the controller started.
+    pub(crate) task_panics: AtomicU64,
     pub(crate) running: AtomicBool,
     pub(crate) last_error: Mutex<Option<String>>,
 }
@@ -86,11 +88,16 @@ pub(crate) async fn run(
     }
 }
 
-/// One pass; a panic in it is an error.
+/// One pass; a panic in it is an error, and so is one that does not end within the controller's deadline.
 async fn pass(controller: &mut dyn Controller, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-    match AssertUnwindSafe(controller.reconcile(ctx)).catch_unwind().await {
-        Ok(result) => result,
-        Err(payload) => Err(ReconcileError::msg(format!("panic: {}", panic_message(&*payload)))),
+    let deadline = controller.pass_deadline();
+    let pass = AssertUnwindSafe(controller.reconcile(ctx)).catch_unwind();
+    match tokio::time::timeout(deadline, pass).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(payload)) => Err(ReconcileError::msg(format!("panic: {}", panic_message(&*payload)))),
+        Err(_) => {
+            Err(ReconcileError::msg(format!("pass dropped: not done within {}", stdx::duration::format(deadline))))
+        }
     }
 }
 

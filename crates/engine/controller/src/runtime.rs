@@ -60,6 +60,8 @@ pub struct Status {
     pub passes: u64,
     /// Passes that ended with an error or a panic.
     pub failures: u64,
+    /// Panics of tasks that it started.
+    pub task_panics: u64,
     /// Why the last pass failed; none when it went well.
     pub last_error: Option<String>,
     /// Nothing to do: no pass runs and none is due, except by a timer.
@@ -147,7 +149,11 @@ impl Runtime {
     fn start_entry(&self, entry: &mut Entry) {
         let Some(controller) = entry.waiting.take() else { return };
         let name = controller.name();
-        let tasks = TaskSet::child_of(self.inner.tasks.token(), name);
+        let (signal, stats) = (Arc::clone(&entry.signal), Arc::clone(&entry.stats));
+        let tasks = TaskSet::child_of(self.inner.tasks.token(), name).on_panic(move || {
+            stats.task_panics.fetch_add(1, Ordering::Relaxed);
+            signal.wake();
+        });
         let token = tasks.token().clone();
         let ctx = Ctx::new(
             self.inner.store.clone(),
@@ -187,6 +193,7 @@ impl Runtime {
                 name: entry.access.read().controller,
                 passes: entry.stats.passes.load(Ordering::Relaxed),
                 failures: entry.stats.failures.load(Ordering::Relaxed),
+                task_panics: entry.stats.task_panics.load(Ordering::Relaxed),
                 last_error: entry.stats.last_error.lock().clone(),
                 idle: entry.waiting.is_none()
                     && !entry.signal.is_pending()

@@ -82,6 +82,51 @@ async fn a_panic_in_one_task_leaves_the_others() {
     assert_eq!(set.join(Duration::from_secs(1)).await, Ok(()));
 }
 
+/// Until somebody joined or looked, nobody heard of it.
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_counted_and_told_to_the_owner_when_it_happens() {
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    let set = TaskSet::new("owner").on_panic(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    let before = panics();
+    set.spawn("boom", async { panic!("boom") });
+    spawn("detached", async { panic!("boom") }).detach();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    // Other tests of this process count as well.
+    assert!(panics() >= before + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_task_starts_again_after_each_panic_and_ends_when_its_work_does() {
+    let runs = Arc::new(AtomicU64::new(0));
+    let told = Arc::new(AtomicU64::new(0));
+    let (counted, count) = (Arc::clone(&runs), Arc::clone(&told));
+    let set = TaskSet::new("owner").on_panic(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    let handle = set.keep("unlucky", move || {
+        let run = counted.fetch_add(1, Ordering::SeqCst);
+        async move { assert!(run >= 2, "run {run}") }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 3);
+    assert_eq!(told.load(Ordering::SeqCst), 2);
+    assert!(handle.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_handle_of_a_kept_task_ends_it() {
+    let runs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&runs);
+    let task = keep("unlucky", move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { panic!("again") }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    drop(task);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_parents_cancellation_reaches_the_child_set_only_downwards() {
     let parent = CancellationToken::new();

@@ -444,6 +444,58 @@ async fn a_spawned_task_wakes_its_controller_and_dies_with_it() {
     assert!(held.upgrade().is_none());
 }
 
+/// A pass that waited for ever ended its controller's work without a word.
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_does_not_end_is_dropped_and_tried_again() {
+    let doubler = Doubler { takes: Duration::from_secs(24 * 3600), ..Doubler::default() };
+    let passes = Arc::clone(&doubler.passes);
+    let harness = Harness::with(doubler);
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    let status = harness.status("test.DoublerController");
+    assert_eq!(status.last_error.as_deref(), Some("pass dropped: not done within 2m0s"));
+    assert_eq!((status.failures, passes.load(Ordering::SeqCst)), (1, 2));
+}
+
+/// The controller never heard of it, so that nothing watched any more until a reboot.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_spawned_task_is_counted_and_wakes_the_controller_which_starts_it_again() {
+    let mut task: Option<crate::TaskHandle> = None;
+    let starts = Arc::new(AtomicUsize::new(0));
+    let started = Arc::clone(&starts);
+    let harness = Harness::with(Scripted::new(vec![], vec![], move |ctx: &mut Ctx| {
+        if task.as_ref().is_none_or(crate::TaskHandle::is_finished) {
+            let start = started.fetch_add(1, Ordering::SeqCst);
+            task = Some(ctx.spawn("unlucky", async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(start > 0, "bug");
+                std::future::pending::<()>().await;
+            }));
+        }
+        Ok(())
+    }));
+    harness.advance(Duration::from_secs(10)).await;
+    assert_eq!((starts.load(Ordering::SeqCst), harness.status(SCRIPTED).task_panics), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_watches_runs_after_each_change_and_asks_once() {
+    let (sender, receiver) = tokio::sync::watch::channel(0);
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let harness = Harness::with(Scripted::new(vec![], vec![], move |ctx: &mut Ctx| {
+        ctx.wake_on_change("number", &receiver);
+        noted.lock().push(*receiver.borrow());
+        Ok(())
+    }));
+    harness.settle().await;
+    for number in [1, 2] {
+        sender.send_replace(number);
+        harness.settle().await;
+    }
+    assert_eq!(*seen.lock(), [0, 1, 2]);
+    assert_eq!(sender.receiver_count(), 3, "the script's, the factory's and the task's");
+}
+
 #[tokio::test(start_paused = true)]
 async fn stop_lets_a_pass_end_but_does_not_wait_for_ever() {
     let harness = Harness::with(Doubler { takes: Duration::from_secs(2), ..Doubler::default() });

@@ -97,7 +97,7 @@ async fn follow_file(path: PathBuf, tail: i32, follow: bool) -> Result<DataStrea
     let failed = |error: std::io::Error| Status::not_found(format!("reading {}: {error}", path.display()));
     let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
     if let Ok(lines) = usize::try_from(tail) {
-        let offset = tail_offset(&path, lines).await.map_err(failed)?;
+        let offset = tail_offset(&mut file, lines).await.map_err(failed)?;
         file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
     }
     let chunks = stream::unfold(Some((file, path)), move |open| async move {
@@ -133,15 +133,31 @@ async fn successor(file: &tokio::fs::File, path: &Path) -> Option<tokio::fs::Fil
     tokio::fs::File::open(path).await.ok()
 }
 
-/// Where the last `lines` lines of a file begin. Logs are rotated by the kubelet at a few MiB, so they are read whole.
-async fn tail_offset(path: &Path, lines: usize) -> std::io::Result<u64> {
-    let bytes = tokio::fs::read(path).await?;
-    if lines == 0 {
-        return Ok(bytes.len() as u64);
+/// Where the last `lines` lines of a file begin. It is read from its end, in blocks, as far as that takes. A line end at the
+/// very end closes the last line.
+async fn tail_offset(file: &mut tokio::fs::File, lines: usize) -> std::io::Result<u64> {
+    let end = file.seek(std::io::SeekFrom::End(0)).await?;
+    if lines == 0 || end == 0 {
+        return Ok(end);
     }
-    let body = bytes.len().saturating_sub(1);
-    let starts = bytes[..body].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    Ok(starts.into_iter().nth(lines - 1).unwrap_or(0) as u64)
+    let (mut at, mut found) = (end - 1, 0);
+    let mut block = vec![0; CHUNK];
+    while at > 0 {
+        let length = at.min(CHUNK as u64);
+        let start = at - length;
+        // At most the size of a block.
+        let part = &mut block[..usize::try_from(length).unwrap_or(CHUNK)];
+        file.seek(std::io::SeekFrom::Start(start)).await?;
+        file.read_exact(part).await?;
+        for (index, _) in part.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            found += 1;
+            if found == lines {
+                return Ok(start + index as u64 + 1);
+            }
+        }
+        at = start;
+    }
+    Ok(0)
 }
 
 pub(super) fn dmesg(machine: &Machine, request: DmesgRequest) -> Result<DataStream, Status> {
@@ -199,6 +215,30 @@ mod tests {
         std::fs::write(&path, "new\n").unwrap();
         assert_eq!(next(&mut stream).await, "last\n");
         assert_eq!(next(&mut stream).await, "new\n");
+    }
+
+    /// The whole of a log was held in memory to find its last line.
+    #[tokio::test]
+    async fn a_tail_is_found_from_the_end_across_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let long = "x".repeat(CHUNK);
+        for (text, lines, expected) in [
+            ("one\ntwo\nthree\n".to_owned(), 2, "two\nthree\n".len()),
+            ("one\ntwo\nthree".to_owned(), 2, "two\nthree".len()),
+            ("one\ntwo\n".to_owned(), 9, 8),
+            ("one\n".to_owned(), 0, 0),
+            (String::new(), 3, 0),
+            ("\n".to_owned(), 1, 1),
+            (format!("first\n{long}\n{long}\n"), 1, CHUNK + 1),
+            (format!("first\n{long}\n{long}\n"), 2, 2 * (CHUNK + 1)),
+            (format!("first\n{long}{long}{long}"), 1, 3 * CHUNK),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let mut file = tokio::fs::File::open(&path).await.unwrap();
+            let offset = tail_offset(&mut file, lines).await.unwrap();
+            assert_eq!(text.len() as u64 - offset, expected as u64, "{lines} of {} bytes", text.len());
+        }
     }
 
     #[tokio::test]

@@ -27,6 +27,8 @@ mod nodes;
 
 /// How long all checks may take where the client does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(20 * 60);
+/// Longer waits are cut to this: a client may send any, and what lies beyond the clock's end would be a panic.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Pause between two tries of a check.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Messages that may wait for the client; there is one per change of what is waited for.
@@ -47,7 +49,7 @@ impl ClusterService for Service {
         let info = request.cluster_info.unwrap_or_default();
         let nodes = cluster_nodes(&self.machine, &info)?;
         let view = Arc::new(ApidView::new(self.machine.clone(), info.force_endpoint));
-        let until = Instant::now() + wait.unwrap_or(DEFAULT_WAIT);
+        let until = Instant::now() + wait.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let task = stdx::tasks::spawn("health check", async move {
             if let Err(status) = run(view.as_ref(), &nodes, until, &sender).await {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use etcd_edge::{Connector as _, EtcdConnector, Tls};
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine, RebootRequests};
+use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
 use resources::secrets::{EtcdRootSecret, EtcdSecrets};
@@ -17,12 +17,10 @@ use services::{APID_USER, BootstrapGate, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
 use stdx::{Secret, SystemClock, error_chain};
-use tokio::sync::Notify;
 
-use crate::machine::Parts;
+use crate::components::Machine as Node;
+use crate::paths::MACHINE_SOCKET;
 
-/// Where the machine API listens: for apid alone.
-pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
 /// Where etcd keeps its data, below the volume EPHEMERAL.
 const ETCD_DATA: &str = "lib/etcd";
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
@@ -32,64 +30,76 @@ const TRUSTD_STATE_SOCKET: &str = "/system/run/trustd/runtime.sock";
 ///
 /// # Errors
 /// When a socket cannot be made.
-pub(crate) fn serve(parts: &Parts, stop: &CancellationToken) -> anyhow::Result<()> {
-    let machine = machine(parts);
+pub(crate) fn serve(node: &Node, stop: &CancellationToken) -> anyhow::Result<()> {
+    let machine = machine(node);
+    let store = node.components.store.clone();
     let owner = |user| Some((user, user));
-    let api = machine_api::serve(machine, Path::new(MACHINE_SOCKET), 0o600, owner(APID_USER), stop.clone());
-    serving("machine api", api.context("opening the machine API")?);
+    let until = stop.clone();
+    keep_serving("machine api", stop, move || {
+        machine_api::serve(machine.clone(), Path::new(MACHINE_SOCKET), 0o600, owner(APID_USER), until.clone())
+    })
+    .context("opening the machine API")?;
     for (name, types, socket, user) in [
         ("apid state", apid::TYPES, APID_STATE_SOCKET, APID_USER),
         ("trustd state", trustd::TYPES, TRUSTD_STATE_SOCKET, TRUSTD_USER),
     ] {
-        let state =
-            machine_api::serve_state(parts.store.clone(), types, Path::new(socket), 0o600, owner(user), stop.clone());
-        serving(name, state.with_context(|| format!("opening the {name} socket"))?);
+        let (store, until) = (store.clone(), stop.clone());
+        let open = move || {
+            machine_api::serve_state(store.clone(), types, Path::new(socket), 0o600, owner(user), until.clone())
+        };
+        keep_serving(name, stop, open).with_context(|| format!("opening the {name} socket"))?;
     }
     Ok(())
 }
 
-/// Runs to its end, which is that of the machine.
-fn serving<E: std::error::Error + 'static>(
-    name: &'static str,
-    server: impl Future<Output = Result<(), E>> + Send + 'static,
-) {
-    let task = async move {
-        if let Err(error) = server.await {
-            tracing::error!(name, error = error_chain(&error), "server ended");
+/// Serves what `open` opens until `stop` fires: a server that ends before, also by a panic, is opened again.
+///
+/// # Errors
+/// When it cannot be opened the first time.
+fn keep_serving<F, S, B, E>(name: &'static str, stop: &CancellationToken, open: F) -> Result<(), B>
+where
+    F: Fn() -> Result<S, B> + Send + Sync + 'static,
+    S: Future<Output = Result<(), E>> + Send + 'static,
+    B: std::error::Error + Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let mut first = Some(open()?);
+    let (open, stop) = (Arc::new(open), stop.clone());
+    let serving = stdx::tasks::keep(name, move || {
+        let (open, stop, mut server) = (Arc::clone(&open), stop.clone(), first.take());
+        async move {
+            while !stop.is_cancelled() {
+                let ended = match server.take().map_or_else(&*open, Ok) {
+                    Ok(server) => server.await.map_err(|error| error_chain(&error)),
+                    Err(error) => Err(error_chain(&error)),
+                };
+                if stop.is_cancelled() {
+                    return;
+                }
+                tracing::error!(name, error = ended.err(), "server ended; it is opened again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
-    };
-    stdx::tasks::spawn(name, task).detach();
+    });
+    // It ends with the process.
+    serving.detach();
+    Ok(())
 }
 
-fn machine(parts: &Parts) -> Machine {
+fn machine(node: &Node) -> Machine {
+    let components = &node.components;
     Machine {
-        store: parts.store.clone(),
-        controllers: parts.controllers.clone(),
-        supervisor: parts.supervisor.clone(),
-        logs: parts.logs.clone(),
-        events: parts.events.clone(),
-        containers: Arc::new(parts.containerd.clone()),
-        reboots: Arc::new(Reboots(Arc::clone(&parts.reboot))),
-        bootstrap: Arc::new(Bootstrap { store: parts.store.clone(), gate: parts.gate.clone() }),
-        etcd: Arc::new(Etcd { store: parts.store.clone() }),
+        store: components.store.clone(),
+        controllers: components.controllers.clone(),
+        supervisor: components.supervisor.clone(),
+        logs: components.logs.clone(),
+        events: components.events.clone(),
+        lifecycle: Arc::new(node.lifecycle.clone()),
+        containers: Arc::new(components.containerd.clone()),
+        bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
+        etcd: Arc::new(Etcd { store: components.store.clone() }),
         kubernetes: Arc::new(kube_edge::RealConnect),
         clock: Arc::new(SystemClock),
-    }
-}
-
-/// Passes on what the API asks for, once the answer had time to reach its client.
-#[derive(Debug)]
-struct Reboots(Arc<Notify>);
-
-impl RebootRequests for Reboots {
-    fn request_reboot(&self) -> Result<(), BoxError> {
-        let asked = Arc::clone(&self.0);
-        let later = async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            asked.notify_one();
-        };
-        stdx::tasks::spawn("reboot", later).detach();
-        Ok(())
     }
 }
 

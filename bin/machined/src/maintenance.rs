@@ -13,7 +13,7 @@ use stdx::tasks::{CancellationToken, Task};
 use tokio::net::TcpListener;
 use transport::{Roots, Slot};
 
-use crate::api::MACHINE_SOCKET;
+use crate::paths::MACHINE_SOCKET;
 
 /// `runtime.MaintenanceServiceController`.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! `k8s.KubeletServiceController`: the files that the kubelet starts from, and the word that it may start.
+//! `k8s.KubeletServiceController`: the files that the kubelet starts from, and the spec that lets it start.
 //!
 //! The kubelet's container is the supervisor's work.
 
@@ -8,32 +8,29 @@ use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::{kubeconfig, paths, yaml};
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec};
+use resources::lifecycle::ServiceSpec;
 use resources::secrets::KubeletSecrets;
+use resources::time::TimeStatus;
 use serde_json::Value;
 use sys::files::{self, Access};
-use tokio::sync::watch;
 
 use crate::Root;
 
-/// The kubelet's files are in place. A new value means to start it anew.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KubeletReady {
-    pub spec: KubeletSpec,
-    /// Counts changes of files that `spec` does not show, such as the authority.
-    pub revision: u64,
-}
+/// The service's id.
+const SERVICE: &str = "kubelet";
 
+/// The kubelet's spec of a service, once its files are in place; until then it says what it waits for.
 #[derive(Debug)]
 pub struct KubeletServiceController {
     root: Root,
-    ready: watch::Sender<Option<KubeletReady>>,
+    /// Counts changes of files that the spec does not show, such as the authority.
     revision: u64,
 }
 
 impl KubeletServiceController {
     #[must_use]
-    pub fn new(root: Root, ready: watch::Sender<Option<KubeletReady>>) -> Self {
-        Self { root, ready, revision: 0 }
+    pub const fn new(root: Root) -> Self {
+        Self { root, revision: 0 }
     }
 }
 
@@ -48,11 +45,12 @@ impl Controller for KubeletServiceController {
             Input::weak::<KubeletSpec>().id(KubeletSpec::ID),
             Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
             Input::weak::<KubeletIdentityStatus>().id(KubeletIdentityStatus::ID),
+            Input::weak::<TimeStatus>().id(TimeStatus::ID),
         ]
     }
 
     fn outputs(&self) -> Vec<Output> {
-        vec![Output::exclusive::<KubeletLifecycle>()]
+        vec![Output::exclusive::<KubeletLifecycle>(), Output::shared::<ServiceSpec>()]
     }
 
     fn resync(&self) -> Option<Duration> {
@@ -64,26 +62,37 @@ impl Controller for KubeletServiceController {
         let (Some(spec), Some(secrets)) =
             (ctx.get::<KubeletSpec>(KubeletSpec::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
         else {
+            // It is required from the start; what is gone for a moment does not stop it.
+            ctx.modify(SERVICE, |service: &mut ServiceSpec| {
+                service.required = true;
+                "the configuration of the kubelet".clone_into(&mut service.waits_for);
+            })?;
             return Ok(());
         };
         if self.write(&spec, &secrets)? {
             self.revision += 1;
         }
-        let Some(identity) = ctx.get::<KubeletIdentityStatus>(KubeletIdentityStatus::ID)? else { return Ok(()) };
         // A kubelet that runs is not stopped because its next certificate is not there yet.
-        if !identity.ready {
-            return Ok(());
-        }
-        let revision = self.revision + identity.revision;
-        let ready = KubeletReady { spec: (*spec.spec).clone(), revision };
+        let identity = ctx.get::<KubeletIdentityStatus>(KubeletIdentityStatus::ID)?;
+        let identity = identity.map(|identity| (*identity.spec).clone()).unwrap_or_default();
+        // It relies on the clock.
+        let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
+        let waits_for = match (has_time, identity.ready) {
+            (false, _) => "time sync".to_owned(),
+            (true, false) => format!("the certificate of the kubelet: {}", identity.waits_for),
+            (true, true) => String::new(),
+        };
+        let service = ServiceSpec {
+            required: true,
+            waits_for,
+            revision: (self.revision + identity.revision).to_string(),
+            image: spec.image.clone(),
+            args: spec.args.clone(),
+            mounts: spec.extra_mounts.clone(),
+            ..ServiceSpec::default()
+        };
         ctx.put(KubeletLifecycle::ID, KubeletLifecycle {})?;
-        self.ready.send_if_modified(|known| {
-            let changed = known.as_ref() != Some(&ready);
-            if changed {
-                *known = Some(ready);
-            }
-            changed
-        });
+        ctx.put(SERVICE, service)?;
         Ok(())
     }
 }

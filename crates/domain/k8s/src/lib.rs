@@ -2,7 +2,7 @@
 //! cluster, the way to the API servers, the node object and the native pod network.
 //!
 //! What is rendered comes from `kubernetes`, what is talked to from `kube-edge` and `netlink`. The kubelet itself is run by
-//! the supervisor, as [`KubeletReady`] says.
+//! the supervisor, as its `ServiceSpec` says.
 
 mod address_filter;
 mod cluster_lock;
@@ -39,7 +39,6 @@ use controller::Controller;
 use http_fetch::Fetch;
 use kube_edge::Connect;
 use netlink::Router;
-use tokio::sync::watch;
 
 pub use cluster_lock::{ClusterLock, HeldLock, LockError};
 pub use control_plane_static_pod::ControlPlaneStaticPodController;
@@ -48,7 +47,7 @@ pub use extra_manifest::ExtraManifestController;
 pub use kube_prism::{KubePrismConfigController, KubePrismController, KubePrismEndpointsController};
 pub use kubelet_config::KubeletConfigController;
 pub use kubelet_identity::KubeletIdentityController;
-pub use kubelet_service::{KubeletReady, KubeletServiceController};
+pub use kubelet_service::KubeletServiceController;
 pub use kubelet_spec::KubeletSpecController;
 pub use kubelet_static_pod::KubeletStaticPodController;
 pub use manifest::ManifestController;
@@ -75,21 +74,19 @@ pub struct Edges {
     /// Held while manifests are applied.
     pub lock: Arc<dyn ClusterLock>,
     pub fetch: Arc<dyn Fetch>,
-    /// Told when the kubelet's files are in place.
-    pub kubelet: watch::Sender<Option<KubeletReady>>,
 }
 
 /// All controllers of this crate, to be registered with the runtime.
 #[must_use]
 pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
-    let Edges { root, connect, routes, lock, fetch, kubelet } = edges.clone();
+    let Edges { root, connect, routes, lock, fetch } = edges.clone();
     let mut all: Vec<Box<dyn Controller>> = vec![
         Box::new(NodenameController),
         Box::new(NodeIpController),
         Box::new(KubeletConfigController),
         Box::new(KubeletSpecController),
         Box::new(KubeletIdentityController::new(root.clone(), Arc::clone(&connect))),
-        Box::new(KubeletServiceController::new(root.clone(), kubelet)),
+        Box::new(KubeletServiceController::new(root.clone())),
         Box::new(KubeletStaticPodController::new(root.clone(), Arc::clone(&connect))),
         Box::new(StaticPodServerController::default()),
         Box::new(RenderConfigsStaticPodController::new(root.clone())),

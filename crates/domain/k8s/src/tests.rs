@@ -18,9 +18,8 @@ use resources::StringMap;
 use resources::config::MachineConfig;
 use resources::machine::PlatformCapabilities;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
-use crate::{ClusterLock, Edges, HeldLock, KubeletReady, LockError, Root};
+use crate::{ClusterLock, Edges, HeldLock, LockError, Root};
 
 pub(crate) const CONTROL_PLANE: &str = "\
 version: v1alpha1
@@ -93,7 +92,6 @@ struct World {
     connect: FakeConnect,
     netlink: FakeNetlink,
     lock: FakeLock,
-    kubelet: watch::Sender<Option<KubeletReady>>,
 }
 
 impl World {
@@ -108,7 +106,6 @@ impl World {
             kube,
             netlink: FakeNetlink::default(),
             lock: FakeLock::default(),
-            kubelet: watch::Sender::new(None),
         }
     }
 
@@ -123,7 +120,6 @@ impl World {
             routes: Arc::new(self.netlink.clone()),
             lock: Arc::new(self.lock.clone()),
             fetch: Arc::new(NoFetch),
-            kubelet: self.kubelet.clone(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! containerd's own configuration file: what is the same for the life of a machine, and credentials for registries.
 //!
 //! containerd has no other place for credentials that it uses whoever asks, and reads the file when it starts: a change
-//! needs a restart, which is the work of [`crate::services_run`]. How registries are reached is in [`crate::cri_config`].
+//! needs a restart, which is the work of [`crate::service_spec`]. How registries are reached is in [`crate::cri_config`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Controllers of the machine itself: its configuration, files, clock and kernel parameters, its services and status.
 //!
-//! [`services_run`] decides from resources which of the node's services run.
+//! [`service_spec`] says which services the machine itself needs, [`service_run`] makes the supervisor run all that have a spec.
 
 pub mod config_type;
 pub mod configuration;
@@ -11,6 +11,8 @@ pub mod kernel_param;
 pub mod machine_status;
 pub mod mount;
 pub mod platform_config;
+pub mod sequence_status;
+pub mod service_run;
+pub mod service_spec;
 pub mod service_status;
-pub mod services_run;
 pub mod time_sync;

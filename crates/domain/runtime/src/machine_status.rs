@@ -1,36 +1,29 @@
 //! The stage that the machine is in, and whether it is ready.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineType;
 use resources::enums::MachineStage;
 use resources::k8s::{NodeStatus, Nodename, StaticPodStatus};
+use resources::lifecycle::{MachineOutcome, SequenceName, SequenceState, SequenceStatus, ServiceSpec};
 use resources::network::NetworkStatus;
-use resources::runtime::{MachineStatus, MachineStatusStatus, UnmetCondition};
+use resources::runtime::{MachineStatus, MachineStatusStatus, MaintenanceServiceRequest, UnmetCondition};
 use resources::time::TimeStatus;
 use resources::v1alpha1::Service;
 use sequencer::{EventBus, Payload};
-use tokio::sync::watch;
-
-/// Services of every node, and those of control planes besides.
-const SERVICES: &[&str] = &["apid", "containerd", "kubelet"];
-const CONTROL_PLANE_SERVICES: &[&str] = &["etcd", "trustd"];
 
 /// `runtime.MachineStatusController`.
 #[derive(Debug)]
 pub struct MachineStatusController {
-    stage: watch::Receiver<MachineStage>,
     events: EventBus,
     announced: Option<(MachineStage, bool)>,
-    watching: bool,
 }
 
 impl MachineStatusController {
-    /// `stage` is set by the boot plan.
-    pub fn new(stage: &Arc<watch::Sender<MachineStage>>, events: EventBus) -> Self {
-        Self { stage: stage.subscribe(), events, announced: None, watching: false }
+    /// Changes are announced on `events`.
+    #[must_use]
+    pub const fn new(events: EventBus) -> Self {
+        Self { events, announced: None }
     }
 }
 
@@ -42,6 +35,9 @@ impl Controller for MachineStatusController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
+            Input::weak::<SequenceStatus>().id(SequenceStatus::ID),
+            Input::weak::<MaintenanceServiceRequest>(),
+            Input::weak::<ServiceSpec>(),
             Input::weak::<MachineType>(),
             Input::weak::<TimeStatus>(),
             Input::weak::<NetworkStatus>(),
@@ -57,16 +53,10 @@ impl Controller for MachineStatusController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if !self.watching {
-            let (waker, mut stage) = (ctx.waker(), self.stage.clone());
-            ctx.spawn("stage changes", async move {
-                while stage.changed().await.is_ok() {
-                    waker.wake();
-                }
-            });
-            self.watching = true;
-        }
-        let stage = *self.stage.borrow_and_update();
+        let sequence = ctx.get::<SequenceStatus>(SequenceStatus::ID)?;
+        let sequence = sequence.map(|status| (*status.spec).clone()).unwrap_or_default();
+        let asks_for_config = !ctx.list::<MaintenanceServiceRequest>()?.is_empty();
+        let stage = stage(&sequence, asks_for_config);
         let unmet = match stage {
             MachineStage::Running => unmet(ctx)?,
             _ => Vec::new(),
@@ -84,6 +74,22 @@ impl Controller for MachineStatusController {
     }
 }
 
+/// The stage of a machine that runs, or ran last, this sequence; `asks_for_config` in maintenance mode.
+fn stage(status: &SequenceStatus, asks_for_config: bool) -> MachineStage {
+    match (status.sequence, status.state) {
+        (SequenceName::Initialize, _) if asks_for_config => MachineStage::Maintenance,
+        (SequenceName::Boot, SequenceState::Done) if status.outcome == MachineOutcome::None => MachineStage::Running,
+        (SequenceName::None | SequenceName::Initialize | SequenceName::Boot, _) => MachineStage::Booting,
+        (SequenceName::Install, _) => MachineStage::Installing,
+        (SequenceName::Reboot, _) => MachineStage::Rebooting,
+        (SequenceName::Shutdown, _) => MachineStage::ShuttingDown,
+        (SequenceName::Reset, _) => MachineStage::Resetting,
+        (SequenceName::Upgrade | SequenceName::StageUpgrade | SequenceName::MaintenanceUpgrade, _) => {
+            MachineStage::Upgrading
+        }
+    }
+}
+
 fn unmet(ctx: &Ctx) -> Result<Vec<UnmetCondition>, ReconcileError> {
     let mut unmet = Vec::new();
     let mut require = |name: &str, reason: Option<String>| {
@@ -93,7 +99,7 @@ fn unmet(ctx: &Ctx) -> Result<Vec<UnmetCondition>, ReconcileError> {
     require("time", (!synced).then(|| "time is not synced".to_owned()));
     require("network", network(ctx)?);
     let is_control_plane = ctx.get::<MachineType>(MachineType::ID)?.is_some_and(|kind| kind.is_control_plane());
-    require("services", services(ctx, is_control_plane)?);
+    require("services", services(ctx)?);
     if is_control_plane {
         require("staticPods", static_pods(ctx)?);
     }
@@ -118,12 +124,13 @@ fn network(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
 }
 
 /// What has to run is named: a service that failed has no resource.
-fn services(ctx: &Ctx, is_control_plane: bool) -> Result<Option<String>, ReconcileError> {
-    let of_control_plane = CONTROL_PLANE_SERVICES.iter().filter(|_| is_control_plane);
+fn services(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
+    let specs = ctx.list::<ServiceSpec>()?;
+    let required = specs.iter().filter(|spec| spec.required);
     let mut problems = Vec::new();
-    for name in SERVICES.iter().chain(of_control_plane) {
-        if !ctx.get::<Service>(name)?.is_some_and(|service| service.running) {
-            problems.push(format!("{name} not running"));
+    for spec in required {
+        if !ctx.get::<Service>(spec.id())?.is_some_and(|service| service.running) {
+            problems.push(format!("{} not running", spec.id()));
         }
     }
     let running = ctx.list::<Service>()?;
@@ -168,10 +175,14 @@ mod tests {
 
     use super::*;
 
-    fn start(machine_type: MachineType) -> (Harness, Arc<watch::Sender<MachineStage>>, EventBus) {
-        let stage = Arc::new(watch::Sender::new(MachineStage::Booting));
-        let events = EventBus::new(Arc::new(stdx::SystemClock));
-        let harness = Harness::with(MachineStatusController::new(&stage, events.clone()));
+    fn start(machine_type: MachineType, required: &[&str]) -> (Harness, EventBus) {
+        let events = EventBus::new(std::sync::Arc::new(stdx::SystemClock));
+        let harness = Harness::with(MachineStatusController::new(events.clone()));
+        sequence(&harness, SequenceName::Boot, SequenceState::Running);
+        for id in required {
+            harness.put(id, ServiceSpec { required: true, ..ServiceSpec::default() });
+        }
+        harness.put("extra", ServiceSpec::default());
         harness.put(MachineType::ID, machine_type);
         harness.put(TimeStatus::ID, TimeStatus { synced: true, ..Default::default() });
         let network = NetworkStatus {
@@ -183,7 +194,11 @@ mod tests {
         harness.put(NetworkStatus::ID, network);
         harness.put(Nodename::ID, Nodename { nodename: "n".into(), ..Default::default() });
         harness.put("n", NodeStatus { nodename: "n".into(), node_ready: true, ..Default::default() });
-        (harness, stage, events)
+        (harness, events)
+    }
+
+    fn sequence(harness: &Harness, sequence: SequenceName, state: SequenceState) {
+        harness.put(SequenceStatus::ID, SequenceStatus { sequence, state, ..SequenceStatus::default() });
     }
 
     fn run(harness: &Harness, services: &[&str]) {
@@ -199,12 +214,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_is_ready_once_its_services_run_and_its_node_is_ready() {
-        let (harness, stage, events) = start(MachineType::Worker);
+        let (harness, events) = start(MachineType::Worker, &["apid", "containerd", "kubelet"]);
         run(&harness, &["apid", "containerd"]);
         harness.settle().await;
         assert!(unmet(&harness).is_empty(), "nothing is asked for while it boots");
         assert!(!harness.get::<MachineStatus>(MachineStatus::ID).unwrap().status.ready);
-        stage.send_replace(MachineStage::Running);
+        sequence(&harness, SequenceName::Boot, SequenceState::Done);
         harness.settle().await;
         assert_eq!(unmet(&harness), ["services: kubelet not running"]);
         run(&harness, &["kubelet"]);
@@ -215,13 +230,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_control_plane_whose_etcd_failed_is_not_ready() {
-        let (harness, stage, _) = start(MachineType::ControlPlane);
+        let required = ["apid", "containerd", "etcd", "kubelet", "trustd"];
+        let (harness, _) = start(MachineType::ControlPlane, &required);
         run(&harness, &["apid", "containerd", "kubelet", "trustd"]);
-        stage.send_replace(MachineStage::Running);
+        sequence(&harness, SequenceName::Boot, SequenceState::Done);
         harness.settle().await;
         assert_eq!(unmet(&harness), ["services: etcd not running", "staticPods: no static pods reported yet"]);
         harness.put("apid", Service { running: true, healthy: false, unknown: false });
         harness.settle().await;
         assert_eq!(unmet(&harness)[0], "services: etcd not running, apid not healthy");
+    }
+
+    #[test]
+    fn the_stage_follows_from_what_runs_or_ran_last() {
+        use SequenceName as Name;
+        use SequenceState as State;
+        let stage_of = |sequence, state| stage(&SequenceStatus { sequence, state, ..SequenceStatus::default() }, false);
+        assert_eq!(stage_of(Name::None, State::None), MachineStage::Booting);
+        assert_eq!(stage_of(Name::Initialize, State::Running), MachineStage::Booting);
+        assert_eq!(stage_of(Name::Boot, State::Running), MachineStage::Booting);
+        assert_eq!(stage_of(Name::Boot, State::Done), MachineStage::Running);
+        assert_eq!(stage_of(Name::Boot, State::Failed), MachineStage::Booting);
+        assert_eq!(stage_of(Name::Shutdown, State::Running), MachineStage::ShuttingDown);
+        assert_eq!(stage_of(Name::Reboot, State::Done), MachineStage::Rebooting);
+        assert_eq!(stage_of(Name::Reset, State::Failed), MachineStage::Resetting);
+        assert_eq!(stage_of(Name::StageUpgrade, State::Canceling), MachineStage::Upgrading);
+        let initialize = SequenceStatus { sequence: Name::Initialize, ..SequenceStatus::default() };
+        assert_eq!(stage(&initialize, true), MachineStage::Maintenance);
+        let boot = SequenceStatus { sequence: Name::Boot, ..SequenceStatus::default() };
+        assert_eq!(stage(&boot, true), MachineStage::Booting);
     }
 }

@@ -1,92 +1,59 @@
-//! Decides which services run, and with what, from resources.
+//! Decides from resources which services of the machine itself shall run, and with what.
+//!
+//! The kubelet's spec is written by the controllers of Kubernetes; [`crate::service_run`] makes the supervisor run all of them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineType;
 use resources::etcd::{EtcdSpec, PkiStatus};
 use resources::files::EtcFileStatus;
-use resources::k8s::KubeletSpec;
+use resources::lifecycle::ServiceSpec;
+use resources::runtime::MountStatus;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
-use supervisor::{LogStore, Service, Supervisor};
-use tokio::sync::watch;
+use services::{APID_USER, ETCD_USER, EtcdSettings, TRUSTD_USER};
 
 use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
-use services::oci::Bind;
-use services::{
-    APID_USER, BootstrapGate, DaemonService, DaemonSpec, EtcdService, EtcdSettings, KubeletService, KubeletSettings,
-    Runtime, TRUSTD_USER, group, oom,
-};
 
-/// The kubelet as it is to run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WantedKubelet {
-    pub spec: KubeletSpec,
-    /// Changes when a file changes that the kubelet reads only when it starts.
-    pub revision: u64,
+/// Where services find what they are given.
+#[derive(Debug, Clone)]
+pub struct ServicePaths {
+    /// containerd's configuration file.
+    pub containerd_config: PathBuf,
+    /// Where containerd listens.
+    pub containerd_socket: PathBuf,
+    /// Where etcd keeps its data.
+    pub etcd_data: PathBuf,
 }
 
-/// `runtime.ServicesController`: apid, trustd, etcd and kubelet, each once what it needs is there; a service whose
-/// settings changed is replaced. containerd, which the boot sequence starts, is replaced with its configuration file.
-pub struct ServicesController {
-    supervisor: Supervisor,
-    containerd: Arc<dyn Service>,
-    /// The version of the file that it was started with.
-    containerd_file: String,
-    runtime: Runtime,
-    gate: BootstrapGate,
-    etcd: Option<EtcdSettings>,
-    kubelet: Option<(KubeletSettings, u64)>,
-    kubelet_wanted: watch::Receiver<Option<WantedKubelet>>,
-    watching: bool,
-    apid: bool,
-    trustd: bool,
+/// `runtime.ServiceSpecController`: containerd, apid, and on control planes trustd and etcd.
+///
+/// A service that still waits for something has a spec already, which says for what: the boot sequence waits for every
+/// required one.
+#[derive(Debug)]
+pub struct ServiceSpecController {
+    paths: ServicePaths,
 }
 
-impl std::fmt::Debug for ServicesController {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServicesController").finish_non_exhaustive()
-    }
-}
-
-impl ServicesController {
-    /// `containerd` is what the boot sequence starts; `kubelet_wanted` is set once the files of the kubelet are in place.
-    pub fn new(
-        supervisor: Supervisor,
-        containerd: Arc<dyn Service>,
-        runtime: Runtime,
-        gate: BootstrapGate,
-        kubelet_wanted: watch::Receiver<Option<WantedKubelet>>,
-    ) -> Self {
-        Self {
-            supervisor,
-            containerd,
-            containerd_file: FIRST_VERSION.to_owned(),
-            runtime,
-            gate,
-            etcd: None,
-            kubelet: None,
-            kubelet_wanted,
-            watching: false,
-            apid: false,
-            trustd: false,
-        }
+impl ServiceSpecController {
+    #[must_use]
+    pub const fn new(paths: ServicePaths) -> Self {
+        Self { paths }
     }
 }
 
 #[async_trait]
-impl Controller for ServicesController {
+impl Controller for ServiceSpecController {
     fn name(&self) -> &'static str {
-        "runtime.ServicesController"
+        "runtime.ServiceSpecController"
     }
 
     fn inputs(&self) -> Vec<Input> {
         vec![
             Input::weak::<EtcFileStatus>().id(CONTAINERD_FILE),
+            Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
             Input::weak::<MachineType>(),
             Input::weak::<TimeStatus>(),
             Input::weak::<ApiCertificate>(),
@@ -97,172 +64,160 @@ impl Controller for ServicesController {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        Vec::new()
+        vec![Output::shared::<ServiceSpec>()]
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if !self.watching {
-            let (waker, mut wanted) = (ctx.waker(), self.kubelet_wanted.clone());
-            ctx.spawn("kubelet changes", async move {
-                while wanted.changed().await.is_ok() {
-                    waker.wake();
-                }
-            });
-            self.watching = true;
+        let kind = ctx.get::<MachineType>(MachineType::ID)?.map_or(MachineType::Unknown, |kind| *kind);
+        // The services of a control plane come before apid is let start: once apid is up, all that are required are known.
+        if kind.is_control_plane() {
+            let has_certificate = ctx.get::<TrustdCertificate>(TrustdCertificate::ID)?.is_some();
+            let trustd = program("/usr/bin/trustd", TRUSTD_USER);
+            ctx.put("trustd", held(trustd, (!has_certificate).then_some("the certificate of trustd")))?;
+            let etcd = self.etcd(ctx)?;
+            ctx.put("etcd", etcd)?;
         }
-        self.containerd(ctx).await?;
-        if !self.apid && ctx.get::<ApiCertificate>(ApiCertificate::ID)?.is_some() {
-            self.supervisor.ensure(Arc::new(apid(&self.runtime.logs)));
-            self.apid = true;
-        }
-        let is_control_plane = ctx.get::<MachineType>(MachineType::ID)?.is_some_and(|kind| kind.is_control_plane());
-        if is_control_plane && !self.trustd && ctx.get::<TrustdCertificate>(TrustdCertificate::ID)?.is_some() {
-            self.supervisor.ensure(Arc::new(trustd(&self.runtime.logs)));
-            self.trustd = true;
-        }
-        if !ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced) {
-            // etcd and the kubelet rely on the clock.
+        let containerd = self.containerd(ctx)?;
+        ctx.put("containerd", containerd)?;
+        let has_certificate = ctx.get::<ApiCertificate>(ApiCertificate::ID)?.is_some();
+        let apid = program("/usr/bin/apid", APID_USER);
+        ctx.put("apid", held(apid, (!has_certificate).then_some("the certificate of the API")))?;
+        if kind == MachineType::Unknown {
+            // A type that is gone for a moment stops nothing.
             return Ok(());
         }
-        if is_control_plane {
-            self.etcd(ctx).await?;
-        }
-        self.kubelet().await;
-        Ok(())
+        ctx.keep_touched::<ServiceSpec>()
     }
 }
 
-impl ServicesController {
-    /// Containers go on while their containerd is replaced.
-    async fn containerd(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
-        let Some(file) = ctx.get::<EtcFileStatus>(CONTAINERD_FILE)? else { return Ok(()) };
-        if self.containerd_file != file.spec_version {
-            tracing::info!("containerd starts anew for its changed configuration");
-            self.supervisor.replace(Arc::clone(&self.containerd)).await;
-            self.containerd_file.clone_from(&file.spec_version);
-        }
-        Ok(())
+impl ServiceSpecController {
+    fn containerd(&self, ctx: &Ctx) -> Result<ServiceSpec, ReconcileError> {
+        let file = ctx.get::<EtcFileStatus>(CONTAINERD_FILE)?;
+        let ServicePaths { containerd_config, containerd_socket, .. } = &self.paths;
+        let args = ["--address".into(), containerd_socket.display().to_string()];
+        let config = ["--config".into(), containerd_config.display().to_string()];
+        let containerd = ServiceSpec {
+            args: args.into_iter().chain(config).collect(),
+            environment: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
+            // It reads its file when it starts. Containers go on while their containerd is replaced.
+            revision: file.map_or_else(|| FIRST_VERSION.to_owned(), |file| file.spec_version.clone()),
+            ..program("/usr/bin/containerd", 0)
+        };
+        // Images and containers are there; etcd and the kubelet wait for containerd.
+        let has_volume = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?.is_some();
+        Ok(held(containerd, (!has_volume).then_some("volume EPHEMERAL")))
     }
 
-    async fn etcd(&mut self, ctx: &Ctx) -> Result<(), ReconcileError> {
-        let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else { return Ok(()) };
-        if !ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready) {
-            return Ok(());
-        }
+    fn etcd(&self, ctx: &Ctx) -> Result<ServiceSpec, ReconcileError> {
+        let base = ServiceSpec { required: true, user: ETCD_USER, ..ServiceSpec::default() };
+        let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else {
+            return Ok(held(base, Some("the configuration of etcd")));
+        };
         let settings = EtcdSettings {
-            image: spec.image.clone(),
             name: spec.name.clone(),
             advertised: spec.advertised_addresses.clone(),
             listen_peer: spec.listen_peer_addresses.clone(),
             listen_client: spec.listen_client_addresses.clone(),
             extra_args: spec.extra_args.clone().into_iter().collect(),
-            data_directory: PathBuf::from("/var/lib/etcd"),
+            data_directory: self.paths.etcd_data.clone(),
         };
-        if self.etcd.as_ref() != Some(&settings) {
-            let service = EtcdService::new(settings.clone(), self.runtime.clone(), self.gate.clone());
-            self.supervisor.replace(Arc::new(service)).await;
-            self.etcd = Some(settings);
-        }
-        Ok(())
-    }
-
-    async fn kubelet(&mut self) {
-        let Some(WantedKubelet { spec, revision }) = self.kubelet_wanted.borrow_and_update().clone() else { return };
-        let binds = spec.extra_mounts.into_iter().map(|mount| Bind {
-            source: mount.source,
-            destination: mount.destination,
-            options: mount.options,
-        });
-        let settings = KubeletSettings { image: spec.image, args: spec.args, extra_binds: binds.collect() };
-        let wanted = (settings, revision);
-        if self.kubelet.as_ref() != Some(&wanted) {
-            let service = KubeletService::new(wanted.0.clone(), self.runtime.clone(), Vec::new());
-            self.supervisor.replace(Arc::new(service)).await;
-            self.kubelet = Some(wanted);
-        }
+        let etcd = ServiceSpec { image: spec.image.clone(), args: services::etcd_arguments(&settings), ..base };
+        let has_files = ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready);
+        let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
+        Ok(held(
+            etcd,
+            match (has_time, has_files) {
+                (false, _) => Some("time sync"),
+                (true, false) => Some("the certificates of etcd"),
+                (true, true) => None,
+            },
+        ))
     }
 }
 
-fn apid(logs: &LogStore) -> DaemonService {
-    let spec = DaemonSpec {
-        id: "apid",
-        program: "/usr/bin/apid".into(),
-        args: Vec::new(),
-        environment: Vec::new(),
-        user: Some(APID_USER),
-        oom_score_adj: oom::APID,
-        cgroup: group::APID,
-        depends_on: Vec::new(),
-        listens_on: Some(SocketAddr::from(([127, 0, 0, 1], 50000))),
-    };
-    DaemonService::new(spec, Vec::new(), logs.clone())
+/// A required program of the node's image.
+fn program(path: &str, user: u32) -> ServiceSpec {
+    ServiceSpec { required: true, program: path.to_owned(), user, ..ServiceSpec::default() }
 }
 
-fn trustd(logs: &LogStore) -> DaemonService {
-    let spec = DaemonSpec {
-        id: "trustd",
-        program: "/usr/bin/trustd".into(),
-        args: Vec::new(),
-        environment: Vec::new(),
-        user: Some(TRUSTD_USER),
-        oom_score_adj: oom::TRUSTD,
-        cgroup: group::TRUSTD,
-        depends_on: Vec::new(),
-        listens_on: Some(SocketAddr::from(([127, 0, 0, 1], 50001))),
-    };
-    DaemonService::new(spec, Vec::new(), logs.clone())
+fn held(spec: ServiceSpec, reason: Option<&str>) -> ServiceSpec {
+    ServiceSpec { waits_for: reason.unwrap_or_default().to_owned(), ..spec }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use containers::{Containerd, Namespace, Registries};
     use controller::testing::Harness;
-    use parking_lot::Mutex;
-    use stdx::SystemClock;
-    use supervisor::{RunContext, ServiceError};
 
     use super::*;
 
-    /// Counts how often it is started.
-    #[derive(Default)]
-    struct Fake(Arc<Mutex<usize>>);
+    fn start() -> Harness {
+        Harness::with(ServiceSpecController::new(ServicePaths {
+            containerd_config: "/etc/cri/containerd.toml".into(),
+            containerd_socket: "/run/containerd.sock".into(),
+            etcd_data: "/var/lib/etcd".into(),
+        }))
+    }
 
-    #[async_trait]
-    impl Service for Fake {
-        fn id(&self) -> &str {
-            "containerd"
-        }
+    fn waits(harness: &Harness) -> Vec<(String, String)> {
+        let specs = harness.list::<ServiceSpec>();
+        assert!(specs.iter().all(|spec| spec.required));
+        specs.iter().map(|spec| (spec.id().to_owned(), spec.waits_for.clone())).collect()
+    }
 
-        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
-            *self.0.lock() += 1;
-            run.running("up");
-            run.cancel.cancelled().await;
-            Ok(())
-        }
+    fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(id, reason)| ((*id).to_owned(), (*reason).to_owned())).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn containerd_starts_anew_when_its_file_is_another() {
-        let starts = Arc::new(Mutex::new(0));
-        let containerd: Arc<dyn Service> = Arc::new(Fake(Arc::clone(&starts)));
-        let supervisor = Supervisor::new(Arc::new(SystemClock));
-        supervisor.ensure(Arc::clone(&containerd));
-        let runtime = Runtime {
-            containerd: Containerd::new(Path::new("/nowhere"), Namespace::System),
-            registries: Arc::new(Registries::default),
-            logs: LogStore::default(),
-            pipes: PathBuf::new(),
-        };
-        let (_kubelet, wanted) = watch::channel(None);
-        let gate = BootstrapGate::default();
-        let harness = Harness::with(ServicesController::new(supervisor.clone(), containerd, runtime, gate, wanted));
-        for (version, expected) in [(FIRST_VERSION, 1), ("1", 2), ("1", 2), ("2", 3)] {
-            harness.put(CONTAINERD_FILE, EtcFileStatus { spec_version: version.to_owned() });
-            harness.settle().await;
-            assert_eq!(*starts.lock(), expected, "version {version}");
-        }
-        assert!(supervisor.get("containerd").unwrap().is_up());
+    async fn containerd_is_there_from_the_start_and_restarts_when_its_file_is_another() {
+        let harness = start();
+        harness.settle().await;
+        let apid = ("apid", "the certificate of the API");
+        assert_eq!(waits(&harness), expected(&[apid, ("containerd", "volume EPHEMERAL")]));
+        harness.put(MountStatus::EPHEMERAL, MountStatus::default());
+        harness.settle().await;
+        assert_eq!(waits(&harness), expected(&[apid, ("containerd", "")]));
+        let revision = || harness.get::<ServiceSpec>("containerd").unwrap().revision.clone();
+        assert_eq!(revision(), FIRST_VERSION);
+        harness.put(CONTAINERD_FILE, EtcFileStatus { spec_version: FIRST_VERSION.to_owned() });
+        harness.settle().await;
+        assert_eq!(revision(), FIRST_VERSION);
+        harness.put(CONTAINERD_FILE, EtcFileStatus { spec_version: "1".to_owned() });
+        harness.settle().await;
+        assert_eq!(revision(), "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_plane_needs_trustd_and_etcd_and_says_what_they_wait_for() {
+        let harness = start();
+        harness.put(MachineType::ID, MachineType::ControlPlane);
+        harness.put(ApiCertificate::ID, ApiCertificate::default());
+        harness.settle().await;
+        let first = [
+            ("apid", ""),
+            ("containerd", "volume EPHEMERAL"),
+            ("etcd", "the configuration of etcd"),
+            ("trustd", "the certificate of trustd"),
+        ];
+        assert_eq!(waits(&harness), expected(&first));
+        harness.put(TrustdCertificate::ID, TrustdCertificate::default());
+        harness.put(EtcdSpec::ID, EtcdSpec { name: "cp".into(), image: "etcd:1".into(), ..EtcdSpec::default() });
+        let etcd = |harness: &Harness| harness.get::<ServiceSpec>("etcd").unwrap();
+        harness.settle().await;
+        assert_eq!(etcd(&harness).waits_for, "time sync");
+        harness.put(TimeStatus::ID, TimeStatus { synced: true, ..TimeStatus::default() });
+        harness.settle().await;
+        assert_eq!(etcd(&harness).waits_for, "the certificates of etcd");
+        harness.put(PkiStatus::ID, PkiStatus { ready: true, ..PkiStatus::default() });
+        harness.settle().await;
+        assert_eq!((etcd(&harness).waits_for.as_str(), etcd(&harness).image.as_str()), ("", "etcd:1"));
+        assert!(etcd(&harness).args.contains(&"--name=cp".to_owned()));
+        assert_eq!(etcd(&harness).user, ETCD_USER);
+        harness.destroy::<MachineType>(MachineType::ID);
+        harness.settle().await;
+        assert!(harness.get::<ServiceSpec>("etcd").is_some(), "a type that is gone for a moment stops nothing");
+        harness.put(MachineType::ID, MachineType::Worker);
+        harness.settle().await;
+        assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd"]);
     }
 }

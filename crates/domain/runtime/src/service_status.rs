@@ -8,13 +8,12 @@ use supervisor::{ServiceState, Supervisor};
 /// `v1alpha1.ServiceController`: a `Service` for each service that runs.
 #[derive(Debug)]
 pub struct ServiceController {
-    pub supervisor: Supervisor,
-    watching: bool,
+    supervisor: Supervisor,
 }
 
 impl ServiceController {
     pub fn new(supervisor: Supervisor) -> Self {
-        Self { supervisor, watching: false }
+        Self { supervisor }
     }
 }
 
@@ -33,15 +32,7 @@ impl Controller for ServiceController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if !self.watching {
-            let (waker, mut revision) = (ctx.waker(), self.supervisor.revision());
-            ctx.spawn("service changes", async move {
-                while revision.changed().await.is_ok() {
-                    waker.wake();
-                }
-            });
-            self.watching = true;
-        }
+        ctx.wake_on_change("service changes", &self.supervisor.revision());
         for status in self.supervisor.list() {
             let running = status.state == ServiceState::Running;
             if running {

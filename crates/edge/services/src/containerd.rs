@@ -8,7 +8,6 @@ use containers::{Containerd, Namespace};
 use supervisor::{HealthCheck, HealthSettings, LogStore, RunContext, Service, ServiceError};
 
 use crate::daemon::{DaemonService, DaemonSpec};
-use crate::{group, oom};
 
 /// Runs containerd as a program, and asks it whether it is well.
 #[derive(Debug)]
@@ -18,24 +17,8 @@ pub struct ContainerdService {
 }
 
 impl ContainerdService {
-    /// `config` is its configuration file, `socket` where it listens.
-    pub fn new(config: &Path, socket: &Path, logs: LogStore) -> Self {
-        let spec = DaemonSpec {
-            id: "containerd",
-            program: "/usr/bin/containerd".into(),
-            args: vec![
-                "--address".into(),
-                socket.display().to_string(),
-                "--config".into(),
-                config.display().to_string(),
-            ],
-            environment: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
-            user: None,
-            oom_score_adj: oom::CONTAINERD,
-            cgroup: group::RUNTIME,
-            depends_on: Vec::new(),
-            listens_on: None,
-        };
+    /// `socket` is where it listens.
+    pub fn new(spec: DaemonSpec, socket: &Path, logs: LogStore) -> Self {
         Self { daemon: DaemonService::new(spec, Vec::new(), logs), socket: socket.to_owned() }
     }
 }

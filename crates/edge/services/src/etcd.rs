@@ -22,7 +22,6 @@ const SECRETS: &str = "/system/secrets/etcd";
 /// What etcd is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdSettings {
-    pub image: String,
     pub name: String,
     pub advertised: Vec<IpAddr>,
     pub listen_peer: Vec<IpAddr>,
@@ -35,14 +34,23 @@ pub struct EtcdSettings {
 /// Runs etcd; a member without data waits until the cluster is bootstrapped here.
 #[derive(Debug)]
 pub struct EtcdService {
-    settings: EtcdSettings,
+    image: String,
+    args: Vec<String>,
+    data_directory: PathBuf,
     runtime: Runtime,
     gate: BootstrapGate,
 }
 
 impl EtcdService {
-    pub fn new(settings: EtcdSettings, runtime: Runtime, gate: BootstrapGate) -> Self {
-        Self { settings, runtime, gate }
+    /// `args` are those of [`etcd_arguments`].
+    pub fn new(
+        image: String,
+        args: Vec<String>,
+        data_directory: PathBuf,
+        runtime: Runtime,
+        gate: BootstrapGate,
+    ) -> Self {
+        Self { image, args, data_directory, runtime, gate }
     }
 }
 
@@ -57,27 +65,27 @@ impl Service for EtcdService {
     }
 
     fn conditions(&self) -> Vec<Arc<dyn Condition>> {
-        let (gate, data) = (self.gate.clone(), self.settings.data_directory.clone());
+        let (gate, data) = (self.gate.clone(), self.data_directory.clone());
         let what = "etcd to be bootstrapped: it is waiting to join the cluster; if this node is the first node in the \
              cluster, please run `talosctl bootstrap` against one of its control plane nodes";
         vec![Arc::new(FnCondition::new(what, move || gate.is_open() || has_member(&data)))]
     }
 
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
-        prepare_data(&self.settings.data_directory)?;
-        self.runtime.pull(&self.settings.image).await
+        prepare_data(&self.data_directory)?;
+        self.runtime.pull(&self.image).await
     }
 
     async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
         let shape = Shape {
-            args: arguments(&self.settings),
+            args: std::iter::once("/usr/local/bin/etcd".to_owned()).chain(self.args.iter().cloned()).collect(),
             environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
             privilege: Privilege::User(ETCD_USER),
-            binds: vec![Bind::readonly(SECRETS), Bind::writable(&self.settings.data_directory.display().to_string())],
+            binds: vec![Bind::readonly(SECRETS), Bind::writable(&self.data_directory.display().to_string())],
             oom_score_adj: Some(oom::ETCD),
             cgroup: format!("/{}", group::ETCD),
         };
-        self.runtime.run(self.id(), &self.settings.image, shape, Duration::from_secs(20), &run).await
+        self.runtime.run(self.id(), &self.image, shape, Duration::from_secs(20), &run).await
     }
 
     fn health(&self) -> Option<HealthCheck> {
@@ -108,7 +116,9 @@ fn prepare_data(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn arguments(settings: &EtcdSettings) -> Vec<String> {
+/// The arguments of etcd, without the program itself.
+#[must_use]
+pub fn etcd_arguments(settings: &EtcdSettings) -> Vec<String> {
     let urls = |addresses: &[IpAddr], port: u16| {
         let urls: Vec<String> = addresses.iter().map(|a| format!("https://{}", SocketAddr::new(*a, port))).collect();
         urls.join(",")
@@ -144,8 +154,7 @@ fn arguments(settings: &EtcdSettings) -> Vec<String> {
         .map(|(key, value)| (key.to_owned(), value)),
     );
     args.extend(settings.extra_args.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let args = args.into_iter().map(|(key, value)| format!("--{key}={value}"));
-    std::iter::once("/usr/local/bin/etcd".to_owned()).chain(args).collect()
+    args.into_iter().map(|(key, value)| format!("--{key}={value}")).collect()
 }
 
 #[cfg(test)]
@@ -155,7 +164,6 @@ mod tests {
     #[test]
     fn arguments_name_all_urls_and_extra_ones_win() {
         let settings = EtcdSettings {
-            image: "etcd:1".into(),
             name: "cp".into(),
             advertised: vec!["10.5.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             listen_peer: vec!["::".parse().unwrap()],
@@ -163,8 +171,7 @@ mod tests {
             extra_args: BTreeMap::from([("auto-tls".into(), "x".into())]),
             data_directory: "/var/lib/etcd".into(),
         };
-        let args = arguments(&settings);
-        assert_eq!(args[0], "/usr/local/bin/etcd");
+        let args = etcd_arguments(&settings);
         for expected in [
             "--advertise-client-urls=https://10.5.0.2:2379,https://[fd00::2]:2379",
             "--initial-cluster=cp=https://10.5.0.2:2380,cp=https://[fd00::2]:2380",

@@ -8,6 +8,7 @@ mod container;
 mod containerd;
 mod daemon;
 mod etcd;
+mod factory;
 mod kubelet;
 pub mod oci;
 
@@ -15,7 +16,8 @@ pub use bootstrap::BootstrapGate;
 pub use container::Runtime;
 pub use containerd::ContainerdService;
 pub use daemon::{DaemonService, DaemonSpec};
-pub use etcd::{EtcdService, EtcdSettings};
+pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
+pub use factory::{FactoryError, NodeServices, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
 
 /// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.

@@ -52,3 +52,11 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?)
 }
+
+/// A random UUID (version 4) of the kernel's.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn random_uuid() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}

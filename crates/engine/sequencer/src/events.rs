@@ -12,7 +12,7 @@ pub const CAPACITY: usize = 1000;
 /// What happened. One variant per message of the machine API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    Sequence { sequence: String, action: Action, error: Option<String> },
+    Sequence { sequence: String, action: SequenceAction, error: Option<SequenceError> },
     Phase { phase: String, action: Action },
     Task { task: String, action: Action },
     ServiceState { service: String, state: String, message: String, health: Option<ServiceHealth> },
@@ -29,6 +29,33 @@ pub struct ServiceHealth {
     pub unknown: bool,
     pub healthy: bool,
     pub message: String,
+}
+
+/// What became of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequenceAction {
+    /// It did not start.
+    Noop,
+    Start,
+    Stop,
+}
+
+/// Why a sequence did not run, or did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+/// The codes of the machine API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// It failed; the machine reboots.
+    Fatal,
+    /// Another sequence runs.
+    Locked,
+    /// Another sequence took over.
+    Canceled,
 }
 
 /// Begin or end.

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 /// Timing of a check. The default is 1 s before the first, then every 5 s, each at most 500 ms (Talos 1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +45,12 @@ impl HealthCheck {
         Self { settings, check: Arc::new(move || Box::pin(check())) }
     }
 
-    /// Asks once. An answer that takes longer than the timeout is a failure.
+    /// Asks once. An answer that takes longer than the timeout is a failure, and so is a panic.
     pub async fn ask(&self) -> Result<(), String> {
-        match tokio::time::timeout(self.settings.timeout, (self.check)()).await {
-            Ok(result) => result,
+        let asked = AssertUnwindSafe(async { (self.check)().await }).catch_unwind();
+        match tokio::time::timeout(self.settings.timeout, asked).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(format!("the check panicked: {}", stdx::tasks::panic_message(&*panic))),
             Err(_) => Err(format!("no answer within {:?}", self.settings.timeout)),
         }
     }

@@ -16,4 +16,4 @@ pub use health::{HealthCheck, HealthSettings};
 pub use logs::LogStore;
 pub use service::{Restart, RunContext, Service, ServiceError};
 pub use status::{Health, ServiceEvent, ServiceState, ServiceStatus, StateChange};
-pub use supervisor::{Supervisor, SupervisorError};
+pub use supervisor::{Stopped, Supervisor, SupervisorError};

@@ -14,11 +14,12 @@ use crate::service::{Restart, RunContext, Service, ServiceError};
 use crate::status::ServiceState;
 use crate::supervisor::Shared;
 
-/// How often unmet conditions are asked again. Dependencies are watched and need no polling.
-const CONDITION_POLL: Duration = Duration::from_millis(100);
+/// The shortest pause between two looks at unmet conditions, or at a service that was never healthy yet: others wait for the
+/// first good answer. Dependencies are watched and need no polling.
+const FIRST_POLL: Duration = Duration::from_millis(100);
 
-/// How often a service that was never healthy yet is asked: what depends on it waits for the first good answer.
-const FIRST_ANSWER_POLL: Duration = Duration::from_millis(100);
+/// The longest pause between two looks at unmet conditions.
+const CONDITION_POLL_MAX: Duration = Duration::from_secs(2);
 
 /// How long a run may take to end after it was asked to. Longer than any service waits between its own SIGTERM and
 /// SIGKILL (the kubelet: 30 s): a run that is dropped before it has killed leaves its process behind.
@@ -26,6 +27,12 @@ const STOP_GRACE: Duration = Duration::from_secs(45);
 
 /// A run that lasted this long was a good one: the next restart is quick again.
 const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// The pause before the next look at something that has been waited for that long: at most 2 % of the wait is added to it, and
+/// what never comes is not asked for ten times a second for ever.
+fn poll_after(waited: Duration, max: Duration) -> Duration {
+    (waited / 50).clamp(FIRST_POLL.min(max), max)
+}
 
 enum Ended {
     Stopped,
@@ -77,7 +84,7 @@ async fn once(shared: &Arc<Shared>, service: &dyn Service, generation: u64, stop
     let prepared = tokio::select! {
         // Dropping `prepare` half way is allowed by its contract: the next run prepares again.
         () = stop.cancelled() => return Ended::Stopped,
-        result = AssertUnwindSafe(service.prepare(stop.child_token())).catch_unwind() => flatten(result),
+        result = prepare(service, stop) => result,
     };
     if let Err(error) = prepared {
         shared.enter(id, generation, ServiceState::Failed, &format!("Failed to prepare: {}", ErrorChain(&*error)));
@@ -94,6 +101,15 @@ async fn once(shared: &Arc<Shared>, service: &dyn Service, generation: u64, stop
             shared.enter(id, generation, ServiceState::Failed, &format!("Failed to run: {}", ErrorChain(&*error)));
             Ended::Badly
         }
+    }
+}
+
+async fn prepare(service: &dyn Service, stop: &CancellationToken) -> Result<(), ServiceError> {
+    let deadline = service.prepare_deadline();
+    let work = AssertUnwindSafe(service.prepare(stop.child_token())).catch_unwind();
+    match tokio::time::timeout(deadline, work).await {
+        Ok(result) => flatten(result),
+        Err(_) => Err(format!("not done within {}", stdx::duration::format(deadline)).into()),
     }
 }
 
@@ -139,7 +155,7 @@ fn flatten(result: Result<Result<(), ServiceError>, Box<dyn std::any::Any + Send
 async fn watch_health(shared: &Arc<Shared>, service: &dyn Service, generation: u64) {
     let Some(check) = service.health() else { return std::future::pending().await };
     let mut was_healthy = false;
-    let mut delay = check.settings.initial_delay.min(FIRST_ANSWER_POLL);
+    let mut delay = check.settings.initial_delay.min(FIRST_POLL);
     let begun = Instant::now();
     loop {
         tokio::time::sleep(delay).await;
@@ -149,7 +165,8 @@ async fn watch_health(shared: &Arc<Shared>, service: &dyn Service, generation: u
         if answer.is_ok() || begun.elapsed() >= check.settings.initial_delay {
             shared.update(service.id(), generation, |status, now| status.set_health(Some(&answer), now));
         }
-        delay = if was_healthy { check.settings.period } else { FIRST_ANSWER_POLL };
+        let period = check.settings.period;
+        delay = if was_healthy { period } else { poll_after(begun.elapsed(), period) };
     }
 }
 
@@ -157,6 +174,7 @@ async fn watch_health(shared: &Arc<Shared>, service: &dyn Service, generation: u
 async fn wait(shared: &Arc<Shared>, service: &dyn Service, generation: u64) {
     let mut revision = shared.revision.subscribe();
     let conditions = service.conditions();
+    let begun = Instant::now();
     loop {
         revision.borrow_and_update();
         let missing = missing(shared, &service.depends_on(), &conditions).await;
@@ -165,7 +183,7 @@ async fn wait(shared: &Arc<Shared>, service: &dyn Service, generation: u64) {
         }
         let message = format!("Waiting for {}", missing.join(", "));
         shared.enter(service.id(), generation, ServiceState::Waiting, &message);
-        let poll = if conditions.is_empty() { Duration::from_secs(1) } else { CONDITION_POLL };
+        let poll = poll_after(begun.elapsed(), CONDITION_POLL_MAX);
         // Cancel-safe: a missed revision is seen at the next poll.
         drop(tokio::time::timeout(poll, revision.changed()).await);
     }
@@ -178,8 +196,13 @@ async fn missing(shared: &Shared, depends_on: &[String], conditions: &[Arc<dyn C
         depends_on.iter().filter(|id| !is_up(id)).map(|id| format!("service \"{id}\" to be \"up\"")).collect()
     };
     for condition in conditions {
-        if !condition.is_met().await {
-            missing.push(condition.describe());
+        match AssertUnwindSafe(condition.is_met()).catch_unwind().await {
+            Ok(true) => {}
+            Ok(false) => missing.push(condition.describe()),
+            Err(panic) => {
+                let message = stdx::tasks::panic_message(&*panic);
+                missing.push(format!("{} (looking panicked: {message})", condition.describe()));
+            }
         }
     }
     missing

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::condition::Condition;
 use crate::health::HealthCheck;
+
+/// How long a service may take to prepare unless it says otherwise.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// Why a run of a service ended badly.
 pub type ServiceError = Box<dyn std::error::Error + Send + Sync>;
@@ -71,6 +75,12 @@ pub trait Service: Send + Sync + 'static {
     /// Brings in what a run needs: images, directories, leftovers cleaned.
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
         Ok(())
+    }
+
+    /// How long `prepare` may take; after that it is dropped, and tried again. The default has room for an image that comes
+    /// over a slow line.
+    fn prepare_deadline(&self) -> Duration {
+        PREPARE_DEADLINE
     }
 
     async fn run(&self, run: RunContext) -> Result<(), ServiceError>;

@@ -91,6 +91,12 @@ impl ServiceStatus {
         }
     }
 
+    /// Why it is in its state: what it waits for, or how its last run or check went.
+    pub fn reason(&self) -> &str {
+        let last = self.events.back().map_or("", |event| event.message.as_str());
+        if self.health.last_message.is_empty() { last } else { &self.health.last_message }
+    }
+
     pub(crate) fn enter(&mut self, state: ServiceState, message: &str, now: Timestamp) -> bool {
         let repeated = self.events.back().is_some_and(|last| last.state == state && last.message == message);
         if repeated {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use stdx::Clock;
@@ -18,14 +20,26 @@ use crate::status::{ServiceState, ServiceStatus, StateChange};
 /// Changes that a slow subscriber may lag behind; more than the whole boot makes.
 const CHANGE_BACKLOG: usize = 1024;
 
-/// How long the services of a node may take to end, all together.
+/// How long the services of a node may take to end in their order.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long those that are left then may take, all told at once.
+const SHUTDOWN_LAST_CALL: Duration = Duration::from_secs(5);
 
 /// What cannot be done with a service.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SupervisorError {
     #[error("service {0:?} is not known")]
     Unknown(String),
+    #[error("services still running: {}", .0.join(", "))]
+    StillRunning(Vec<String>),
+}
+
+/// How far a service is that was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    Ended,
+    Ending,
 }
 
 pub(crate) struct Entry {
@@ -36,8 +50,17 @@ pub(crate) struct Entry {
     finished: watch::Receiver<bool>,
 }
 
+impl Entry {
+    fn has_ended(&self) -> bool {
+        // The sender goes with the last run of its task, which is as finished as it gets.
+        *self.finished.borrow() || self.finished.has_changed().is_err()
+    }
+}
+
 pub(crate) struct Shared {
     pub(crate) entries: Mutex<BTreeMap<String, Entry>>,
+    /// Set for good when the node stops: nothing starts any more.
+    closed: AtomicBool,
     pub(crate) revision: watch::Sender<u64>,
     changes: broadcast::Sender<StateChange>,
     clock: Arc<dyn Clock>,
@@ -86,6 +109,7 @@ impl Supervisor {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let shared = Shared {
             entries: Mutex::new(BTreeMap::new()),
+            closed: AtomicBool::new(false),
             revision: watch::Sender::new(0),
             changes: broadcast::Sender::new(CHANGE_BACKLOG),
             clock,
@@ -93,12 +117,17 @@ impl Supervisor {
         Self { shared: Arc::new(shared), tasks: Arc::new(TaskSet::new("supervisor")) }
     }
 
-    /// Starts a service that is not there or has ended for good; one that is up, or on its way, is left as it is.
+    /// Starts a service that is not there or has ended for good; one that is up, or on its way, is left as it is. Once
+    /// [`shutdown`](Self::shutdown) was called nothing starts any more.
     pub fn ensure(&self, service: Arc<dyn Service>) {
         let id = service.id().to_owned();
         let mut entries = self.shared.entries.lock();
+        if self.shared.closed.load(Ordering::SeqCst) {
+            tracing::info!(service = id, "service is not started: the node stops");
+            return;
+        }
         let (generation, events) = match entries.get(&id) {
-            Some(entry) if !*entry.finished.borrow() => return,
+            Some(entry) if !entry.has_ended() => return,
             Some(entry) => (entry.generation + 1, entry.status.events.clone()),
             None => (0, std::collections::VecDeque::new()),
         };
@@ -110,14 +139,31 @@ impl Supervisor {
         let depends_on = service.depends_on();
         entries.insert(id.clone(), Entry { status, stop: stop.clone(), generation, depends_on, finished });
         drop(entries);
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(format!("service {id}"), async move {
-            run::keep(&shared, service.as_ref(), generation, &stop).await;
-            done.send_replace(true);
+        let (shared, done) = (Arc::clone(&self.shared), Arc::new(done));
+        // A panic here is ours, not one of the service, which `run` takes for a failed run.
+        self.tasks.keep(format!("service {id}"), move || {
+            let (shared, service, stop, done) =
+                (Arc::clone(&shared), Arc::clone(&service), stop.clone(), Arc::clone(&done));
+            async move {
+                run::keep(&shared, service.as_ref(), generation, &stop).await;
+                done.send_replace(true);
+                shared.revision.send_modify(|revision| *revision += 1);
+            }
         });
     }
 
-    /// Ends a service and waits until it has ended. It stays in the list as finished.
+    /// Tells a service to end, and whether it has: the revision changes when it has. It stays in the list as finished.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn request_stop(&self, id: &str) -> Result<Stopped, SupervisorError> {
+        let entries = self.shared.entries.lock();
+        let entry = entries.get(id).ok_or_else(|| SupervisorError::Unknown(id.to_owned()))?;
+        entry.stop.cancel();
+        Ok(if entry.has_ended() { Stopped::Ended } else { Stopped::Ending })
+    }
+
+    /// Ends a service and waits until it has ended.
     ///
     /// # Errors
     /// `Unknown`.
@@ -131,13 +177,6 @@ impl Supervisor {
         // The sender is dropped only with its task, which is as finished as it gets.
         drop(finished.wait_for(|finished| *finished).await);
         Ok(())
-    }
-
-    /// Ends what runs under the same id, if anything, and starts this instead.
-    pub async fn replace(&self, service: Arc<dyn Service>) {
-        match self.stop(service.id()).await {
-            Ok(()) | Err(SupervisorError::Unknown(_)) => self.ensure(service),
-        }
     }
 
     /// All services, by id.
@@ -160,26 +199,46 @@ impl Supervisor {
         self.shared.changes.subscribe()
     }
 
-    /// Ends all services, those that others depend on last. Returns when all have ended, or after a minute.
-    pub async fn shutdown(&self) {
+    /// Ends all services, those that others depend on last, and starts none any more. Returns when all have ended, or when
+    /// those that did not within a minute had another five seconds.
+    ///
+    /// # Errors
+    /// `StillRunning` names services that have not ended.
+    pub async fn shutdown(&self) -> Result<(), SupervisorError> {
+        {
+            // Under the lock: no `ensure` is half way.
+            let _entries = self.shared.entries.lock();
+            self.shared.closed.store(true, Ordering::SeqCst);
+        }
         let deadline = tokio::time::Instant::now() + SHUTDOWN_DEADLINE;
         loop {
             let leaves = self.leaves();
             if leaves.is_empty() {
-                return;
+                return Ok(());
             }
-            let stops = leaves.iter().map(|id| self.stop(id));
-            if tokio::time::timeout_at(deadline, futures::future::join_all(stops)).await.is_err() {
-                tracing::error!(services = ?leaves, "services did not end in time");
-                return;
+            let stops = join_all(leaves.iter().map(|id| self.stop(id)));
+            if tokio::time::timeout_at(deadline, stops).await.is_err() {
+                break;
             }
         }
+        tracing::error!(services = ?self.alive(), "services did not end in time; all are told to");
+        let alive = self.alive();
+        let stops = join_all(alive.iter().map(|id| self.stop(id)));
+        drop(tokio::time::timeout(SHUTDOWN_LAST_CALL, stops).await);
+        let alive = self.alive();
+        if alive.is_empty() { Ok(()) } else { Err(SupervisorError::StillRunning(alive)) }
+    }
+
+    /// Services that have not ended, sorted.
+    pub fn alive(&self) -> Vec<String> {
+        let entries = self.shared.entries.lock();
+        entries.iter().filter(|(_, entry)| !entry.has_ended()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Services that have not ended and that no other such service depends on.
     fn leaves(&self) -> Vec<String> {
         let entries = self.shared.entries.lock();
-        let alive = || entries.iter().filter(|(_, entry)| !*entry.finished.borrow());
+        let alive = || entries.iter().filter(|(_, entry)| !entry.has_ended());
         let needed: Vec<&String> = alive().flat_map(|(_, entry)| &entry.depends_on).collect();
         let leaves: Vec<String> = alive().map(|(id, _)| id).filter(|id| !needed.contains(id)).cloned().collect();
         if leaves.is_empty() { alive().map(|(id, _)| id.clone()).collect() } else { leaves }

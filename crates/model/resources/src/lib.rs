@@ -27,6 +27,7 @@ pub mod hardware;
 pub mod k8s;
 pub mod kubeaccess;
 pub mod kubespan;
+pub mod lifecycle;
 pub mod machine;
 pub mod network;
 pub mod perf;

@@ -2,8 +2,8 @@
 
 use crate::spec::{Definition, Spec};
 use crate::{
-    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, machine, network, perf, revision,
-    runtime, secrets, siderolink, time, v1alpha1,
+    block, cluster, config, cri, etcd, files, hardware, k8s, kubeaccess, kubespan, lifecycle, machine, network, perf,
+    revision, runtime, secrets, siderolink, time, v1alpha1,
 };
 
 /// All definitions, ordered by package.
@@ -150,6 +150,9 @@ const DEFINITIONS: &[&Definition] = &[
     &v1alpha1::AcquireConfigSpec::DEFINITION,
     &v1alpha1::AcquireConfigStatus::DEFINITION,
     &v1alpha1::Service::DEFINITION,
+    &lifecycle::SequenceStatus::DEFINITION,
+    &lifecycle::ServiceOverride::DEFINITION,
+    &lifecycle::ServiceSpec::DEFINITION,
 ];
 
 #[cfg(test)]

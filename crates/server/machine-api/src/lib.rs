@@ -18,6 +18,6 @@ mod serve;
 mod state_service;
 
 pub use access::Access;
-pub use machine::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, RebootRequests};
+pub use machine::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, SequenceRequests};
 pub use serve::{BindError, serve, serve_state};
 pub use state_service::{HISTORY_LOST, StateService};

@@ -2,28 +2,23 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use containers::{Containerd, ContainerdError, Namespace};
 use controller::Runtime;
 use resources::machine::PlatformCapabilities;
-use sequencer::EventBus;
+use sequencer::{ActorId, EventBus, Lifecycle, Refused, Request, Sequence, SequenceId};
 use state::Store;
 use stdx::Clock;
 use supervisor::{Supervisor, logs::LogStore};
 use tonic::Status;
 
+/// How long a machine runs on after it took a configuration that needs a reboot (Talos 1.7).
+const REBOOT_AFTER_APPLY: Duration = Duration::from_secs(10);
+
 /// Any error, for traits whose implementations are elsewhere.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Reboots the machine.
-pub trait RebootRequests: Debug + Send + Sync {
-    /// Asks for a reboot that takes over whatever else the machine is doing. It begins after this call has been answered.
-    ///
-    /// # Errors
-    /// The machine cannot be rebooted now.
-    fn request_reboot(&self) -> Result<(), BoxError>;
-}
 
 /// Why a node does not start a new etcd cluster.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +49,34 @@ pub trait EtcdMembers: Debug + Send + Sync {
     /// # Errors
     /// etcd does not answer, or this node has no certificate for it.
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError>;
+}
+
+/// Asks for sequences of the machine: reboot, reset and others.
+pub trait SequenceRequests: Debug + Send + Sync {
+    /// Asks for one; it starts after this returned. The caller's actor id is that of all its events.
+    ///
+    /// # Errors
+    /// [`Refused`]; that another sequence runs is an event of the actor as well.
+    fn request(&self, request: Request) -> Result<SequenceId, Refused>;
+
+    /// Asks for one when that much time has passed. A refusal is an event of the actor.
+    fn request_after(&self, delay: Duration, request: Request);
+}
+
+impl SequenceRequests for Lifecycle {
+    fn request(&self, request: Request) -> Result<SequenceId, Refused> {
+        Self::request(self, request)
+    }
+
+    fn request_after(&self, delay: Duration, request: Request) {
+        let lifecycle = self.clone();
+        let later = async move {
+            tokio::time::sleep(delay).await;
+            lifecycle.request(request).ok();
+        };
+        // It ends with its delay.
+        stdx::tasks::spawn("delayed sequence", later).detach();
+    }
 }
 
 /// Lists containers.
@@ -90,15 +113,17 @@ impl Machine {
         Ok(PlatformCapabilities::clone(&found))
     }
 
-    /// Asks for the reboot with which a persisted configuration takes effect.
+    /// Asks for the reboot with which a persisted configuration takes effect. It takes over whatever else runs.
     ///
     /// # Errors
     /// INTERNAL; the configuration is persisted all the same.
     pub(crate) fn reboot_for_configuration(&self) -> Result<(), Status> {
-        self.reboots.request_reboot().map_err(|error| {
-            let error = stdx::error_chain(error.as_ref());
-            Status::internal(format!("the configuration is persisted, but the machine does not reboot: {error}"))
-        })
+        let actor = sys::host::random_uuid().map_err(|error| {
+            Status::internal(format!("the configuration is persisted, but not rebooted for: {error}"))
+        })?;
+        let reboot = Request::new(Sequence::Reboot, ActorId::new(actor)).taking_over();
+        self.lifecycle.request_after(REBOOT_AFTER_APPLY, reboot);
+        Ok(())
     }
 }
 
@@ -115,10 +140,10 @@ pub struct Machine {
     pub logs: LogStore,
     /// What happens.
     pub events: EventBus,
+    /// Sequences of the machine.
+    pub lifecycle: Arc<dyn SequenceRequests>,
     /// Containers.
     pub containers: Arc<dyn ContainerList>,
-    /// What a configuration that needs a reboot asks for.
-    pub reboots: Arc<dyn RebootRequests>,
     /// The one bootstrap.
     pub bootstrap: Arc<dyn BootstrapSink>,
     /// etcd.

@@ -1,6 +1,7 @@
 //! The machine service: one short method per call, the work in the modules below.
 
 use futures::stream::{self, BoxStream, StreamExt};
+use resources::machine::PlatformMode;
 use resources::revision::ConfigCaller;
 use resources::runtime::PlatformMetadata;
 use supervisor::ServiceStatus;
@@ -17,6 +18,8 @@ mod containers;
 mod events;
 mod files;
 mod logs;
+mod sequences;
+mod services;
 mod stats;
 
 /// Serves one machine.
@@ -28,6 +31,14 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(machine: Machine) -> Self {
         Self { machine }
+    }
+
+    /// Refuses what a machine that is a container leaves to its host.
+    fn not_in_container(&self) -> Result<(), Status> {
+        match self.machine.capabilities()?.mode {
+            PlatformMode::Container => Err(Status::failed_precondition("method is not supported in container mode")),
+            PlatformMode::Metal | PlatformMode::Cloud => Ok(()),
+        }
     }
 }
 
@@ -240,33 +251,47 @@ impl MachineService for Service {
         later("DiskUsage", DAY_2)
     }
     async fn reboot(&self, _: Request<api::RebootRequest>) -> Reply<api::RebootResponse> {
+        self.not_in_container()?;
         later("Reboot", DAY_2)
     }
     async fn restart(&self, _: Request<api::RestartRequest>) -> Reply<api::RestartResponse> {
         later("Restart", DAY_2)
     }
     async fn rollback(&self, _: Request<api::RollbackRequest>) -> Reply<api::RollbackResponse> {
+        self.not_in_container()?;
         later("Rollback", INSTALLER)
     }
-    async fn reset(&self, _: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
-        later("Reset", DAY_2)
+    async fn reset(&self, request: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
+        // The door of maintenance mode lets everybody in, and Talos 1.7 serves this there only over SideroLink.
+        if !is_admin(request.metadata()) {
+            return Err(Status::unimplemented("API is not implemented in maintenance mode"));
+        }
+        one!(ResetResponse, sequences::reset(&self.machine, request.get_ref())?)
     }
-    async fn service_restart(&self, _: Request<api::ServiceRestartRequest>) -> Reply<api::ServiceRestartResponse> {
-        later("ServiceRestart", DAY_2)
+    async fn service_restart(
+        &self,
+        request: Request<api::ServiceRestartRequest>,
+    ) -> Reply<api::ServiceRestartResponse> {
+        let resp = services::restart(&self.machine, &request.get_ref().id)?;
+        one!(ServiceRestartResponse, api::ServiceRestart { metadata: None, resp })
     }
-    async fn service_start(&self, _: Request<api::ServiceStartRequest>) -> Reply<api::ServiceStartResponse> {
-        later("ServiceStart", DAY_2)
+    async fn service_start(&self, request: Request<api::ServiceStartRequest>) -> Reply<api::ServiceStartResponse> {
+        let resp = services::start(&self.machine, &request.get_ref().id)?;
+        one!(ServiceStartResponse, api::ServiceStart { metadata: None, resp })
     }
-    async fn service_stop(&self, _: Request<api::ServiceStopRequest>) -> Reply<api::ServiceStopResponse> {
-        later("ServiceStop", DAY_2)
+    async fn service_stop(&self, request: Request<api::ServiceStopRequest>) -> Reply<api::ServiceStopResponse> {
+        let resp = services::stop(&self.machine, &request.get_ref().id).await?;
+        one!(ServiceStopResponse, api::ServiceStop { metadata: None, resp })
     }
     async fn shutdown(&self, _: Request<api::ShutdownRequest>) -> Reply<api::ShutdownResponse> {
+        self.not_in_container()?;
         later("Shutdown", DAY_2)
     }
     async fn stats(&self, _: Request<api::StatsRequest>) -> Reply<api::StatsResponse> {
         later("Stats", "metrics of containerd")
     }
     async fn upgrade(&self, _: Request<api::UpgradeRequest>) -> Reply<api::UpgradeResponse> {
+        self.not_in_container()?;
         later("Upgrade", INSTALLER)
     }
     async fn generate_client_configuration(
@@ -283,9 +308,11 @@ impl MachineService for Service {
         later("Netstat", DAY_2)
     }
     async fn meta_write(&self, _: Request<api::MetaWriteRequest>) -> Reply<api::MetaWriteResponse> {
+        self.not_in_container()?;
         later("MetaWrite", INSTALLER)
     }
     async fn meta_delete(&self, _: Request<api::MetaDeleteRequest>) -> Reply<api::MetaDeleteResponse> {
+        self.not_in_container()?;
         later("MetaDelete", INSTALLER)
     }
     type ImageListStream = Streamed<api::ImageListResponse>;

@@ -87,7 +87,9 @@ async fn a_panic_in_one_task_leaves_the_others() {
 async fn a_panic_is_counted_and_told_to_the_owner_when_it_happens() {
     let told = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&told);
-    let set = TaskSet::new("owner").on_panic(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    let set = TaskSet::new("owner").on_panic(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
     let before = panics();
     set.spawn("boom", async { panic!("boom") });
     spawn("detached", async { panic!("boom") }).detach();
@@ -102,7 +104,9 @@ async fn a_kept_task_starts_again_after_each_panic_and_ends_when_its_work_does()
     let runs = Arc::new(AtomicU64::new(0));
     let told = Arc::new(AtomicU64::new(0));
     let (counted, count) = (Arc::clone(&runs), Arc::clone(&told));
-    let set = TaskSet::new("owner").on_panic(move || drop(count.fetch_add(1, Ordering::SeqCst)));
+    let set = TaskSet::new("owner").on_panic(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
     let handle = set.keep("unlucky", move || {
         let run = counted.fetch_add(1, Ordering::SeqCst);
         async move { assert!(run >= 2, "run {run}") }

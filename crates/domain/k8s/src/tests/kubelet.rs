@@ -3,6 +3,7 @@
 use kube_edge::Signing;
 use pki::{Algorithm, Authority, CaProfile, CertificateRequest, PrivateKey, Sans, Subject, Template, Usage, Validity};
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, Nodename};
+use resources::lifecycle::ServiceSpec;
 use resources::network::{HostnameStatus, NodeAddress};
 use resources::secrets::{KubeletSecrets, KubernetesRootSecret};
 use resources::time::TimeStatus;
@@ -62,7 +63,7 @@ fn node(world: &World) {
     harness.run(KubeletConfigController);
     harness.run(KubeletSpecController);
     harness.run(KubeletIdentityController::new(world.root(), world.edges().connect));
-    harness.run(KubeletServiceController::new(world.root(), world.kubelet.clone()));
+    harness.run(KubeletServiceController::new(world.root()));
     harness.run(StaticPodServerController::default());
     harness.runtime.register_boxed(crate::node_ip::config_controller()).unwrap();
     harness.runtime.start();
@@ -71,6 +72,10 @@ fn node(world: &World) {
     harness.put(TimeStatus::ID, TimeStatus { synced: true, ..TimeStatus::default() });
     let addresses = ["10.244.0.1/24", "10.5.0.2/24"].map(|text| text.parse().unwrap()).to_vec();
     harness.put("routed", NodeAddress { addresses });
+}
+
+fn service(world: &World) -> ServiceSpec {
+    (*world.harness.get::<ServiceSpec>("kubelet").unwrap().spec).clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +90,12 @@ async fn kubelet_may_start_once_its_files_are_there() {
     assert!(spec.args.contains(&"--node-ip=10.5.0.2".to_owned()), "{:?}", spec.args);
     assert_eq!(spec.config["containerRuntimeEndpoint"], "unix:///run/containerd/containerd.sock");
     assert!(spec.config["staticPodURL"].as_str().unwrap().starts_with("http://127.0.0.1:"));
-    assert!(world.kubelet.borrow().is_none(), "without secrets there is nothing to join with");
+    assert!(service(&world).required);
+    assert_eq!(
+        service(&world).waits_for,
+        "the configuration of the kubelet",
+        "without secrets it has nothing to join with"
+    );
 
     let ca = authority();
     let pem = ca.certificate().to_pem();
@@ -96,7 +106,8 @@ async fn kubelet_may_start_once_its_files_are_there() {
     assert!(bootstrap.contains("token: abcdef.0123456789abcdef"), "{bootstrap}");
     assert_eq!(world.read("/etc/kubernetes/pki/ca.crt").unwrap(), pem);
     assert!(world.read("/etc/kubernetes/kubelet.yaml").unwrap().contains("kind: KubeletConfiguration"));
-    assert_eq!(world.kubelet.borrow().as_ref().unwrap().spec, *spec.spec);
+    let service = service(&world);
+    assert_eq!((service.waits_for.as_str(), &service.image, &service.args), ("", &spec.image, &spec.args));
     assert!(world.harness.get::<KubeletLifecycle>(KubeletLifecycle::ID).is_some());
 }
 
@@ -109,14 +120,14 @@ async fn new_authority_is_a_reason_to_start_anew_and_nothing_new_is_not() {
     world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
     world.harness.put(KubeletSecrets::ID, secrets(&pem));
     world.harness.settle().await;
-    let ready = world.kubelet.subscribe();
+    let first = service(&world);
     world.harness.advance(Duration::from_secs(200)).await;
-    assert!(!ready.has_changed().unwrap());
+    assert_eq!(service(&world), first);
 
     let certificate = world.read(CLIENT);
     world.harness.put(KubeletSecrets::ID, secrets(&format!("{pem}{other}")));
     world.harness.settle().await;
-    assert!(ready.has_changed().unwrap());
+    assert_ne!(service(&world).revision, first.revision);
     assert_eq!(world.read(CLIENT), certificate, "the certificate is still good");
 }
 
@@ -175,7 +186,7 @@ async fn worker_asks_the_cluster_and_its_kubelet_waits_for_the_answer() {
     world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
     world.harness.advance(Duration::from_secs(20)).await;
     assert!(identity(&world).waits_for.contains("no answer from the Kubernetes API"), "{:?}", identity(&world));
-    assert!(world.kubelet.borrow().is_none());
+    assert_ne!(service(&world).waits_for, "");
 
     // The server is there, its token is not.
     world.kube.set_reachable(true);
@@ -201,7 +212,7 @@ async fn worker_asks_the_cluster_and_its_kubelet_waits_for_the_answer() {
     world.kube.decide(Signing::Issued(ca.sign_request(&request, &template).unwrap().to_pem()));
     world.harness.advance(Duration::from_secs(1)).await;
     assert!(identity(&world).ready);
-    assert!(world.kubelet.borrow().is_some());
+    assert_eq!(service(&world).waits_for, "");
     assert!(world.connect.kubeconfigs()[0].contains("token: abcdef.0123456789abcdef"));
     let pair = world.read(CLIENT).unwrap();
     assert_eq!(PrivateKey::from_pem(&pair).unwrap().spki_der(), request.spki_der());

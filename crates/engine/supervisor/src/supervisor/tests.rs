@@ -127,10 +127,9 @@ async fn stop_waits_for_the_end_and_ensure_starts_again() {
     assert_eq!(supervisor.get("a").unwrap().state, ServiceState::Finished);
     supervisor.ensure(fake.clone());
     reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
-    supervisor.replace(Arc::new(Fake { id: "a", ..Fake::default() })).await;
-    reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
     assert_eq!(fake.runs.load(Ordering::SeqCst), 2);
     assert_eq!(supervisor.stop("none").await, Err(SupervisorError::Unknown("none".into())));
+    assert_eq!(supervisor.request_stop("none"), Err(SupervisorError::Unknown("none".into())));
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +169,7 @@ async fn shutdown_ends_dependants_before_what_they_depend_on() {
     supervisor.ensure(Arc::new(Fake { id: "b", needs: vec!["a".into()], ..Fake::default() }));
     reaches(&supervisor, "b", |s| s.state == ServiceState::Running).await;
     let mut changes = supervisor.changes();
-    supervisor.shutdown().await;
+    supervisor.shutdown().await.unwrap();
     let mut finished = Vec::new();
     while let Ok(change) = changes.try_recv() {
         if change.state == ServiceState::Finished {
@@ -178,4 +177,139 @@ async fn shutdown_ends_dependants_before_what_they_depend_on() {
         }
     }
     assert_eq!(finished, ["b", "a"]);
+}
+
+/// A controller that was about to start a service must not undo what a shutdown did.
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_once_the_node_stops() {
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Fake { id: "a", ..Fake::default() }));
+    reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
+    supervisor.shutdown().await.unwrap();
+    supervisor.ensure(Arc::new(Fake { id: "a", ..Fake::default() }));
+    supervisor.ensure(Arc::new(Fake { id: "b", ..Fake::default() }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(supervisor.get("a").unwrap().state, ServiceState::Finished);
+    assert!(supervisor.get("b").is_none());
+}
+
+/// What others depend on was not told to end when one of them did not.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_keeps_no_other_from_being_told_to_end() {
+    let supervisor = supervisor();
+    let hangs = Duration::from_secs(3600);
+    supervisor.ensure(Arc::new(Fake { id: "a", ..Fake::default() }));
+    for (id, need) in [("b", "a"), ("c", "b"), ("d", "c")] {
+        supervisor.ensure(Arc::new(Fake { id, needs: vec![need.into()], slow: hangs, ..Fake::default() }));
+        reaches(&supervisor, id, |s| s.state == ServiceState::Running).await;
+    }
+    // Each is dropped after its grace of 45 s: the second one's is not over after a minute.
+    let still = supervisor.shutdown().await.unwrap_err();
+    assert_eq!(still, SupervisorError::StillRunning(vec!["b".into(), "c".into()]));
+    assert_eq!(supervisor.get("a").unwrap().state, ServiceState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_requested_changes_the_revision_when_it_is_done() {
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Fake { id: "a", slow: Duration::from_secs(5), ..Fake::default() }));
+    reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
+    assert_eq!(supervisor.request_stop("a"), Ok(Stopped::Ending));
+    let mut revision = supervisor.revision();
+    let mut looks = 0;
+    while supervisor.request_stop("a") == Ok(Stopped::Ending) {
+        looks += 1;
+        tokio::time::timeout(Duration::from_secs(60), revision.changed()).await.unwrap().unwrap();
+    }
+    assert!((1..6).contains(&looks), "{looks}");
+}
+
+/// The health of a service whose check panicked was never looked at again, nor was the service.
+#[tokio::test(start_paused = true)]
+async fn a_check_that_panics_is_a_failed_check() {
+    struct Panics;
+    #[async_trait]
+    impl Service for Panics {
+        fn id(&self) -> &'static str {
+            "a"
+        }
+        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+            run.running("up");
+            run.cancel.cancelled().await;
+            Ok(())
+        }
+        fn health(&self) -> Option<HealthCheck> {
+            Some(HealthCheck::new(HealthSettings::default(), || async { panic!("no answer") }))
+        }
+    }
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Panics));
+    reaches(&supervisor, "a", |s| s.health.last_message == "the check panicked: no answer").await;
+    assert_eq!(supervisor.get("a").unwrap().state, ServiceState::Running);
+}
+
+/// A service that was never healthy was asked ten times a second for ever.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_never_answers_is_asked_less_and_less_often() {
+    #[derive(Default)]
+    struct Ill(Arc<AtomicUsize>);
+    #[async_trait]
+    impl Service for Ill {
+        fn id(&self) -> &'static str {
+            "a"
+        }
+        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+            run.running("up");
+            run.cancel.cancelled().await;
+            Ok(())
+        }
+        fn health(&self) -> Option<HealthCheck> {
+            let asked = Arc::clone(&self.0);
+            Some(HealthCheck::new(HealthSettings::default(), move || {
+                asked.fetch_add(1, Ordering::SeqCst);
+                async { Err("ill".to_owned()) }
+            }))
+        }
+    }
+    let supervisor = supervisor();
+    let asked = Arc::new(AtomicUsize::new(0));
+    supervisor.ensure(Arc::new(Ill(Arc::clone(&asked))));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let early = asked.load(Ordering::SeqCst);
+    assert!(early >= 15, "quick at first: {early}");
+    tokio::time::sleep(Duration::from_secs(598)).await;
+    let at_ten_minutes = asked.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let a_minute_later = asked.load(Ordering::SeqCst);
+    assert!((11..=13).contains(&(a_minute_later - at_ten_minutes)), "as often as its period then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preparation_that_hangs_is_dropped_and_tried_again() {
+    #[derive(Default)]
+    struct Hangs(AtomicUsize);
+    #[async_trait]
+    impl Service for Hangs {
+        fn id(&self) -> &'static str {
+            "a"
+        }
+        async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+        fn prepare_deadline(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+            run.running("up");
+            run.cancel.cancelled().await;
+            Ok(())
+        }
+    }
+    let supervisor = supervisor();
+    supervisor.ensure(Arc::new(Hangs::default()));
+    reaches(&supervisor, "a", |s| s.change().message == "Failed to prepare: not done within 1m0s").await;
+    reaches(&supervisor, "a", |s| s.state == ServiceState::Running).await;
 }

@@ -2,7 +2,7 @@
 
 use futures::stream::{self, BoxStream, StreamExt};
 use prost::Message;
-use sequencer::events::{Action, Event, Payload};
+use sequencer::events::{Action, ErrorCode, Event, Payload, SequenceAction, SequenceError};
 use tonic::Status;
 use wire::machine as api;
 
@@ -65,8 +65,19 @@ fn payload(payload: Payload) -> prost_types::Any {
     match payload {
         Payload::Sequence { sequence, action, error } => {
             use api::sequence_event::Action as Wire;
-            let action = if action == Action::Start { Wire::Start } else { Wire::Stop };
-            let error = error.map(|message| wire::common::Error { message, ..Default::default() });
+            let action = match action {
+                SequenceAction::Noop => Wire::Noop,
+                SequenceAction::Start => Wire::Start,
+                SequenceAction::Stop => Wire::Stop,
+            };
+            let error = error.map(|SequenceError { code, message }| {
+                let code = match code {
+                    ErrorCode::Fatal => wire::common::Code::Fatal,
+                    ErrorCode::Locked => wire::common::Code::Locked,
+                    ErrorCode::Canceled => wire::common::Code::Canceled,
+                };
+                wire::common::Error { code: code.into(), message, details: Vec::new() }
+            });
             any("SequenceEvent", &api::SequenceEvent { sequence, action: action.into(), error })
         }
         Payload::Phase { phase, action } => {

@@ -11,17 +11,18 @@ use controller::Runtime;
 use domain_runtime::configuration::ConfigurationController;
 use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, RebootRequests};
+use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, SequenceRequests};
 use parking_lot::Mutex;
 use platform::FakePlatform;
 use resources::config::MachineConfig;
+use resources::lifecycle::{ServiceOverride, ServiceSpec};
 use resources::machine::PlatformCapabilities;
 use resources::revision::MachineConfigRequest;
 use resources::runtime::{MaintenanceServiceRequest, MountStatus, PlatformMetadata};
 use resources::secrets::{KubernetesRootSecret, OsRootSecret};
 use resources::v1alpha1::AcquireConfigSpec;
 use resources::values::CertificateAndKey;
-use sequencer::{EventBus, events::Payload};
+use sequencer::{EventBus, Outcome, Refused, Sequence, SequenceId, events::Payload};
 use stdx::SystemClock;
 use stdx::tasks::{CancellationToken, TaskSet};
 use supervisor::{Supervisor, logs::LogStore};
@@ -54,15 +55,8 @@ fn worker() -> &'static str {
 
 #[derive(Debug, Default)]
 struct Sinks {
-    reboots: Mutex<u32>,
     bootstrapped: Mutex<bool>,
-}
-
-impl RebootRequests for Sinks {
-    fn request_reboot(&self) -> Result<(), BoxError> {
-        *self.reboots.lock() += 1;
-        Ok(())
-    }
+    sequences: Mutex<Vec<sequencer::Request>>,
 }
 
 #[async_trait]
@@ -79,6 +73,22 @@ impl BootstrapSink for Sinks {
 impl EtcdMembers for Sinks {
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
         Err("no certificate for etcd".into())
+    }
+}
+
+impl SequenceRequests for Sinks {
+    fn request(&self, request: sequencer::Request) -> Result<SequenceId, Refused> {
+        let locked = !self.sequences.lock().is_empty();
+        self.sequences.lock().push(request.clone());
+        if locked {
+            return Err(sequencer::Locked { asked: request.sequence, holder: "reset" }.into());
+        }
+        Ok(SequenceId(1))
+    }
+
+    fn request_after(&self, delay: std::time::Duration, request: sequencer::Request) {
+        assert_eq!(delay.as_secs(), 10);
+        self.request(request).unwrap();
     }
 }
 
@@ -143,8 +153,8 @@ fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         supervisor: Supervisor::new(clock.clone()),
         logs: LogStore::default(),
         events: EventBus::new(clock.clone()),
+        lifecycle: sinks.clone(),
         containers: sinks.clone(),
-        reboots: sinks.clone(),
         bootstrap: sinks.clone(),
         etcd: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
@@ -295,9 +305,86 @@ async fn a_change_that_needs_a_reboot_asks_for_one_after_it_is_persisted() {
     let new = worker().replacen("abcdef.0123456789abcdef", "fedcba.0123456789abcdef", 1);
     for (mode, is_dry, reboots) in [(Mode::Auto, true, 0), (Mode::Staged, false, 0), (Mode::Auto, false, 1)] {
         apply(&it, &new, mode, is_dry).await.unwrap();
-        assert_eq!(*it.sinks.reboots.lock(), reboots, "{mode:?}");
+        let asked = it.sinks.sequences.lock();
+        assert_eq!(asked.len(), reboots, "{mode:?}");
+        assert!(asked.iter().all(|asked| asked.sequence == Sequence::Reboot));
     }
     assert_eq!((it.active().as_deref(), it.on_disk()), (Some(worker()), new));
+}
+
+async fn reset(it: &Served, role: &'static str, reset: api::ResetRequest) -> Result<String, tonic::Status> {
+    let mut request = tonic::Request::new(reset);
+    request.metadata_mut().insert("talos-role", role.parse().unwrap());
+    Ok(it.client().reset(request).await?.into_inner().messages.remove(0).actor_id)
+}
+
+#[tokio::test]
+async fn a_container_is_reset_by_ending_its_services_and_leaves_power_and_disks_to_its_host() {
+    let it = served();
+    let actor = reset(&it, "os:admin", api::ResetRequest { reboot: true, ..Default::default() }).await.unwrap();
+    let asked = it.sinks.sequences.lock()[0].clone();
+    assert_eq!((asked.sequence, asked.options.end), (Sequence::Reset, Some(Outcome::Reboot)));
+    assert_eq!((asked.actor.as_str(), actor.len()), (actor.as_str(), 36));
+    reset(&it, "os:admin", api::ResetRequest::default()).await.expect("that it is locked is an event");
+    let wipes = api::ResetRequest { user_disks_to_wipe: vec!["/dev/sda".into()], ..Default::default() };
+    assert_eq!(reset(&it, "os:admin", wipes).await.unwrap_err().code(), Code::Internal);
+    let by_anybody = reset(&it, "os:reader", api::ResetRequest::default()).await.unwrap_err();
+    assert_eq!(by_anybody.code(), Code::Unimplemented);
+    assert_eq!(it.sinks.sequences.lock().len(), 2);
+    let refused = [
+        it.client().reboot(api::RebootRequest::default()).await.unwrap_err(),
+        it.client().shutdown(api::ShutdownRequest::default()).await.unwrap_err(),
+        it.client().rollback(api::RollbackRequest::default()).await.unwrap_err(),
+        it.client().upgrade(api::UpgradeRequest::default()).await.unwrap_err(),
+        it.client().meta_write(api::MetaWriteRequest::default()).await.unwrap_err(),
+        it.client().meta_delete(api::MetaDeleteRequest::default()).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), "method is not supported in container mode");
+    }
+}
+
+#[tokio::test]
+async fn services_are_started_stopped_and_restarted_by_an_override() {
+    let it = served();
+    for id in ["kubelet", "etcd", "ext-tool"] {
+        it.machine.store.put(id, ServiceSpec::default(), "").unwrap();
+    }
+    let restart = |id: &str| api::ServiceRestartRequest { id: id.into() };
+    let stop = |id: &str| api::ServiceStopRequest { id: id.into() };
+    let wish = |id: &str| {
+        let wish = it.machine.store.get_as::<ServiceOverride>(id).unwrap();
+        wish.map(|wish| (wish.stopped, wish.restarts))
+    };
+    let answer = it.client().service_restart(restart("kubelet")).await.unwrap().into_inner().messages.remove(0);
+    assert_eq!(answer.resp, "Service \"kubelet\" restarted");
+    assert_eq!(wish("kubelet"), Some((false, 1)));
+    let answer = it.client().service_stop(stop("ext-tool")).await.unwrap().into_inner().messages.remove(0);
+    assert_eq!(answer.resp, "Service \"ext-tool\" stopped");
+    assert_eq!(wish("ext-tool"), Some((true, 0)));
+    let start = api::ServiceStartRequest { id: "ext-tool".into() };
+    let answer = it.client().service_start(start).await.unwrap().into_inner().messages.remove(0);
+    assert_eq!(answer.resp, "Service \"ext-tool\" started");
+    assert_eq!(wish("ext-tool"), Some((false, 0)));
+    let refused = it.client().service_stop(stop("kubelet")).await.unwrap_err();
+    assert_eq!(refused.message(), "service \"kubelet\" doesn't support stop operation via API");
+    let refused = it.client().service_restart(restart("etcd")).await.unwrap_err();
+    assert_eq!(refused.message(), "service \"etcd\" doesn't support restart operation via API");
+    let refused = it.client().service_restart(restart("none")).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::NotFound, "service \"none\" not defined"));
+    assert_eq!((wish("etcd"), wish("none")), (None, None));
+}
+
+#[tokio::test]
+async fn a_health_check_with_a_wait_beyond_the_end_of_the_clock_is_served() {
+    let it = served();
+    let wait_timeout = Some(prost_types::Duration { seconds: i64::MAX, nanos: 0 });
+    let control_plane_nodes = vec!["10.5.0.2".to_owned()];
+    let cluster_info = Some(wire::cluster::ClusterInfo { control_plane_nodes, ..Default::default() });
+    let request = wire::cluster::HealthCheckRequest { wait_timeout, cluster_info };
+    // A panic would be an error of the connection.
+    ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap();
 }
 
 #[tokio::test]
@@ -443,9 +530,9 @@ async fn an_error_of_etcd_is_passed_on() {
 
 #[tokio::test]
 async fn what_does_not_work_yet_says_what_it_waits_for() {
-    let status = served().client().reboot(api::RebootRequest::default()).await.unwrap_err();
+    let status = served().client().restart(api::RestartRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().starts_with("Reboot is not implemented yet: it waits for "), "{status:?}");
+    assert!(status.message().starts_with("Restart is not implemented yet: it waits for "), "{status:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,14 @@
+//! Where things of a node are.
+
+/// Where machined renders files of `/etc`.
+pub(crate) const RENDERED_ETC: &str = "/system/etc";
+/// Where programs look for them.
+pub(crate) const ETC: &str = "/etc";
+/// Where containerd listens.
+pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// Where etcd keeps its data.
+pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
+/// Where the machine API listens: for apid alone.
+pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
+/// Where a container's host finds how the node ended; see the node contract in ARCHITECTURE.md.
+pub(crate) const EXIT_STATUS: &str = "/system/state/.exit-status";

@@ -1,0 +1,319 @@
+//! Makes the supervisor run what the specs of services say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use controller::{Controller, Ctx, Held, Input, Output, ReconcileError};
+use resources::lifecycle::{SequenceStatus, ServiceOverride, ServiceSpec};
+use resources::runtime::MountStatus;
+use services::ServiceFactory;
+use supervisor::{Stopped, Supervisor, SupervisorError};
+
+/// `runtime.ServiceRunController`: starts what has a spec, replaces what changed, stops what has none or was stopped by an
+/// operator. Touches nothing while the machine stops its services.
+///
+/// No pass waits for a service: one that is told to end changes the supervisor's revision when it has, and the next pass
+/// starts what comes in its place.
+pub struct ServiceRunController {
+    supervisor: Supervisor,
+    factory: Arc<dyn ServiceFactory>,
+    /// What runs, as it was started; none for what was told to end.
+    started: BTreeMap<String, Option<Started>>,
+}
+
+/// What decides whether a service is the same.
+#[derive(Debug, Clone, PartialEq)]
+struct Started {
+    spec: ServiceSpec,
+    restarts: u64,
+}
+
+impl Started {
+    fn new(spec: &ServiceSpec, restarts: u64) -> Self {
+        // Neither changes what runs.
+        let spec = ServiceSpec { required: false, waits_for: String::new(), ..spec.clone() };
+        Self { spec, restarts }
+    }
+}
+
+impl std::fmt::Debug for ServiceRunController {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceRunController").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl ServiceRunController {
+    pub fn new(supervisor: Supervisor, factory: Arc<dyn ServiceFactory>) -> Self {
+        Self { supervisor, factory, started: BTreeMap::new() }
+    }
+
+    /// Whether nothing of that name runs any more; tells it to end if it does.
+    fn ended(&mut self, id: &str) -> bool {
+        let ended = match self.supervisor.request_stop(id) {
+            Ok(Stopped::Ended) | Err(SupervisorError::Unknown(_) | SupervisorError::StillRunning(_)) => true,
+            Ok(Stopped::Ending) => false,
+        };
+        if ended {
+            self.started.remove(id);
+        } else {
+            self.started.insert(id.to_owned(), None);
+        }
+        ended
+    }
+
+    fn converge(&mut self, id: &str, spec: &ServiceSpec, wish: Option<&ServiceOverride>) -> Result<(), ReconcileError> {
+        let (stopped, restarts) = wish.map_or((false, 0), |wish| (wish.stopped, wish.restarts));
+        if stopped {
+            self.ended(id);
+            return Ok(());
+        }
+        let wanted = Started::new(spec, restarts);
+        // What a service waits for delays its start; one that runs goes on as it is until it is there again.
+        if self.started.get(id) == Some(&Some(wanted.clone())) || !spec.waits_for.is_empty() {
+            return Ok(());
+        }
+        let service = self.factory.service(id, spec)?;
+        if self.started.contains_key(id) && !self.ended(id) {
+            return Ok(());
+        }
+        self.supervisor.ensure(service);
+        self.started.insert(id.to_owned(), Some(wanted));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Controller for ServiceRunController {
+    fn name(&self) -> &'static str {
+        "runtime.ServiceRunController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::weak::<ServiceSpec>(),
+            Input::weak::<ServiceOverride>(),
+            Input::weak::<SequenceStatus>().id(SequenceStatus::ID),
+            Input::strong::<MountStatus>().id(MountStatus::EPHEMERAL),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        ctx.wake_on_change("ends of services", &self.supervisor.revision());
+        // Services write there: it is unmounted when the last one has ended.
+        if let Held::TearingDown(_) = ctx.hold::<MountStatus>(MountStatus::EPHEMERAL)? {
+            if self.supervisor.alive().is_empty() {
+                ctx.remove_finalizer::<MountStatus>(MountStatus::EPHEMERAL)?;
+            }
+            return Ok(());
+        }
+        if ctx.get::<SequenceStatus>(SequenceStatus::ID)?.is_some_and(|status| status.stops_services()) {
+            return Ok(());
+        }
+        let specs = ctx.list::<ServiceSpec>()?;
+        let gone: Vec<String> =
+            self.started.keys().filter(|id| specs.iter().all(|spec| spec.id() != id.as_str())).cloned().collect();
+        for id in gone {
+            self.ended(&id);
+        }
+        let mut failure = None;
+        for spec in &specs {
+            let wish = ctx.get::<ServiceOverride>(spec.id())?;
+            if let Err(error) = self.converge(spec.id(), spec, wish.as_deref()) {
+                // One that cannot be made keeps no other from running.
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use controller::testing::Harness;
+    use parking_lot::Mutex;
+    use resources::lifecycle::{SequenceName, SequenceState};
+    use services::FactoryError;
+    use stdx::SystemClock;
+    use supervisor::{RunContext, Service, ServiceError, ServiceState};
+
+    use super::*;
+
+    type Journal = Arc<Mutex<Vec<String>>>;
+
+    /// Writes down each start and end; takes a while to end.
+    struct Fake {
+        id: String,
+        args: String,
+        journal: Journal,
+    }
+
+    #[async_trait]
+    impl Service for Fake {
+        fn id(&self) -> &str {
+            &self.id
+        }
+
+        async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
+            self.journal.lock().push(format!("{} {} starts", self.id, self.args));
+            run.running("up");
+            run.cancel.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            self.journal.lock().push(format!("{} {} ends", self.id, self.args));
+            Ok(())
+        }
+    }
+
+    struct Fakes(Journal);
+
+    impl ServiceFactory for Fakes {
+        fn service(&self, id: &str, spec: &ServiceSpec) -> Result<Arc<dyn Service>, FactoryError> {
+            if spec.image == "broken" {
+                return Err(FactoryError::Unknown(id.to_owned()));
+            }
+            let (id, args, journal) = (id.to_owned(), spec.args.join(" "), Arc::clone(&self.0));
+            Ok(Arc::new(Fake { id, args, journal }))
+        }
+    }
+
+    struct World {
+        harness: Harness,
+        supervisor: Supervisor,
+        journal: Journal,
+    }
+
+    fn world() -> World {
+        let supervisor = Supervisor::new(Arc::new(SystemClock));
+        let journal = Journal::default();
+        let factory = Arc::new(Fakes(Arc::clone(&journal)));
+        let harness = Harness::with(ServiceRunController::new(supervisor.clone(), factory));
+        World { harness, supervisor, journal }
+    }
+
+    impl World {
+        async fn put(&self, id: &str, args: &str, waits_for: &str) {
+            let spec = ServiceSpec { args: vec![args.into()], waits_for: waits_for.into(), ..ServiceSpec::default() };
+            self.harness.put(id, spec);
+            self.settle().await;
+        }
+
+        async fn wish(&self, id: &str, stopped: bool, restarts: u64) {
+            self.harness.put(id, ServiceOverride { stopped, restarts });
+            self.settle().await;
+        }
+
+        /// Long enough for a service to end.
+        async fn settle(&self) {
+            self.harness.settle().await;
+            let passes = self.harness.status("runtime.ServiceRunController").passes;
+            assert!(passes > 0);
+            self.harness.advance(Duration::from_secs(40)).await;
+        }
+
+        fn journal(&self) -> Vec<String> {
+            std::mem::take(&mut *self.journal.lock())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_starts_with_its_spec_is_replaced_with_it_and_ends_with_it() {
+        let world = world();
+        world.put("a", "1", "a file").await;
+        assert_eq!(world.journal(), [""; 0], "it waits");
+        world.put("a", "1", "").await;
+        assert_eq!(world.journal(), ["a 1 starts"]);
+        world.put("a", "1", "a file").await;
+        world.put("a", "2", "a file").await;
+        assert_eq!(world.journal(), [""; 0], "what runs goes on until its file is there again");
+        world.put("a", "2", "").await;
+        assert_eq!(world.journal(), ["a 1 ends", "a 2 starts"]);
+        world.harness.destroy::<ServiceSpec>("a");
+        world.settle().await;
+        assert_eq!(world.journal(), ["a 2 ends"]);
+        assert_eq!(world.supervisor.get("a").unwrap().state, ServiceState::Finished);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_pass_waits_for_a_service_that_ends() {
+        let world = world();
+        world.put("a", "1", "").await;
+        world.harness.put("a", ServiceSpec { args: vec!["2".into()], ..ServiceSpec::default() });
+        world.harness.put("b", ServiceSpec { args: vec!["1".into()], ..ServiceSpec::default() });
+        // `a` takes half a minute to end.
+        world.harness.settle().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.journal(), ["a 1 starts", "b 1 starts"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_stops_starts_and_restarts() {
+        let world = world();
+        world.put("a", "1", "").await;
+        world.wish("a", true, 0).await;
+        assert_eq!(world.journal(), ["a 1 starts", "a 1 ends"]);
+        world.put("a", "2", "").await;
+        assert_eq!(world.journal(), [""; 0], "it stays stopped");
+        world.wish("a", false, 0).await;
+        assert_eq!(world.journal(), ["a 2 starts"]);
+        world.wish("a", false, 1).await;
+        assert_eq!(world.journal(), ["a 2 ends", "a 2 starts"]);
+        world.wish("a", false, 1).await;
+        assert_eq!(world.journal(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_wanted_again_while_it_ends_starts_when_it_has() {
+        let world = world();
+        world.put("a", "1", "").await;
+        world.harness.put("a", ServiceOverride { stopped: true, restarts: 0 });
+        world.harness.settle().await;
+        world.harness.put("a", ServiceOverride { stopped: false, restarts: 0 });
+        world.settle().await;
+        assert_eq!(world.journal(), ["a 1 starts", "a 1 ends", "a 1 starts"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_cannot_be_made_keeps_no_other_from_running() {
+        let world = world();
+        world.harness.put("a", ServiceSpec { image: "broken".into(), ..ServiceSpec::default() });
+        world.put("b", "1", "").await;
+        assert_eq!(world.journal(), ["b 1 starts"]);
+        assert!(world.harness.status("runtime.ServiceRunController").failures > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_volume_is_held_until_the_last_service_has_ended() {
+        let world = world();
+        world.harness.put(MountStatus::EPHEMERAL, MountStatus::default());
+        world.put("a", "1", "").await;
+        assert!(!world.harness.teardown::<MountStatus>(MountStatus::EPHEMERAL), "it is held");
+        world.put("b", "1", "").await;
+        assert_eq!(world.journal(), ["a 1 starts"], "nothing starts on a volume that goes");
+        let stopped = world.supervisor.clone();
+        let stop = stdx::tasks::spawn("stop", async move { stopped.stop("a").await });
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(!world.harness.teardown::<MountStatus>(MountStatus::EPHEMERAL), "it is ending");
+        stop.join().await.unwrap().unwrap();
+        world.harness.settle().await;
+        world.harness.destroy::<MountStatus>(MountStatus::EPHEMERAL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sequence_that_stops_services_is_not_undone() {
+        let world = world();
+        world.put("a", "1", "").await;
+        let (sequence, state) = (SequenceName::Shutdown, SequenceState::Running);
+        world.harness.put(SequenceStatus::ID, SequenceStatus { sequence, state, ..SequenceStatus::default() });
+        world.harness.settle().await;
+        world.supervisor.stop("a").await.unwrap();
+        world.put("a", "2", "").await;
+        world.put("b", "1", "").await;
+        assert_eq!(world.journal(), ["a 1 starts", "a 1 ends"]);
+    }
+}

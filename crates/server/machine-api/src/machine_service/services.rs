@@ -1,0 +1,86 @@
+//! An operator's start, stop and restart of services: written as overrides, which a controller carries out.
+
+use std::time::Duration;
+
+use resources::lifecycle::{ServiceOverride, ServiceSpec};
+use supervisor::ServiceState;
+use tonic::Status;
+
+use crate::machine::Machine;
+
+/// How long a stop may take: longer than the supervisor waits for a service.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What may be done with which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Operation {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// Those of Talos 1.7: extension services, and the kubelet, which nobody may stop for good.
+    fn is_allowed(self, id: &str) -> bool {
+        id.starts_with("ext-") || (id == "kubelet" && self != Self::Stop)
+    }
+}
+
+/// Refuses what is not allowed, then writes the change.
+fn apply(
+    machine: &Machine,
+    operation: Operation,
+    id: &str,
+    change: impl FnOnce(ServiceOverride) -> ServiceOverride,
+) -> Result<(), Status> {
+    let internal = |error: state::StateError| Status::internal(stdx::error_chain(&error));
+    if machine.store.get_as::<ServiceSpec>(id).map_err(internal)?.is_none() {
+        return Err(Status::not_found(format!("service {id:?} not defined")));
+    }
+    if !operation.is_allowed(id) {
+        let name = operation.name();
+        return Err(Status::failed_precondition(format!("service {id:?} doesn't support {name} operation via API")));
+    }
+    tracing::info!(service = id, operation = operation.name(), "service operation by the API");
+    let namespace = <ServiceOverride as resources::Spec>::DEFINITION.namespace;
+    let write = |known: Option<&ServiceOverride>| change(known.cloned().unwrap_or_default());
+    machine.store.modify_in(namespace, id, ServiceOverride::OWNER, write).map(drop).map_err(internal)
+}
+
+pub(super) fn start(machine: &Machine, id: &str) -> Result<String, Status> {
+    apply(machine, Operation::Start, id, |known| ServiceOverride { stopped: false, ..known })?;
+    Ok(format!("Service {id:?} started"))
+}
+
+pub(super) fn restart(machine: &Machine, id: &str) -> Result<String, Status> {
+    apply(machine, Operation::Restart, id, |known| ServiceOverride { stopped: false, restarts: known.restarts + 1 })?;
+    Ok(format!("Service {id:?} restarted"))
+}
+
+/// Answers when the service has ended.
+pub(super) async fn stop(machine: &Machine, id: &str) -> Result<String, Status> {
+    apply(machine, Operation::Stop, id, |known| ServiceOverride { stopped: true, ..known })?;
+    let mut revision = machine.supervisor.revision();
+    let ended = async {
+        loop {
+            revision.borrow_and_update();
+            let status = machine.supervisor.get(id);
+            if status.is_none_or(|status| status.state == ServiceState::Finished) || revision.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+        let waited = stdx::duration::format(STOP_PATIENCE);
+        return Err(Status::deadline_exceeded(format!("service {id:?} has not ended within {waited}")));
+    }
+    Ok(format!("Service {id:?} stopped"))
+}

@@ -27,6 +27,7 @@ mod node_ip;
 mod node_spec;
 mod node_status;
 mod nodename;
+mod pod_subnets;
 mod render_configs;
 mod render_secrets;
 mod root;

@@ -21,6 +21,7 @@ use sys::files::{self, Access};
 
 use crate::Root;
 use crate::kube_clients::{Client, JOIN_POLL};
+use crate::pod_subnets::{Claims, Refusal};
 
 /// Marks our routes in the kernel, so that we know which to remove.
 pub const NATIVE_ROUTES: RouteProtocol = RouteProtocol(0x54);
@@ -33,12 +34,14 @@ pub struct NativePodNetworkController {
     cache: Option<NodeCache>,
     /// It was said that this kernel cannot translate addresses.
     lack_is_known: bool,
+    /// It was said that these do not count.
+    refused: Vec<Refusal>,
 }
 
 impl NativePodNetworkController {
     #[must_use]
     pub fn new(root: Root, connect: Arc<dyn Connect>, router: Arc<dyn Router>) -> Self {
-        Self { root, router, client: Client::new(connect), cache: None, lack_is_known: false }
+        Self { root, router, client: Client::new(connect), cache: None, lack_is_known: false, refused: Vec::new() }
     }
 }
 
@@ -84,14 +87,14 @@ impl Controller for NativePodNetworkController {
             self.client.forget();
         }
         let Some(nodes) = cache.known() else { return Ok(()) };
-        let own = nodes.get(&nodename.nodename);
+        let cluster = config.cluster().pod_cidrs();
+        let claims = Claims::of(nodes.values(), &cluster);
+        self.report(&claims.refused);
+        let own = claims.granted(&nodename.nodename);
         self.write_conflist(own)?;
-        self.keep_routes(&wanted_routes(&nodes, &nodename.nodename)).await?;
+        self.keep_routes(&wanted_routes(&nodes, &claims, &nodename.nodename)).await?;
         // A node without pod subnets keeps its rules: its pods still run.
-        match own.filter(|node| !node.pod_cidrs.is_empty()) {
-            Some(own) => self.keep_masquerades(&wanted_masquerades(own, &config.cluster().pod_cidrs())).await,
-            None => Ok(()),
-        }
+        if own.is_empty() { Ok(()) } else { self.keep_masquerades(&wanted_masquerades(own, &cluster)).await }
     }
 }
 
@@ -100,10 +103,18 @@ impl NativePodNetworkController {
         self.root.at(paths::CNI_CONFIG_DIR).join(native_cni::FILE_NAME)
     }
 
+    /// Says once what does not count.
+    fn report(&mut self, refused: &[Refusal]) {
+        for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
+            let Refusal { node, subnet, reason } = refusal;
+            tracing::warn!(node, %subnet, %reason, "pod subnet of a node is not used");
+        }
+        self.refused = refused.to_vec();
+    }
+
     /// A node without pod subnets keeps what it had: its pods still run.
-    fn write_conflist(&self, own: Option<&Node>) -> Result<(), ReconcileError> {
-        let list = own.and_then(|node| native_cni::conflist(&node.pod_cidrs, 0));
-        if let Some(list) = list
+    fn write_conflist(&self, own: &[IpNet]) -> Result<(), ReconcileError> {
+        if let Some(list) = native_cni::conflist(own, 0)
             && files::write_atomic(&self.cni_file(), format!("{list:#}\n").as_bytes(), Access::PUBLIC)?
         {
             tracing::info!("pod network of this node is configured");
@@ -150,28 +161,23 @@ impl NativePodNetworkController {
 }
 
 /// What this node's pods send gets the node's address, unless it goes to a pod of the cluster.
-fn wanted_masquerades(own: &Node, cluster: &[IpNet]) -> Vec<Masquerade> {
+fn wanted_masquerades(own: &[IpNet], cluster: &[IpNet]) -> Vec<Masquerade> {
     let rule = |source: &IpNet| {
         let same_family = |net: &&IpNet| net.addr().is_ipv4() == source.addr().is_ipv4();
-        let mut except: Vec<IpNet> = cluster.iter().filter(same_family).copied().collect();
-        // A subnet that was given by other means than the cluster's own.
-        if !except.iter().any(|net| net.contains(source)) {
-            except.push(*source);
-        }
-        Masquerade { source: *source, except }
+        Masquerade { source: *source, except: cluster.iter().filter(same_family).copied().collect() }
     };
-    own.pod_cidrs.iter().map(rule).collect()
+    own.iter().map(rule).collect()
 }
 
 /// One route for each pod subnet of another node, through its internal address of that family.
-fn wanted_routes(nodes: &BTreeMap<String, Node>, own: &str) -> Vec<Route> {
+fn wanted_routes(nodes: &BTreeMap<String, Node>, claims: &Claims, own: &str) -> Vec<Route> {
     let mut routes = Vec::new();
     for node in nodes.values().filter(|node| node.name != own) {
-        for cidr in &node.pod_cidrs {
+        for cidr in claims.granted(&node.name) {
             let same_family = |ip: &std::net::IpAddr| ip.is_ipv4() == matches!(cidr, IpNet::V4(_));
             let Some(gateway) = node.ips("InternalIP").find(same_family) else { continue };
             routes.push(Route {
-                destination: Some(cidr.trunc()),
+                destination: Some(*cidr),
                 gateway: Some(gateway),
                 table: RoutingTable::MAIN,
                 protocol: NATIVE_ROUTES,

@@ -82,6 +82,28 @@ async fn routes_follow_other_nodes_and_leave_those_of_others_alone() {
     assert_eq!(world.netlink.routes().await.unwrap().len(), 1, "the foreign route is still there");
 }
 
+#[tokio::test(start_paused = true)]
+async fn route_for_a_subnet_that_is_not_the_nodes_to_take_is_not_made() {
+    let world = World::new();
+    start(&world);
+    let aged = |name, cidr, ip, age| Node {
+        created_at: Some(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(age)),
+        ..node(name, cidr, ip)
+    };
+    world.kube.put_node(aged("a", "10.244.0.0/24", "10.5.0.2", 1));
+    world.kube.put_node(aged("b", "10.244.1.0/24", "10.5.0.3", 2));
+    for (name, cidr) in [("c", "0.0.0.0/0"), ("d", "10.5.0.0/24"), ("e", "10.244.0.0/25"), ("f", "10.244.1.0/24")] {
+        world.kube.put_node(aged(name, cidr, "10.5.0.66", 3));
+    }
+    world.harness.settle().await;
+    assert_eq!(routes(&world).await, ["10.244.1.0/24 via 10.5.0.3"]);
+
+    // The older one is gone: the subnet is free.
+    world.kube.remove_node("b");
+    world.harness.settle().await;
+    assert_eq!(routes(&world).await, ["10.244.1.0/24 via 10.5.0.66"]);
+}
+
 /// The rules, as `source !exception …`.
 fn masquerades(world: &World) -> Vec<String> {
     let text =

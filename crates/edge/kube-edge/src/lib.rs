@@ -1,4 +1,5 @@
-//! Client of the Kubernetes API as the node needs it, and the load balancer in front of the API servers.
+//! Client of the Kubernetes API as the node needs it, the load balancer in front of the API servers, and the server that
+//! gives the kubelet its static pods.
 //!
 //! [`KubeApi`] is the seam: [`RealKube`] talks to a server of any release from 1.25 on, `FakeKube` (feature `testing`)
 //! keeps a cluster in memory. Nothing here decides what to write, and nothing reads resources of the node.
@@ -13,6 +14,7 @@ mod node;
 mod node_cache;
 mod real;
 mod signing;
+mod static_pods;
 
 pub use api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
@@ -25,3 +27,4 @@ pub use node::{Node, NodeAddress, NodePatch, Taint};
 pub use node_cache::{Known, NodeCache};
 pub use real::{RealConnect, RealKube};
 pub use signing::{Signing, SigningRequest};
+pub use static_pods::StaticPodServer;

@@ -129,8 +129,9 @@ fn base(input: &KubeletInput) -> Value {
         "clusterDNS": input.cluster_dns,
         "clusterDomain": input.cluster_domain,
         "failSwapOn": false,
-        // Static pods come over loopback, where asking often costs nothing and each question may start the cluster.
-        "httpCheckFrequency": "1s",
+        // The pause between two questions for static pods. The answer is held until there is something new, so that few
+        // are asked, and what is new is not kept waiting.
+        "httpCheckFrequency": "100ms",
         // Computed often, so that a node is ready soon after its network is; reported only when something changed.
         "nodeStatusUpdateFrequency": "2s",
         "nodeStatusReportFrequency": "5m0s",

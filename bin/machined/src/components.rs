@@ -8,7 +8,7 @@ use controller::Runtime;
 use platform::Platform;
 use resources::config::MachineConfig;
 use sequencer::{EventBus, Lifecycle};
-use services::{BootstrapGate, NodeServices, Runtime as ContainerRuntime};
+use services::{BootstrapGate, NodeServices, Pulls, Runtime as ContainerRuntime};
 use state::Store;
 use stdx::{Clock, SystemClock};
 use supervisor::{LogStore, Supervisor};
@@ -61,6 +61,7 @@ impl Components {
             }),
             logs: self.logs.clone(),
             pipes: PathBuf::from("/run/pipes"),
+            pulls: Pulls::default(),
         };
         NodeServices {
             runtime,

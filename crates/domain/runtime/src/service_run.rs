@@ -20,6 +20,8 @@ pub struct ServiceRunController {
     factory: Arc<dyn ServiceFactory>,
     /// What runs, as it was started; none for what was told to end.
     started: BTreeMap<String, Option<Started>>,
+    /// Images that were fetched ahead, by service.
+    prefetched: BTreeMap<String, String>,
 }
 
 /// What decides whether a service is the same.
@@ -45,7 +47,7 @@ impl std::fmt::Debug for ServiceRunController {
 
 impl ServiceRunController {
     pub fn new(supervisor: Supervisor, factory: Arc<dyn ServiceFactory>) -> Self {
-        Self { supervisor, factory, started: BTreeMap::new() }
+        Self { supervisor, factory, started: BTreeMap::new(), prefetched: BTreeMap::new() }
     }
 
     /// Whether nothing of that name runs any more; tells it to end if it does.
@@ -60,6 +62,18 @@ impl ServiceRunController {
             self.started.insert(id.to_owned(), None);
         }
         ended
+    }
+
+    /// Uses the time that a service waits.
+    fn prefetch(&mut self, ctx: &mut Ctx, id: &str, spec: &ServiceSpec) {
+        let waits = !spec.waits_for.is_empty() && !self.started.contains_key(id);
+        if !waits || self.prefetched.get(id) == Some(&spec.image) {
+            return;
+        }
+        if let Some(prefetch) = self.factory.prefetch(spec) {
+            ctx.spawn("image fetched ahead", prefetch);
+        }
+        self.prefetched.insert(id.to_owned(), spec.image.clone());
     }
 
     fn converge(&mut self, id: &str, spec: &ServiceSpec, wish: Option<&ServiceOverride>) -> Result<(), ReconcileError> {
@@ -123,6 +137,7 @@ impl Controller for ServiceRunController {
         let mut failure = None;
         for spec in &specs {
             let wish = ctx.get::<ServiceOverride>(spec.id())?;
+            self.prefetch(ctx, spec.id(), spec);
             if let Err(error) = self.converge(spec.id(), spec, wish.as_deref()) {
                 // One that cannot be made keeps no other from running.
                 failure.get_or_insert(error);
@@ -179,6 +194,11 @@ mod tests {
             }
             let (id, args, journal) = (id.to_owned(), spec.args.join(" "), Arc::clone(&self.0));
             Ok(Arc::new(Fake { id, args, journal }))
+        }
+
+        fn prefetch(&self, spec: &ServiceSpec) -> Option<services::Prefetch> {
+            let (journal, image) = (Arc::clone(&self.0), spec.image.clone());
+            (!image.is_empty()).then(|| Box::pin(async move { journal.lock().push(format!("fetch {image}")) }) as _)
         }
     }
 
@@ -315,5 +335,23 @@ mod tests {
         world.put("a", "2", "").await;
         world.put("b", "1", "").await;
         assert_eq!(world.journal(), ["a 1 starts", "a 1 ends"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_is_fetched_while_its_service_waits() {
+        let world = world();
+        let spec = |image: &str, waits_for: &str| ServiceSpec {
+            image: image.into(),
+            waits_for: waits_for.into(),
+            ..ServiceSpec::default()
+        };
+        for (image, waits_for) in [("one", "a file"), ("one", "another file"), ("two", "a file"), ("two", "")] {
+            world.harness.put("a", spec(image, waits_for));
+            world.settle().await;
+        }
+        assert_eq!(world.journal(), ["fetch one", "fetch two", "a  starts"]);
+        world.harness.put("a", spec("three", "a file"));
+        world.settle().await;
+        assert_eq!(world.journal(), [""; 0], "what runs is not replaced before it has to be");
     }
 }

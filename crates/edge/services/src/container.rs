@@ -1,11 +1,13 @@
 //! What the services that are containers share: pulling, running and stopping.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use containers::run::{ContainerSpec, Ended};
 use containers::{Containerd, Reference, Registries};
+use parking_lot::Mutex;
 use supervisor::{LogStore, RunContext, ServiceError};
 use sys::capabilities::{self, CAP_SYS_RESOURCE};
 
@@ -22,7 +24,13 @@ pub struct Runtime {
     pub logs: LogStore,
     /// Directory for the pipes of containers.
     pub pipes: PathBuf,
+    pub pulls: Pulls,
 }
+
+/// A lock for each image that was pulled, as two pulls of one image get into each other's way. There are as many as services
+/// had images.
+#[derive(Debug, Clone, Default)]
+pub struct Pulls(Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,9 +39,11 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Brings in the image.
+    /// Brings in the image; who asks for one that is being brought in waits for that.
     pub(crate) async fn pull(&self, image: &str) -> Result<(), ServiceError> {
         let reference: Reference = image.parse()?;
+        let pull = Arc::clone(self.pulls.0.lock().entry(image.to_owned()).or_default());
+        let _alone = pull.lock().await;
         containers::pull::ensure(&self.containerd, &(self.registries)(), &reference).await?;
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! Makes services from their specs: what a spec leaves open (privileges, control group, health, dependencies) follows from
 //! the service's name.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use resources::lifecycle::ServiceSpec;
+use stdx::Backoff;
 use supervisor::Service;
 
 use crate::oci::Bind;
@@ -13,6 +17,11 @@ use crate::{
     BootstrapGate, ContainerdService, DaemonService, DaemonSpec, EtcdService, KubeletService, KubeletSettings, Runtime,
     group, oom,
 };
+
+/// Between two tries to fetch an image ahead: at first containerd may not be up yet.
+const PREFETCH_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// After so many the start of the service says what is wrong.
+const PREFETCH_TRIES: u32 = 20;
 
 /// Why there is no service for a spec.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +37,16 @@ pub trait ServiceFactory: Send + Sync + 'static {
     /// # Errors
     /// [`FactoryError`].
     fn service(&self, id: &str, spec: &ServiceSpec) -> Result<Arc<dyn Service>, FactoryError>;
+
+    /// Brings in what a service that may not start yet will need; none where there is nothing to bring. It ends by itself,
+    /// and whether it succeeded shows when the service starts.
+    fn prefetch(&self, _spec: &ServiceSpec) -> Option<Prefetch> {
+        None
+    }
 }
+
+/// A task that brings something in.
+pub type Prefetch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The services of a node.
 #[derive(Debug, Clone)]
@@ -74,6 +92,25 @@ impl ServiceFactory for NodeServices {
             }
             other => return Err(FactoryError::Unknown(other.to_owned())),
         })
+    }
+
+    fn prefetch(&self, spec: &ServiceSpec) -> Option<Prefetch> {
+        if spec.image.is_empty() {
+            return None;
+        }
+        let (runtime, image) = (self.runtime.clone(), spec.image.clone());
+        Some(Box::pin(async move {
+            let mut backoff = Backoff::new(PREFETCH_PAUSES.0, PREFETCH_PAUSES.1);
+            while backoff.attempts() < PREFETCH_TRIES {
+                match runtime.pull(&image).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::debug!(image, error = stdx::error_chain(&*error), "image is not fetched yet");
+                    }
+                }
+                tokio::time::sleep(backoff.next_delay(stdx::backoff::random_jitter())).await;
+            }
+        }))
     }
 }
 

@@ -13,11 +13,11 @@ mod kubelet;
 pub mod oci;
 
 pub use bootstrap::BootstrapGate;
-pub use container::Runtime;
+pub use container::{Pulls, Runtime};
 pub use containerd::ContainerdService;
 pub use daemon::{DaemonService, DaemonSpec};
 pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
-pub use factory::{FactoryError, NodeServices, ServiceFactory};
+pub use factory::{FactoryError, NodeServices, Prefetch, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
 
 /// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.

@@ -1,6 +1,8 @@
 //! The `k8s.ControlPlane…Controller`s: what the configuration says about the control plane, as resources. They have
 //! outputs on control plane nodes alone.
 
+use std::hash::{Hash as _, Hasher as _};
+
 use config::scalar::Object;
 use config::v1alpha1::{CniKind, Config, VolumeMount, nth_address};
 use controller::Controller;
@@ -173,7 +175,7 @@ fn bootstrap_manifests(config: &Config) -> BootstrapManifestsConfig {
 fn extra_manifests(config: &Config) -> ExtraManifestsConfig {
     let cluster = config.cluster();
     let from_url = |url: &String, priority: &str, headers: StringMap| ExtraManifest {
-        name: url.clone(),
+        name: manifest_name(url),
         url: url.clone(),
         priority: priority.to_owned(),
         extra_headers: headers,
@@ -195,6 +197,18 @@ fn extra_manifests(config: &Config) -> ExtraManifestsConfig {
         ..ExtraManifest::default()
     }));
     ExtraManifestsConfig { extra_manifests: all }
+}
+
+/// The name of a manifest from a URL, which everybody may read: the URL, or where that has credentials or a query, the rest
+/// of it with a number that tells such URLs apart.
+fn manifest_name(url: &str) -> String {
+    if !url.contains(['@', '?', '#']) {
+        return url.to_owned();
+    }
+    let shown = http_fetch::without_credentials(url);
+    let mut hasher = std::hash::DefaultHasher::new();
+    url.hash(&mut hasher);
+    format!("{shown}#{:016x}", hasher.finish())
 }
 
 fn cloud_provider(config: &Config) -> String {

@@ -1,5 +1,7 @@
 //! Small texts over HTTP and HTTPS, such as manifests that the configuration names by URL.
 //!
+//! URLs may carry credentials: errors show them without user, password and query.
+//!
 //! Nothing is cached or retried here: the callers know how often they may ask. Images have a client of their own, in
 //! `containers`.
 
@@ -26,6 +28,18 @@ pub enum FetchError {
     TooLarge { url: String, limit: usize },
 }
 
+/// The URL without what may be secret in it: user, password, query and fragment. What is no URL is not shown.
+#[must_use]
+pub fn without_credentials(url: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(url) else { return "(not a URL)".to_owned() };
+    // These fail for URLs that can have no credentials.
+    url.set_password(None).ok();
+    url.set_username("").ok();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
+}
+
 /// Gets text from a URL.
 #[async_trait]
 pub trait Fetch: Debug + Send + Sync {
@@ -43,7 +57,10 @@ pub struct HttpFetch;
 #[async_trait]
 impl Fetch for HttpFetch {
     async fn fetch(&self, url: &str, headers: &StringMap) -> Result<String, FetchError> {
-        let failed = |source: reqwest::Error| FetchError::Download { url: url.to_owned(), source: Box::new(source) };
+        let failed = |source: reqwest::Error| FetchError::Download {
+            url: without_credentials(url),
+            source: Box::new(source.without_url()),
+        };
         let client = reqwest::Client::builder().timeout(DOWNLOAD_TIMEOUT).build().map_err(failed)?;
         let request = headers.iter().fold(client.get(url), |request, (name, value)| request.header(name, value));
         let mut response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
@@ -51,9 +68,33 @@ impl Fetch for HttpFetch {
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > SIZE_LIMIT {
-                return Err(FetchError::TooLarge { url: url.to_owned(), limit: SIZE_LIMIT });
+                return Err(FetchError::TooLarge { url: without_credentials(url), limit: SIZE_LIMIT });
             }
         }
         Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("https://a.example/x.yaml", "https://a.example/x.yaml"),
+            ("https://user:secret@a.example:8443/x.yaml?token=secret#secret", "https://a.example:8443/x.yaml"),
+            ("secret", "(not a URL)"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_does_not_tell_the_credentials_of_its_url() {
+        // Nobody listens on port 1.
+        let error = HttpFetch.fetch("http://user:secret@127.0.0.1:1/x?secret", &StringMap::new()).await.unwrap_err();
+        let told = stdx::error_chain(&error);
+        assert!(told.contains("http://127.0.0.1:1/x") && !told.contains("secret"), "{told}");
     }
 }

@@ -10,6 +10,7 @@ mod talos_api;
 
 use serde_json::{Value, json};
 
+pub use access::HEALTH_READERS;
 pub use flannel::FlannelInput;
 pub use proxy::{ProxyInput, args as proxy_args};
 
@@ -60,6 +61,7 @@ pub fn bootstrap(input: &BootstrapInput) -> Vec<Manifest> {
         manifest("01-csr-approver-role-binding", vec![access::approve_first_certificates()]),
         manifest("01-csr-node-bootstrap", vec![access::request_certificates()]),
         manifest("01-csr-renewal-role-binding", vec![access::approve_renewals()]),
+        manifest("02-health-reader", access::health_readers()),
     ];
     if let Some(flannel) = &input.flannel {
         manifests.push(manifest("05-flannel", flannel::objects(flannel)));
@@ -141,6 +143,7 @@ mod tests {
                 "01-csr-approver-role-binding",
                 "01-csr-node-bootstrap",
                 "01-csr-renewal-role-binding",
+                "02-health-reader",
                 "11-kube-config-in-cluster",
             ]
         );

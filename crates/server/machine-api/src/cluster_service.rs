@@ -1,8 +1,9 @@
 //! The cluster service: whether the cluster works, checked from this node in a fixed order.
 //!
-//! Each check is tried until it holds or its time is over; whenever what it waits for changes, that is told.
+//! Each check is tried until it holds or its time is over; whenever what it waits for changes, that is told. What a check
+//! may reach is in `scope`; it reads as `os:reader`, and Kubernetes with a certificate of ten minutes that can do no more
+//! than these checks need.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,18 +18,21 @@ use tonic::{Request, Response, Status};
 use wire::cluster::cluster_service_server::ClusterService;
 use wire::cluster::{ClusterInfo, HealthCheckProgress, HealthCheckRequest};
 
+use crate::access::is_admin;
 use crate::machine::Machine;
 use crate::machine_service::Service;
 use checks::{CHECKS, Check, ClusterNodes, Holds, View};
 use nodes::ApidView;
+use scope::{Asker, Known};
 
 mod checks;
 mod nodes;
+mod scope;
 
 /// How long all checks may take where the client does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(20 * 60);
-/// Longer waits are cut to this: a client may send any, and what lies beyond the clock's end would be a panic.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long all checks may take, whatever the client says.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Pause between two tries of a check.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Messages that may wait for the client; there is one per change of what is waited for.
@@ -44,15 +48,19 @@ impl ClusterService for Service {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::HealthCheckStream>, Status> {
-        let request = request.into_inner();
-        let wait = request.wait_timeout.and_then(|wait| Duration::try_from(wait).ok()).filter(|wait| !wait.is_zero());
+        let (metadata, _, request) = request.into_parts();
+        let asker = if is_admin(&metadata) { Asker::Admin } else { Asker::Other };
+        let until = Instant::now() + wait(request.wait_timeout);
         let info = request.cluster_info.unwrap_or_default();
-        let nodes = cluster_nodes(&self.machine, &info)?;
-        let view = Arc::new(ApidView::new(self.machine.clone(), info.force_endpoint));
-        let until = Instant::now() + wait.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
+        let failed = |error| Status::internal(stdx::error_chain(&error));
+        let known = Known::of(&self.machine.store).map_err(failed)?;
+        let endpoint = known.endpoint(asker, &info.force_endpoint)?;
+        let nodes = cluster_nodes(&self.machine, &known, asker, &info)?;
+        let caller = metadata.get(transport::audit::CALLER).cloned();
+        let view = Arc::new(ApidView::new(self.machine.clone(), endpoint, caller));
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let task = stdx::tasks::spawn("health check", async move {
-            if let Err(status) = run(view.as_ref(), &nodes, until, &sender).await {
+            if let Err(status) = run(view.as_ref(), nodes, until, &sender).await {
                 // The receiver is gone only when the client is.
                 drop(sender.send(Err(status)).await);
             }
@@ -78,16 +86,23 @@ impl Stream for Checking {
     }
 }
 
-/// The nodes that the client named, or else the members that this node knows.
-fn cluster_nodes(machine: &Machine, info: &ClusterInfo) -> Result<ClusterNodes, Status> {
-    let parse = |texts: &[String]| -> Result<Vec<IpAddr>, Status> {
-        let address = |text: &String| {
-            text.parse().map_err(|_| Status::invalid_argument(format!("node {text:?} is not an IP address")))
-        };
-        texts.iter().map(address).collect()
+/// How long the checks may take. Times that are no duration, and those over a day, are cut.
+fn wait(asked: Option<prost_types::Duration>) -> Duration {
+    let asked = asked.and_then(|asked| Duration::try_from(asked).ok()).filter(|asked| !asked.is_zero());
+    asked.unwrap_or(DEFAULT_WAIT).min(MAX_WAIT)
+}
+
+/// The nodes that the client named, or else the members that this node knows; none where discovery tells none.
+fn cluster_nodes(
+    machine: &Machine,
+    known: &Known,
+    asker: Asker,
+    info: &ClusterInfo,
+) -> Result<Option<ClusterNodes>, Status> {
+    let mut nodes = ClusterNodes {
+        control_planes: known.nodes(asker, &info.control_plane_nodes)?,
+        workers: known.nodes(asker, &info.worker_nodes)?,
     };
-    let mut nodes =
-        ClusterNodes { control_planes: parse(&info.control_plane_nodes)?, workers: parse(&info.worker_nodes)? };
     if nodes.control_planes.is_empty() && nodes.workers.is_empty() {
         let members = machine.store.list_as::<Member>().map_err(|error| Status::internal(stdx::error_chain(&error)))?;
         for member in &members {
@@ -96,17 +111,28 @@ fn cluster_nodes(machine: &Machine, info: &ClusterInfo) -> Result<ClusterNodes, 
                 if member.machine_type.is_control_plane() { &mut nodes.control_planes } else { &mut nodes.workers };
             list.push(*address);
         }
+        if nodes.control_planes.is_empty() {
+            return Ok(None);
+        }
     }
     if nodes.control_planes.is_empty() {
-        return Err(Status::failed_precondition("no control plane node is known: name them, or wait for discovery"));
+        return Err(Status::failed_precondition("no control plane node is named: name them as well"));
     }
-    Ok(nodes)
+    Ok(Some(nodes))
 }
 
-/// All checks in order; the first whose time is over ends the run with what it last waited for.
-async fn run(view: &dyn View, nodes: &ClusterNodes, until: Instant, progress: &Progress) -> Result<(), Status> {
+/// All checks in order; the first whose time is over ends the run with what it last waited for. Where `nodes` are not
+/// known, those that Kubernetes has are checked.
+async fn run(view: &dyn View, nodes: Option<ClusterNodes>, until: Instant, progress: &Progress) -> Result<(), Status> {
+    let nodes = match nodes {
+        Some(nodes) => nodes,
+        None => {
+            wait_for(&checks::NODES_KNOWN, view, &ClusterNodes::default(), until, progress).await?;
+            checks::nodes_of_kubernetes(view).await.map_err(Status::unavailable)?
+        }
+    };
     for check in CHECKS {
-        wait_for(check, view, nodes, until, progress).await?;
+        wait_for(check, view, &nodes, until, progress).await?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! The administrator's kubeconfig, issued anew at each call.
+//! Kubeconfigs with a certificate that is issued anew at each call: the administrator's, and that of health checks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{Algorithm, Authority, PemPair, Sans, Subject, Template, Usage, Validity};
@@ -8,11 +9,40 @@ use tonic::Status;
 
 use crate::machine::Machine;
 
-/// How long the certificate lives: a year.
-const LIFETIME: Duration = Duration::from_secs(8760 * 3600);
+/// How long an administrator's certificate lives: a year.
+const ADMIN_LIFETIME: Duration = Duration::from_secs(8760 * 3600);
+/// How long the certificate of a health check lives.
+pub(crate) const HEALTH_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// The kubeconfig as text, for `endpoint` or else that of the cluster.
-pub(crate) fn text(machine: &Machine, endpoint: Option<&str>) -> Result<String, Status> {
+/// The administrator's kubeconfig as text.
+fn admin(machine: &Machine) -> Result<String, Status> {
+    let subject = Subject::common_name("admin").with_organization("system:masters");
+    let Issued { root, ca, own } = issue(machine, subject, ADMIN_LIFETIME)?;
+    rendered(kubernetes::kubeconfig::admin(&root.name, &root.endpoint.0, &ca, &own.crt, &own.key))
+}
+
+/// A kubeconfig for health checks, for `endpoint` or else that of the cluster. What its group may do is in the manifest
+/// `02-health-reader`, and no more than the checks need.
+pub(crate) fn health(machine: &Machine, endpoint: Option<&str>) -> Result<String, Status> {
+    const USER: &str = "talos:health";
+    let subject = Subject::common_name(USER).with_organization(kubernetes::manifests::HEALTH_READERS);
+    let Issued { root, ca, own } = issue(machine, subject, HEALTH_LIFETIME)?;
+    let endpoint = endpoint.unwrap_or(&root.endpoint.0);
+    rendered(kubernetes::kubeconfig::component(&root.name, USER, endpoint, &ca, &own.crt, &own.key))
+}
+
+fn rendered(kubeconfig: Result<String, impl std::error::Error>) -> Result<String, Status> {
+    kubeconfig.map_err(|error| Status::internal(stdx::error_chain(&error)))
+}
+
+/// A client certificate of Kubernetes, with its authority.
+struct Issued {
+    root: Arc<KubernetesRootSecret>,
+    ca: String,
+    own: PemPair,
+}
+
+fn issue(machine: &Machine, subject: Subject, lifetime: Duration) -> Result<Issued, Status> {
     let root = machine
         .store
         .get_as::<KubernetesRootSecret>(KubernetesRootSecret::ID)
@@ -29,20 +59,18 @@ pub(crate) fn text(machine: &Machine, endpoint: Option<&str>) -> Result<String, 
         .ok_or_else(|| Status::failed_precondition("this node has no key of the Kubernetes authority"))?;
     let authority = Authority::from_pair(&PemPair::new(utf8(&ca.crt.0), utf8(&ca.key.0))).map_err(failed)?;
     let template = Template {
-        subject: Subject::common_name("admin").with_organization("system:masters"),
+        subject,
         sans: Sans::default(),
         usage: Usage::Client,
-        validity: Validity::starting(machine.clock.now(), LIFETIME),
+        validity: Validity::starting(machine.clock.now(), lifetime),
     };
     let own = authority.issue_pair(Algorithm::EcdsaP256, &template).map_err(failed)?;
-    let endpoint = endpoint.unwrap_or(&root.endpoint.0);
-    kubernetes::kubeconfig::admin(&root.name, endpoint, &authority.certificate().to_pem(), &own.crt, &own.key)
-        .map_err(|error| Status::internal(stdx::error_chain(&error)))
+    Ok(Issued { root: Arc::clone(&root.spec), ca: authority.certificate().to_pem(), own })
 }
 
 /// The kubeconfig as clients expect it: a gzipped tar archive with one file, `kubeconfig`.
 pub(crate) fn archive(machine: &Machine) -> Result<Vec<u8>, Status> {
-    let text = text(machine, None)?;
+    let text = admin(machine)?;
     let failed = |error: std::io::Error| Status::internal(format!("packing the kubeconfig: {error}"));
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);

@@ -24,6 +24,37 @@ pub(super) fn bootstrap_token(id: &str, secret: &str) -> Vec<Value> {
     })]
 }
 
+/// The group of a node's own health checks.
+pub const HEALTH_READERS: &str = "talos:health-readers";
+
+/// What health checks read, and nothing else: nodes, and the system's pods and workloads.
+pub(super) fn health_readers() -> Vec<Value> {
+    const NAME: &str = "talos:health-reader";
+    let rule = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list"] });
+    vec![
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": { "name": NAME },
+            "rules": [rule("", &["nodes"])],
+        }),
+        cluster_role_binding(NAME, NAME, &group_subject(HEALTH_READERS)),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": { "name": NAME, "namespace": "kube-system" },
+            "rules": [rule("", &["pods"]), rule("apps", &["daemonsets", "deployments"])],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": { "name": NAME, "namespace": "kube-system" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME },
+            "subjects": [group_subject(HEALTH_READERS)],
+        }),
+    ]
+}
+
 pub(super) fn request_certificates() -> Value {
     cluster_role_binding(
         "system-bootstrap-node-bootstrapper",

@@ -12,7 +12,7 @@ use kube_edge::{KubeApi, KubeError, Node, PodSummary, Workload};
 use wire::machine as api;
 
 /// The nodes that should be there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ClusterNodes {
     pub(super) control_planes: Vec<IpAddr>,
     pub(super) workers: Vec<IpAddr>,
@@ -56,6 +56,7 @@ pub(super) struct Check {
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    NodesKnown,
     Etcd,
     EtcdConsistent,
     EtcdOnControlPlanes,
@@ -75,6 +76,9 @@ const fn check(kind: Kind, what: &'static str, minutes: u64) -> Check {
     Check { what, deadline: Duration::from_secs(minutes * 60), kind }
 }
 
+/// Comes first where the nodes are taken from Kubernetes.
+pub(super) const NODES_KNOWN: Check = check(Kind::NodesKnown, "control plane nodes of Kubernetes to be known", 5);
+
 /// All checks, in order.
 pub(super) const CHECKS: &[Check] = &[
     check(Kind::Etcd, "etcd to be healthy", 5),
@@ -93,12 +97,15 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 const SYSTEM: &str = "kube-system";
+/// The label of control plane nodes.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const STATIC_PODS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 impl Kind {
     /// Whether it holds now.
     pub(super) async fn holds(self, view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
         match self {
+            Self::NodesKnown => nodes_of_kubernetes(view).await.map(|_| Holds::Yes),
             Self::Etcd => service(view, "etcd", &nodes.control_planes).await,
             Self::Apid => service(view, "apid", &nodes.all()).await,
             Self::Kubelet => service(view, "kubelet", &nodes.all()).await,
@@ -205,6 +212,20 @@ fn kube_error(error: &KubeError) -> String {
 
 async fn kube_nodes(view: &dyn View) -> Result<Vec<Node>, String> {
     view.kubernetes().await?.nodes().await.map_err(|error| kube_error(&error))
+}
+
+/// The nodes that Kubernetes has, by their internal addresses.
+pub(super) async fn nodes_of_kubernetes(view: &dyn View) -> Result<ClusterNodes, String> {
+    let mut nodes = ClusterNodes::default();
+    for node in kube_nodes(view).await? {
+        let Some(address) = node.ips("InternalIP").next() else { continue };
+        let is_control_plane = node.labels.contains_key(CONTROL_PLANE);
+        (if is_control_plane { &mut nodes.control_planes } else { &mut nodes.workers }).push(address);
+    }
+    if nodes.control_planes.is_empty() {
+        return Err("Kubernetes has no control plane node".to_owned());
+    }
+    Ok(nodes)
 }
 
 fn find(nodes: &[Node], address: IpAddr) -> Option<&Node> {

@@ -1,4 +1,4 @@
-//! The real view: other nodes through their `apid`, as this node; Kubernetes with a kubeconfig of this node.
+//! The real view: other nodes through their `apid`, as this node; Kubernetes with a certificate for health checks.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use resources::runtime::MachineStatus;
 use resources::secrets::ApiCertificate;
 use resources::{Spec, values::CertificateAndKey};
+use tokio::time::Instant;
 use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use transport::{Identity, Roots, Slot};
 use wire::cosi::resource::GetRequest;
@@ -30,14 +32,30 @@ const CALL: Duration = Duration::from_secs(5);
 
 pub(super) struct ApidView {
     machine: Machine,
-    force_endpoint: String,
+    /// Of Kubernetes, instead of the cluster's own.
+    endpoint: Option<String>,
+    /// On whose behalf the other nodes are asked.
+    caller: Option<MetadataValue<Ascii>>,
     channels: Mutex<HashMap<IpAddr, Channel>>,
-    kubernetes: Mutex<Option<Arc<dyn KubeApi>>>,
+    kubernetes: Mutex<Option<(Instant, Arc<dyn KubeApi>)>>,
 }
 
 impl ApidView {
-    pub(super) fn new(machine: Machine, force_endpoint: String) -> Self {
-        Self { machine, force_endpoint, channels: Mutex::default(), kubernetes: Mutex::default() }
+    pub(super) fn new(machine: Machine, endpoint: Option<String>, caller: Option<MetadataValue<Ascii>>) -> Self {
+        Self { machine, endpoint, caller, channels: Mutex::default(), kubernetes: Mutex::default() }
+    }
+
+    /// A call in the name of a reader: this node's certificate is that of a node, which speaks for somebody.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert("talos-role", MetadataValue::from_static("os:reader"));
+        metadata.insert("proxyfrom", MetadataValue::from_static("health"));
+        if let Some(caller) = &self.caller {
+            metadata.insert(transport::audit::CALLER, caller.clone());
+        }
+        request.set_timeout(CALL);
+        request
     }
 
     fn channel(&self, node: IpAddr) -> Result<Channel, String> {
@@ -68,16 +86,6 @@ fn config(
     transport::dial::client_config(Some(identity), &roots)
 }
 
-/// A call in the name of a reader: this node's certificate is that of a node, which speaks for somebody.
-fn request<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    let metadata = request.metadata_mut();
-    metadata.insert("talos-role", tonic::metadata::MetadataValue::from_static("os:reader"));
-    metadata.insert("proxyfrom", tonic::metadata::MetadataValue::from_static("health"));
-    request.set_timeout(CALL);
-    request
-}
-
 async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, String> {
     match tokio::time::timeout(CALL, call).await {
         Ok(answer) => answer.map_err(|status| status.message().to_owned()),
@@ -89,14 +97,14 @@ async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Res
 impl View for ApidView {
     async fn services(&self, node: IpAddr) -> Result<Vec<api::ServiceInfo>, String> {
         let mut client = MachineServiceClient::new(self.channel(node)?);
-        let answer = in_time(client.service_list(request(()))).await?.into_inner();
+        let answer = in_time(client.service_list(self.request(()))).await?.into_inner();
         Ok(answer.messages.into_iter().flat_map(|message| message.services).collect())
     }
 
     async fn members(&self, node: IpAddr) -> Result<Vec<api::EtcdMember>, String> {
         let mut client = MachineServiceClient::new(self.channel(node)?);
         let asked = api::EtcdMemberListRequest { query_local: true };
-        let answer = in_time(client.etcd_member_list(request(asked))).await?.into_inner();
+        let answer = in_time(client.etcd_member_list(self.request(asked))).await?.into_inner();
         Ok(answer.messages.into_iter().flat_map(|message| message.members).collect())
     }
 
@@ -108,20 +116,22 @@ impl View for ApidView {
             id: MachineStatus::ID.to_owned(),
             options: None,
         };
-        let answer = in_time(client.get(request(asked))).await?.into_inner();
+        let answer = in_time(client.get(self.request(asked))).await?.into_inner();
         let spec = answer.resource.and_then(|resource| resource.spec).unwrap_or_default();
         Ok(unfinished(&spec.proto_spec))
     }
 
     async fn kubernetes(&self) -> Result<Arc<dyn KubeApi>, String> {
-        if let Some(kubernetes) = &*self.kubernetes.lock() {
+        if let Some((since, kubernetes)) = &*self.kubernetes.lock()
+            && since.elapsed() < kubeconfig::HEALTH_LIFETIME / 2
+        {
             return Ok(kubernetes.clone());
         }
-        let endpoint = Some(self.force_endpoint.as_str()).filter(|endpoint| !endpoint.is_empty());
-        let kubeconfig = kubeconfig::text(&self.machine, endpoint).map_err(|status| status.message().to_owned())?;
+        let kubeconfig = kubeconfig::health(&self.machine, self.endpoint.as_deref());
+        let kubeconfig = kubeconfig.map_err(|status| status.message().to_owned())?;
         let connected = self.machine.kubernetes.connect(&kubeconfig).await;
         let connected = connected.map_err(|error| stdx::error_chain(&error))?;
-        *self.kubernetes.lock() = Some(connected.clone());
+        *self.kubernetes.lock() = Some((Instant::now(), connected.clone()));
         Ok(connected)
     }
 }

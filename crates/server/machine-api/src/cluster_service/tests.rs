@@ -5,6 +5,8 @@ use kube_edge::{FakeKube, KubeApi, Node, NodeAddress, PodSummary, Readiness};
 use parking_lot::Mutex;
 use wire::machine as api;
 
+use std::net::IpAddr;
+
 use super::*;
 
 const CP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 5, 0, 2));
@@ -81,9 +83,13 @@ impl View for Cluster {
 /// The messages of a run and how it ended.
 async fn checked(view: &dyn View) -> (Vec<String>, Result<(), Status>) {
     let nodes = ClusterNodes { control_planes: vec![CP], workers: vec![WORKER] };
+    checked_for(view, Some(nodes)).await
+}
+
+async fn checked_for(view: &dyn View, nodes: Option<ClusterNodes>) -> (Vec<String>, Result<(), Status>) {
     let (sender, mut receiver) = mpsc::channel(BACKLOG);
     let until = Instant::now() + Duration::from_secs(60);
-    let checking = async move { run(view, &nodes, until, &sender).await };
+    let checking = async move { run(view, nodes, until, &sender).await };
     let hearing = async move {
         let mut heard = Vec::new();
         while let Some(message) = receiver.recv().await {
@@ -147,6 +153,34 @@ async fn a_workload_that_is_not_complete_is_waited_for() {
     cluster.kube.put_readiness("kube-system", "kube-proxy", Readiness { desired: 2, ready: 1, updated: 2 });
     let (heard, _) = checked(&cluster).await;
     assert_eq!(heard.last().unwrap(), "waiting for kube-proxy to report ready: 1 of 2 pods of kube-proxy are ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_taken_from_kubernetes_where_discovery_tells_none() {
+    let cluster = cluster();
+    let (heard, outcome) = checked_for(&cluster, None).await;
+    let expected = "waiting for control plane nodes of Kubernetes to be known: Kubernetes has no control plane node";
+    assert_eq!(
+        (heard.last().unwrap().as_str(), outcome.unwrap_err().code()),
+        (expected, tonic::Code::DeadlineExceeded)
+    );
+    let labels = [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into();
+    cluster.kube.put_node(Node { labels, ..node("cp", CP) });
+    let (heard, outcome) = checked_for(&cluster, None).await;
+    outcome.unwrap();
+    assert!(heard.contains(&"waiting for all k8s nodes to report ready: OK".to_owned()), "{heard:?}");
+    let nodes = checks::nodes_of_kubernetes(&cluster).await.unwrap();
+    assert_eq!(nodes, ClusterNodes { control_planes: vec![CP], workers: vec![WORKER] });
+}
+
+#[test]
+fn a_time_to_wait_is_a_day_at_most_and_never_overflows() {
+    let duration = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    assert_eq!(wait(None), DEFAULT_WAIT);
+    assert_eq!(wait(duration(0, 0)), DEFAULT_WAIT);
+    assert_eq!(wait(duration(-5, 0)), DEFAULT_WAIT);
+    assert_eq!(wait(duration(90, 0)), Duration::from_secs(90));
+    assert_eq!(wait(duration(i64::MAX, 999_999_999)), MAX_WAIT);
 }
 
 #[test]

@@ -106,10 +106,10 @@ impl ContainerList for Sinks {
     }
 }
 
-struct Served {
-    machine: Machine,
+pub(crate) struct Served {
+    pub(crate) machine: Machine,
     sinks: Arc<Sinks>,
-    channel: Channel,
+    pub(crate) channel: Channel,
     _tasks: TaskSet,
     _directory: TempDir,
 }
@@ -132,7 +132,7 @@ impl Served {
         std::fs::read_to_string(self._directory.path().join("config.yaml")).unwrap()
     }
 
-    fn client(&self) -> MachineServiceClient<Channel> {
+    pub(crate) fn client(&self) -> MachineServiceClient<Channel> {
         MachineServiceClient::new(self.channel.clone())
     }
 }
@@ -141,7 +141,7 @@ fn served() -> Served {
     served_with(|_| {})
 }
 
-fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
+pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("machine.sock");
     let store = Store::new();
@@ -176,7 +176,12 @@ fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
     Served { machine, sinks, channel: transport::unix::channel(&socket), _tasks: tasks, _directory: directory }
 }
 
-async fn apply(it: &Served, text: &str, mode: Mode, dry_run: bool) -> Result<api::ApplyConfiguration, tonic::Status> {
+pub(crate) async fn apply(
+    it: &Served,
+    text: &str,
+    mode: Mode,
+    dry_run: bool,
+) -> Result<api::ApplyConfiguration, tonic::Status> {
     apply_as(it, "os:admin", text, mode, dry_run).await
 }
 
@@ -536,13 +541,57 @@ async fn what_does_not_work_yet_says_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn a_reader_sends_the_health_check_of_a_node_nowhere_outside_of_its_cluster() {
+    let it = served();
+    let check = async |role: &'static str, info: wire::cluster::ClusterInfo| {
+        let cluster_info = Some(info);
+        let mut request = tonic::Request::new(wire::cluster::HealthCheckRequest { cluster_info, ..Default::default() });
+        request.metadata_mut().insert("talos-role", role.parse().unwrap());
+        ClusterServiceClient::new(it.channel.clone()).health_check(request).await.map(drop)
+    };
+    let endpoint = wire::cluster::ClusterInfo { force_endpoint: "https://192.0.2.1:1".into(), ..Default::default() };
+    let nodes = wire::cluster::ClusterInfo { control_plane_nodes: vec!["192.0.2.1".into()], ..Default::default() };
+    for info in [endpoint, nodes] {
+        assert_eq!(check("os:reader", info.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(check("os:operator", info.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+        check("os:admin", info).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_has_a_short_lived_certificate_that_is_no_administrators() {
+    let connect = FakeConnect::new(FakeKube::new("v1.30.0"));
+    let it = served_with(|machine| machine.kubernetes = Arc::new(connect.clone()));
+    let now = stdx::Clock::now(&SystemClock);
+    let ca = pki::Authority::generate(pki::CaProfile::Kubernetes, now).unwrap().pair();
+    let root = KubernetesRootSecret {
+        endpoint: "https://10.5.0.2:6443".into(),
+        issuing_ca: Some(CertificateAndKey::new(ca.crt, ca.key)),
+        ..KubernetesRootSecret::default()
+    };
+    it.machine.store.put(KubernetesRootSecret::ID, root, "").unwrap();
+    let request = wire::cluster::HealthCheckRequest::default();
+    let mut progress = ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap().into_inner();
+    while connect.kubeconfigs().is_empty() {
+        progress.message().await.unwrap();
+    }
+    let text = connect.kubeconfigs().remove(0);
+    let certificate = text.lines().find_map(|line| line.trim().strip_prefix("client-certificate-data: ")).unwrap();
+    let pem = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, certificate).unwrap();
+    let certificate = pki::Certificate::from_pem(std::str::from_utf8(&pem).unwrap()).unwrap();
+    assert_eq!(certificate.subject().organizations, ["talos:health-readers"]);
+    let lifetime = certificate.not_after().duration_since(now).unwrap();
+    assert!(lifetime <= std::time::Duration::from_secs(11 * 60), "{lifetime:?}");
+}
+
+#[tokio::test]
 async fn every_service_is_there() {
     let it = served();
     let answer = InspectServiceClient::new(it.channel.clone()).controller_runtime_dependencies(()).await.unwrap();
     assert_eq!(answer.into_inner().messages.len(), 1);
     let request = wire::cluster::HealthCheckRequest::default();
-    let status = ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "no control plane is known: {status:?}");
+    let mut progress = ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap().into_inner();
+    assert!(progress.message().await.unwrap().unwrap().message.starts_with("waiting for control plane nodes"));
     let disks = wire::storage::storage_service_client::StorageServiceClient::new(it.channel.clone()).disks(()).await;
     assert_eq!(disks.unwrap_err().code(), Code::Unimplemented);
     let time = wire::time::time_service_client::TimeServiceClient::new(it.channel.clone()).time(()).await;

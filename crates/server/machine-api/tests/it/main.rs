@@ -3,4 +3,5 @@
 
 mod machine;
 mod remote;
+mod secrecy;
 mod state;

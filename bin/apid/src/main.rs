@@ -7,7 +7,7 @@ use anyhow::Context;
 fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_ansi(false).without_time().with_max_level(tracing::Level::INFO).init();
     let options = apid::Options {
-        listen: transport::program::everywhere(apid::PORT),
+        listen: transport::program::wildcard_address(apid::PORT),
         port: apid::PORT,
         machine_socket: PathBuf::from("/system/run/machined/machine.sock"),
         state_socket: PathBuf::from("/system/run/apid/runtime.sock"),

@@ -86,7 +86,7 @@ async fn start(
     let pair = certificate.server.clone().unwrap_or_default();
     let (crt, key) = (String::from_utf8_lossy(&pair.crt.0), String::from_utf8_lossy(&pair.key.0));
     let config = Slot::new(apid::maintenance::tls(&crt, &key, &clients)?);
-    let listener = TcpListener::bind(transport::program::everywhere(apid::PORT)).await?;
+    let listener = TcpListener::bind(transport::program::wildcard_address(apid::PORT)).await?;
     let fingerprint = pki::Certificate::from_pem(&crt)?.fingerprint();
     tracing::info!(
         port = apid::PORT,

@@ -7,7 +7,7 @@ use anyhow::Context;
 fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_ansi(false).without_time().with_max_level(tracing::Level::INFO).init();
     let options = trustd::Options {
-        listen: transport::program::everywhere(trustd::PORT),
+        listen: transport::program::wildcard_address(trustd::PORT),
         state_socket: PathBuf::from("/system/run/trustd/runtime.sock"),
     };
     transport::program::run(1, |stop| trustd::run(options, stop)).context("trustd failed")

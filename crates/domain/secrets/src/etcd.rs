@@ -12,16 +12,16 @@ use resources::{
 
 use crate::{
     inputs::{self, Names, OWN_ROUTED},
-    issue::{self, KUBERNETES_LIFETIME, Kept},
+    issue::{self, CachedPair, KUBERNETES_LIFETIME},
 };
 
 /// `secrets.EtcdController`. Waits for the time, because etcd's certificates outlive a wrong clock.
 #[derive(Debug, Default)]
 pub struct EtcdController {
-    server: Kept<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
-    peer: Kept<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
-    admin: Kept<(EtcdRootSecret, i64)>,
-    api_server: Kept<(EtcdRootSecret, i64)>,
+    server: CachedPair<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
+    peer: CachedPair<(EtcdRootSecret, Vec<IpAddr>, Names, i64)>,
+    admin: CachedPair<(EtcdRootSecret, i64)>,
+    api_server: CachedPair<(EtcdRootSecret, i64)>,
 }
 
 #[async_trait]

@@ -108,18 +108,18 @@ impl<K: PartialEq> Renewal<K> {
 /// One certificate with what it was made from: it stays while that does and while it is young enough, whatever happens to
 /// others beside it. Whoever uses it need not start again for their sake.
 #[derive(Debug)]
-pub(crate) struct Kept<K> {
+pub(crate) struct CachedPair<K> {
     renewal: Renewal<K>,
     pair: Option<CertificateAndKey>,
 }
 
-impl<K> Default for Kept<K> {
+impl<K> Default for CachedPair<K> {
     fn default() -> Self {
         Self { renewal: Renewal::default(), pair: None }
     }
 }
 
-impl<K: PartialEq> Kept<K> {
+impl<K: PartialEq> CachedPair<K> {
     /// The certificate made from `from`; a new one by `issue` when there is none, or none that is current.
     pub(crate) fn get(
         &mut self,

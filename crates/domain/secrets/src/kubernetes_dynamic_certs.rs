@@ -10,15 +10,15 @@ use resources::{
 
 use crate::{
     inputs,
-    issue::{self, KUBERNETES_LIFETIME, Kept},
+    issue::{self, CachedPair, KUBERNETES_LIFETIME},
 };
 
 /// `secrets.KubernetesDynamicCertsController`.
 #[derive(Debug, Default)]
 pub struct KubernetesDynamicCertsController {
-    api_server: Kept<(KubernetesRootSecret, CertSans, i64)>,
-    kubelet_client: Kept<(KubernetesRootSecret, i64)>,
-    front_proxy: Kept<(KubernetesRootSecret, i64)>,
+    api_server: CachedPair<(KubernetesRootSecret, CertSans, i64)>,
+    kubelet_client: CachedPair<(KubernetesRootSecret, i64)>,
+    front_proxy: CachedPair<(KubernetesRootSecret, i64)>,
 }
 
 #[async_trait]

@@ -47,10 +47,10 @@ where
     })
 }
 
-/// Every address of this machine: the wildcard of IPv6, which takes IPv4 as well, or that of IPv4 where the kernel has
-/// nothing else.
+/// The wildcard address, to listen on every address of this machine: that of IPv6, which takes IPv4 as well, or that of
+/// IPv4 where the kernel has nothing else.
 #[must_use]
-pub fn everywhere(port: u16) -> SocketAddr {
+pub fn wildcard_address(port: u16) -> SocketAddr {
     match std::net::TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))) {
         Ok(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         Err(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),

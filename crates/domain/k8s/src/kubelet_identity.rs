@@ -17,6 +17,7 @@ use kube_edge::{Connect, Signing, SigningRequest};
 use kubernetes::{kubeconfig, paths};
 use pki::{Algorithm, Authority, CertificateRequest, PemPair, PrivateKey, Sans, Subject, Template, Usage, Validity};
 use resources::k8s::{KubeletIdentityStatus, Nodename};
+use resources::runtime::MountStatus;
 use resources::secrets::{KubeletSecrets, KubernetesRootSecret};
 use resources::time::TimeStatus;
 use resources::values::Pem;
@@ -27,10 +28,12 @@ use tokio::time::Instant;
 use crate::Root;
 use crate::kube_clients::Client;
 
+/// The directory of the kubelet's certificates, below the volume EPHEMERAL.
+const PKI_DIR: &str = "lib/kubelet/pki";
 /// The certificate and its key as the kubelet keeps them: a link to the pair in use.
-const CURRENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+const CURRENT: &str = "kubelet-client-current.pem";
 /// The pair that is made here. What the kubelet gets later is in files with the date in their name.
-const FIRST: &str = "/var/lib/kubelet/pki/kubelet-client-first.pem";
+const FIRST: &str = "kubelet-client-first.pem";
 
 /// As kube-controller-manager issues them.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -48,11 +51,26 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct KubeletIdentityController {
     root: Root,
+    pair: Pair,
     client: Client,
     backoff: Backoff,
     request: Option<Request>,
     waits_since: Option<Instant>,
     revision: u64,
+}
+
+/// The files of the pair, as absolute paths of the node.
+#[derive(Debug, Default)]
+struct Pair {
+    current: String,
+    first: String,
+}
+
+impl Pair {
+    fn below(volume: &str) -> Self {
+        let path = |name| format!("{}/{PKI_DIR}/{name}", volume.trim_end_matches('/'));
+        Self { current: path(CURRENT), first: path(FIRST) }
+    }
 }
 
 /// What was asked for and is not decided yet.
@@ -84,6 +102,7 @@ impl KubeletIdentityController {
     pub fn new(root: Root, connect: Arc<dyn Connect>) -> Self {
         Self {
             root,
+            pair: Pair::default(),
             client: Client::new(connect),
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
             request: None,
@@ -101,6 +120,8 @@ impl Controller for KubeletIdentityController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
+            // The kubelet keeps its certificates there.
+            Input::strong::<MountStatus>().id(MountStatus::EPHEMERAL),
             Input::weak::<Nodename>().id(Nodename::ID),
             Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
             Input::weak::<KubernetesRootSecret>().id(KubernetesRootSecret::ID),
@@ -119,11 +140,13 @@ impl Controller for KubeletIdentityController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let (Some(nodename), Some(secrets)) =
-            (ctx.get::<Nodename>(Nodename::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
+        let volume = ctx.hold_while_running::<MountStatus>(MountStatus::EPHEMERAL)?;
+        let (Some(volume), Some(nodename), Some(secrets)) =
+            (volume, ctx.get::<Nodename>(Nodename::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
         else {
             return Ok(());
         };
+        self.pair = Pair::below(&volume.target);
         if nodename.skip_node_registration {
             return self.publish(ctx, None);
         }
@@ -146,8 +169,8 @@ impl Controller for KubeletIdentityController {
         };
         match answer {
             Answer::Issued(pair) => {
-                files::write_atomic(&self.root.at(FIRST), pair.as_bytes(), Access::SECRET)?;
-                files::link_atomic(&self.root.at(CURRENT), std::path::Path::new(file_name(FIRST)))?;
+                files::write_atomic(&self.root.at(&self.pair.first), pair.as_bytes(), Access::SECRET)?;
+                files::link_atomic(&self.root.at(&self.pair.current), std::path::Path::new(FIRST))?;
                 self.revision += 1;
                 self.write_kubeconfig(&wanted)?;
                 tracing::info!(nodename = wanted.nodename, "kubelet has its client certificate");
@@ -185,7 +208,7 @@ impl KubeletIdentityController {
 
     /// Whether the pair on disk is this node's in this cluster; one that is not is removed.
     fn keeps_good_pair(&mut self, ctx: &Ctx, wanted: &Wanted) -> Result<bool, ReconcileError> {
-        let current = self.root.at(CURRENT);
+        let current = self.root.at(&self.pair.current);
         let Some(pair) = files::read(&current)? else { return Ok(false) };
         let pair = String::from_utf8_lossy(&pair);
         match kept::check(&pair, &wanted.nodename, &wanted.ca, ctx.clock().now()) {
@@ -195,7 +218,7 @@ impl KubeletIdentityController {
             }
             Err(flaw) => {
                 tracing::info!(nodename = wanted.nodename, %flaw, "kubelet's client certificate is dropped");
-                for file in [current, self.root.at(FIRST), self.root.at(paths::KUBELET_KUBECONFIG)] {
+                for file in [current, self.root.at(&self.pair.first), self.root.at(paths::KUBELET_KUBECONFIG)] {
                     files::remove(&file)?;
                 }
                 Ok(false)
@@ -204,7 +227,7 @@ impl KubeletIdentityController {
     }
 
     fn write_kubeconfig(&mut self, wanted: &Wanted) -> Result<(), ReconcileError> {
-        let text = kubeconfig::kubelet(&wanted.server, &wanted.ca, CURRENT)?;
+        let text = kubeconfig::kubelet(&wanted.server, &wanted.ca, &self.pair.current)?;
         let file = self.root.at(paths::KUBELET_KUBECONFIG);
         if files::write_atomic(&file, text.as_bytes(), Access::SECRET)? {
             self.revision += 1;
@@ -313,8 +336,4 @@ fn issue(ctx: &Ctx, issuer: &Authority, nodename: &str) -> Result<String, Reconc
     };
     let certificate = issuer.issue(&key, &template)?;
     Ok(format!("{}{}", certificate.to_pem(), key.to_pem()))
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }

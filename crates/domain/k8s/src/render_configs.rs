@@ -7,6 +7,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::component_files::{self, AdmissionPlugin};
 use kubernetes::{paths, static_pods, yaml};
 use resources::k8s::{AdmissionControlConfig, AuditPolicyConfig, ConfigStatus, SchedulerConfig};
+use resources::runtime::MountStatus;
 use serde_json::Value;
 use sys::files::{self, Access};
 
@@ -36,6 +37,8 @@ impl Controller for RenderConfigsStaticPodController {
             Input::weak::<AdmissionControlConfig>().id(AdmissionControlConfig::ID),
             Input::weak::<AuditPolicyConfig>().id(AuditPolicyConfig::ID),
             Input::weak::<SchedulerConfig>().id(SchedulerConfig::ID),
+            // The API server's audit log is there.
+            Input::strong::<MountStatus>().id(MountStatus::EPHEMERAL),
         ]
     }
 
@@ -65,6 +68,10 @@ impl Controller for RenderConfigsStaticPodController {
                 component_files::scheduler(&scheduler.config),
             ),
         ];
+        if ctx.hold_while_running::<MountStatus>(MountStatus::EPHEMERAL)?.is_none() {
+            // What was announced stays; before that, nothing is.
+            return Ok(());
+        }
         let mut texts = Vec::new();
         for (component, file, document) in rendered {
             let text = yaml::to_string(&document)?;

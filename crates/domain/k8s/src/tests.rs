@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use resources::StringMap;
 use resources::config::MachineConfig;
 use resources::machine::PlatformCapabilities;
+use resources::runtime::MountStatus;
 use tempfile::TempDir;
 
 use crate::{ClusterLock, Edges, HeldLock, LockError, Root};
@@ -99,6 +100,7 @@ impl World {
         let kube = FakeKube::new("v1.30.14");
         let harness = Harness::new();
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
+        harness.put(MountStatus::EPHEMERAL, MountStatus { target: "/var".into(), ..MountStatus::default() });
         Self {
             harness,
             dir: TempDir::new().unwrap(),

@@ -5,6 +5,7 @@ use pki::{Algorithm, Authority, CaProfile, CertificateRequest, PrivateKey, Sans,
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, Nodename};
 use resources::lifecycle::ServiceSpec;
 use resources::network::{HostnameStatus, NodeAddress};
+use resources::runtime::MountStatus;
 use resources::secrets::{KubeletSecrets, KubernetesRootSecret};
 use resources::time::TimeStatus;
 use resources::values::{Certificate, CertificateAndKey};
@@ -152,6 +153,22 @@ async fn control_plane_issues_the_kubelets_certificate_itself() {
     let kubeconfig = world.read(KUBECONFIG).unwrap();
     assert!(kubeconfig.contains("https://127.0.0.1:7445") && kubeconfig.contains(CLIENT), "{kubeconfig}");
     assert!(world.kube.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_to_a_volume_that_is_going() {
+    let world = World::new();
+    node(&world);
+    let ca = authority();
+    world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    world.harness.settle().await;
+    assert!(!world.harness.teardown::<MountStatus>(MountStatus::EPHEMERAL), "it is held");
+    world.harness.settle().await;
+    assert!(world.harness.teardown::<MountStatus>(MountStatus::EPHEMERAL), "it was let go");
+    std::fs::remove_file(world.root().at(CLIENT)).unwrap();
+    world.harness.advance(Duration::from_secs(200)).await;
+    assert!(world.read(CLIENT).is_none());
 }
 
 #[tokio::test(start_paused = true)]

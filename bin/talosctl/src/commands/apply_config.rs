@@ -91,7 +91,8 @@ async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Se
         }
         if !reply.mode_details.is_empty() {
             let whose = if several { format!("{node}:\n") } else { String::new() };
-            session.out.line(format!("{whose}{}", reply.mode_details.trim_end()))?;
+            // As the original does: standard output stays empty for scripts.
+            session.out.note(format!("{whose}{}", reply.mode_details.trim_end()));
         }
     }
     nodes.finish()

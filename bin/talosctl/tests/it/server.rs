@@ -50,6 +50,8 @@ pub(crate) enum Mode {
     Cluster,
     /// Requires no certificate.
     Maintenance,
+    /// In maintenance mode, of a node that belongs to the cluster: requires one of its certificates.
+    GuardedMaintenance,
 }
 
 impl Bench {
@@ -59,14 +61,19 @@ impl Bench {
         let key = PrivateKey::generate(Algorithm::Ed25519).unwrap();
         let template = Template {
             subject: Subject::common_name("node"),
-            sans: Sans::parse(["127.0.0.1"]),
+            sans: match mode {
+                Mode::GuardedMaintenance => Sans::parse([pki::MAINTENANCE_NAME]),
+                Mode::Cluster | Mode::Maintenance => Sans::parse(["127.0.0.1"]),
+            },
             usage: Usage::Server,
             validity: Validity::starting(now, Duration::from_secs(3600)),
         };
         let certificate = authority.issue(&key, &template).unwrap();
         let identity = Identity::from_pem(&certificate.to_pem(), &key.to_pem()).unwrap();
         let clients = match mode {
-            Mode::Cluster => ClientAuth::Required(Roots::from_pem([authority.certificate().to_pem()]).unwrap()),
+            Mode::Cluster | Mode::GuardedMaintenance => {
+                ClientAuth::Required(Roots::from_pem([authority.certificate().to_pem()]).unwrap())
+            }
             Mode::Maintenance => ClientAuth::None,
         };
         let config = transport::server_config(identity, &clients).unwrap();

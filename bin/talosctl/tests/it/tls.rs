@@ -71,14 +71,27 @@ fn maintenance_mode_needs_no_talosconfig_and_checks_the_fingerprint() {
         run_in(empty.path(), &line)
     };
     let good = apply(&fingerprint);
-    assert_eq!((good.code, good.stdout.as_str()), (0, "dry run: true, 18 bytes\n"), "{good:?}");
-    assert_eq!(good.stderr, "warning: 127.0.0.1: the sky is blue\n");
+    assert_eq!((good.code, good.stdout.as_str()), (0, ""), "{good:?}");
+    assert_eq!(good.stderr, "warning: 127.0.0.1: the sky is blue\ndry run: true, 18 bytes\n");
     let bad = apply("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     assert_eq!(bad.code, 1);
     assert!(bad.stderr.contains(&fingerprint), "{bad:?}");
     assert!(bad.stderr.contains("hint: the node prints its fingerprint"), "{bad:?}");
     let any = run_in(empty.path(), &["version", "--insecure", "-n", &node]);
     assert_eq!(any.code, 0, "{any:?}");
+}
+
+#[test]
+fn a_node_of_a_cluster_in_maintenance_mode_is_shown_the_certificate_of_the_context() {
+    let bench = Bench::start(Mode::GuardedMaintenance);
+    let node = format!("127.0.0.1:{}", bench.port);
+    let line = ["version", "--insecure", "-n", &node];
+    let admin = bench.run(&line);
+    assert_eq!(admin.code, 0, "{admin:?}");
+    let empty = tempfile::tempdir().unwrap();
+    let nobody = run_in(empty.path(), &line);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("the certificate of an administrator in that talosconfig"), "{nobody:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use resources::{
 use crate::inputs::{self, ACCUMULATIVE, Names, OWN_ACCUMULATIVE};
 
 /// The name on the certificate of the maintenance API.
-pub(crate) const MAINTENANCE_NAME: &str = "maintenance-service.talos.dev";
+pub(crate) use pki::MAINTENANCE_NAME;
 
 const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 

@@ -4,18 +4,22 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::client::WebPkiServerVerifier;
+use pki::MAINTENANCE_NAME;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
     SignatureScheme,
 };
+use x509_parser::prelude::GeneralName;
 
 use crate::credentials::Credentials;
 use crate::error::ConnectError;
@@ -125,12 +129,14 @@ pub(crate) fn client_config(trust: &ServerTrust) -> Result<ClientConfig, Connect
             }
         }
         ServerTrust::Fingerprints { accepted, credentials } => {
-            let pinned = Arc::new(Pinned { accepted: accepted.clone(), provider });
+            let maintained = Arc::new(AtomicBool::new(false));
+            let identity = credentials.as_ref().and_then(|credentials| credentials.identity.as_ref());
+            let key = identity.map(|own| CertifiedKey::from_der(own.chain.clone(), own.key.clone_key(), &provider));
+            let key = key.transpose().map_err(ConnectError::Identity)?.map(Arc::new);
+            let pinned = Arc::new(Pinned { accepted: accepted.clone(), provider, maintained: Arc::clone(&maintained) });
             let builder = builder.dangerous().with_custom_certificate_verifier(pinned);
-            match credentials.as_ref().and_then(|credentials| credentials.identity.as_ref()) {
-                Some(own) => builder
-                    .with_client_auth_cert(own.chain.clone(), own.key.clone_key())
-                    .map_err(ConnectError::Identity)?,
+            match key {
+                Some(key) => builder.with_client_cert_resolver(Arc::new(ForMaintenance { key, maintained })),
                 None => builder.with_no_client_auth(),
             }
         }
@@ -144,6 +150,34 @@ pub(crate) fn client_config(trust: &ServerTrust) -> Result<ClientConfig, Connect
 struct Pinned {
     accepted: Vec<Fingerprint>,
     provider: Arc<CryptoProvider>,
+    /// Whether the server of the handshake has the name of maintenance mode.
+    maintained: Arc<AtomicBool>,
+}
+
+/// Shows the client's certificate to a server in maintenance mode. A node that has its configuration is refused without: its
+/// own certificate can be verified, and is not when a client asks for it in this way.
+#[derive(Debug)]
+struct ForMaintenance {
+    key: Arc<CertifiedKey>,
+    maintained: Arc<AtomicBool>,
+}
+
+impl ResolvesClientCert for ForMaintenance {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.maintained.load(Ordering::SeqCst).then(|| Arc::clone(&self.key))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a DER certificate is for the name of maintenance mode.
+fn is_of_maintenance(certificate: &[u8]) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    let is_it = |name: &GeneralName<'_>| matches!(name, GeneralName::DNSName(name) if *name == MAINTENANCE_NAME);
+    names.value.general_names.iter().any(is_it)
 }
 
 impl ServerCertVerifier for Pinned {
@@ -155,6 +189,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
+        self.maintained.store(is_of_maintenance(end_entity), Ordering::SeqCst);
         if self.accepted.is_empty() || self.accepted.iter().any(|one| one.matches(end_entity)) {
             return Ok(ServerCertVerified::assertion());
         }

@@ -29,5 +29,9 @@ pub use request::CertificateRequest;
 pub use role::{Role, RoleSet};
 pub use secrets::{KubernetesPki, SecretsBundle, SecretsOptions};
 
+/// The name in the certificate of a node in maintenance mode (Talos 1.7), which nobody signed. It tells such a node from one
+/// that has its configuration.
+pub const MAINTENANCE_NAME: &str = "maintenance-service.talos.dev";
+
 #[cfg(test)]
 mod fuzz_tests;

@@ -25,10 +25,22 @@ pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf>
         for program in PROGRAMS {
             cargo.args(["--bin", program]);
         }
+        if let Some(commit) = commit(paths) {
+            cargo.env("BUILD_COMMIT", commit);
+        }
         step.call(&mut cargo)?;
         Ok(())
     })?;
     directory(paths)
+}
+
+/// The checkout's commit, marked where files differ from it: the build script of `build-info` is not run for those. None
+/// outside of a repository.
+fn commit(paths: &Paths) -> Option<String> {
+    let mut describe = command("git");
+    describe.current_dir(&paths.root).args(["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]);
+    let output = describe.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 /// The directory that [`build`] leaves the programs in.

@@ -69,14 +69,15 @@ fn show(
 fn own_version() -> machine::VersionInfo {
     machine::VersionInfo {
         tag: TAG.to_owned(),
-        sha: stdx::version::OWN.to_owned(),
+        sha: build_info::COMMIT.to_owned(),
+        built: build_info::DATE.to_owned(),
+        go_version: build_info::COMPILER.to_owned(),
         os: std::env::consts::OS.to_owned(),
         arch: match std::env::consts::ARCH {
             "x86_64" => "amd64".to_owned(),
             "aarch64" => "arm64".to_owned(),
             other => other.to_owned(),
         },
-        ..machine::VersionInfo::default()
     }
 }
 
@@ -101,6 +102,8 @@ mod tests {
     fn the_own_version_has_no_empty_architecture() {
         let text = block(&own_version());
         assert!(text.starts_with(&format!("\tTag:         {TAG}\n")), "{text}");
+        assert!(text.contains(&format!("\n\tSHA:         {}\n", build_info::COMMIT)), "{text}");
+        assert!(text.contains(&format!("\n\tBuilt:       {}\n", build_info::DATE)), "{text}");
         assert!(text.ends_with("\tOS/Arch:     linux/amd64") || text.ends_with("\tOS/Arch:     linux/arm64"), "{text}");
     }
 }

@@ -6,9 +6,6 @@ pub const TAG: &str = "v1.7.0";
 /// The name that clients expect in `Version` answers and operating system strings.
 pub const NAME: &str = "Talos";
 
-/// The version of this implementation.
-pub const OWN: &str = env!("CARGO_PKG_VERSION");
-
 /// The operating system string of members and nodes: `Talos (v1.7.0)`.
 #[must_use]
 pub fn os_name() -> String {

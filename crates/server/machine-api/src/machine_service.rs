@@ -67,9 +67,10 @@ impl MachineService for Service {
     async fn version(&self, _: Request<()>) -> Reply<api::VersionResponse> {
         let version = api::VersionInfo {
             tag: stdx::version::TAG.to_owned(),
-            sha: stdx::version::OWN.to_owned(),
-            built: String::new(),
-            go_version: "not Go".to_owned(),
+            sha: build_info::COMMIT.to_owned(),
+            built: build_info::DATE.to_owned(),
+            // The field for the compiler; clients print what is in it.
+            go_version: build_info::COMPILER.to_owned(),
             os: std::env::consts::OS.to_owned(),
             arch: sys::host::architecture().to_owned(),
         };

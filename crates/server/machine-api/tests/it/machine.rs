@@ -206,7 +206,10 @@ async fn apply_as(
 #[tokio::test]
 async fn version_tells_the_api_level_and_the_platform() {
     let answer = served().client().version(()).await.unwrap().into_inner().messages.remove(0);
-    assert_eq!(answer.version.unwrap().tag, stdx::version::TAG);
+    let version = answer.version.unwrap();
+    assert_eq!((version.tag.as_str(), version.os.as_str()), (stdx::version::TAG, "linux"));
+    assert_eq!((version.sha.as_str(), version.built.as_str()), (build_info::COMMIT, build_info::DATE));
+    assert!(version.go_version.starts_with("rustc "), "{version:?}");
     let platform = answer.platform.unwrap();
     assert_eq!((platform.name.as_str(), platform.mode.as_str()), ("container", "container"));
     assert!(answer.features.unwrap().rbac);

@@ -18,7 +18,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("crates/model/config", &["decode.rs", "document.rs"]),
     ("crates/model/pki", &["authority.rs", "request.rs"]),
     ("crates/model/resources", &["field.rs", "object.rs", "values.rs"]),
-    ("crates/server/provision", &["cluster.rs", "precheck.rs"]),
 ];
 
 /// The source folders of the workspace by crate folder.

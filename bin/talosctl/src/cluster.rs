@@ -1,7 +1,7 @@
 //! `talosctl cluster`: local clusters, made by this program itself.
 
 mod agent;
-pub(crate) mod contexts;
+mod contexts;
 mod create;
 mod destroy;
 mod flags;

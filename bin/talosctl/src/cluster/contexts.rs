@@ -4,7 +4,7 @@ use client::TalosConfig;
 use provision::{Contexts, WrittenContext};
 
 use crate::command_error::CommandError;
-use crate::commands::kubeconfig;
+use crate::commands::kubeconfig::{self, Removed};
 use crate::session::Session;
 
 /// Removes what is still there. A file that cannot be changed is a warning: the cluster is gone all the same.
@@ -27,13 +27,6 @@ fn tell(written: &WrittenContext, kind: &str, removed: Result<Removed, CommandEr
             stdx::error_chain(error.error.as_ref())
         )),
     }
-}
-
-/// Whether the context was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removed {
-    Context,
-    Nothing,
 }
 
 fn remove_from_talosconfig(written: &WrittenContext) -> Result<Removed, CommandError> {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args};
 use provision::WrittenContext;
 
-use crate::cluster::contexts::Removed;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
@@ -93,6 +92,13 @@ pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<Option<Writte
     let (name, authority) =
         (merged.current().to_owned(), merged.authority(merged.current()).unwrap_or_default().to_owned());
     Ok(Some(WrittenContext { file: path, name, authority, previous }))
+}
+
+/// Whether a context was there to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Context,
+    Nothing,
 }
 
 /// Takes a context out of its file that [`merge_usual`] wrote, with the cluster and the user that only it has.

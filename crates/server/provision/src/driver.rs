@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{HostError, Problem};
+use crate::error::{DriverError, Problem};
 use crate::folder::Folder;
 use crate::plan::{Plan, PlannedNode};
 use crate::program::Launcher;
@@ -113,20 +113,6 @@ impl fmt::Display for NodeStatus {
             Self::Ended(ended) => ended.fmt(f),
         }
     }
-}
-
-/// What a driver can fail with.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// Trying again changes nothing.
-    #[error("{subject} cannot be used: {reason}")]
-    Unusable { subject: String, reason: String },
-    #[error("starting node {node}: {reason}")]
-    Start { node: String, reason: String },
-    #[error("a step of the driver panicked")]
-    Panicked(#[source] tokio::task::JoinError),
 }
 
 /// Makes and keeps the nodes of one cluster.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::driver::DriverError;
 use crate::plan::PlanError;
 
 /// One reason why a cluster cannot be created, found before anything changed.
@@ -57,6 +56,20 @@ pub enum ProvisionError {
     /// Another program has to be used, or everything of the cluster removed by hand.
     #[error("the cluster in {} has state version {version}, this program knows up to {known}", .path.display())]
     NewerState { path: PathBuf, version: u64, known: u64 },
+}
+
+/// What a driver can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Trying again changes nothing.
+    #[error("{subject} cannot be used: {reason}")]
+    Unusable { subject: String, reason: String },
+    #[error("starting node {node}: {reason}")]
+    Start { node: String, reason: String },
+    #[error("a step of the driver panicked")]
+    Panicked(#[source] tokio::task::JoinError),
 }
 
 /// A file or a tool of the host that failed.

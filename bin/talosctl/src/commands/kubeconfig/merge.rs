@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cluster::contexts::Removed;
+use super::Removed;
 use crate::output::yaml_of;
 
 #[cfg(test)]

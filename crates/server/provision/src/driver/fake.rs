@@ -9,8 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{DriverError, DriverKind, Ended, NodeDriver, NodeStatus, Seed};
-use crate::error::Problem;
+use super::{DriverKind, Ended, NodeDriver, NodeStatus, Seed};
+use crate::error::{DriverError, Problem};
 use crate::plan::{Plan, PlannedNode};
 use crate::spec::ClusterSpec;
 

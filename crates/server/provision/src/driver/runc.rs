@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{DriverError, DriverKind, Ended, Exit, NodeDriver, NodeStatus, Seed};
+use super::{DriverKind, Ended, Exit, NodeDriver, NodeStatus, Seed};
 use crate::command::{NEEDED, RUNC};
-use crate::error::{HostError, Operation as _, Problem};
+use crate::error::{DriverError, HostError, Operation as _, Problem};
 use crate::folder::{Folder, make_folder};
 use crate::mounts;
 use crate::network;

@@ -13,8 +13,8 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::command::RUNC;
-use crate::driver::{DriverError, Exit};
-use crate::error::{HostError, Operation as _, ProvisionError};
+use crate::driver::Exit;
+use crate::error::{DriverError, HostError, Operation as _, ProvisionError};
 use crate::folder::{Folder, make_folder, write_private};
 use crate::logs;
 use crate::process::Identity;

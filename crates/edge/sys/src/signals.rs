@@ -13,6 +13,10 @@ pub enum Request {
     Reboot,
 }
 
+/// The first real-time signal as the host's tools count them (glibc, systemd, container managers). The C library that this
+/// program is linked with may keep more of them to itself and count from another.
+const RTMIN: libc::c_int = 34;
+
 /// A stream of [`Request`]s.
 #[derive(Debug)]
 pub struct Requests {
@@ -26,7 +30,7 @@ impl Requests {
     /// # Errors
     /// When the kernel refuses a handler.
     pub fn listen() -> io::Result<Self> {
-        let rt = libc::SIGRTMIN();
+        let rt = RTMIN;
         let kinds = [
             SignalKind::terminate(),
             SignalKind::interrupt(),
@@ -46,5 +50,27 @@ impl Requests {
             _ = futures::future::select_all(shutdown) => Request::Shutdown,
             _ = self.reboot.recv() => Request::Reboot,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a program linked with musl, which counts from 35, the signal to reboot was one to power off.
+    #[tokio::test]
+    async fn signals_have_the_numbers_that_hosts_send() {
+        let mut requests = Requests::listen().unwrap();
+        for (number, expected) in [(37, Request::Shutdown), (38, Request::Shutdown), (39, Request::Reboot)] {
+            raise(number);
+            assert_eq!(requests.next().await, expected, "signal {number}");
+        }
+    }
+
+    #[expect(unsafe_code, reason = "a signal to this process itself, whose handler is tokio's")]
+    fn raise(number: libc::c_int) {
+        // SAFETY: no memory is passed; a handler for the signal is installed.
+        let result = unsafe { libc::raise(number) };
+        assert_eq!(result, 0);
     }
 }

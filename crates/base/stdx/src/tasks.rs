@@ -282,7 +282,8 @@ impl TaskSet {
     }
 
     fn start(&self, name: TaskName, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let span = info_span!("task", name = %name, owner = %self.owner);
+        // Below no other span: who starts a task of an owner says nothing about what it does later.
+        let span = info_span!(parent: None, "task", name = %name, owner = %self.owner);
         let mut inner = self.inner.lock();
         inner.reap();
         let handle = inner.tasks.spawn(future.instrument(span));

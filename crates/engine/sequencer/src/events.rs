@@ -77,7 +77,7 @@ pub struct Event {
     pub payload: Payload,
 }
 
-struct Kept {
+struct Ring {
     events: VecDeque<Event>,
     next: u64,
 }
@@ -85,7 +85,7 @@ struct Kept {
 /// Where events are announced. Cheap to clone.
 #[derive(Clone)]
 pub struct EventBus {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<Ring>>,
     version: watch::Sender<u64>,
     clock: Arc<dyn stdx::Clock>,
 }
@@ -98,7 +98,7 @@ impl std::fmt::Debug for EventBus {
 
 impl EventBus {
     pub fn new(clock: Arc<dyn stdx::Clock>) -> Self {
-        let kept = Kept { events: VecDeque::new(), next: 1 };
+        let kept = Ring { events: VecDeque::new(), next: 1 };
         Self { kept: Arc::new(Mutex::new(kept)), version: watch::Sender::new(0), clock }
     }
 

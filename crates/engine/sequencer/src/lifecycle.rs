@@ -209,7 +209,9 @@ impl Inner {
             config: self.config.clone(),
         };
         let inner = Arc::clone(self);
-        let task = tasks::spawn(format!("sequence {}", request.sequence), async move {
+        let name = format!("sequence {}", request.sequence);
+        let work = async move {
+            tracing::info!(sequence = %request.sequence, %id, "sequence started");
             inner.announce(request.sequence, &request.actor, SequenceAction::Start, None);
             let started = Instant::now();
             let run = AssertUnwindSafe(inner.run(&run, &request)).catch_unwind().await;
@@ -218,7 +220,9 @@ impl Inner {
                 (Finish::Failed, LastResult::Failed(format!("{}: panicked: {message}", request.sequence)))
             });
             inner.finished(id, result, started.elapsed());
-        });
+        };
+        // Not below the span of the sequence that it follows.
+        let task = tracing::Span::none().in_scope(|| tasks::spawn(name, work));
         Running { id, cancel, task }
     }
 

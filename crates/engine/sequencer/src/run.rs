@@ -103,6 +103,7 @@ impl Run {
         self.report(|current| current.tasks.retain(|running| *running != name));
         match &result {
             Ok(()) => tracing::info!(task = name, duration = ?started.elapsed(), "task done"),
+            Err(error) if self.cancel.is_cancelled() => tracing::warn!(task = name, error, "task canceled"),
             Err(error) => tracing::error!(task = name, error, "task failed"),
         }
         result

@@ -108,7 +108,9 @@ impl Controller for DiscoveryServiceController {
             }
             return Ok(());
         }
-        if self.running.as_ref().map(|running| &running.options) != wanted.as_ref() {
+        // A client that panicked woke this controller.
+        let alive = self.running.as_ref().filter(|running| !running.task.is_finished());
+        if alive.map(|running| &running.options) != wanted.as_ref() {
             self.stop();
             if let Some(options) = wanted {
                 self.running = Some(start(ctx, Arc::clone(&self.dial), options)?);

@@ -85,14 +85,17 @@ impl Balancer {
         let poke = watch::Sender::new(0);
         let (healthy_sender, healthy) = watch::channel(false);
         let tasks = TaskSet::new("load balancer");
-        tasks.spawn("health checks", check_all(Arc::clone(&table), poke.clone(), healthy_sender));
+        let (checked, poked, healthy_sender) = (Arc::clone(&table), poke.clone(), Arc::new(healthy_sender));
+        tasks
+            .keep("health checks", move || check_all(Arc::clone(&checked), poked.clone(), Arc::clone(&healthy_sender)));
         let ways = Ways {
             table: Arc::clone(&table),
             poke: poke.clone(),
             healthy: healthy.clone(),
             holds: Arc::new(Semaphore::new(MOST_HELD)),
         };
-        tasks.spawn("accept", accept(listener, ways));
+        let listener = Arc::new(listener);
+        tasks.keep("accept", move || accept(Arc::clone(&listener), ways.clone()));
         Ok(Self { address, table, poke, healthy, _tasks: tasks })
     }
 
@@ -127,7 +130,7 @@ struct Ways {
     holds: Arc<Semaphore>,
 }
 
-async fn accept(listener: TcpListener, ways: Ways) {
+async fn accept(listener: Arc<TcpListener>, ways: Ways) {
     let connections = TaskSet::new("load balancer connections");
     loop {
         match listener.accept().await {
@@ -190,7 +193,7 @@ impl Ways {
     }
 }
 
-async fn check_all(table: Arc<Mutex<Table>>, poke: watch::Sender<u64>, healthy: watch::Sender<bool>) {
+async fn check_all(table: Arc<Mutex<Table>>, poke: watch::Sender<u64>, healthy: Arc<watch::Sender<bool>>) {
     let mut poked = poke.subscribe();
     loop {
         let (upstreams, limit) = {

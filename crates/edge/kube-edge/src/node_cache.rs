@@ -30,7 +30,11 @@ impl NodeCache {
     pub fn start(api: Arc<dyn KubeApi>, only: Option<String>, changed: impl Fn() + Send + Sync + 'static) -> Self {
         let (known_sender, known) = watch::channel(None);
         let (error_sender, errors) = watch::channel(None);
-        let task = tasks::spawn("node cache", follow(api, only, known_sender, error_sender, changed));
+        let (known_sender, error_sender, changed) = (Arc::new(known_sender), Arc::new(error_sender), Arc::new(changed));
+        let task = tasks::keep("node cache", move || {
+            let (known, errors, changed) = (Arc::clone(&known_sender), Arc::clone(&error_sender), Arc::clone(&changed));
+            follow(Arc::clone(&api), only.clone(), known, errors, changed)
+        });
         Self { known, errors, _task: task }
     }
 
@@ -50,9 +54,9 @@ impl NodeCache {
 async fn follow(
     api: Arc<dyn KubeApi>,
     only: Option<String>,
-    known: watch::Sender<Known>,
-    errors: watch::Sender<Option<Arc<KubeError>>>,
-    changed: impl Fn() + Send + Sync,
+    known: Arc<watch::Sender<Known>>,
+    errors: Arc<watch::Sender<Option<Arc<KubeError>>>>,
+    changed: Arc<impl Fn() + Send + Sync>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {

@@ -44,7 +44,8 @@ impl StaticPodServer {
         let address = listener.local_addr()?;
         let list = watch::Sender::new(pod_list(pods));
         let tasks = TaskSet::new("static pod server");
-        tasks.spawn("accept", accept(listener, list.subscribe()));
+        let (listener, pods) = (Arc::new(listener), list.subscribe());
+        tasks.keep("accept", move || accept(Arc::clone(&listener), pods.clone()));
         Ok(Self { address, list, _tasks: tasks })
     }
 
@@ -69,7 +70,7 @@ fn pod_list(pods: &[Value]) -> Bytes {
     Bytes::from(json!({ "apiVersion": "v1", "kind": "PodList", "items": pods }).to_string())
 }
 
-async fn accept(listener: TcpListener, list: watch::Receiver<Bytes>) {
+async fn accept(listener: Arc<TcpListener>, list: watch::Receiver<Bytes>) {
     let connections = TaskSet::new("static pod server connections");
     loop {
         match listener.accept().await {

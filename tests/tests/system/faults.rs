@@ -17,7 +17,7 @@ const RETURN: Duration = Duration::from_secs(60);
 const CONVERGE: Duration = Duration::from_secs(300);
 
 /// The processes of a node that run a program.
-fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>> {
+pub(crate) fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>> {
     let group = format!(":/talos-{NAME}/{}", node.name);
     let below = |line: &str| line.split_once(&group).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
     let runs = |process: &Process| {
@@ -66,7 +66,7 @@ fn kill(processes: &[Process], program: &str) -> anyhow::Result<u32> {
 }
 
 /// All services of all nodes are healthy, all pods of the system run, all nodes are Ready and know each other.
-fn converges(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) fn converges(cluster: &Cluster) -> anyhow::Result<()> {
     eventually("all services are healthy", CONVERGE, || {
         let nodes = format!("{},{}", CONTROL_PLANE.address, WORKER.address);
         let services = cluster.talosctl(&["services", "--nodes", &nodes])?.ok()?;

@@ -9,6 +9,7 @@ mod cluster;
 mod faults;
 mod host;
 mod kubernetes;
+mod lifecycle;
 mod members;
 mod pod_network;
 mod pods;
@@ -50,6 +51,8 @@ const CHECKS: &[(&str, Check)] = &[
         "a_node_that_is_down_is_named_beside_the_answer_of_the_other",
         access::a_node_that_is_down_is_named_beside_the_answer_of_the_other,
     ),
+    ("booted_nodes_say_so", lifecycle::booted_nodes_say_so),
+    ("an_operator_restarts_a_kubelet_and_stops_no_etcd", lifecycle::an_operator_restarts_a_kubelet_and_stops_no_etcd),
     ("apid_returns", faults::apid_returns),
     ("trustd_returns", faults::trustd_returns),
     ("containerd_returns", faults::containerd_returns),

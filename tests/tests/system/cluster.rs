@@ -109,9 +109,9 @@ impl Cluster {
 
     /// The port of the registry that nodes take their images from, on the gateway.
     pub(crate) fn registry_port(&self) -> anyhow::Result<u16> {
-        let card = std::fs::read(self.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
-        let card: Value = serde_json::from_slice(&card)?;
-        let port = card.get("registryPort").and_then(Value::as_u64).context("an agent without a registry")?;
+        let record = std::fs::read(self.state().join(NAME).join("agent.json")).context("reading who the agent is")?;
+        let record: Value = serde_json::from_slice(&record)?;
+        let port = record.get("registryPort").and_then(Value::as_u64).context("an agent without a registry")?;
         Ok(u16::try_from(port)?)
     }
 
@@ -224,6 +224,8 @@ impl Cluster {
             }
             Ok(())
         })?;
+        let talosconfig = std::fs::read_to_string(self.file("talosconfig")).context("reading the talosconfig")?;
+        ensure!(!talosconfig.contains(&format!("{NAME}:")), "the context of the cluster stays: {talosconfig}");
         let show = self.talosctl(&["cluster", "show", "--name", NAME])?.refused()?;
         ensure!(show.contains("no cluster"), "showing a cluster that is gone: {show}");
         std::fs::remove_dir_all(&self.folder).context("removing the folder of the tests")

@@ -126,6 +126,8 @@ fn agent(serves: bool) -> anyhow::Result<Vec<Process>> {
         arguments.windows(2).any(|pair| pair == ["cluster", "agent"])
             && arguments.windows(2).any(|pair| pair == ["--name", NAME])
             && arguments.contains(&"--guard") != serves
+            // A monitor is its node's, not the agent's.
+            && !arguments.contains(&"--monitor")
     };
     Ok(processes()?.into_iter().filter(of_cluster).collect())
 }

@@ -176,25 +176,9 @@ impl Command {
         command.stdout(stream()).stderr(stream());
         let setup = child_setup::ChildSetup::new(self.user, &self.capabilities, self.oom_score_adj, &self.cgroup_procs);
         setup.install(&mut command);
-        let (mut child, guard) = reaper::spawn_owned(&mut command)
+        let (child, guard) = reaper::spawn_owned(&mut command)
             .map_err(|source| ProcessError::Spawn { program: program.clone(), source })?;
-        let mut copies = Vec::new();
-        if let Some(sink) = &self.output {
-            for fd in
-                [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)].into_iter().flatten()
-            {
-                copies.push(
-                    copy_output(fd, Arc::clone(sink))
-                        .map_err(|source| ProcessError::Spawn { program: program.clone(), source })?,
-                );
-            }
-        }
-        let pid = guard.pid();
-        let watch = |source| ProcessError::Watch { program: program.clone(), pid: pid.as_raw_nonzero().get(), source };
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|e| watch(e.into()))?;
-        // SAFETY: the registration owns the pidfd, so the descriptor stays open for as long as it is registered.
-        let pidfd = unsafe { AsyncFd::register(pidfd) }.map_err(|e| watch(e.into()))?;
-        Ok(Child { program, pidfd, guard, copies })
+        own(program, child, guard, self.output.as_ref(), open_pidfd)
     }
 
     /// Starts it, waits for it, and returns what it wrote.
@@ -209,6 +193,47 @@ impl Command {
         child.drain().await;
         let text = String::from_utf8_lossy(&text.lock()).into_owned();
         if status.success() { Ok(text) } else { Err(ProcessError::Failed { program: child.program.clone(), status }) }
+    }
+}
+
+fn open_pidfd(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    // SAFETY: the registration owns the pidfd, so the descriptor stays open for as long as it is registered.
+    Ok(unsafe { AsyncFd::register(pidfd) }?)
+}
+
+/// Takes a process over: its output and its pidfd. Where a descriptor cannot be had the process is killed and reaped: it
+/// would run without anybody who could end it.
+fn own(
+    program: String,
+    mut child: std::process::Child,
+    guard: reaper::Owned,
+    output: Option<&OutputSink>,
+    open: impl FnOnce(Pid) -> io::Result<AsyncFd<OwnedFd>>,
+) -> Result<Child, ProcessError> {
+    let pid = guard.pid();
+    let streams = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let taken = open(pid)
+        .map_err(|source| ProcessError::Watch { program: program.clone(), pid: pid.as_raw_nonzero().get(), source })
+        .and_then(|pidfd| {
+            let mut copies = Vec::new();
+            if let Some(sink) = output {
+                for stream in streams.into_iter().flatten() {
+                    let copy = copy_output(stream, Arc::clone(sink));
+                    copies.push(copy.map_err(|source| ProcessError::Spawn { program: program.clone(), source })?);
+                }
+            }
+            Ok((pidfd, copies))
+        });
+    match taken {
+        Ok((pidfd, copies)) => Ok(Child { program, pidfd, guard, copies }),
+        Err(error) => {
+            // It has run for a moment only, so that it ends at once.
+            if child.kill().and_then(|()| child.wait()).is_ok() {
+                guard.reaped();
+            }
+            Err(error)
+        }
     }
 }
 

@@ -60,3 +60,15 @@ async fn the_environment_starts_empty() {
     let text = Command::new("/usr/bin/env").env("A", "1").run().await.unwrap();
     assert_eq!(text, "A=1\n");
 }
+
+#[tokio::test]
+async fn a_process_without_a_descriptor_to_watch_it_is_not_left_running() {
+    let mut command = std_command(std::path::Path::new("/bin/sleep"));
+    command.arg("1000");
+    let (child, guard) = reaper::spawn_owned(&mut command).unwrap();
+    let pid = guard.pid().as_raw_nonzero().get();
+    let error =
+        own("sleep".into(), child, guard, None, |_| Err(io::Error::from_raw_os_error(libc::EMFILE))).unwrap_err();
+    assert!(matches!(error, ProcessError::Watch { pid: of, .. } if of == pid), "{error:?}");
+    assert!(!exists(pid), "it runs, or is a zombie");
+}

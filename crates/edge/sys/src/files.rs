@@ -1,10 +1,30 @@
-//! Files that must never be seen half written.
+//! Files and directories where others write too: nothing here follows a symbolic link.
+//!
+//! A service that owns a directory below `/var` may put a link where root is about to write, read or change an owner.
+//! Every path is resolved by `openat2` without symbolic links, in its directories and at its end, and what is opened is
+//! then used by its descriptor. A path that leads through a link is an error that says so. [`read_current`] is the one
+//! exception: it reads a file that its writer replaces by a link to a file beside it, as the kubelet does with its
+//! certificates, and never leaves that directory.
+//!
+//! Files are replaced at once, so that nobody sees one half written.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
+
+mod tree;
+
+pub use tree::{chown_tree, remove_tree};
+
+/// The largest file that is read: more than any configuration, key or kubeconfig.
+const MAX_READ: u64 = 32 << 20;
 
 /// What failed about a file.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +36,12 @@ pub struct FileError {
     pub source: io::Error,
 }
 
-/// Who may read a file that is written.
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError { operation, path, source }
+}
+
+/// Who may read a file that is written, or enter a directory that is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     pub mode: u32,
@@ -34,66 +59,73 @@ impl Access {
     pub const fn secret_of(id: u32) -> Self {
         Self { mode: 0o600, owner: Some((id, id)) }
     }
+
+    /// Of a directory: mode 0700, owned by this user and group.
+    pub const fn directory_of(id: u32) -> Self {
+        Self { mode: 0o700, owner: Some((id, id)) }
+    }
 }
 
 /// Replaces `path` at once: a reader sees the old content or the new one, also after a crash. Missing directories are
-/// made. Does nothing when content, mode and owner are as wanted; returns whether it wrote.
+/// made. Does nothing when content, mode and owner are as wanted; returns whether it wrote. Writers of the same path do
+/// not disturb each other: the last one wins as a whole.
 ///
 /// # Errors
 /// Names the operation and the path.
 pub fn write_atomic(path: &Path, content: &[u8], access: Access) -> Result<bool, FileError> {
-    if is_current(path, content, access) {
+    let (directory, name) = split(path).map_err(failed("writing", path))?;
+    let directory = make_all(directory).map_err(failed("making the directory of", path))?;
+    if is_current(&directory, name, content, access) {
         return Ok(false);
     }
-    let at = |operation| move |source| FileError { operation, path: path.to_owned(), source };
-    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
-    fs::create_dir_all(dir).map_err(at("making the directory of"))?;
-    let temporary = temporary_name(dir, path);
+    replace(&directory, name, content, access).map_err(failed("writing", path)).map(|()| true)
+}
+
+/// A name that nobody else uses, unless a process of the same number crashed while it wrote.
+fn temporary_name(name: &OsStr) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".{}.{}-{count}.new", name.to_string_lossy(), std::process::id())
+}
+
+fn replace(directory: &OwnedFd, name: &OsStr, content: &[u8], access: Access) -> io::Result<()> {
+    let temporary = temporary_name(name);
+    let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = File::from(open_at(directory, OsStr::new(&temporary), flags, Mode::RUSR | Mode::WUSR)?);
     let result = (|| {
-        let mut file = create_anew(&temporary, access.mode)?;
-        file.set_permissions(fs::Permissions::from_mode(access.mode))?;
-        if let Some((uid, gid)) = access.owner {
-            chown(&temporary, Some(uid), Some(gid))?;
-        }
+        set_access(file.as_fd(), access)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
+        rustix::fs::renameat(directory, &temporary, directory, name)?;
+        rustix::fs::fsync(directory)?;
+        Ok(())
     })();
     if result.is_err() {
         // The rename did not happen, or the directory could not be synced: in both cases nothing else needs this name.
-        drop(fs::remove_file(&temporary));
+        let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
     }
-    result.map_err(at("writing")).map(|()| true)
+    result
 }
 
-/// A name that no other writer of this process has, so that two that replace the same file do not write into each other's.
-fn temporary_name(dir: &Path, path: &Path) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    dir.join(format!(".{name}.{}.new", NEXT.fetch_add(1, Ordering::Relaxed)))
-}
-
-/// A file that was not there. One of that name was left by a process that ended while it wrote.
-fn create_anew(path: &Path, mode: u32) -> io::Result<fs::File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            options.open(path)
-        }
-        opened => opened,
-    }
-}
-
-fn is_current(path: &Path, content: &[u8], access: Access) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+fn is_current(directory: &OwnedFd, name: &OsStr, content: &[u8], access: Access) -> bool {
+    let Ok(file) = open_file(directory, name) else { return false };
+    let Ok(metadata) = file.metadata() else { return false };
     metadata.is_file()
+        && metadata.len() == content.len() as u64
         && metadata.mode() & 0o7777 == access.mode
         && access.owner.is_none_or(|owner| owner == (metadata.uid(), metadata.gid()))
-        && fs::read(path).is_ok_and(|current| current == content)
+        && contents(file).is_ok_and(|current| current == content)
+}
+
+/// Makes a directory with those above it, and sets its mode and owner also where it was there. The ones above it that are
+/// missing get mode 0755.
+///
+/// # Errors
+/// Names the path; something else than a directory is there, or a link.
+pub fn make_directory(path: &Path, access: Access) -> Result<(), FileError> {
+    let make = || set_access(make_all(path)?.as_fd(), access);
+    make().map_err(failed("making the directory", path))
 }
 
 /// Removes a file; one that is not there is as wanted.
@@ -101,10 +133,12 @@ fn is_current(path: &Path, content: &[u8], access: Access) -> bool {
 /// # Errors
 /// Names the path.
 pub fn remove(path: &Path) -> Result<(), FileError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(FileError { operation: "removing", path: path.to_owned(), source })
-        }
+    let remove = || {
+        let (directory, name) = split(path)?;
+        rustix::fs::unlinkat(open_directory(directory)?, name, AtFlags::empty()).map_err(io::Error::from)
+    };
+    match remove() {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(source)),
         _ => Ok(()),
     }
 }
@@ -112,85 +146,150 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 /// Makes `path` a symbolic link to `target` at once, whatever it was. Does nothing when it is that already.
 ///
 /// # Errors
-/// Names the operation and the path.
+/// Names the path; a link is in the way to its directory.
 pub fn link_atomic(path: &Path, target: &Path) -> Result<(), FileError> {
-    if fs::read_link(path).is_ok_and(|current| current == target) {
-        return Ok(());
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.new"));
-    remove(&temporary)?;
-    std::os::unix::fs::symlink(target, &temporary)
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|source| FileError { operation: "linking", path: path.to_owned(), source })
+    let link = || {
+        let (directory, name) = split(path)?;
+        let directory = open_directory(directory)?;
+        let current = rustix::fs::readlinkat(&directory, name, Vec::new());
+        if current.is_ok_and(|current| current.as_bytes() == target.as_os_str().as_bytes()) {
+            return Ok(());
+        }
+        let temporary = temporary_name(name);
+        let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+        rustix::fs::symlinkat(target, &directory, &temporary)?;
+        let renamed = rustix::fs::renameat(&directory, &temporary, &directory, name);
+        if renamed.is_err() {
+            let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+        }
+        renamed.map_err(explain)
+    };
+    link().map_err(failed("linking", path))
 }
 
-/// Reads a file; `None` when it is not there.
+/// Reads a file of at most 32 MiB; `None` when it is not there. Never waits for a writer, as opening a pipe would.
 ///
 /// # Errors
-/// Names the path.
+/// Names the path; something else than a file is there, or a link.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match fs::read(path) {
+    let read = || {
+        let (directory, name) = split(path)?;
+        contents(open_file(&open_directory(directory)?, name)?)
+    };
+    found(read(), path)
+}
+
+/// As [`read`]; where a symbolic link is at the end of the path, the file of that name in the same directory is read.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_current(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let read = || {
+        let (directory, name) = split(path)?;
+        let directory = open_directory(directory)?;
+        let Ok(link) = rustix::fs::readlinkat(&directory, name, Vec::new()) else {
+            return contents(open_file(&directory, name)?);
+        };
+        let target = Path::new(OsStr::from_bytes(link.as_bytes()));
+        let name = target.file_name().ok_or_else(|| io::Error::other("the link leads to no file"))?;
+        contents(open_file(&directory, name)?)
+    };
+    found(read(), path)
+}
+
+fn found(result: io::Result<Vec<u8>>, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match result {
         Ok(content) => Ok(Some(content)),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FileError { operation: "reading", path: path.to_owned(), source }),
+        Err(source) => Err(failed("reading", path)(source)),
     }
+}
+
+fn contents(file: File) -> io::Result<Vec<u8>> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if metadata.len() > MAX_READ {
+        return Err(io::Error::other(format!("more than {MAX_READ} bytes")));
+    }
+    let mut content = Vec::new();
+    // It may grow meanwhile.
+    file.take(MAX_READ).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// The directory and the name of a path.
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no name"))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((directory, name))
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), NO_LINKS).map_err(explain)
+}
+
+/// Opens what has this name in a directory; the name is one component.
+fn open_at(directory: &OwnedFd, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    rustix::fs::openat2(directory, name, flags, mode, NO_LINKS | ResolveFlags::BENEATH).map_err(explain)
+}
+
+fn open_file(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    open_at(directory, name, flags, Mode::empty()).map(File::from)
+}
+
+/// The kernel's word for a link that must not be followed is about a circle of links.
+fn explain(errno: rustix::io::Errno) -> io::Error {
+    if errno == rustix::io::Errno::LOOP {
+        return io::Error::other("the path leads through a symbolic link");
+    }
+    errno.into()
+}
+
+/// Opens a directory after making what is missing of it.
+fn make_all(path: &Path) -> io::Result<OwnedFd> {
+    match open_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let mut directory = open_directory(Path::new(if path.is_absolute() { "/" } else { "." }))?;
+    for component in path.components() {
+        let name = match component {
+            Component::RootDir | Component::CurDir => continue,
+            Component::Normal(name) => name,
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has a .. in it"));
+            }
+        };
+        let open = |parent: &OwnedFd| open_at(parent, name, DIRECTORY, Mode::empty());
+        let next = match open(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
+                    // Somebody else was faster.
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => open(&directory)?,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            opened => opened?,
+        };
+        directory = next;
+    }
+    Ok(directory)
+}
+
+fn set_access(fd: std::os::fd::BorrowedFd<'_>, access: Access) -> io::Result<()> {
+    if let Some((uid, gid)) = access.owner {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    // After the owner: a change of owner takes the bits of set-user-id away.
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(access.mode))?;
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writing_the_same_content_again_touches_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        assert!(write_atomic(&path, b"one", Access::SECRET).unwrap());
-        assert!(!write_atomic(&path, b"one", Access::SECRET).unwrap());
-        assert!(write_atomic(&path, b"one", Access::PUBLIC).unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        assert!(write_atomic(&path, b"two", Access::PUBLIC).unwrap());
-        assert_eq!(read(&path).unwrap().unwrap(), b"two");
-        assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn two_writers_of_a_file_do_not_mix_their_contents() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let contents = [b'a', b'b'].map(|byte| vec![byte; 1 << 20]);
-        std::thread::scope(|scope| {
-            for content in &contents {
-                scope.spawn(|| {
-                    for _ in 0..20 {
-                        write_atomic(&path, content, Access::PUBLIC).unwrap();
-                    }
-                });
-            }
-            for _ in 0..200 {
-                let seen = read(&path).unwrap().unwrap_or_default();
-                assert!(seen.is_empty() || contents.contains(&seen), "{} bytes", seen.len());
-            }
-        });
-        assert!(contents.contains(&read(&path).unwrap().unwrap()));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_content() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::create_dir(&path).unwrap();
-        let error = write_atomic(&path, b"x", Access::PUBLIC).unwrap_err();
-        assert_eq!((error.operation, error.path), ("writing", path.clone()));
-        assert!(path.is_dir());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn removing_and_reading_what_is_not_there_is_fine() {
-        let dir = tempfile::tempdir().unwrap();
-        remove(&dir.path().join("none")).unwrap();
-        assert_eq!(read(&dir.path().join("none")).unwrap(), None);
-    }
-}
+mod tests;

@@ -1,13 +1,11 @@
 //! A connection to containerd.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::generated::containerd::services::{
@@ -110,20 +108,13 @@ pub struct ContainerInfo {
     pub status: String,
 }
 
-pub(crate) fn channel(socket: &Path) -> Channel {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://containerd.invalid").connect_timeout(Duration::from_secs(5));
-    endpoint.connect_with_connector_lazy(connector)
-}
-
 impl Containerd {
     /// A connection to the socket; it is made when the first call needs it.
     pub fn new(socket: &Path, namespace: Namespace) -> Self {
-        Self { channel: channel(socket), headers: Headers { namespace: namespace.name(), lease: None } }
+        Self {
+            channel: transport::unix::channel(socket),
+            headers: Headers { namespace: namespace.name(), lease: None },
+        }
     }
 
     /// The same connection for another namespace.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::{Client, Response, StatusCode};
 use stdx::Secret;
 use url::Url;
@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest manifest or image configuration that is read, as it is held in memory. Registries refuse larger ones too.
 pub(crate) const MAX_PIECE: usize = 4 << 20;
+
+/// What this client calls itself where it exchanges tokens.
+const CLIENT_ID: &str = "machined";
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -37,6 +40,7 @@ pub struct Credentials {
     pub password: Option<Secret<String>>,
     /// Base64 of `username:password`, in place of both.
     pub auth: Option<Secret<String>>,
+    /// Exchanged for an access token where a registry names a token server.
     pub identity_token: Option<Secret<String>>,
 }
 
@@ -77,6 +81,8 @@ pub enum RegistryError {
     Status { url: String, status: StatusCode },
     #[error("{url} sent a manifest or configuration of more than {MAX_PIECE} bytes")]
     TooLarge { url: String },
+    #[error("{url} gave no access token for the identity token")]
+    NoToken { url: String },
     #[error("no endpoint has {reference}: {}", attempts.join("; "))]
     Exhausted { reference: String, attempts: Vec<String> },
 }
@@ -219,22 +225,56 @@ impl Session {
         let Some(parameters) = challenge.strip_prefix("Bearer ").map(parse_parameters) else {
             return Ok(basic);
         };
-        if let Some(token) = self.credentials.as_ref().and_then(|c| c.identity_token.as_ref()) {
-            return Ok(Some(Secret::new(format!("Bearer {}", token.expose()))));
-        }
         let Some(mut realm) = parameters.get("realm").and_then(|realm| Url::parse(realm).ok()) else {
             return Ok(basic);
         };
         let scope = parameters.get("scope").cloned().unwrap_or_else(|| format!("repository:{repository}:pull"));
+        if let Some(token) = self.credentials.as_ref().and_then(|c| c.identity_token.as_ref()) {
+            return self.exchange(&realm, parameters.get("service").map(String::as_str), &scope, token).await.map(Some);
+        }
         realm.query_pairs_mut().append_pair("scope", &scope);
         if let Some(service) = parameters.get("service") {
             realm.query_pairs_mut().append_pair("service", service);
         }
         let response = ok(self.send(&realm, basic.as_ref()).await?, &realm)?;
-        let failed = |source| RegistryError::Request { url: realm.to_string(), source };
-        let body: TokenAnswer = serde_json::from_slice(&response.bytes().await.map_err(failed)?).unwrap_or_default();
-        Ok(body.token.or(body.access_token).map(|token| Secret::new(format!("Bearer {token}"))))
+        Ok(access_token(response, &realm).await?.map(bearer))
     }
+
+    /// Gets an access token for an identity token, which says who asks and opens nothing itself: it is a refresh token of
+    /// OAuth 2 and is shown to the token server alone.
+    async fn exchange(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scope: &str,
+        identity: &Secret<String>,
+    ) -> Result<Secret<String>, RegistryError> {
+        let body = {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
+            form.append_pair("scope", scope).append_pair("refresh_token", identity.expose());
+            if let Some(service) = service {
+                form.append_pair("service", service);
+            }
+            form.finish()
+        };
+        let request = self.client.post(realm.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let sent = request.body(body).send().await;
+        let response = sent.map_err(|source| RegistryError::Request { url: realm.to_string(), source })?;
+        let token = access_token(ok(response, realm)?, realm).await?;
+        token.map(bearer).ok_or_else(|| RegistryError::NoToken { url: realm.to_string() })
+    }
+}
+
+fn bearer(token: String) -> Secret<String> {
+    Secret::new(format!("Bearer {token}"))
+}
+
+/// The access token of an answer, which has either of two names.
+async fn access_token(response: Response, realm: &Url) -> Result<Option<String>, RegistryError> {
+    let failed = |source| RegistryError::Request { url: realm.to_string(), source };
+    let body: TokenAnswer = serde_json::from_slice(&response.bytes().await.map_err(failed)?).unwrap_or_default();
+    Ok(body.token.or(body.access_token))
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -336,6 +376,73 @@ mod tests {
         let endpoint = registries.endpoints("ghcr.io").remove(0);
         let session = Session::new(&registries, endpoint).unwrap();
         assert_eq!(session.url("a/b/manifests/v1").as_str(), "http://m/v2/a/b/manifests/v1?ns=ghcr.io");
+    }
+
+    /// A registry and its token server on one port: answers by the request's path, and keeps what it was sent.
+    async fn token_server() -> (String, std::sync::Arc<parking_lot::Mutex<Vec<String>>>, stdx::tasks::Task<()>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let requests = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (kept, own) = (std::sync::Arc::clone(&requests), host.clone());
+        let serving = stdx::tasks::spawn("token server", async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
+                // the whole request: with a body where there is one
+                while !is_complete(&String::from_utf8_lossy(&request)) {
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    request.extend_from_slice(&buffer[..read]);
+                }
+                let text = String::from_utf8(request).unwrap();
+                let answer = if text.starts_with("POST /token") {
+                    r#"HTTP/1.1 200 OK
+Content-Length: 26
+
+{"access_token": "access"}"#
+                        .replace('\n', "\r\n")
+                } else if text.to_lowercase().contains("authorization: bearer access") {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()
+                } else {
+                    format!(
+                        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nWWW-Authenticate: Bearer \
+                         realm=\"http://{own}/token\",service=\"reg\"\r\n\r\n"
+                    )
+                };
+                kept.lock().push(text);
+                stream.write_all(answer.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+            }
+        });
+        (host, requests, serving)
+    }
+
+    fn is_complete(request: &str) -> bool {
+        let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+        let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        body.len() >= length.unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
+        let (host, requests, _serving) = token_server().await;
+        let credentials =
+            Credentials { identity_token: Some(Secret::new("identity".into())), ..Credentials::default() };
+        let config = HostConfig { credentials: Some(credentials), ..HostConfig::default() };
+        let registries = Registries { hosts: [(host.clone(), config)].into(), ..Registries::default() };
+        let endpoint = registries.endpoints(&host).remove(0);
+        let session = Session::new(&registries, endpoint).unwrap();
+        let response = session.get(&session.url("a/b/manifests/v1"), "a/b").await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let requests = requests.lock();
+        let (exchange, others): (Vec<_>, Vec<_>) = requests.iter().partition(|text| text.starts_with("POST /token"));
+        assert_eq!((exchange.len(), others.len()), (1, 2));
+        let body = exchange[0].split_once("\r\n\r\n").unwrap().1;
+        assert_eq!(
+            body,
+            "grant_type=refresh_token&client_id=machined&scope=repository%3Aa%2Fb%3Apull&refresh_token=identity&service=reg"
+        );
+        assert!(others.iter().all(|text| !text.contains("identity")), "{others:?}");
     }
 
     #[test]

@@ -115,14 +115,18 @@ pub async fn run(
     let start = StartRequest { container_id: id.to_owned(), exec_id: String::new() };
     let pid = tasks.start(start).await.map_err(ContainerdError::call("starting", id))?.into_inner().pid;
     started(pid);
-    // Both arms are cancel-safe: waiting takes nothing away, and copying output loses at most what a dead reader would.
-    let ended = tokio::select! {
-        ended = wait(containerd, id) => ended?,
-        never = pipes.copy(&spec.output) => match never {},
-        () = cancel => {
-            stop(containerd, spec).await?;
-            Ended::Stopped
+    let end = async {
+        // Both arms are cancel-safe: waiting takes nothing away, and a request to stop is not taken back.
+        tokio::select! {
+            ended = wait(containerd, id) => ended,
+            () = cancel => stop(containerd, spec).await.map(|()| Ended::Stopped),
         }
+    };
+    // Output is read until the end, also while the container stops: it would wait for a reader of a full pipe and not end.
+    // Copying is cancel-safe: it loses at most what a dead reader would, and `drain` takes what is left.
+    let ended = tokio::select! {
+        ended = end => ended?,
+        never = pipes.copy(&spec.output) => match never {},
     };
     pipes.drain(&spec.output);
     clear(containerd, id).await?;

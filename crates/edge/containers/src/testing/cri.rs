@@ -7,8 +7,6 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::containerd::channel;
-
 #[derive(Clone, PartialEq, prost::Message)]
 struct ImageSpec {
     #[prost(string, tag = "1")]
@@ -32,7 +30,7 @@ struct PullImageResponse {
 /// # Errors
 /// What containerd answers.
 pub async fn pull_for_pods(socket: &Path, image: &str) -> Result<String, Status> {
-    let mut client = Grpc::new(channel(socket));
+    let mut client = Grpc::new(transport::unix::channel(socket));
     client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::from_static("/runtime.v1.ImageService/PullImage");
     let request = PullImageRequest { image: Some(ImageSpec { image: image.to_owned() }) };

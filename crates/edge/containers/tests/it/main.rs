@@ -145,6 +145,7 @@ async fn containers_run_end_are_killed_and_outlive_their_containerd() {
     a_container_gives_its_output_and_its_exit_code(&world).await;
     containers_start_while_garbage_is_collected(&world).await;
     a_container_that_is_asked_to_end_ends(&world).await;
+    a_container_that_says_much_while_it_ends_is_read(&world).await;
     a_container_that_does_not_listen_is_killed(&world).await;
     a_container_that_somebody_kills_has_the_code_of_the_signal(&world).await;
     a_container_outlives_its_containerd(&mut world).await;
@@ -182,6 +183,20 @@ async fn a_container_that_is_asked_to_end_ends(world: &World) {
     stop.send(()).unwrap();
     assert_eq!(in_time("end", task.join()).await.unwrap(), Ok(Ended::Stopped));
     assert!(output.text().ends_with("bye\n"), "{}", output.text());
+    world.is_clear().await;
+}
+
+/// A pipe holds 64 KiB: who writes more waits for a reader.
+async fn a_container_that_says_much_while_it_ends_is_read(world: &World) {
+    let script = "trap 'busybox yes | busybox head -c 400000; echo done; exit 0' TERM; echo up; \
+                  while :; do busybox sleep 0.05; done";
+    let running = world.start("much", script).await;
+    let output = running.output.clone();
+    eventually("output", async || output.lines() == 1).await;
+    let Running { stop, task, .. } = running;
+    stop.send(()).unwrap();
+    assert_eq!(in_time("end", task.join()).await.unwrap(), Ok(Ended::Stopped));
+    assert!(output.text().ends_with("done\n"), "it was killed: {} bytes", output.text().len());
     world.is_clear().await;
 }
 

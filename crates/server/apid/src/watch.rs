@@ -83,17 +83,26 @@ fn take_up(seen: &mut Seen, kind: &str, contents: &Contents) {
             seen.node.names = specs.flat_map(|spec| names(&spec)).collect();
         }
         "Members.cluster.talos.dev" => {
-            let mut members = BTreeMap::new();
-            for (id, form) in contents {
-                let Ok(spec) = MemberSpec::decode(form.proto.clone()) else { continue };
-                let addresses: Vec<_> = spec.addresses.iter().filter_map(|NetIp { ip }| to_address(ip)).collect();
-                members.insert(id.clone(), addresses.clone());
-                members.insert(spec.hostname, addresses);
-            }
-            seen.node.members = members;
+            let specs = contents
+                .iter()
+                .filter_map(|(id, form)| MemberSpec::decode(form.proto.clone()).ok().map(|spec| (id.clone(), spec)));
+            seen.node.members = by_name(specs.collect());
         }
         _ => {}
     }
+}
+
+/// Addresses of members by name. A member's own name, which no other member has, comes before all host names; a host name
+/// that several members claim is that of the lowest node id, as it is with the names of members.
+fn by_name(mut members: Vec<(String, MemberSpec)>) -> BTreeMap<String, Vec<IpAddr>> {
+    members.sort_by(|(_, a), (_, b)| a.node_id.cmp(&b.node_id));
+    let addresses =
+        |spec: &MemberSpec| spec.addresses.iter().filter_map(|NetIp { ip }| to_address(ip)).collect::<Vec<_>>();
+    let mut named: BTreeMap<_, _> = members.iter().map(|(id, spec)| (id.clone(), addresses(spec))).collect();
+    for (_, spec) in members.iter().filter(|(_, spec)| !spec.hostname.is_empty()) {
+        named.entry(spec.hostname.clone()).or_insert_with(|| addresses(spec));
+    }
+    named
 }
 
 fn certificates(proto: &Bytes) -> Option<Certificates> {
@@ -127,4 +136,33 @@ fn names(spec: &HostnameStatusSpec) -> BTreeSet<String> {
         names.insert(format!("{}.{}", spec.hostname, spec.domainname));
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_two_members_claim_is_that_of_the_lowest_node_id() {
+        let member = |id: &str, node_id: &str, hostname: &str, last: u8| {
+            let addresses = vec![NetIp { ip: vec![10, 5, 0, last].into() }];
+            (
+                id.to_owned(),
+                MemberSpec { node_id: node_id.into(), hostname: hostname.into(), addresses, ..Default::default() },
+            )
+        };
+        let members = vec![
+            member("node-bbb", "bbb", "node", 3),
+            member("node", "aaa", "node", 2),
+            member("other", "ccc", "node-bbb", 4),
+            member("third", "ddd", "shared.example", 5),
+            member("fourth", "aab", "shared.example", 6),
+        ];
+        let ip = |last: u8| vec![IpAddr::from([10, 5, 0, last])];
+        for members in [members.clone(), members.into_iter().rev().collect()] {
+            let named = by_name(members);
+            assert_eq!((&named["node"], &named["node-bbb"]), (&ip(2), &ip(3)));
+            assert_eq!((&named["shared.example"], &named["third"]), (&ip(6), &ip(5)));
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::document::Documents;
+use crate::documents::Documents;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::patch::{self, Patch, PatchError};
 use crate::revision::Uptime;

@@ -13,6 +13,8 @@ use yaml::{DecodeError, FieldPath, Kind, Node};
 
 /// How many errors of one document are worth telling.
 const MAX_ERRORS: usize = 20;
+/// How many errors of all documents are.
+const MAX_ALL_ERRORS: usize = 100;
 
 /// The kinds that may stand beside the root document.
 const KINDS: [&str; 7] = [
@@ -38,6 +40,9 @@ pub(crate) fn decode(raw: &[u8]) -> Result<(Vec<Document>, Vec<Node>), ConfigErr
         match document(index, node) {
             Ok(document) => documents.push(document),
             Err(more) => errors.extend(more),
+        }
+        if errors.len() >= MAX_ALL_ERRORS {
+            break;
         }
     }
     if errors.is_empty() {
@@ -117,7 +122,10 @@ fn typed<T: serde::de::DeserializeOwned>(index: usize, node: &Node, kind: &str) 
         .collect();
     match yaml::from_node(node) {
         Ok(document) if errors.is_empty() => return Ok(document),
-        Ok(_) => return Err(errors),
+        Ok(_) => {
+            errors.truncate(MAX_ERRORS);
+            return Err(errors);
+        }
         Err(error) => errors.push(located(index, kind, node, &error)),
     }
     let mut rest = node.clone();
@@ -133,6 +141,7 @@ fn typed<T: serde::de::DeserializeOwned>(index: usize, node: &Node, kind: &str) 
         }
     }
     errors.sort_by_key(|e| (e.line, e.column));
+    errors.truncate(MAX_ERRORS);
     Err(errors)
 }
 
@@ -168,6 +177,9 @@ fn duplicates(documents: &[Document], nodes: &[Node]) -> Vec<ConfigError> {
         );
         document.kind().clone_into(&mut error.kind);
         errors.push(error);
+        if errors.len() >= MAX_ALL_ERRORS {
+            break;
+        }
     }
     errors
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use similar::TextDiff;
 
-use crate::document::Documents;
+use crate::documents::Documents;
 use crate::v1alpha1::Config;
 
 /// Unified difference of all documents, written without comments; empty when nothing changes.

@@ -3,7 +3,7 @@
 //! The table covers every field of every document. A field is either read by somebody, who is named, or has no effect
 //! yet and says what it waits for. Tests hold the table to be complete and the second list to shrink only.
 
-use crate::document::Documents;
+use crate::documents::Documents;
 use crate::error::ConfigError;
 use yaml::{FieldPath, Kind, Node};
 
@@ -25,6 +25,13 @@ enum Effect {
         default: &'static str,
         /// What has to be built first.
         waits_for: &'static str,
+    },
+    /// It will have none.
+    Obsolete {
+        /// As above.
+        default: &'static str,
+        /// What is always so.
+        because: &'static str,
     },
 }
 
@@ -73,9 +80,15 @@ impl Walk<'_> {
             return;
         }
         let here = fields.iter().find(|field| field.path == generic);
-        if let Some(Field { effect: Effect::Pending { default, waits_for }, .. }) = here {
+        let without = match here.map(|field| field.effect) {
+            Some(Effect::Pending { default, waits_for }) => {
+                Some((default, format!("has no effect yet: waits for {waits_for}")))
+            }
+            Some(Effect::Obsolete { default, because }) => Some((default, format!("has no effect: {because}"))),
+            Some(Effect::ReadBy(_)) | None => None,
+        };
+        if let Some((default, message)) = without {
             if !is_absent(node) && !is_value(node, default) {
-                let message = format!("has no effect yet: waits for {waits_for}");
                 self.found.push(self.documents.error_at(self.index, path, message));
             }
             return;

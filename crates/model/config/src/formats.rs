@@ -19,7 +19,11 @@ pub(crate) struct Issue {
     pub(crate) hint: Option<String>,
 }
 
-/// Checks all scalars of a document that have a form. Empty values pass: they count as absent.
+/// More issues than anybody reads; each costs a search for its place.
+const MAX_ISSUES: usize = 100;
+
+/// Checks the scalars of a document that have a form, until 100 do not have theirs. Empty values pass: they count as
+/// absent.
 pub(crate) fn check(node: &Node, kind: &str) -> Vec<Issue> {
     let mut issues = Vec::new();
     walk(node, &FieldPath::default(), &mut Vec::new(), kind, &mut issues);
@@ -27,6 +31,9 @@ pub(crate) fn check(node: &Node, kind: &str) -> Vec<Issue> {
 }
 
 fn walk<'n>(node: &'n Node, path: &FieldPath, generic: &mut Vec<&'n str>, kind: &str, issues: &mut Vec<Issue>) {
+    if issues.len() >= MAX_ISSUES {
+        return;
+    }
     match &node.kind {
         Kind::Null => {}
         Kind::Map(entries) => {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use pki::{Algorithm, Authority, PemPair, PkiError, RoleSet, Sans, SecretsBundle, Subject, Template, Usage, Validity};
 
-use crate::document::Documents;
+use crate::documents::Documents;
 use crate::error::ConfigErrors;
 use crate::formats;
 use crate::images;

@@ -8,6 +8,7 @@ pub mod acquire;
 mod decode;
 pub mod diff;
 mod document;
+mod documents;
 mod effect;
 mod error;
 mod formats;
@@ -20,7 +21,8 @@ pub mod scalar;
 pub mod v1alpha1;
 pub mod validate;
 
-pub use document::{Document, Documents};
+pub use document::Document;
+pub use documents::Documents;
 pub use error::{ConfigError, ConfigErrors};
 pub use patch::{Patch, PatchError};
 pub use scalar::{MachineType, SecretString};

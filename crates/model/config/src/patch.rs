@@ -7,7 +7,7 @@ mod merge;
 
 use serde_json::Value;
 
-use crate::document::Documents;
+use crate::documents::Documents;
 use crate::error::ConfigErrors;
 
 /// A patch that was read and checked.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::diff;
-use crate::document::Documents;
+use crate::documents::Documents;
 
 /// Time since the machine started, on a clock that never jumps.
 pub type Uptime = Duration;

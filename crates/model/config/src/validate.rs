@@ -10,7 +10,8 @@ mod network;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::document::{Document, Documents};
+use crate::document::Document;
+use crate::documents::Documents;
 use crate::effect;
 use crate::error::ConfigError;
 use yaml::FieldPath;
@@ -109,6 +110,10 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
     report
 }
 
+/// How many errors, and how many warnings, are told: a configuration may come from anybody, and each costs a search for its
+/// place.
+const MAX_ISSUES: usize = 100;
+
 /// Collects what is wrong with one document.
 struct Check<'a> {
     documents: &'a Documents,
@@ -119,17 +124,25 @@ struct Check<'a> {
 impl Check<'_> {
     /// `path` is dotted, with `[0]` for list elements.
     fn error(&mut self, path: &str, message: impl Into<String>) {
+        if self.report.errors.len() >= MAX_ISSUES {
+            return;
+        }
         let error = self.documents.error_at(self.index, &path_of(path), message.into());
         self.report.errors.push(error);
     }
 
     fn error_with_hint(&mut self, path: &str, message: impl Into<String>, hint: &str) {
-        let mut error = self.documents.error_at(self.index, &path_of(path), message.into());
-        error.hint = Some(hint.to_owned());
-        self.report.errors.push(error);
+        let before = self.report.errors.len();
+        self.error(path, message);
+        if let Some(error) = self.report.errors.get_mut(before) {
+            error.hint = Some(hint.to_owned());
+        }
     }
 
     fn warn(&mut self, path: &str, message: impl Into<String>) {
+        if self.report.warnings.len() >= MAX_ISSUES {
+            return;
+        }
         let warning = self.documents.error_at(self.index, &path_of(path), message.into());
         self.report.warnings.push(warning);
     }

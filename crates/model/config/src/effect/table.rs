@@ -17,6 +17,10 @@ const fn unless(path: &'static str, default: &'static str, waits_for: &'static s
     Field { kind: "v1alpha1", path, effect: Effect::Pending { default, waits_for } }
 }
 
+const fn obsolete(path: &'static str, default: &'static str, because: &'static str) -> Field {
+    Field { kind: "v1alpha1", path, effect: Effect::Obsolete { default, because } }
+}
+
 const fn document(kind: &'static str, waits_for: &'static str) -> Field {
     Field { kind, path: "", effect: Effect::Pending { default: "", waits_for } }
 }
@@ -83,16 +87,12 @@ pub(super) const FIELDS: &[Field] = &[
     read("machine.registries.config.*.tls", "files.CRIRegistryConfigController"),
     read("machine.registries.config.*.auth", "files.CRIConfigPartsController"),
     pending("machine.systemDiskEncryption", DISK_ENCRYPTION),
-    unless("machine.features.rbac", "true", "an API without roles; roles are always enforced"),
+    obsolete("machine.features.rbac", "true", "roles are always enforced"),
     read("machine.features.stableHostname", "network.HostnameConfigController"),
     unless("machine.features.kubernetesTalosAPIAccess.enabled", "false", TALOS_API_ACCESS),
     pending("machine.features.kubernetesTalosAPIAccess.allowedRoles", TALOS_API_ACCESS),
     pending("machine.features.kubernetesTalosAPIAccess.allowedKubernetesNamespaces", TALOS_API_ACCESS),
-    unless(
-        "machine.features.apidCheckExtKeyUsage",
-        "true",
-        "client certificates for another usage; the usage is always checked",
-    ),
+    obsolete("machine.features.apidCheckExtKeyUsage", "true", "the usage of client certificates is always checked"),
     read("machine.features.diskQuotaSupport", "k8s.KubeletConfigController"),
     read("machine.features.kubePrism", "k8s.KubePrismConfigController"),
     unless("machine.features.hostDNS.enabled", "false", HOST_DNS),
@@ -127,7 +127,11 @@ pub(super) const FIELDS: &[Field] = &[
     read("cluster.apiServer.extraVolumes", "k8s.ControlPlaneAPIServerController"),
     read("cluster.apiServer.env", "k8s.ControlPlaneAPIServerController"),
     read("cluster.apiServer.certSANs", "secrets.RootKubernetesController"),
-    read("cluster.apiServer.disablePodSecurityPolicy", "k8s.ControlPlaneAPIServerController"),
+    obsolete(
+        "cluster.apiServer.disablePodSecurityPolicy",
+        "true",
+        "the supported releases of Kubernetes have no pod security policies",
+    ),
     read("cluster.apiServer.admissionControl", "k8s.ControlPlaneAdmissionControlController"),
     read("cluster.apiServer.auditPolicy", "k8s.ControlPlaneAuditPolicyController"),
     read("cluster.apiServer.resources", "k8s.ControlPlaneAPIServerController"),

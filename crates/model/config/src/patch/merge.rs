@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::document::Documents;
+use crate::documents::Documents;
 
 /// What a field does instead of the usual.
 enum Rule {

@@ -1,5 +1,6 @@
 //! The `cluster` part.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -111,15 +112,14 @@ fn discovery(check: &mut Check<'_>, config: &Config, cluster: &Cluster) {
 }
 
 fn manifests(check: &mut Check<'_>, cluster: &Cluster) {
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = HashSet::new();
     for (index, manifest) in cluster.inline_manifests.iter().enumerate() {
         let path = format!("cluster.inlineManifests[{index}].name");
         if manifest.name.is_empty() {
             check.error(&path, "a manifest needs a name");
-        } else if names.contains(&manifest.name.as_str()) {
+        } else if !names.insert(manifest.name.as_str()) {
             check.error(&path, format!("a manifest named {} is there twice", manifest.name));
         }
-        names.push(&manifest.name);
     }
     if let Some(server) = &cluster.api_server {
         for (index, plugin) in server.admission_control.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! The `machine` part.
 
+use std::collections::HashSet;
+
 use super::{Check, Mode, network};
 use crate::scalar::MachineType;
 use crate::v1alpha1::{Config, EncryptionKey, Machine};
@@ -138,13 +140,12 @@ fn encryption(check: &mut Check<'_>, machine: &Machine) {
         if disk.keys.is_empty() {
             check.error(&format!("{base}.keys"), "encryption needs a key");
         }
-        let mut slots = Vec::new();
+        let mut slots = HashSet::new();
         for (index, key) in disk.keys.iter().enumerate() {
             let slot = key.slot.unwrap_or(0);
-            if slots.contains(&slot) {
+            if !slots.insert(slot) {
                 check.error(&format!("{base}.keys[{index}].slot"), format!("slot {slot} is taken by another key"));
             }
-            slots.push(slot);
             if kinds_of_key(key) != 1 {
                 check.error(&format!("{base}.keys[{index}]"), "a key is exactly one of static, nodeID, kms, tpm");
             }

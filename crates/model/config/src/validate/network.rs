@@ -1,12 +1,14 @@
 //! The `machine.network` part.
 
+use std::collections::HashSet;
+
 use super::Check;
 use crate::scalar::MachineType;
 use crate::v1alpha1::{Device, DhcpOptions, Machine};
 
 pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
     let Some(network) = &machine.network else { return };
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = HashSet::new();
     let worker = machine.r#type == Some(MachineType::Worker);
     for (index, device) in network.interfaces.iter().enumerate() {
         let base = format!("machine.network.interfaces[{index}]");
@@ -15,11 +17,8 @@ pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
             (false, false) => check.error(&base, "a link has either interface or deviceSelector"),
             _ => {}
         }
-        if !device.interface.is_empty() {
-            if names.contains(&device.interface.as_str()) {
-                check.error(&format!("{base}.interface"), format!("{} is described twice", device.interface));
-            }
-            names.push(&device.interface);
+        if !device.interface.is_empty() && !names.insert(device.interface.as_str()) {
+            check.error(&format!("{base}.interface"), format!("{} is described twice", device.interface));
         }
         if device.interface.len() > 15 {
             check.error(&format!("{base}.interface"), "names of links have at most 15 characters");

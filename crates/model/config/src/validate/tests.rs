@@ -116,3 +116,12 @@ fn a_path_has_no_way_up() {
     }
     Documents::from_yaml(b"machine: {files: [{path: /var/a..b, op: create}]}\n").unwrap();
 }
+
+#[test]
+fn the_number_of_errors_is_bounded() {
+    let links = "            - interface: eth0\n".repeat(50_000);
+    let text = format!("machine:\n    type: worker\n    network:\n        interfaces:\n{links}");
+    assert_eq!(report(&text, Mode::Container).errors.len(), MAX_ISSUES);
+    let text = "---\napiVersion: v1alpha1\nkind: EventSinkConfig\nendpoint: a:1\n".repeat(5000);
+    assert_eq!(Documents::from_yaml(text.as_bytes()).unwrap_err().0.len(), 100);
+}

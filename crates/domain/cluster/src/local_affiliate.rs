@@ -52,7 +52,7 @@ impl Controller for LocalAffiliateController {
             let affiliate = Affiliate {
                 node_id: identity.node_id.clone(),
                 addresses: addresses.addresses.iter().map(|net| net.addr()).collect(),
-                hostname: full_name(&hostname),
+                hostname: hostname.fqdn(),
                 nodename: ctx.get::<Nodename>(Nodename::ID)?.map(|name| name.nodename.clone()).unwrap_or_default(),
                 operating_system: stdx::version::os_name(),
                 machine_type: *machine_type,
@@ -62,13 +62,6 @@ impl Controller for LocalAffiliateController {
             ctx.put(&identity.node_id, affiliate)?;
         }
         ctx.keep_touched::<Affiliate>()
-    }
-}
-
-fn full_name(hostname: &HostnameStatus) -> String {
-    match hostname.domainname.as_str() {
-        "" => hostname.hostname.clone(),
-        domain => format!("{}.{domain}", hostname.hostname),
     }
 }
 

@@ -8,6 +8,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use ipnet::IpNet;
 use resources::k8s::{NodeIp, NodeIpConfig};
 use resources::network::NodeAddress;
+use resources::subnets::{SubnetError, SubnetFilter};
 
 use crate::machine_config::Projection;
 
@@ -71,27 +72,10 @@ impl Controller for NodeIpController {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("subnet {text:?} of the kubelet's node IP is not a CIDR")]
-struct SubnetError {
-    text: String,
-}
-
-/// A subnet with `!` before it excludes.
+/// The first address of each family that the networks accept.
 fn choose(addresses: &[IpNet], valid: &[String], exclude: &[String]) -> Result<Vec<IpAddr>, SubnetError> {
-    let parse = |text: &str| text.parse::<IpNet>().map_err(|_| SubnetError { text: text.to_owned() });
-    let (mut include, mut refuse) = (Vec::new(), Vec::new());
-    for text in valid {
-        match text.strip_prefix('!') {
-            Some(negated) => refuse.push(parse(negated)?),
-            None => include.push(parse(text)?),
-        }
-    }
-    for text in exclude {
-        refuse.push(parse(text)?);
-    }
-    let fits = |ip: &IpAddr| include.iter().any(|net| net.contains(ip)) && !refuse.iter().any(|net| net.contains(ip));
-    let fitting: Vec<IpAddr> = addresses.iter().map(IpNet::addr).filter(fits).collect();
+    let filter = SubnetFilter::parse(valid, exclude)?;
+    let fitting: Vec<IpAddr> = addresses.iter().map(IpNet::addr).filter(|ip| filter.accepts(*ip)).collect();
     let first = |of_family: fn(&IpAddr) -> bool| fitting.iter().copied().find(of_family);
     Ok([first(IpAddr::is_ipv4), first(IpAddr::is_ipv6)].into_iter().flatten().collect())
 }

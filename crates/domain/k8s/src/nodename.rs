@@ -50,10 +50,7 @@ impl Controller for NodenameController {
 
 /// Kubernetes wants lower case letters, digits, dashes and dots.
 fn from_hostname(hostname: &HostnameStatus, with_domain: bool) -> String {
-    let mut name = hostname.hostname.clone();
-    if with_domain && !hostname.domainname.is_empty() {
-        name = format!("{name}.{}", hostname.domainname);
-    }
+    let name = if with_domain { hostname.fqdn() } else { hostname.hostname.clone() };
     name.trim_matches(['.', '-']).to_lowercase().replace('_', "-")
 }
 

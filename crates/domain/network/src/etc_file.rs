@@ -86,10 +86,8 @@ fn hosts(hostname: &HostnameStatus, address: Option<IpAddr>, extra: &[ExtraHost]
     let mut lines = vec![("127.0.0.1".to_owned(), "localhost".to_owned())];
     if let Some(address) = address {
         let short = &hostname.hostname;
-        let names = match hostname.domainname.as_str() {
-            "" => short.clone(),
-            domain => format!("{short}.{domain} {short}"),
-        };
+        let full = hostname.fqdn();
+        let names = if full == *short { full } else { format!("{full} {short}") };
         lines.push((address.to_string(), names));
     }
     lines.push(("::1".to_owned(), "localhost ip6-localhost ip6-loopback".to_owned()));

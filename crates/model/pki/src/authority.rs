@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use crate::certificate::Certificate;
 use crate::der;
 use crate::error::PkiError;
+use crate::extension::{SUBJECT_ALT_NAME, extension};
 use crate::key::{Algorithm, PrivateKey};
 use crate::names::{Sans, Subject};
 use crate::pem::PemPair;
@@ -212,7 +213,6 @@ impl Authority {
 
 const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
@@ -255,11 +255,6 @@ fn time(at: SystemTime) -> Result<Vec<u8>, PkiError> {
     // The conversion itself panics after the year 9999.
     let date = i64::try_from(seconds).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
     date.and_then(der::time).ok_or_else(|| PkiError::Time { time: format!("{seconds} s after 1970") })
-}
-
-pub(crate) fn extension(kind: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
-    let critical = if critical { der::boolean_true() } else { Vec::new() };
-    der::sequence(&[&der::oid(kind), &critical, &der::octet_string(content)])
 }
 
 fn usages(usage: Usage) -> Vec<u8> {

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod certificate;
 mod der;
 mod error;
+mod extension;
 pub mod key;
 pub mod names;
 pub mod pem;

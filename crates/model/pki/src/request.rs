@@ -4,10 +4,10 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 
-use crate::authority::{SUBJECT_ALT_NAME, extension};
 use crate::certificate::{alternative_names, subject};
 use crate::der;
 use crate::error::PkiError;
+use crate::extension::{SUBJECT_ALT_NAME, extension};
 use crate::key::PrivateKey;
 use crate::names::{Sans, Subject};
 use crate::pem;

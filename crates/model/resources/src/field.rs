@@ -6,32 +6,20 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use prost::encoding::{
     self, DecodeContext, WireType, check_wire_type, decode_key, decode_varint, encode_key, encode_varint,
 };
 use serde_json::Value;
 
+pub use crate::decode_error::DecodeError;
 use crate::object::{self, Object};
 
-/// Failure to decode a spec from protobuf.
-#[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    /// Invalid protobuf, or a field with an unexpected wire type.
-    #[error("decoding protobuf")]
-    Protobuf(#[from] prost::DecodeError),
-    /// A field longer than the remaining input.
-    #[error("decoding protobuf: a field of {wanted} bytes has {left} left")]
-    Truncated { wanted: u64, left: usize },
-    /// An address of a length that is neither IPv4 nor IPv6.
-    #[error("decoding an address of {0} bytes")]
-    AddressLength(usize),
-    /// A prefix longer than its address, or a port above 65535.
-    #[error("decoding {what}: {value} is out of range")]
-    OutOfRange { what: &'static str, value: i64 },
-    /// An unknown text form of a scalar.
-    #[error("decoding {what}: {value:?} is unknown")]
-    Unknown { what: &'static str, value: String },
+/// Standard base64.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 /// The type of a field of a spec.
@@ -191,7 +179,7 @@ impl Field for Vec<u8> {
     fn yaml(&self) -> Value {
         match std::str::from_utf8(self) {
             Ok(text) => Value::from(text),
-            Err(_) => Value::from(crate::values::base64(self)),
+            Err(_) => Value::from(base64(self)),
         }
     }
     fn is_empty(&self) -> bool {

@@ -7,6 +7,7 @@
 #[macro_use]
 mod macros;
 
+mod decode_error;
 pub mod enums;
 pub mod field;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub mod meta;
 pub mod object;
 mod registry;
 pub mod spec;
+pub mod subnets;
 pub mod values;
 
 pub mod block;

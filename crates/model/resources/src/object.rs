@@ -7,7 +7,7 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct};
 use serde_json::{Map, Number, Value};
 
-use crate::field::DecodeError;
+use crate::decode_error::DecodeError;
 
 /// A JSON object.
 pub type Object = Map<String, Value>;

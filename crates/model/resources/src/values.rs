@@ -4,17 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use prost::encoding::WireType;
 use serde_json::Value;
 
-use crate::field::{DecodeError, Element, Field, encode_payload, take_payload};
-
-/// Standard base64.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
+use crate::field::{DecodeError, Element, Field, base64, encode_payload, take_payload};
 
 /// PEM bytes; `Debug` shows only the length.
 #[derive(Clone, Default, PartialEq, Eq)]

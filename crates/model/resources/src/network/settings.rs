@@ -58,6 +58,15 @@ resource! {
 impl HostnameStatus {
     /// ID of the single instance.
     pub const ID: &'static str = "hostname";
+
+    /// The name with its domain, where it has one.
+    #[must_use]
+    pub fn fqdn(&self) -> String {
+        if self.domainname.is_empty() {
+            return self.hostname.clone();
+        }
+        format!("{}.{}", self.hostname, self.domainname)
+    }
 }
 
 resource! {

@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
+use discovery_client::{Client, Dial, KnownAffiliates, Options, TcpDial, retire};
 use resources::cluster::{Affiliate, DiscoveryConfig, Identity, RAW_NAMESPACE};
 use resources::runtime::MachineResetSignal;
 use tokio::sync::watch;
-
-use crate::discovery::client::{Client, Heard, Options, retire};
-use crate::discovery::connect::{Dial, TcpDial};
 
 /// `DiscoveryConfig`, `Identity`, own `Affiliate` → the service; the service → `Affiliate` `service/ID` in `cluster-raw`.
 ///
@@ -27,7 +25,7 @@ pub struct DiscoveryServiceController {
 struct Running {
     options: Options,
     own: watch::Sender<Option<Affiliate>>,
-    heard: Heard,
+    known: KnownAffiliates,
     task: TaskHandle,
 }
 
@@ -70,11 +68,11 @@ impl DiscoveryServiceController {
 
 fn start(ctx: &mut Ctx, dial: Arc<dyn Dial>, options: Options) -> Result<Running, ReconcileError> {
     let (own, told) = watch::channel(None);
-    let heard = Heard::default();
+    let known = KnownAffiliates::default();
     let waker = ctx.waker();
-    let client = Client::new(options.clone(), dial, told, Heard::clone(&heard), move || waker.wake())?;
+    let client = Client::new(options.clone(), dial, told, KnownAffiliates::clone(&known), move || waker.wake())?;
     let task = ctx.spawn("discovery-client", client.run());
-    Ok(Running { options, own, heard, task })
+    Ok(Running { options, own, known, task })
 }
 
 #[async_trait]
@@ -123,8 +121,8 @@ impl Controller for DiscoveryServiceController {
                 *known = own;
                 changed
             });
-            let heard = running.heard.lock().clone();
-            for (id, affiliate) in heard {
+            let known = running.known.lock().clone();
+            for (id, affiliate) in known {
                 ctx.put_in(RAW_NAMESPACE, &format!("service/{id}"), affiliate)?;
             }
         }

@@ -5,7 +5,6 @@
 
 mod affiliate_merge;
 mod config_status;
-pub mod discovery;
 mod discovery_service;
 mod endpoint;
 mod info;

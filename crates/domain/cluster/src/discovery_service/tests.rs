@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use controller::testing::Harness;
+use discovery_client::ConnectError;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use stdx::tasks::TaskSet;
@@ -23,7 +24,6 @@ use wire::sidero::discovery::server as proto;
 use wire::sidero::discovery::server::cluster_server::{Cluster, ClusterServer};
 
 use super::*;
-use crate::discovery::connect::ConnectError;
 
 /// Keeps affiliates of one cluster and tells watchers; no limits, no time to live.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use resources::MachineType;
 use resources::cluster::{Affiliate, ControlPlane};
 use wire::sidero::discovery::client as proto;
 
-use super::seal::{SealError, Sealer};
+use crate::seal::{SealError, Sealer};
 
 /// Why an affiliate of another node cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum MessageError {
     /// What was sealed is not an affiliate.
     #[error("decoding an affiliate")]
     Decode(#[from] prost::DecodeError),
+    /// It is about another node than the one that it was published for.
+    #[error("affiliate is about node {0:?}")]
+    OtherNode(String),
 }
 
 /// The sealed affiliate.
@@ -37,10 +40,14 @@ pub fn seal_affiliate(sealer: &Sealer, affiliate: &Affiliate) -> Result<Vec<u8>,
     sealer.seal(&message.encode_to_vec())
 }
 
-/// The affiliate in sealed bytes. What this system does not know of it is left out: addresses of another length, machine
+/// The affiliate `id` in sealed bytes. The id outside the seal is the service's word only, so it has to be the one inside:
+/// the service, or anybody who may publish there, could otherwise give a node the address of another. What this system does not know of it is left out: addresses of another length, machine
 /// types of another name.
-pub fn open_affiliate(sealer: &Sealer, sealed: &[u8]) -> Result<Affiliate, MessageError> {
+pub fn open_affiliate(sealer: &Sealer, id: &str, sealed: &[u8]) -> Result<Affiliate, MessageError> {
     let message = proto::Affiliate::decode(sealer.open(sealed)?.as_slice())?;
+    if message.node_id != id {
+        return Err(MessageError::OtherNode(message.node_id));
+    }
     Ok(Affiliate {
         node_id: message.node_id,
         addresses: message.addresses.iter().filter_map(|bytes| address(bytes)).collect(),
@@ -83,7 +90,7 @@ mod tests {
             ..Affiliate::default()
         };
         let sealed = seal_affiliate(&sealer, &affiliate).unwrap();
-        assert_eq!(open_affiliate(&sealer, &sealed).unwrap(), affiliate);
+        assert_eq!(open_affiliate(&sealer, "abc", &sealed).unwrap(), affiliate);
         let message = proto::Affiliate::decode(sealer.open(&sealed).unwrap().as_slice()).unwrap();
         assert_eq!(message.machine_type, "controlplane");
         assert_eq!((message.addresses[0].len(), message.addresses[1].len()), (4, 16));
@@ -99,9 +106,11 @@ mod tests {
             ..proto::Affiliate::default()
         };
         let sealed = sealer.seal(&message.encode_to_vec()).unwrap();
-        let affiliate = open_affiliate(&sealer, &sealed).unwrap();
+        let affiliate = open_affiliate(&sealer, "abc", &sealed).unwrap();
         assert_eq!((affiliate.addresses.len(), affiliate.machine_type), (1, MachineType::Unknown));
+        let misplaced = open_affiliate(&sealer, "victim", &sealed);
+        assert!(matches!(misplaced, Err(MessageError::OtherNode(id)) if id == "abc"));
         let other = Sealer::new(&[8; 32]).unwrap();
-        assert!(matches!(open_affiliate(&other, &sealed), Err(MessageError::Seal(SealError::Decrypt(_)))));
+        assert!(matches!(open_affiliate(&other, "abc", &sealed), Err(MessageError::Seal(SealError::Decrypt(_)))));
     }
 }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use etcd_edge::{Connector as _, EtcdConnector, Tls};
+use etcd_edge::NodeEtcd;
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
-use resources::secrets::{EtcdRootSecret, EtcdSecrets};
 use services::bootstrap::BootstrapError;
 use services::{APID_USER, BootstrapGate, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
-use stdx::{Secret, SystemClock, error_chain};
+use stdx::{SystemClock, error_chain};
 
 use crate::components::Machine as Node;
 use crate::paths::MACHINE_SOCKET;
@@ -97,7 +96,7 @@ fn machine(node: &Node) -> Machine {
         lifecycle: Arc::new(node.lifecycle.clone()),
         containers: Arc::new(components.containerd.clone()),
         bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
-        etcd: Arc::new(Etcd { store: components.store.clone() }),
+        etcd: Arc::new(Etcd(components.etcd.clone())),
         kubernetes: Arc::new(kube_edge::RealConnect),
         clock: Arc::new(SystemClock),
     }
@@ -121,40 +120,21 @@ impl BootstrapSink for Bootstrap {
             BootstrapRefused::NotPossible("volume EPHEMERAL is not mounted: etcd has no place for its data".to_owned())
         })?;
         let data = Path::new(&ephemeral.target).join(ETCD_DATA);
-        self.gate.open(&data).map_err(|error| BootstrapRefused::AlreadyDone(error.to_string()))
+        let gate = self.gate.clone();
+        // Keeping the permission waits for a disk.
+        let opened = tokio::task::spawn_blocking(move || gate.open(&data)).await;
+        opened
+            .map_err(|error| BootstrapRefused::NotPossible(error.to_string()))?
+            .map_err(|error| BootstrapRefused::AlreadyDone(error_chain(&error)))
     }
 }
 
 #[derive(Debug)]
-struct Etcd {
-    store: Store,
-}
+struct Etcd(NodeEtcd);
 
 #[async_trait]
 impl EtcdMembers for Etcd {
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
-        Ok(etcd_client(&self.store).await?.members().await?)
+        Ok(self.0.client().await?.members().await?)
     }
-}
-
-/// Why etcd cannot be asked from here.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EtcdAccessError {
-    #[error("this node has no certificate for etcd: it is not a control plane, or not configured yet")]
-    NoCertificate,
-    #[error(transparent)]
-    Etcd(#[from] etcd_edge::EtcdError),
-    #[error(transparent)]
-    State(#[from] state::StateError),
-}
-
-/// A client of the member on this node.
-pub(crate) async fn etcd_client(store: &Store) -> Result<Arc<dyn etcd_edge::Etcd>, EtcdAccessError> {
-    let root = store.get_as::<EtcdRootSecret>(EtcdRootSecret::ID)?;
-    let ca = root.and_then(|root| root.etcd_ca.clone());
-    let secrets = store.get_as::<EtcdSecrets>(EtcdSecrets::ID)?;
-    let admin = secrets.and_then(|secrets| secrets.etcd_admin.clone());
-    let (Some(ca), Some(admin)) = (ca, admin) else { return Err(EtcdAccessError::NoCertificate) };
-    let tls = Tls { ca: ca.crt.0, crt: admin.crt.0, key: Secret::new(admin.key.0) };
-    Ok(EtcdConnector.connect(&["https://127.0.0.1:2379".to_owned()], &tls).await?)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use containers::{Containerd, Namespace};
 use controller::Runtime;
+use etcd_edge::{EtcdConnector, NodeEtcd};
 use platform::Platform;
 use resources::config::MachineConfig;
 use sequencer::{EventBus, Lifecycle};
@@ -13,7 +14,7 @@ use state::Store;
 use stdx::{Clock, SystemClock};
 use supervisor::{LogStore, Supervisor};
 
-use crate::paths::{CONTAINERD_SOCKET, ETCD_DATA};
+use crate::paths::{BOOTSTRAP_FILE, CONTAINERD_SOCKET, ETCD_DATA};
 
 /// What exists before there is a lifecycle, which is planned with it.
 #[derive(Debug, Clone)]
@@ -25,6 +26,7 @@ pub(crate) struct Components {
     pub(crate) logs: LogStore,
     pub(crate) events: EventBus,
     pub(crate) gate: BootstrapGate,
+    pub(crate) etcd: NodeEtcd,
     pub(crate) containerd: Containerd,
 }
 
@@ -41,11 +43,12 @@ impl Components {
         Self {
             platform,
             controllers: Runtime::new(store.clone()),
+            etcd: NodeEtcd::new(store.clone(), Arc::new(EtcdConnector)),
             store,
             supervisor: Supervisor::new(Arc::clone(&clock)),
             logs,
             events: EventBus::new(clock),
-            gate: BootstrapGate::default(),
+            gate: BootstrapGate::kept_in(BOOTSTRAP_FILE.into()),
             containerd: Containerd::new(Path::new(CONTAINERD_SOCKET), Namespace::System),
         }
     }

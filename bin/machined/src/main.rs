@@ -6,7 +6,6 @@ mod api;
 mod boot;
 mod components;
 mod exit;
-mod lock;
 mod machine;
 mod maintenance;
 mod paths;

@@ -6,6 +6,8 @@ pub(crate) const RENDERED_ETC: &str = "/system/etc";
 pub(crate) const ETC: &str = "/etc";
 /// Where containerd listens.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// Keeps the permission to found an etcd cluster until there is a member.
+pub(crate) const BOOTSTRAP_FILE: &str = "/system/state/etcd-bootstrap";
 /// Where etcd keeps its data.
 pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
 /// Where the machine API listens: for apid alone.

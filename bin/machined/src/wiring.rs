@@ -25,7 +25,6 @@ use http_fetch::HttpFetch;
 
 use crate::boot;
 use crate::components::Machine;
-use crate::lock::EtcdLock;
 use crate::maintenance::MaintenanceServiceController;
 use crate::paths::{CONTAINERD_SOCKET, ETC, ETCD_DATA, RENDERED_ETC};
 
@@ -40,7 +39,7 @@ pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
         root: domain_k8s::Root::default(),
         connect: Arc::new(kube_edge::RealConnect),
         routes: Arc::clone(&network.routes),
-        lock: Arc::new(EtcdLock { store: components.store.clone() }),
+        lock: Arc::new(components.etcd.clone()),
         fetch: Arc::new(HttpFetch),
     };
     let mut list: Vec<Box<dyn Controller>> = runtime(machine);

@@ -30,7 +30,7 @@ pub const ETCD_USER: u32 = 60;
 pub fn controllers(connector: Arc<dyn Connector>) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(ConfigController),
-        Box::new(SpecController),
+        Box::new(SpecController::default()),
         Box::new(PkiController::new(PathBuf::from(SECRETS_DIR), Some(ETCD_USER))),
         Box::new(MemberController::new(Arc::clone(&connector))),
         Box::new(AdvertisedPeerController::new(connector)),

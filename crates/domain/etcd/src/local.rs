@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use controller::{Ctx, Input, ReconcileError};
-use etcd_edge::{Connector, Etcd, Tls};
+use etcd_edge::{Connector, Etcd, LOCAL_ENDPOINT, node_tls};
 use resources::{
     secrets::{EtcdRootSecret, EtcdSecrets},
     v1alpha1::Service,
 };
-use stdx::Secret;
 
-const ENDPOINT: &str = "https://127.0.0.1:2379";
 const SERVICE: &str = "etcd";
 
 /// Connects when etcd is healthy, and again when the certificates change.
@@ -42,15 +40,14 @@ impl LocalEtcd {
             self.connected = None;
             return Ok(None);
         };
-        let (Some(ca), Some(admin)) = (&root.etcd_ca, &secrets.etcd_admin) else { return Ok(None) };
         let versions = (root.metadata.version, secrets.metadata.version);
         if let Some((root, secrets, etcd)) = &self.connected
             && (*root, *secrets) == versions
         {
             return Ok(Some(Arc::clone(etcd)));
         }
-        let tls = Tls { ca: ca.crt.0.clone(), crt: admin.crt.0.clone(), key: Secret::new(admin.key.0.clone()) };
-        let etcd = self.connector.connect(&[ENDPOINT.to_owned()], &tls).await?;
+        let Some(tls) = node_tls(&root, &secrets) else { return Ok(None) };
+        let etcd = self.connector.connect(&[LOCAL_ENDPOINT.to_owned()], &tls).await?;
         self.connected = Some((versions.0, versions.1, Arc::clone(&etcd)));
         Ok(Some(etcd))
     }

@@ -54,7 +54,7 @@ impl Client {
         let mut contents = vec![kubeconfig.clone().into_bytes()];
         // The kubelet renews its certificate in place.
         for path in named_files(&kubeconfig) {
-            match files::read(&path)? {
+            match files::read_current(&path)? {
                 Some(content) => contents.push(content),
                 None => return Ok(None),
             }

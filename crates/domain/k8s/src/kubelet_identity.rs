@@ -209,7 +209,7 @@ impl KubeletIdentityController {
     /// Whether the pair on disk is this node's in this cluster; one that is not is removed.
     fn keeps_good_pair(&mut self, ctx: &Ctx, wanted: &Wanted) -> Result<bool, ReconcileError> {
         let current = self.root.at(&self.pair.current);
-        let Some(pair) = files::read(&current)? else { return Ok(false) };
+        let Some(pair) = files::read_current(&current)? else { return Ok(false) };
         let pair = String::from_utf8_lossy(&pair);
         match kept::check(&pair, &wanted.nodename, &wanted.ca, ctx.clock().now()) {
             Ok(()) => {

@@ -78,7 +78,7 @@ impl Controller for KubeletStaticPodController {
         let Some(identity) = &certs.api_server_kubelet_client else {
             return ctx.keep_touched::<StaticPodStatus>();
         };
-        let Some(serving) = files::read(&self.root.at(SERVING_CERTIFICATE))? else {
+        let Some(serving) = files::read_current(&self.root.at(SERVING_CERTIFICATE))? else {
             ctx.requeue_after(SOON);
             return Ok(());
         };

@@ -5,7 +5,6 @@
 //! the supervisor, as its `ServiceSpec` says.
 
 mod address_filter;
-mod cluster_lock;
 mod control_plane_config;
 mod control_plane_static_pod;
 mod endpoint;
@@ -41,7 +40,6 @@ use http_fetch::Fetch;
 use kube_edge::Connect;
 use netlink::Router;
 
-pub use cluster_lock::{ClusterLock, HeldLock, LockError};
 pub use control_plane_static_pod::ControlPlaneStaticPodController;
 pub use endpoint::{EndpointController, StaticEndpointController};
 pub use extra_manifest::ExtraManifestController;
@@ -73,7 +71,7 @@ pub struct Edges {
     /// Routes to pods, and the translation of what they send elsewhere.
     pub routes: Arc<dyn Router>,
     /// Held while manifests are applied.
-    pub lock: Arc<dyn ClusterLock>,
+    pub lock: Arc<dyn etcd_edge::ClusterLock>,
     pub fetch: Arc<dyn Fetch>,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use etcd_edge::ClusterLock;
 use kube_edge::{Connect, KubeApi, ObjectRef, Outcome};
 use resources::k8s::{Manifest, ManifestStatus};
 use resources::secrets::KubernetesSecrets;
@@ -14,7 +15,6 @@ use serde_json::Value;
 use state::Resource;
 use stdx::Backoff;
 
-use crate::cluster_lock::ClusterLock;
 use crate::kube_clients::Client;
 
 /// Held while manifests are applied, so that control planes do not do it at the same time.
@@ -78,9 +78,9 @@ impl Controller for ManifestApplyController {
             ctx.requeue_after(SERVER_POLL);
             return Ok(());
         }
-        let held = self.lock.acquire(MANIFEST_APPLY_LOCK, LOCK_PATIENCE).await?;
-        let report = apply(&*api, &missing).await;
-        held.release().await;
+        let mut report = Report::default();
+        let applying = async { report = apply(&*api, &missing).await };
+        self.lock.run_locked(MANIFEST_APPLY_LOCK, LOCK_PATIENCE, Box::pin(applying)).await?;
         for manifest in missing.iter().filter(|manifest| !report.failures.contains_key(manifest.id())) {
             self.applied.insert(manifest.id().to_owned(), version(manifest));
         }

@@ -88,9 +88,6 @@ impl Controller for RenderConfigsStaticPodController {
 
 /// kube-apiserver writes there as its own user.
 fn make_audit_log_dir(dir: &Path) -> Result<(), ReconcileError> {
-    let uid = static_pods::API_SERVER_UID;
-    std::fs::create_dir_all(dir)?;
-    std::os::unix::fs::chown(dir, Some(uid), Some(uid))?;
-    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    files::make_directory(dir, Access::directory_of(static_pods::API_SERVER_UID))?;
     Ok(())
 }

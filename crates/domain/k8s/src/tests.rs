@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::testing::Harness;
+use etcd_edge::{ClusterLock, LockError, Locked};
 use http_fetch::{Fetch, FetchError};
 use kube_edge::{FakeConnect, FakeKube};
 use netlink::FakeNetlink;
@@ -20,7 +21,7 @@ use resources::machine::PlatformCapabilities;
 use resources::runtime::MountStatus;
 use tempfile::TempDir;
 
-use crate::{ClusterLock, Edges, HeldLock, LockError, Root};
+use crate::{Edges, Root};
 
 pub(crate) const CONTROL_PLANE: &str = "\
 version: v1alpha1
@@ -71,18 +72,11 @@ struct FakeLock(Arc<Mutex<Vec<String>>>);
 
 #[async_trait]
 impl ClusterLock for FakeLock {
-    async fn acquire(&self, name: &str, _wait: Duration) -> Result<Box<dyn HeldLock>, LockError> {
+    async fn run_locked(&self, name: &str, _wait: Duration, work: Locked<'_>) -> Result<(), LockError> {
         self.0.lock().push(name.to_owned());
-        Ok(Box::new(Held))
+        work.await;
+        Ok(())
     }
-}
-
-#[derive(Debug)]
-struct Held;
-
-#[async_trait]
-impl HeldLock for Held {
-    async fn release(self: Box<Self>) {}
 }
 
 /// A node with nothing on it.

@@ -4,8 +4,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, LockOptions, MemberAddOptions, TlsOptions};
-use stdx::tasks::{self, Task};
-use tokio::time::timeout;
+use stdx::tasks::{self, CancellationToken, Task};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{Connector, Etcd, EtcdError, Lock, LockGuard, Member, MemberId, MemberStatus, Tls};
 
@@ -138,15 +138,23 @@ impl Etcd for EtcdClient {
         })
     }
 
+    async fn confirm_quorum(&self) -> Result<(), EtcdError> {
+        let mut client = self.client.clone();
+        // A read that is not serializable goes through the leader, which asks a quorum. The key need not be there.
+        ask("asking the quorum of etcd", client.get("health", None), nothing_known).await.map(drop)
+    }
+
     async fn lock(&self, key: &str, ttl: Duration, wait: Duration) -> Result<LockGuard, EtcdError> {
         let mut client = self.client.clone();
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let granting = Instant::now();
         let lease = ask("granting an etcd lease", client.lease_grant(seconds, None), nothing_known).await?.id();
-        let keeper = keep_alive(client.clone(), lease, ttl);
+        let lost = CancellationToken::new();
+        let keeper = keep_alive(client.clone(), lease, granting, ttl, lost.clone());
         let held = Box::new(HeldLock { client: client.clone(), lease, _keeper: keeper });
         let request = client.lock(key, Some(LockOptions::new().with_lease(lease)));
         let failed = match timeout(wait, request).await {
-            Ok(Ok(_)) => return Ok(LockGuard::new(key, held)),
+            Ok(Ok(_)) => return Ok(LockGuard::new(key, held, lost)),
             Ok(Err(source)) => EtcdError::Request { operation: "taking an etcd lock", source: Box::new(source) },
             Err(_) => EtcdError::LockTimeout { key: key.to_owned(), after: wait },
         };
@@ -172,28 +180,59 @@ impl Lock for HeldLock {
     }
 }
 
-/// Renews the lease three times in its life until dropped.
-fn keep_alive(mut client: Client, lease: i64, ttl: Duration) -> Task<()> {
+/// Renews the lease three times in its life until dropped. `lost` fires when the lease is gone, or when its life, counted
+/// from the moment at which the last renewal that was confirmed had been sent, is over without another one: etcd counts
+/// from a later moment, so that nobody else has the lock before.
+fn keep_alive(client: Client, lease: i64, granting: Instant, ttl: Duration, lost: CancellationToken) -> Task<()> {
     tasks::spawn("etcd-lease", async move {
-        let pause = ttl / 3;
+        let mut until = granting + ttl;
+        let mut renewals = None;
         loop {
-            let (mut keeper, mut answers) = match client.lease_keep_alive(lease).await {
-                Ok(stream) => stream,
-                Err(error) => {
+            let sent = Instant::now();
+            match timeout_at(until, renew(&client, lease, &mut renewals)).await {
+                Ok(Ok(Renewed::Alive)) => {
+                    until = sent + ttl;
+                    tokio::time::sleep(ttl / 3).await;
+                }
+                Ok(Ok(Renewed::Gone)) => break,
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "lease is not kept alive, trying again");
-                    tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
-                    continue;
+                    renewals = None;
+                    tokio::time::sleep_until((sent + (ttl / 3).min(Duration::from_secs(1))).min(until)).await;
                 }
-            };
-            while keeper.keep_alive().await.is_ok() {
-                match answers.message().await {
-                    Ok(Some(answer)) if answer.ttl() > 0 => tokio::time::sleep(pause).await,
-                    // The lease is gone: nothing left to keep.
-                    Ok(Some(_)) => return,
-                    Ok(None) | Err(_) => break,
-                }
+                Err(_) => break,
             }
-            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
         }
+        tracing::warn!(lease, "lease of an etcd lock is lost");
+        lost.cancel();
     })
+}
+
+enum Renewed {
+    Alive,
+    /// The lease has ended at etcd.
+    Gone,
+}
+
+type Renewals = Option<(etcd_client::LeaseKeeper, etcd_client::LeaseKeepAliveStream)>;
+
+/// Renews a lease once, on a stream that is opened where there is none; opening it renews the lease.
+async fn renew(client: &Client, lease: i64, renewals: &mut Renewals) -> Result<Renewed, Error> {
+    let Some((keeper, answers)) = renewals else {
+        return match client.clone().lease_keep_alive(lease).await {
+            Ok(open) => {
+                *renewals = Some(open);
+                Ok(Renewed::Alive)
+            }
+            // The library's words for an answer without a time to live.
+            Err(Error::LeaseKeepAliveError(text)) if text.contains("lease not found") => Ok(Renewed::Gone),
+            Err(error) => Err(error),
+        };
+    };
+    keeper.keep_alive().await?;
+    match answers.message().await? {
+        Some(answer) if answer.ttl() > 0 => Ok(Renewed::Alive),
+        Some(_) => Ok(Renewed::Gone),
+        None => Err(Error::LeaseKeepAliveError("the stream ended".to_owned())),
+    }
 }

@@ -48,6 +48,12 @@ pub enum EtcdError {
     /// The learner has not caught up with the leader.
     #[error("etcd learner {0} is not in sync with the leader yet")]
     LearnerNotReady(MemberId),
+    /// The lock was held and is not any more.
+    #[error("lock {key} was lost")]
+    LockLost {
+        /// The lock.
+        key: String,
+    },
     /// Somebody else holds the lock.
     #[error("lock {key} was not free within {}", stdx::duration::format(*.after))]
     LockTimeout {
@@ -64,7 +70,11 @@ impl EtcdError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Request { .. } | Self::Timeout { .. } | Self::LearnerNotReady(_) | Self::LockTimeout { .. }
+            Self::Request { .. }
+                | Self::Timeout { .. }
+                | Self::LearnerNotReady(_)
+                | Self::LockLost { .. }
+                | Self::LockTimeout { .. }
         )
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use stdx::tasks::CancellationToken;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::{Connector, Etcd, EtcdError, Lock, LockGuard, Member, MemberId, MemberStatus, Tls};
@@ -18,7 +19,12 @@ struct State {
     next_id: u64,
     behind: Vec<MemberId>,
     down: bool,
+    /// No quorum: no leader, and no answer to what needs one.
+    no_quorum: bool,
+    alarms: Vec<String>,
     locks: BTreeMap<String, Arc<AsyncMutex<()>>>,
+    /// Signals to the holders of locks.
+    lost: BTreeMap<String, CancellationToken>,
     connections: Vec<Vec<String>>,
 }
 
@@ -40,6 +46,23 @@ impl FakeEtcd {
     /// While true every request fails as if nobody answered.
     pub fn set_down(&self, down: bool) {
         self.0.lock().down = down;
+    }
+
+    /// Whether the members that run are a quorum.
+    pub fn set_quorum(&self, quorum: bool) {
+        self.0.lock().no_quorum = !quorum;
+    }
+
+    /// Raises an alarm.
+    pub fn raise(&self, alarm: &str) {
+        self.0.lock().alarms.push(alarm.to_owned());
+    }
+
+    /// Ends the lease behind a lock: its holder is told.
+    pub fn lose_lock(&self, key: &str) {
+        if let Some(lost) = self.0.lock().lost.get(key) {
+            lost.cancel();
+        }
     }
 
     /// While a learner is behind it cannot be promoted.
@@ -142,15 +165,23 @@ impl Etcd for FakeEtcd {
             Ok(MemberStatus {
                 id: first.id,
                 version: "3.5.13".to_owned(),
-                leader: Some(first.id),
+                leader: Some(first.id).filter(|_| !state.no_quorum),
                 db_size: 20480,
                 db_size_in_use: 16384,
                 raft_index: 10,
                 raft_term: 2,
                 raft_applied_index: 10,
                 is_learner: first.is_learner,
-                errors: Vec::new(),
+                errors: state.alarms.clone(),
             })
+        })
+    }
+
+    async fn confirm_quorum(&self) -> Result<(), EtcdError> {
+        const OPERATION: &str = "asking the quorum of etcd";
+        self.up(OPERATION, |state| {
+            let after = Duration::from_secs(10);
+            if state.no_quorum { Err(EtcdError::Timeout { operation: OPERATION, after }) } else { Ok(()) }
         })
     }
 
@@ -158,7 +189,11 @@ impl Etcd for FakeEtcd {
         let lock =
             self.up("taking an etcd lock", |state| Ok(Arc::clone(state.locks.entry(key.to_owned()).or_default())))?;
         match tokio::time::timeout(wait, lock.lock_owned()).await {
-            Ok(guard) => Ok(LockGuard::new(key, Box::new(FakeLock(guard)))),
+            Ok(guard) => {
+                let lost = CancellationToken::new();
+                self.0.lock().lost.insert(key.to_owned(), lost.clone());
+                Ok(LockGuard::new(key, Box::new(FakeLock(guard)), lost))
+            }
             Err(_) => Err(EtcdError::LockTimeout { key: key.to_owned(), after: wait }),
         }
     }

@@ -1,12 +1,15 @@
-//! etcd, seen from a node: members, status, and a lock that ends with its holder.
+//! etcd, seen from a node: members, status, health, and a lock that ends with its holder.
 //!
-//! It never starts etcd and knows nothing about where certificates come from.
+//! It never starts etcd. [`NodeEtcd`] is the way to the member on this node; everything else knows nothing about where
+//! certificates come from.
 
 mod client;
 mod error;
 #[cfg(feature = "testing")]
 pub mod fake;
+pub mod health;
 mod lock;
+mod node;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,7 +18,8 @@ use stdx::Secret;
 
 pub use client::EtcdConnector;
 pub use error::EtcdError;
-pub use lock::{Lock, LockGuard, with_lock};
+pub use lock::{LOCK_TTL, Lock, LockGuard, with_lock};
+pub use node::{ClusterLock, LOCAL_ENDPOINT, LockError, Locked, NodeEtcd, NodeEtcdError, node_tls};
 
 /// The id of a member, which people write in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,8 +121,14 @@ pub trait Etcd: fmt::Debug + Send + Sync + 'static {
     /// [`EtcdError`].
     async fn status(&self) -> Result<MemberStatus, EtcdError>;
 
+    /// Asks for something that only a quorum can answer, such as a read of the latest state.
+    ///
+    /// # Errors
+    /// [`EtcdError`] where no quorum answers in time; also of a learner.
+    async fn confirm_quorum(&self) -> Result<(), EtcdError>;
+
     /// Takes the lock `key`, waiting at most `wait`. It is held until the guard is released or dropped, or, when this
-    /// process dies, until `ttl` has passed.
+    /// process dies or cannot reach etcd, until `ttl` has passed, which the guard then says.
     ///
     /// # Errors
     /// [`EtcdError::LockTimeout`] when somebody else held it all the time.

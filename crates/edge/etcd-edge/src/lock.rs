@@ -1,15 +1,20 @@
-//! A lock that is held across nodes.
+//! A lock that is held across nodes, and says when it is held no longer.
+//!
+//! A lock of etcd is a lease: when etcd cannot be reached for its time to live, another node gets it while this one still
+//! believes in it. Every lock therefore has a signal that fires no later than the lease ends, measured here from the last
+//! renewal that etcd confirmed; what is done under the lock stops then.
 
 use std::{fmt, future::Future, time::Duration};
 
 use async_trait::async_trait;
+use stdx::tasks::CancellationToken;
 
 use crate::{Etcd, EtcdError};
 
-/// What holds a lock behind a [`LockGuard`].
+/// The lock behind a [`LockGuard`].
 #[async_trait]
 pub trait Lock: Send + Sync {
-    /// Lets go.
+    /// Releases it.
     ///
     /// # Errors
     /// [`EtcdError`]; the lock then ends with its time to live.
@@ -20,6 +25,7 @@ pub trait Lock: Send + Sync {
 pub struct LockGuard {
     key: String,
     lock: Box<dyn Lock>,
+    lost: CancellationToken,
 }
 
 impl fmt::Debug for LockGuard {
@@ -29,8 +35,9 @@ impl fmt::Debug for LockGuard {
 }
 
 impl LockGuard {
-    pub(crate) fn new(key: &str, lock: Box<dyn Lock>) -> Self {
-        Self { key: key.to_owned(), lock }
+    /// `lost` fires when the lock is held no longer.
+    pub(crate) fn new(key: &str, lock: Box<dyn Lock>, lost: CancellationToken) -> Self {
+        Self { key: key.to_owned(), lock, lost }
     }
 
     /// The name of the lock.
@@ -39,32 +46,51 @@ impl LockGuard {
         &self.key
     }
 
-    /// Lets go.
+    /// Returns when the lock is lost. Cancel-safe.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Releases it.
     ///
     /// # Errors
     /// [`EtcdError`]; the lock then ends with its time to live.
     pub async fn release(self) -> Result<(), EtcdError> {
         self.lock.release().await
     }
+
+    /// Does `work` while the lock is held; drops it when the lock is lost.
+    ///
+    /// # Errors
+    /// [`EtcdError::LockLost`].
+    pub async fn hold_during<T>(&self, work: impl Future<Output = T>) -> Result<T, EtcdError> {
+        // Work that is dropped stops where it waits, which is what a lost lock asks for. A lock that is lost already starts
+        // nothing.
+        tokio::select! {
+            biased;
+            () = self.lost() => Err(EtcdError::LockLost { key: self.key.clone() }),
+            result = work => Ok(result),
+        }
+    }
 }
 
 /// How long a lock outlives a process that died holding it.
-const TTL: Duration = Duration::from_secs(10);
+pub const LOCK_TTL: Duration = Duration::from_secs(10);
 
-/// Does `work` while holding the lock `key`, waiting at most `wait` for it.
+/// Does `work` while holding the lock `key`, waiting at most `wait` for it. `work` is dropped when the lock is lost.
 ///
 /// # Errors
-/// Those of taking the lock; failing to release it is logged, as the lock ends by itself.
+/// Those of taking the lock, and [`EtcdError::LockLost`]; failing to release it is logged, as the lock ends by itself.
 pub async fn with_lock<T>(
     etcd: &dyn Etcd,
     key: &str,
     wait: Duration,
     work: impl Future<Output = T>,
 ) -> Result<T, EtcdError> {
-    let guard = etcd.lock(key, TTL, wait).await?;
-    let result = work.await;
+    let guard = etcd.lock(key, LOCK_TTL, wait).await?;
+    let result = guard.hold_during(work).await;
     if let Err(error) = guard.release().await {
         tracing::warn!(error = %stdx::ErrorChain(&error), key, "lock was not released, it ends by itself");
     }
-    Ok(result)
+    result
 }

@@ -7,17 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use etcd_edge::{Connector as _, EtcdConnector, LOCAL_ENDPOINT, Tls};
+use stdx::Secret;
 use supervisor::{Condition, FnCondition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
+use sys::files::{self, Access, FileError};
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{BootstrapGate, has_member};
 use crate::container::Runtime;
-use crate::daemon::listens;
 use crate::oci::{Bind, Privilege, Shape};
 use crate::{ETCD_USER, group, oom};
 
 /// Where the certificates of etcd are.
 const SECRETS: &str = "/system/secrets/etcd";
+
+/// How often a new member is looked for.
+const MEMBER_POLL: Duration = Duration::from_millis(200);
 
 /// What etcd is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +73,7 @@ impl Service for EtcdService {
         let (gate, data) = (self.gate.clone(), self.data_directory.clone());
         let what = "etcd to be bootstrapped: it is waiting to join the cluster; if this node is the first node in the \
              cluster, please run `talosctl bootstrap` against one of its control plane nodes";
-        vec![Arc::new(FnCondition::new(what, move || gate.is_open() || has_member(&data)))]
+        vec![Arc::new(FnCondition::new(what, move || has_member(&data) || gate.is_open()))]
     }
 
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
@@ -85,7 +90,21 @@ impl Service for EtcdService {
             oom_score_adj: Some(oom::ETCD),
             cgroup: format!("/{}", group::ETCD),
         };
-        self.runtime.run(self.id(), &self.image, shape, Duration::from_secs(20), &run).await
+        let running = self.runtime.run(self.id(), &self.image, shape, Duration::from_secs(20), &run);
+        // The permission to found a cluster is for one: as soon as there is a member it is spent, and data that is gone
+        // later founds no second one.
+        let founded = async {
+            while !has_member(&self.data_directory) {
+                tokio::time::sleep(MEMBER_POLL).await;
+            }
+            self.gate.spend()?;
+            std::future::pending().await
+        };
+        // Nothing is lost with the look at the directory, and the container ends only by itself or when it is asked to.
+        tokio::select! {
+            ended = running => ended,
+            failed = founded => failed,
+        }
     }
 
     fn health(&self) -> Option<HealthCheck> {
@@ -94,26 +113,27 @@ impl Service for EtcdService {
             period: Duration::from_secs(20),
             timeout: Duration::from_secs(15),
         };
-        let address = SocketAddr::from(([127, 0, 0, 1], 2379));
-        Some(HealthCheck::new(settings, move || listens(address)))
+        Some(HealthCheck::new(settings, check_health))
     }
 }
 
-/// The data directory, private to etcd's user. Files that an older run left to somebody else are handed over.
-fn prepare_data(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{PermissionsExt as _, chown};
-    std::fs::create_dir_all(directory)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
-    let mut pending = vec![directory.to_owned()];
-    while let Some(path) = pending.pop() {
-        chown(&path, Some(ETCD_USER), Some(ETCD_USER))?;
-        if path.is_dir() {
-            for entry in std::fs::read_dir(&path)? {
-                pending.push(entry?.path());
-            }
-        }
-    }
-    Ok(())
+/// Whether the member has a leader and a quorum. A connection for each check: certificates change, and checks are seldom.
+async fn check_health() -> Result<(), String> {
+    let failed = |error: &dyn std::error::Error| stdx::error_chain(error);
+    let read = |name: &str| {
+        let path = Path::new(SECRETS).join(name);
+        files::read(&path).map_err(|error| failed(&error))?.ok_or_else(|| format!("there is no {}", path.display()))
+    };
+    let tls = Tls { ca: read("ca.crt")?, crt: read("admin.crt")?, key: Secret::new(read("admin.key")?) };
+    let etcd = EtcdConnector.connect(&[LOCAL_ENDPOINT.to_owned()], &tls).await.map_err(|error| failed(&error))?;
+    etcd_edge::health::check(&*etcd).await.map_err(|error| failed(&error))
+}
+
+/// The data directory, private to etcd's user. Files that an older run left to somebody else are handed over; links are
+/// not followed, as etcd's user may have put them there.
+fn prepare_data(directory: &Path) -> Result<(), FileError> {
+    files::make_directory(directory, Access::directory_of(ETCD_USER))?;
+    files::chown_tree(directory, (ETCD_USER, ETCD_USER))
 }
 
 /// The arguments of etcd, without the program itself.

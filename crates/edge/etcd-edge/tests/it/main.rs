@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, Tls, with_lock};
+use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, Tls, health, with_lock};
 use pki::{Algorithm, Authority, CaProfile, Sans, Subject, Template, Usage, Validity};
 use stdx::{Clock, Secret, SystemClock};
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Server {
     // Killed before its directory goes.
-    _child: Child,
+    child: Child,
     _dir: TempDir,
     endpoint: String,
     ca: Authority,
@@ -61,7 +61,7 @@ fn start() -> Server {
         .kill_on_drop(true)
         .spawn()
         .expect("starting etcd: is the package etcd-server installed?");
-    Server { _child: child, _dir: dir, endpoint, ca }
+    Server { child, _dir: dir, endpoint, ca }
 }
 
 fn tls(ca: &Authority, issuer: &Authority) -> Tls {
@@ -81,6 +81,17 @@ async fn wait_until_up(etcd: &dyn Etcd) {
         }
     };
     tokio::time::timeout(DEADLINE, up).await.expect("etcd did not come up");
+}
+
+/// Adds a member that votes at once and does not run, by the library itself: this crate adds learners only.
+async fn add_missing_voter(server: &Server) {
+    let tls = tls(&server.ca, &server.ca);
+    let options = etcd_client::TlsOptions::new()
+        .ca_certificate(etcd_client::Certificate::from_pem(&tls.ca))
+        .identity(etcd_client::Identity::from_pem(&tls.crt, tls.key.expose()));
+    let options = etcd_client::ConnectOptions::new().with_tls(options).with_timeout(Duration::from_secs(5));
+    let mut client = etcd_client::Client::connect([&server.endpoint], Some(options)).await.unwrap();
+    drop(client.member_add(["http://127.0.0.1:9"], None).await);
 }
 
 #[tokio::test]
@@ -105,6 +116,7 @@ async fn members_status_and_locks_of_a_real_etcd() {
     assert!(matches!(error, EtcdError::LockTimeout { .. }), "{error:?}");
     held.release().await.unwrap();
     with_lock(&*second, "talos:v1:test", wait, async {}).await.unwrap();
+    health::check(&*etcd).await.unwrap();
     // A holder that dies is outlived by its lock for the time to live only.
     drop(etcd.lock("talos:v1:test", ttl, DEADLINE).await.unwrap());
     with_lock(&*second, "talos:v1:test", DEADLINE, async {}).await.unwrap();
@@ -122,6 +134,39 @@ async fn members_status_and_locks_of_a_real_etcd() {
     etcd.remove(learner.id).await.unwrap();
     let error = etcd.remove(learner.id).await.unwrap_err();
     assert!(matches!(error, EtcdError::MemberNotFound(id) if id == learner.id), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_lock_is_lost_when_etcd_is_away_for_its_time_to_live() {
+    let mut server = start();
+    let etcd = connect(&server, &tls(&server.ca, &server.ca)).await;
+    wait_until_up(&*etcd).await;
+    let ttl = Duration::from_secs(3);
+    let held = etcd.lock("talos:v1:test", ttl, DEADLINE).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_secs(5), held.lost()).await;
+    assert!(early.is_err(), "it is renewed while etcd is there");
+    server.child.kill().await.unwrap();
+    let killed = tokio::time::Instant::now();
+    let error = held.hold_during(tokio::time::sleep(DEADLINE)).await.unwrap_err();
+    assert!(matches!(error, EtcdError::LockLost { .. }), "{error:?}");
+    assert!(killed.elapsed() <= ttl + Duration::from_millis(500), "{:?}", killed.elapsed());
+    assert!(health::check(&*etcd).await.is_err());
+}
+
+#[tokio::test]
+async fn one_of_two_members_is_no_quorum_and_not_healthy() {
+    let server = start();
+    let etcd = connect(&server, &tls(&server.ca, &server.ca)).await;
+    wait_until_up(&*etcd).await;
+    health::check(&*etcd).await.unwrap();
+    // A second voter that is nowhere: from now on two are needed. The answer may not come any more.
+    add_missing_voter(&server).await;
+    let unhealthy = async {
+        while health::check(&*etcd).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, unhealthy).await.expect("it is healthy without a quorum");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod lifecycle;
 mod members;
 mod pod_network;
 mod pods;
+mod start;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,8 @@ type Check = fn(&Cluster) -> anyhow::Result<()>;
 
 /// The checks in their order.
 const CHECKS: &[(&str, Check)] = &[
+    ("the_clusters_dns_answers_when_create_ends", start::the_clusters_dns_answers_when_create_ends),
+    ("no_component_of_a_new_cluster_was_refused", start::no_component_of_a_new_cluster_was_refused),
     ("pods_resolve_names", pods::pods_resolve_names),
     ("pods_reach_services_over_flannel", pod_network::pods_reach_services_over_flannel),
     ("all_nodes_are_ready", members::all_nodes_are_ready),

@@ -136,7 +136,14 @@ fn container(input: &CoreDnsInput) -> Value {
             "successThreshold": 1,
             "failureThreshold": 5,
         },
-        "readinessProbe": { "httpGet": { "path": "/ready", "port": 8181, "scheme": "HTTP" } },
+        // Asked often, as a new cluster has no names until the first good answer; the first question comes at a random time
+        // within the period. It takes as long as with the usual period until a pod is no longer ready.
+        "readinessProbe": {
+            "httpGet": { "path": "/ready", "port": 8181, "scheme": "HTTP" },
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 15,
+        },
         "resources": { "requests": { "cpu": "100m", "memory": "70Mi" }, "limits": { "memory": "170Mi" } },
         "securityContext": {
             "allowPrivilegeEscalation": false,

@@ -1,0 +1,77 @@
+//! A new cluster: it can be used when `create` ends, and no part of it was refused on the way.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use crate::cluster::{CONTROL_PLANE, Cluster, NAME, Node, WORKER};
+use crate::faults::of_node;
+use crate::support::run;
+
+/// Pods that every node has, and that the control plane has.
+const EVERYWHERE: &[&str] = &["kube-proxy"];
+const CONTROL_PLANE_PODS: &[&str] = &["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// What a component says when it asked before it could be answered. Each such answer costs it a pause.
+const REFUSALS: &[&str] = &["unauthorized", "forbidden"];
+
+/// The address of the cluster's DNS, and a name that every cluster has.
+const DNS: &str = "10.96.0.10";
+const KUBERNETES: &str = "kubernetes.default.svc.cluster.local";
+
+/// From every node, once and at once: `create` has waited for it.
+pub(crate) fn the_clusters_dns_answers_when_create_ends(cluster: &Cluster) -> anyhow::Result<()> {
+    let address = cluster.kubectl(&["get", "service", "kubernetes", "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
+    for node in [CONTROL_PLANE, WORKER] {
+        // Every process of the node that is no pod is in its network.
+        let process = of_node(node, "apid")?.into_iter().next().context("a node without apid")?;
+        let network = format!("--net=/proc/{}/ns/net", process.pid);
+        let answer = run(Path::new("nsenter"), &[&network, "busybox", "nslookup", KUBERNETES, DNS])?.ok()?;
+        ensure!(answer.contains(&address), "{} got {answer:?}", node.name);
+    }
+    Ok(())
+}
+
+/// Logs of services and pods, from the start to now.
+pub(crate) fn no_component_of_a_new_cluster_was_refused(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut refusals = Vec::new();
+    for node in [CONTROL_PLANE, WORKER] {
+        let mut logs = pod_logs(cluster, node)?;
+        let expected =
+            if node == CONTROL_PLANE { [EVERYWHERE, CONTROL_PLANE_PODS].concat() } else { EVERYWHERE.into() };
+        for name in expected {
+            let of_it = |(pod, text): &(String, String)| pod.contains(&format!("_{name}-")) && !text.is_empty();
+            ensure!(logs.iter().any(of_it), "no log of {name} on {}", node.name);
+        }
+        let kubelet = cluster.talosctl(&["logs", "kubelet", "--nodes", node.address])?.ok()?;
+        ensure!(kubelet.contains("Successfully registered node"), "no log of the kubelet on {}", node.name);
+        logs.push(("kubelet".to_owned(), kubelet));
+        for (name, text) in logs {
+            let refused = |line: &&str| REFUSALS.iter().any(|word| line.to_ascii_lowercase().contains(word));
+            refusals.extend(text.lines().filter(refused).map(|line| format!("{} {name}: {line}", node.name)));
+        }
+    }
+    ensure!(refusals.is_empty(), "{} refusals:\n{}", refusals.len(), refusals.join("\n"));
+    Ok(())
+}
+
+/// What the containers of the pods of a node wrote, by the name of the pod's folder.
+fn pod_logs(cluster: &Cluster, node: Node) -> anyhow::Result<Vec<(String, String)>> {
+    let pods = cluster.state().join(NAME).join("nodes").join(node.name).join("var/log/pods");
+    let mut logs = Vec::new();
+    for pod in entries(&pods)? {
+        let name = pod.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for container in entries(&pod)? {
+            for file in entries(&container)? {
+                let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+                logs.push((name.clone(), String::from_utf8_lossy(&text).into_owned()));
+            }
+        }
+    }
+    Ok(logs)
+}
+
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+}

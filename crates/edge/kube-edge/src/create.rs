@@ -9,9 +9,10 @@ use kube::discovery::{self, ApiCapabilities, ApiResource, Scope};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::{Applied, ObjectRef, Outcome, flatten};
+use crate::api::{Applied, Outcome};
+use crate::call::{FIELD_MANAGER, within};
 use crate::error::KubeError;
-use crate::real::{FIELD_MANAGER, within};
+use crate::object::{ObjectRef, flatten};
 
 /// How long a kind may take to appear after its definition was created.
 const DEFINITION_PATIENCE: Duration = Duration::from_secs(15);

@@ -1,6 +1,6 @@
 //! What can go wrong between the node and the Kubernetes API.
 
-use crate::ObjectRef;
+use crate::object::ObjectRef;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 

@@ -11,10 +11,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::api::{
-    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
-    ServerVersion, Workload,
+    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, Outcome, PodSummary, Readiness, ServerVersion,
+    Workload,
 };
-use crate::{KubeError, Node, NodePatch, Signing, SigningRequest, create};
+use crate::create;
+use crate::error::KubeError;
+use crate::node::{Node, NodePatch};
+use crate::object::ObjectRef;
+use crate::signing::{Signing, SigningRequest};
 
 /// Kinds without a namespace that every server has, among those that are created here.
 const CLUSTER_KINDS: &[&str] = &["Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"];

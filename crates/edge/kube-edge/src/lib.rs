@@ -6,25 +6,28 @@
 
 mod api;
 pub mod balancer;
+mod call;
 mod create;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
 mod node;
 mod node_cache;
+mod object;
 mod real;
 mod signing;
 mod static_pods;
 
 pub use api::{
-    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, ObjectRef, Outcome, PodSummary, Readiness,
-    ServerVersion, Workload,
+    Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, Outcome, PodSummary, Readiness, ServerVersion,
+    Workload,
 };
 pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeConnect, FakeKube};
 pub use node::{Node, NodeAddress, NodePatch, Taint};
 pub use node_cache::{Known, NodeCache};
+pub use object::ObjectRef;
 pub use real::{RealConnect, RealKube};
 pub use signing::{Signing, SigningRequest};
 pub use static_pods::StaticPodServer;

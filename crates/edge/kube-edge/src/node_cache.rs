@@ -9,7 +9,8 @@ use stdx::tasks::{self, Task};
 use tokio::sync::watch;
 
 use crate::api::{KubeApi, NodeEvent};
-use crate::{KubeError, Node};
+use crate::error::KubeError;
+use crate::node::Node;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -102,7 +103,7 @@ fn apply(known: &mut Known, event: NodeEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FakeKube;
+    use crate::fake::FakeKube;
     use tokio::sync::mpsc;
 
     fn start(fake: &FakeKube) -> (NodeCache, mpsc::UnboundedReceiver<()>) {

@@ -1,6 +1,5 @@
 //! The real Kubernetes API.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +15,15 @@ use serde_json::Value;
 use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload,
 };
-use crate::{KubeError, Node, NodePatch, Signing, SigningRequest, create, signing};
+use crate::call::{FIELD_MANAGER, within};
+use crate::error::KubeError;
+use crate::node::{Node, NodePatch};
+use crate::signing::{Signing, SigningRequest};
+use crate::{create, signing};
 
-const DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server ends a watch after this long; then it is resumed. Shorter than the client's patience.
 const WATCH_SECONDS: u32 = 240;
-pub(crate) const FIELD_MANAGER: &str = "talos";
 
 /// Makes [`RealKube`] clients.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,19 +70,6 @@ impl RealKube {
 
     fn nodes_api(&self) -> Api<core::Node> {
         Api::all(self.client.clone())
-    }
-}
-
-/// Gives a call its deadline and its error a subject.
-pub(crate) async fn within<T>(
-    operation: &'static str,
-    subject: &str,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, KubeError> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(KubeError::from_kube(operation, subject, error)),
-        Err(_) => Err(KubeError::Timeout { operation, subject: subject.to_owned(), seconds: DEADLINE.as_secs() }),
     }
 }
 

@@ -6,8 +6,8 @@ use k8s_openapi::api::certificates::v1::{
 };
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use crate::KubeError;
-use crate::real::within;
+use crate::call::within;
+use crate::error::KubeError;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -390,7 +390,8 @@ async fn a_health_check_with_a_wait_beyond_the_end_of_the_clock_is_served() {
     let wait_timeout = Some(prost_types::Duration { seconds: i64::MAX, nanos: 0 });
     let control_plane_nodes = vec!["10.5.0.2".to_owned()];
     let cluster_info = Some(wire::cluster::ClusterInfo { control_plane_nodes, ..Default::default() });
-    let request = wire::cluster::HealthCheckRequest { wait_timeout, cluster_info };
+    let mut request = tonic::Request::new(wire::cluster::HealthCheckRequest { wait_timeout, cluster_info });
+    request.metadata_mut().insert("talos-role", "os:admin".parse().unwrap());
     // A panic would be an error of the connection.
     ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap();
 }

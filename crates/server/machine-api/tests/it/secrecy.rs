@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use controller::Controller;
-use domain_k8s::{ClusterLock, HeldLock, LockError};
 use domain_secrets::{SignError, SignRequest, Signed, Signer};
+use etcd_edge::{ClusterLock, LockError, Locked};
 use futures::StreamExt;
 use http_fetch::{Fetch, FetchError};
 use kube_edge::{FakeConnect, FakeKube};
@@ -26,6 +26,7 @@ use pki::{Algorithm, Authority, CaProfile, PemPair, PrivateKey};
 use resources::config::MachineConfig;
 use resources::k8s::{ExtraManifestsConfig, KubeletSpec, Manifest, StaticPod};
 use resources::network::{HostnameStatus, NetworkStatus, NodeAddress};
+use resources::runtime::MountStatus;
 use resources::secrets::{ApiCertificate, EtcdSecrets, KubernetesDynamicCerts, KubernetesSecrets};
 use resources::time::TimeStatus;
 use resources::{Spec, StringMap};
@@ -212,14 +213,10 @@ struct Lock;
 
 #[async_trait]
 impl ClusterLock for Lock {
-    async fn acquire(&self, _: &str, _: Duration) -> Result<Box<dyn HeldLock>, LockError> {
-        Ok(Box::new(Self))
+    async fn run_locked(&self, _: &str, _: Duration, work: Locked<'_>) -> Result<(), LockError> {
+        work.await;
+        Ok(())
     }
-}
-
-#[async_trait]
-impl HeldLock for Lock {
-    async fn release(self: Box<Self>) {}
 }
 
 /// A control plane signs for itself.
@@ -261,7 +258,7 @@ fn controllers(directory: &TempDir) -> Vec<Box<dyn Controller>> {
         Box::new(domain_runtime::etc_file::EtcFileController { rendered: at("etc"), bound_over: None }),
         Box::new(domain_runtime::kernel_param::KernelParamConfigController),
         Box::new(domain_etcd::ConfigController),
-        Box::new(domain_etcd::SpecController),
+        Box::new(domain_etcd::SpecController::default()),
     ];
     all.extend(domain_network::controllers(&network));
     all.extend(domain_cluster::controllers(&paths));
@@ -275,7 +272,12 @@ fn controllers(directory: &TempDir) -> Vec<Box<dyn Controller>> {
     all
 }
 
-fn put_what_the_kernel_tells(store: &Store) {
+fn put_what_the_kernel_tells(store: &Store, volumes: &TempDir) {
+    for volume in [MountStatus::STATE, MountStatus::EPHEMERAL] {
+        let target = volumes.path().join(volume);
+        std::fs::create_dir_all(&target).unwrap();
+        store.put(volume, MountStatus { target: target.display().to_string(), ..MountStatus::default() }, "").unwrap();
+    }
     let addresses = NodeAddress { addresses: vec!["10.5.0.2/24".parse().unwrap()] };
     for id in ["default", "current", "accumulative", "routed", "current-no-k8s", "accumulative-no-k8s", "routed-no-k8s"]
     {
@@ -409,7 +411,7 @@ async fn no_secret_of_a_configuration_is_in_anything_that_a_reader_may_read() {
     for controller in controllers(&directory) {
         it.machine.controllers.register_boxed(controller).unwrap();
     }
-    put_what_the_kernel_tells(&store);
+    put_what_the_kernel_tells(&store, &directory);
     it.machine.controllers.start();
     apply(&it, &text, api::apply_configuration_request::Mode::Auto, false).await.unwrap();
     settled(&store).await;

@@ -6,6 +6,7 @@
 mod bundle;
 mod cgroups;
 mod container;
+mod exit_file;
 mod host;
 mod link;
 pub(crate) mod monitor;
@@ -164,7 +165,8 @@ impl RuncDriver {
         match exit_of(&self.folder, node, &launched.init) {
             Some(exit) => Some(Ended::of(exit)),
             None if launched.monitor.is_some_and(|monitor| monitor.is_alive()) => None,
-            None => Some(Ended::Crashed(Exit::Unknown)),
+            // The monitor was killed. What the node itself left is worth less: it is the node's to write.
+            None => Some(Ended::of(exit_file::read(&self.folder, node).map_or(Exit::Unknown, Exit::Code))),
         }
     }
 

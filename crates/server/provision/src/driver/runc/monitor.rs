@@ -2,7 +2,7 @@
 //!
 //! runc leaves an init behind whose parent is gone; only the nearest subreaper above it learns its exit status. That has to be
 //! a process for each node: one for all, or the agent, would lose what ends while it is away. A monitor that is killed takes
-//! nothing with it; its node runs on, and counts as crashed when it ends.
+//! nothing with it; its node runs on, and [`super::exit_file`] tells how it ended, if the node says so.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,6 +12,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
+use super::exit_file;
 use crate::command::RUNC;
 use crate::driver::Exit;
 use crate::error::{DriverError, HostError, Operation as _, ProvisionError};
@@ -116,6 +117,7 @@ fn launch(folder: &Folder, node: &str) -> Result<Launched, HostError> {
     let log = open_log(&folder.log(node))?;
     let (root, bundle, runc_log) = (folder.runc(), folder.bundle(node), runc_log(folder, node));
     make_folder(&root)?;
+    exit_file::remove(folder, node)?;
     let pid = bundle.join("pid");
     let arguments: [&std::ffi::OsStr; 11] = [
         "--root".as_ref(),

@@ -1,13 +1,13 @@
-//! Serves the maintenance API while it is asked for.
+//! The maintenance API of this machine, on apid's port.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use apid::maintenance::Clients;
 use async_trait::async_trait;
-use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use resources::machine::{MaintenanceAccess, MaintenanceClients};
-use resources::runtime::MaintenanceServiceRequest;
-use resources::secrets::MaintenanceServiceCertificate;
+use domain_runtime::maintenance::{MaintenanceServer, MaintenanceService, ServeError, Serving};
+use resources::machine::MaintenanceClients;
 use stdx::error_chain;
 use stdx::tasks::{CancellationToken, Task};
 use tokio::net::TcpListener;
@@ -15,67 +15,33 @@ use transport::{Roots, Slot};
 
 use crate::paths::MACHINE_SOCKET;
 
-/// `runtime.MaintenanceServiceController`.
-#[derive(Debug, Default)]
-pub(crate) struct MaintenanceServiceController {
-    serving: Option<Serving>,
-}
+/// Serves it as apid would, in this process: there are no certificates for apid yet.
+#[derive(Debug)]
+pub(crate) struct InProcess;
 
 #[derive(Debug)]
-struct Serving {
-    certificate: MaintenanceServiceCertificate,
-    access: MaintenanceAccess,
+struct Served {
     stop: CancellationToken,
     task: Task<()>,
+    has_ended: Arc<AtomicBool>,
 }
 
 #[async_trait]
-impl Controller for MaintenanceServiceController {
-    fn name(&self) -> &'static str {
-        "runtime.MaintenanceServiceController"
-    }
-
-    fn inputs(&self) -> Vec<Input> {
-        vec![
-            Input::weak::<MaintenanceServiceRequest>(),
-            Input::weak::<MaintenanceAccess>(),
-            Input::weak::<MaintenanceServiceCertificate>(),
-        ]
-    }
-
-    fn outputs(&self) -> Vec<Output> {
-        Vec::new()
-    }
-
-    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let asked = !ctx.list::<MaintenanceServiceRequest>()?.is_empty();
-        let certificate = ctx.get::<MaintenanceServiceCertificate>(MaintenanceServiceCertificate::ID)?;
-        let access = ctx.get::<MaintenanceAccess>(MaintenanceAccess::ID)?;
-        let access = access.filter(|access| asked && access.clients != MaintenanceClients::Nobody);
-        let wanted = certificate.zip(access).map(|(certificate, access)| {
-            (MaintenanceServiceCertificate::clone(&certificate), MaintenanceAccess::clone(&access))
-        });
-        let served = self.serving.as_ref().map(|serving| (&serving.certificate, &serving.access));
-        if served == wanted.as_ref().map(|(certificate, access)| (certificate, access)) {
-            return Ok(());
-        }
-        if let Some(serving) = self.serving.take() {
-            serving.stop.cancel();
-            // It hands the port to apid, so it must be gone.
-            serving.task.join().await?;
-            tracing::info!("maintenance mode ended");
-        }
-        if let Some((certificate, access)) = wanted {
-            self.serving = Some(start(certificate, access).await?);
-        }
-        Ok(())
+impl MaintenanceServer for InProcess {
+    async fn start(
+        &self,
+        service: &MaintenanceService,
+        ended: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Box<dyn Serving>, ServeError> {
+        Ok(Box::new(start(service, ended).await.map_err(ServeError)?))
     }
 }
 
 async fn start(
-    certificate: MaintenanceServiceCertificate,
-    access: MaintenanceAccess,
-) -> Result<Serving, ReconcileError> {
+    service: &MaintenanceService,
+    ended: Box<dyn Fn() + Send + Sync>,
+) -> Result<Served, Box<dyn std::error::Error + Send + Sync>> {
+    let access = &service.access;
     let clients = match access.clients {
         MaintenanceClients::Anybody => Clients::Anybody,
         MaintenanceClients::Administrators | MaintenanceClients::Nobody => {
@@ -83,7 +49,7 @@ async fn start(
             Clients::Administrators(Roots::from_pem(authorities)?)
         }
     };
-    let pair = certificate.server.clone().unwrap_or_default();
+    let pair = service.certificate.server.clone().unwrap_or_default();
     let (crt, key) = (String::from_utf8_lossy(&pair.crt.0), String::from_utf8_lossy(&pair.key.0));
     let config = Slot::new(apid::maintenance::tls(&crt, &key, &clients)?);
     let listener = TcpListener::bind(transport::program::wildcard_address(apid::PORT)).await?;
@@ -94,13 +60,42 @@ async fn start(
         clients = access.clients.as_str(),
         "this machine is reachable in maintenance mode: apply a configuration with `talosctl apply-config --insecure`",
     );
-    let stop = CancellationToken::new();
+    let (stop, has_ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let until = stop.clone();
+    let end = TellEnd { has_ended: Arc::clone(&has_ended), ended };
     let task = stdx::tasks::spawn("maintenance api", async move {
+        let _end = end;
         let served = apid::maintenance::serve(listener, config, clients, Path::new(MACHINE_SOCKET), until).await;
         if let Err(error) = served {
             tracing::error!(error = error_chain(&error), "maintenance API ended");
         }
     });
-    Ok(Serving { certificate, access, stop, task })
+    Ok(Served { stop, task, has_ended })
+}
+
+/// Tells the end of the server, also one by a panic.
+struct TellEnd {
+    has_ended: Arc<AtomicBool>,
+    ended: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        (self.ended)();
+    }
+}
+
+#[async_trait]
+impl Serving for Served {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+
+    async fn stop(self: Box<Self>) {
+        let Self { stop, task, .. } = *self;
+        stop.cancel();
+        // A panic in it was reported when it happened.
+        task.join().await.ok();
+    }
 }

@@ -14,6 +14,7 @@ use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
 use domain_runtime::machine_status::MachineStatusController;
+use domain_runtime::maintenance::MaintenanceServiceController;
 use domain_runtime::mount::MountController;
 use domain_runtime::platform_config::{PlatformCapabilitiesController, PlatformConfigController};
 use domain_runtime::sequence_status::SequenceStatusController;
@@ -25,7 +26,7 @@ use http_fetch::HttpFetch;
 
 use crate::boot;
 use crate::components::Machine;
-use crate::maintenance::MaintenanceServiceController;
+use crate::maintenance::InProcess;
 use crate::paths::{CONTAINERD_SOCKET, ETC, ETCD_DATA, RENDERED_ETC};
 
 /// Registers every controller of the machine.
@@ -76,7 +77,7 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(KernelParamSpecController::default()),
         Box::new(SequenceStatusController::new(lifecycle.status())),
         Box::new(MachineStatusController::new(components.events.clone())),
-        Box::new(MaintenanceServiceController::default()),
+        Box::new(MaintenanceServiceController::new(Arc::new(InProcess))),
         Box::new(ServiceController::new(components.supervisor.clone())),
         Box::new(ServiceSpecController::new(paths)),
         Box::new(ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))),

@@ -9,6 +9,7 @@ pub mod cri_parts;
 pub mod etc_file;
 pub mod kernel_param;
 pub mod machine_status;
+pub mod maintenance;
 pub mod mount;
 pub mod platform_config;
 pub mod sequence_status;

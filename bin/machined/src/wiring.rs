@@ -46,7 +46,7 @@ pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
     let mut list: Vec<Box<dyn Controller>> = runtime(machine);
     list.extend(domain_network::controllers(&network));
     list.extend(domain_cluster::controllers(&domain_cluster::Paths::default()));
-    list.extend(domain_secrets::controllers(Arc::new(domain_secrets::TrustdSigner)));
+    list.extend(domain_secrets::controllers(Arc::new(trustd_client::TrustdClient::default())));
     list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector)));
     list.extend(domain_k8s::controllers(&k8s));
     for controller in list {

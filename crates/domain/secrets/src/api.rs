@@ -12,11 +12,11 @@ use resources::{
     values::CertificateAndKey,
 };
 use stdx::Secret;
+use trustd_client::{SignRequest, Signer};
 
 use crate::{
     inputs,
     issue::{self, Leaf, Renewal, SERVER_LIFETIME},
-    signer::{SignRequest, Signer},
 };
 
 /// `secrets.APIController`.

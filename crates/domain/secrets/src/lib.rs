@@ -13,7 +13,6 @@ mod kubernetes;
 mod kubernetes_dynamic_certs;
 mod maintenance;
 mod root;
-mod signer;
 #[cfg(test)]
 mod testing;
 mod trustd;
@@ -21,6 +20,7 @@ mod trustd;
 use std::sync::Arc;
 
 use controller::Controller;
+use trustd_client::Signer;
 
 pub use api::ApiController;
 pub use cert_sans::{ApiCertSansController, KubernetesCertSansController, MaintenanceCertSansController};
@@ -29,10 +29,9 @@ pub use kubernetes::KubernetesController;
 pub use kubernetes_dynamic_certs::KubernetesDynamicCertsController;
 pub use maintenance::{MaintenanceController, MaintenanceRootController};
 pub use root::{FromConfig, RootError, kubelet, root_etcd, root_kubernetes, root_os};
-pub use signer::{SignError, SignRequest, Signed, Signer, TRUSTD_PORT, TrustdSigner};
 pub use trustd::TrustdController;
 
-/// All controllers of this crate. Workers get their certificate by `signer`; on a node that is [`TrustdSigner`].
+/// All controllers of this crate. Workers get their certificate by `signer`; on a node that is trustd's client.
 #[must_use]
 pub fn controllers(signer: Arc<dyn Signer>) -> Vec<Box<dyn Controller>> {
     vec![
@@ -62,7 +61,7 @@ mod tests {
     #[test]
     fn all_of_them_can_live_together() {
         let runtime = controller::Runtime::new(state::Store::new());
-        for controller in controllers(Arc::new(TrustdSigner)) {
+        for controller in controllers(Arc::new(trustd_client::TrustdClient::default())) {
             runtime.register_boxed(controller).unwrap();
         }
         assert_eq!(runtime.status().len(), 14);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::tls::Fingerprint;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -12,7 +13,7 @@ use crate::dial::Dialer;
 use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
 use crate::talosconfig::ConfigContext;
-use crate::tls::{Fingerprint, ServerTrust, client_config};
+use crate::tls::{ServerTrust, client_config};
 
 /// Largest message that is accepted; as large as what nodes send.
 pub const MAX_MESSAGE_SIZE: usize = 32 << 20;

@@ -18,6 +18,8 @@ mod state;
 pub mod talosconfig;
 mod tls;
 
+pub use crate::tls::ServerTrust;
+pub use ::tls::{Fingerprint, ParseFingerprintError};
 pub use connection::{Channel, Client, ConnectOptions, DEFAULT_CALL_TIMEOUT, MAX_MESSAGE_SIZE, RouteInterceptor};
 pub use credentials::{Credentials, CredentialsError};
 pub use dial::{DialAttempt, DialError};
@@ -28,4 +30,3 @@ pub use machine::{NodeStream, StreamItem};
 pub use reply::{NodeError, NodeReply, WithMetadata};
 pub use state::{Definition, PrintColumn, Resource, ResourceMetadata, StateClient, WatchEvent, WatchEventKind};
 pub use talosconfig::{ConfigContext, TalosConfig};
-pub use tls::{Fingerprint, ParseFingerprintError, ServerTrust};

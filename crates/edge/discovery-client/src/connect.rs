@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use tls::{ClientTls, Roots};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -73,13 +74,13 @@ async fn connect(address: &str, insecure: bool, ca_bundle: &Path) -> Result<Chan
     }
     let host = address.rsplit_once(':').ok_or_else(invalid)?.0.trim_matches(['[', ']']);
     let server = ServerName::try_from(host.to_owned()).map_err(ConnectError::Host)?;
-    let tls = TlsConnector::from(Arc::new(client_config(ca_bundle)?));
+    let connector = TlsConnector::from(Arc::new(client_config(ca_bundle)?));
     let target = address.to_owned();
     let connector = service_fn(move |_| {
-        let (tls, server, target) = (tls.clone(), server.clone(), target.clone());
+        let (connector, server, target) = (connector.clone(), server.clone(), target.clone());
         async move {
             let stream = TcpStream::connect(&target).await?;
-            Ok::<_, io::Error>(TokioIo::new(tls.connect(server, stream).await?))
+            Ok::<_, io::Error>(TokioIo::new(connector.connect(server, stream).await?))
         }
     });
     endpoint.connect_with_connector(connector).await.map_err(refused)
@@ -87,14 +88,7 @@ async fn connect(address: &str, insecure: bool, ca_bundle: &Path) -> Result<Chan
 
 fn client_config(ca_bundle: &Path) -> Result<ClientConfig, ConnectError> {
     let failed = |source| ConnectError::Authorities { path: ca_bundle.display().to_string(), source };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca_bundle).map_err(failed)? {
-        // A certificate in the bundle that is of no use does not spoil the others.
-        roots.add_parsable_certificates([certificate.map_err(failed)?]);
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    let certificates = CertificateDer::pem_file_iter(ca_bundle).map_err(failed)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    Ok(ClientTls::trusting(Roots::usable(certificates)).with_tls12().build()?)
 }

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::identity::{Identity, IdentityError, Roots};
 use crate::slot::Slot;
 
 /// Opening a connection, TLS included, may take this long.
@@ -28,24 +27,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// ...and given up when none comes in this time.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// TLS 1.3 with HTTP/2 for a client that verifies servers against `roots` and shows `identity` if it has one.
-///
-/// # Errors
-/// The key does not fit the certificate.
-pub fn client_config(identity: Option<Identity>, roots: &Roots) -> Result<ClientConfig, IdentityError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(IdentityError::Tls)?
-        .with_root_certificates(roots.0.clone());
-    let mut config = match identity {
-        Some(own) => builder.with_client_auth_cert(own.chain, own.key).map_err(IdentityError::Tls)?,
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
 
 /// A channel to `address`, whose certificate must be for that IP address. It connects at the first call and again
 /// after a loss, with the configuration that the slot holds then. For a moment after an attempt that failed, calls fail
@@ -112,7 +93,7 @@ mod tests {
     fn config() -> ClientConfig {
         let now = stdx::Clock::now(&stdx::SystemClock);
         let ca = pki::Authority::generate(pki::CaProfile::Os, now).unwrap();
-        client_config(None, &Roots::from_pem([ca.certificate().to_pem()]).unwrap()).unwrap()
+        tls::client_config(None, &tls::Roots::from_pem([ca.certificate().to_pem()]).unwrap()).unwrap()
     }
 
     async fn call(channel: Channel) -> String {

@@ -1,4 +1,4 @@
-//! How our gRPC servers meet the network: TLS 1.3 listeners whose certificates can be swapped, Unix sockets, dialling
+//! How our gRPC servers meet the network: TLS listeners whose certificates can be swapped, Unix sockets, dialling
 //! other nodes, the audit layer that logs every call, and the frame of the programs that serve.
 //!
 //! Nothing here knows a method or a role.
@@ -6,23 +6,22 @@
 pub mod audit;
 pub mod dial;
 pub mod follow;
-pub mod identity;
 mod limiter;
 mod peer;
 pub mod plain;
 pub mod program;
 pub mod serve;
 pub mod slot;
-pub mod tls;
+mod tls_incoming;
 pub mod unix;
 
 pub use audit::AuditLayer;
-pub use identity::{Identity, IdentityError, Roots};
 pub use limiter::{Limits, WhenFull, source};
 pub use peer::{PeerIdentity, PeerInfo};
 pub use plain::PlainIncoming;
 pub use slot::Slot;
-pub use tls::{ClientAuth, TlsIncoming, server_config};
+pub use tls::{ClientAuth, Identity, IdentityError, Roots, client_config, server_config};
+pub use tls_incoming::TlsIncoming;
 
 /// The largest message that the API takes or gives, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;

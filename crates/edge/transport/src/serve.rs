@@ -17,7 +17,7 @@ use tower::Service;
 use crate::limiter::Limits;
 use crate::plain::PlainIncoming;
 use crate::slot::Slot;
-use crate::tls::TlsIncoming;
+use crate::tls_incoming::TlsIncoming;
 use crate::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// Calls that are open when the server stops, or their connection has to, are given this long to end.
@@ -145,7 +145,7 @@ mod tests {
         let _serving = stdx::tasks::spawn("server", tls(listener, config, limits, service, CancellationToken::new()));
 
         let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
-        let client = crate::dial::client_config(None, &roots).unwrap();
+        let client = ::tls::client_config(None, &roots).unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();

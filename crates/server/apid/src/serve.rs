@@ -151,6 +151,6 @@ fn configs(certificates: &Certificates) -> Result<(ServerConfig, ClientConfig), 
     };
     Ok((
         transport::server_config(server, &ClientAuth::Required(roots.clone()))?,
-        transport::dial::client_config(client, &roots)?,
+        transport::client_config(client, &roots)?,
     ))
 }

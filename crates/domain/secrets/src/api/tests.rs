@@ -6,11 +6,12 @@ use pki::Authority;
 use resources::secrets::TrustdCertificate;
 use stdx::Clock;
 
+use trustd_client::{SignError, Signed};
+
 use super::*;
 use crate::{
     cert_sans::ApiCertSansController,
     root::root_os,
-    signer::{SignError, Signed},
     testing::{Cluster, address, certificate, configure, is_pair, pem, ready},
     trustd::TrustdController,
 };

@@ -100,7 +100,7 @@ impl Node {
         let server =
             transport::server_config(identity(&server_certificate(ca, ip)), &ClientAuth::Required(roots.clone()));
         let node_client = client_certificate(ca, &["os:impersonator"], Validity::starting(now(), HOUR));
-        let client = transport::dial::client_config(Some(identity(&node_client)), &roots).unwrap();
+        let client = transport::client_config(Some(identity(&node_client)), &roots).unwrap();
         let state = Slot::new(NodeState { addresses: [ip].into(), ..state });
         let backends = Arc::new(Backends::new(transport::unix::channel(&socket), port, Slot::new(client)));
         let proxy = Proxy::new(backends, state.clone(), limits);
@@ -172,7 +172,7 @@ impl Endless {
 /// A client of the node at `address` with this certificate, trusting `ca`.
 pub(crate) fn client(address: SocketAddr, ca: &Authority, certificate: Option<&PemPair>) -> Channel {
     let roots = Roots::from_pem([ca.certificate().to_pem()]).unwrap();
-    let config = transport::dial::client_config(certificate.map(identity), &roots).unwrap();
+    let config = transport::client_config(certificate.map(identity), &roots).unwrap();
     transport::dial::channel(address, Slot::new(config))
 }
 

@@ -114,7 +114,7 @@ async fn over_tls_the_client_hears_its_address_too() {
     let mut server = tokio::task::JoinSet::new();
     server.spawn(serve(listener, Some(tls), Options::default(), CancellationToken::new()));
     let roots = transport::Roots::from_pem([ca.certificate().to_pem()]).unwrap();
-    let config = transport::dial::client_config(None, &roots).unwrap();
+    let config = transport::client_config(None, &roots).unwrap();
     let channel = transport::dial::channel(address, transport::Slot::new(config));
     let hello = api::HelloRequest { cluster_id: "c".into(), client_version: "v0".into() };
     let answer = ClusterClient::new(channel).hello(hello).await.unwrap().into_inner();

@@ -83,7 +83,7 @@ fn config(
 ) -> Result<rustls::ClientConfig, transport::IdentityError> {
     let roots = Roots::from_pem(certificates.accepted_cas.iter().map(|ca| text(&ca.crt.0)))?;
     let identity = Identity::from_pem(&text(&own.crt.0), &text(&own.key.0))?;
-    transport::dial::client_config(Some(identity), &roots)
+    transport::client_config(Some(identity), &roots)
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, String> {

@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use controller::Controller;
-use domain_secrets::{SignError, SignRequest, Signed, Signer};
 use etcd_edge::{ClusterLock, LockError, Locked};
 use futures::StreamExt;
 use http_fetch::{Fetch, FetchError};
@@ -33,6 +32,7 @@ use resources::{Spec, StringMap};
 use stdx::Clock;
 use tempfile::TempDir;
 use tonic::Code;
+use trustd_client::{SignError, SignRequest, Signed, Signer};
 use wire::machine as api;
 
 use crate::machine::{apply, served_with};

@@ -39,6 +39,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A chain, leaf first, and the leaf's key, as they are.
+    #[must_use]
+    pub const fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self { chain, key }
+    }
+
     /// Reads a chain, leaf first, and the leaf's key.
     ///
     /// # Errors
@@ -70,6 +76,25 @@ impl fmt::Debug for Identity {
 pub struct Roots(pub(crate) Arc<RootCertStore>);
 
 impl Roots {
+    /// Authorities as they are.
+    ///
+    /// # Errors
+    /// One cannot be used.
+    pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, rustls::Error> {
+        let mut store = RootCertStore::empty();
+        for certificate in certificates {
+            store.add(certificate)?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Those of a bundle that can be used: one that cannot does not spoil the others.
+    pub fn usable(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates);
+        Self(Arc::new(store))
+    }
+
     /// Reads authorities, any number in each text.
     ///
     /// # Errors

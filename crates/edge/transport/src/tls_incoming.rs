@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures::Stream;
 use futures::future::BoxFuture;
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use stdx::tasks::{Task, TaskSet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +20,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::identity::{Identity, IdentityError, Roots};
 use crate::limiter::{AnonymousConnection, AnonymousPool, ConnectionLimiter, ConnectionPermit, Limits, WhenFull};
 use crate::peer::{PeerIdentity, PeerInfo};
 use crate::slot::Slot;
@@ -32,37 +30,6 @@ const HANDSHAKE: Duration = Duration::from_secs(4);
 const BACKLOG: usize = 16;
 /// Pause after the kernel refused to accept, so that a lack of descriptors does not spin a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a server asks of its clients.
-#[derive(Debug, Clone)]
-pub enum ClientAuth {
-    /// Nothing.
-    None,
-    /// A certificate for client use that one of these authorities signed.
-    Required(Roots),
-}
-
-/// TLS 1.3 with HTTP/2 for a server that shows `identity`.
-///
-/// # Errors
-/// The key does not fit the certificate, or the authorities cannot be used.
-pub fn server_config(identity: Identity, clients: &ClientAuth) -> Result<ServerConfig, IdentityError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(IdentityError::Tls)?;
-    let builder = match clients {
-        ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Required(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(roots.0.clone(), provider)
-                .build()
-                .map_err(IdentityError::Verifier)?,
-        ),
-    };
-    let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(IdentityError::Tls)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
 
 /// A connection after its handshake.
 #[derive(Debug)]

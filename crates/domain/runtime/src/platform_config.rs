@@ -48,33 +48,11 @@ impl Controller for PlatformCapabilitiesController {
 pub struct PlatformConfigController {
     metadata: watch::Receiver<Option<PlatformMetadata>>,
     network: watch::Receiver<PlatformNetwork>,
-    watching: bool,
 }
 
 impl PlatformConfigController {
     pub fn new(platform: &dyn Platform) -> Self {
-        Self { metadata: platform.metadata(), network: platform.network(), watching: false }
-    }
-
-    /// Wakes the controller at each change of what the platform says.
-    fn watch(&mut self, ctx: &mut Ctx) {
-        if std::mem::replace(&mut self.watching, true) {
-            return;
-        }
-        let (waker, mut metadata, mut network) = (ctx.waker(), self.metadata.clone(), self.network.clone());
-        ctx.spawn("platform changes", async move {
-            loop {
-                // `changed` is cancel-safe; a platform that is gone says nothing any more.
-                let changed = tokio::select! {
-                    changed = metadata.changed() => changed,
-                    changed = network.changed() => changed,
-                };
-                if changed.is_err() {
-                    return;
-                }
-                waker.wake();
-            }
-        });
+        Self { metadata: platform.metadata(), network: platform.network() }
     }
 }
 
@@ -97,7 +75,8 @@ impl Controller for PlatformConfigController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        self.watch(ctx);
+        ctx.wake_on_change("platform metadata", &self.metadata);
+        ctx.wake_on_change("platform network", &self.network);
         let metadata = self.metadata.borrow().clone();
         if let Some(metadata) = metadata {
             ctx.put(PlatformMetadata::ID, metadata)?;

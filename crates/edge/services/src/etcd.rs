@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{BootstrapGate, has_member};
 use crate::container::Runtime;
+use crate::daemon::listens;
 use crate::oci::{Bind, Privilege, Shape};
 use crate::{ETCD_USER, group, oom};
 
@@ -125,6 +126,8 @@ async fn check_health() -> Result<(), String> {
         files::read(&path).map_err(|error| failed(&error))?.ok_or_else(|| format!("there is no {}", path.display()))
     };
     let tls = Tls { ca: read("ca.crt")?, crt: read("admin.crt")?, key: Secret::new(read("admin.key")?) };
+    // While nobody listens the client would go on trying for as long as a request may take, and a start would wait for it.
+    listens(SocketAddr::from(([127, 0, 0, 1], 2379))).await?;
     let etcd = EtcdConnector.connect(&[LOCAL_ENDPOINT.to_owned()], &tls).await.map_err(|error| failed(&error))?;
     etcd_edge::health::check(&*etcd).await.map_err(|error| failed(&error))
 }

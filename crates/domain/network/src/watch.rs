@@ -13,11 +13,14 @@ impl WatchOnce {
         if std::mem::replace(&mut self.0, true) {
             return;
         }
-        for mut changes in changes {
+        for changes in changes {
             let waker = ctx.waker();
-            ctx.spawn("netlink-changes", async move {
-                while changes.changed().await {
-                    waker.wake();
+            ctx.keep("netlink-changes", move || {
+                let (waker, mut changes) = (waker.clone(), changes.clone());
+                async move {
+                    while changes.changed().await {
+                        waker.wake();
+                    }
                 }
             });
         }

@@ -84,6 +84,11 @@ fn listen_here(address: &str) {
     std::thread::spawn(move || listener.incoming().for_each(drop));
 }
 
+#[expect(clippy::disallowed_methods, reason = "a tool that may fail")]
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().unwrap().status.success()
+}
+
 fn network_of(name: &str) -> String {
     format!("--net=/run/netns/{name}")
 }
@@ -109,7 +114,7 @@ fn nodes_reach_of_the_host_only_what_is_meant_for_them() {
     in_own_network("firewall::nodes_reach_of_the_host_only_what_is_meant_for_them", || {
         let place = Place::new();
         add_host(OUTSIDE);
-        let (_cluster, node) = cluster(&place, "fw-host", &["10.240.0.1:5001", "198.51.100.1:5002"]);
+        let (cluster, node) = cluster(&place, "fw-host", &["10.240.0.1:5001", "198.51.100.1:5002"]);
         let open = ["10.240.0.1:5001", "198.51.100.1:5002", "10.240.0.1:3000", "10.240.0.1:53"];
         let closed = ["10.240.0.1:22", "198.51.100.1:5001", "198.51.100.1:3000", "198.51.100.1:53"];
         open.iter().chain(&closed).for_each(|address| listen_here(address));
@@ -119,6 +124,21 @@ fn nodes_reach_of_the_host_only_what_is_meant_for_them() {
         for address in closed {
             assert!(!reaches(&node, address), "{address}");
             assert!(reaches("", address), "the host itself reaches {address}");
+        }
+        // By IPv6 there is nothing for nodes; a host without it has nothing to keep from them.
+        if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            let bridge = &cluster.plan().bridge;
+            let has_address =
+                || run("ip", &["-6", "-o", "address", "show", "dev", bridge, "scope", "link", "-tentative"]);
+            support::wait_for("the bridge's link-local address", || !has_address().is_empty());
+            let shown = has_address();
+            let address = shown.split("inet6 ").nth(1).unwrap().split('/').next().unwrap().to_owned();
+            let answers = || {
+                succeeds("nsenter", &[&node, "/bin/busybox", "ping6", "-c", "1", "-W", "1", &format!("{address}%eth0")])
+            };
+            assert!(!answers(), "{address}");
+            run("nft", &["delete", "table", "inet", &cluster.plan().table]);
+            support::wait_for("an answer without the rules", answers);
         }
     });
 }

@@ -89,7 +89,7 @@ async fn on_server(
         }
         nodes.finish()
     };
-    match tokio::time::timeout(wait_timeout + GRACE, check).await {
+    match tokio::time::timeout(wait_timeout.saturating_add(GRACE), check).await {
         Ok(outcome) => outcome,
         Err(_) => Err(CommandError::failed("the node did not end its checks in time")),
     }

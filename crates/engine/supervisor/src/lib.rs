@@ -8,6 +8,7 @@ mod health;
 pub mod logs;
 mod run;
 mod service;
+mod shared;
 mod status;
 mod supervisor;
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::condition::Condition;
 use crate::service::{Restart, RunContext, Service, ServiceError};
+use crate::shared::Shared;
 use crate::status::ServiceState;
-use crate::supervisor::Shared;
 
 /// The shortest pause between two looks at unmet conditions, or at a service that was never healthy yet: others wait for the
 /// first good answer. Dependencies are watched and need no polling.

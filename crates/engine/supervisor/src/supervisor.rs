@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use stdx::Clock;
 use stdx::tasks::TaskSet;
@@ -15,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::run;
 use crate::service::{Restart, Service};
-use crate::status::{ServiceState, ServiceStatus, StateChange};
+use crate::shared::{Entry, Shared};
+use crate::status::{ServiceStatus, StateChange};
 
 /// Changes that a slow subscriber may lag behind; more than the whole boot makes.
 const CHANGE_BACKLOG: usize = 1024;
@@ -40,56 +40,6 @@ pub enum SupervisorError {
 pub enum Stopped {
     Ended,
     Ending,
-}
-
-pub(crate) struct Entry {
-    pub(crate) status: ServiceStatus,
-    pub(crate) stop: CancellationToken,
-    pub(crate) generation: u64,
-    depends_on: Vec<String>,
-    finished: watch::Receiver<bool>,
-}
-
-impl Entry {
-    fn has_ended(&self) -> bool {
-        // The sender goes with the last run of its task, which is as finished as it gets.
-        *self.finished.borrow() || self.finished.has_changed().is_err()
-    }
-}
-
-pub(crate) struct Shared {
-    pub(crate) entries: Mutex<BTreeMap<String, Entry>>,
-    /// Set for good when the node stops: nothing starts any more.
-    closed: AtomicBool,
-    pub(crate) revision: watch::Sender<u64>,
-    changes: broadcast::Sender<StateChange>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Shared {
-    pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::try_from(self.clock.now()).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    /// Changes the status of the run of `generation`, and tells subscribers if `change` says that something changed.
-    pub(crate) fn update(&self, id: &str, generation: u64, change: impl FnOnce(&mut ServiceStatus, Timestamp) -> bool) {
-        let now = self.now();
-        let published = {
-            let mut entries = self.entries.lock();
-            let entry = entries.get_mut(id).filter(|entry| entry.generation == generation);
-            entry.and_then(|entry| change(&mut entry.status, now).then(|| entry.status.change()))
-        };
-        if let Some(published) = published {
-            tracing::info!(service = id, state = %published.state, healthy = published.health.healthy, reason = published.message, "service state");
-            // Nobody listening is fine.
-            drop(self.changes.send(published));
-            self.revision.send_modify(|revision| *revision += 1);
-        }
-    }
-
-    pub(crate) fn enter(&self, id: &str, generation: u64, state: ServiceState, message: &str) {
-        self.update(id, generation, |status, now| status.enter(state, message, now));
-    }
 }
 
 /// Keeps services running. Cheap to clone.

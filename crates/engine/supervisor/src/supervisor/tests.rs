@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use stdx::SystemClock;
 
 use super::*;
+use crate::status::ServiceState;
 use crate::{FnCondition, HealthCheck, HealthSettings, Restart, RunContext, ServiceError};
 
 #[derive(Default)]

@@ -28,7 +28,8 @@ mod tests {
     fn documents(root: &Path) -> Vec<PathBuf> {
         let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
         let docs = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
-        [root.join("README.md"), root.join("ARCHITECTURE.md")].into_iter().chain(docs).collect()
+        let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+        named.into_iter().map(|name| root.join(name)).chain(docs).collect()
     }
 
     #[test]

@@ -214,7 +214,7 @@ struct Inner {
 /// Tasks that did not end in time and were aborted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("tasks of {owner} did not stop within {}: {}", crate::duration::format(*.waited), .names.join(", "))]
-pub struct Stragglers {
+pub struct UnfinishedTasks {
     /// Whose tasks they were.
     pub owner: TaskName,
     /// How long was waited.
@@ -307,8 +307,8 @@ impl TaskSet {
     /// Cancels, then waits at most `deadline` for all tasks to end; what still runs then is aborted.
     ///
     /// # Errors
-    /// [`Stragglers`] names what had to be aborted.
-    pub async fn join(&self, deadline: Duration) -> Result<(), Stragglers> {
+    /// [`UnfinishedTasks`] names what had to be aborted.
+    pub async fn join(&self, deadline: Duration) -> Result<(), UnfinishedTasks> {
         self.cancel();
         let mut taken = std::mem::take(&mut *self.inner.lock());
         let until = Instant::now() + deadline;
@@ -324,7 +324,7 @@ impl TaskSet {
                     let mut names: Vec<TaskName> = taken.names.values().cloned().collect();
                     names.sort();
                     taken.tasks.shutdown().await;
-                    return Err(Stragglers { owner: self.owner.clone(), waited: deadline, names });
+                    return Err(UnfinishedTasks { owner: self.owner.clone(), waited: deadline, names });
                 }
             }
         }

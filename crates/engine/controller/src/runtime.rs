@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use state::{Observer, Store};
-use stdx::tasks::{Stragglers, TaskSet};
+use stdx::tasks::{TaskSet, UnfinishedTasks};
 
 use crate::{
     Controller,
@@ -170,8 +170,8 @@ impl Runtime {
     /// more use after that.
     ///
     /// # Errors
-    /// [`Stragglers`] names the controllers that had to be aborted.
-    pub async fn stop(&self, deadline: Duration) -> Result<(), Stragglers> {
+    /// [`UnfinishedTasks`] names the controllers that had to be aborted.
+    pub async fn stop(&self, deadline: Duration) -> Result<(), UnfinishedTasks> {
         self.inner.tasks.join(deadline).await
     }
 

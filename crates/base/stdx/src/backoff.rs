@@ -1,4 +1,4 @@
-//! Exponential backoff as arithmetic: it neither sleeps nor draws random numbers unless asked to.
+//! Exponential backoff as arithmetic, without sleeping; random numbers only on request.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -30,26 +30,26 @@ impl Backoff {
         step.mul_f64(0.5 + jitter / 2.0)
     }
 
-    /// The longest that the next delay can be.
+    /// Upper bound of the next delay.
     #[must_use]
     pub fn step(&self) -> Duration {
         let factor = 2u32.checked_pow(self.attempts).unwrap_or(u32::MAX);
         self.initial.checked_mul(factor).unwrap_or(self.max).min(self.max)
     }
 
-    /// Delays handed out since the last [`reset`](Self::reset).
+    /// Delays returned since the last [`reset`](Self::reset).
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Starts again from `initial`.
+    /// Restarts from `initial`.
     pub const fn reset(&mut self) {
         self.attempts = 0;
     }
 }
 
-/// A number in 0.0..1.0 that differs from call to call; good enough to spread retries, not for secrets.
+/// A number in 0.0..1.0 that differs between calls; good enough to spread retries, not for secrets.
 #[must_use]
 pub fn random_jitter() -> f64 {
     let bits = RandomState::new().build_hasher().finish() >> 32;

@@ -1,16 +1,16 @@
 //! Wall-clock time as a value that is passed in.
 //!
-//! For stamps that people read (created, updated, certificate validity). Delays and deadlines use `tokio::time`.
+//! For timestamps shown to people (created, updated, certificate validity). Delays and deadlines use `tokio::time`.
 
 use std::{fmt::Debug, sync::Arc, time::SystemTime};
 
-/// Tells the time of day.
+/// A wall clock.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> SystemTime;
 }
 
-/// The clock of the machine.
+/// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -35,30 +35,30 @@ mod manual {
 
     use super::Clock;
 
-    /// A clock that stands still until a test moves it.
+    /// A clock that only tests move.
     #[derive(Debug)]
     pub struct ManualClock(Mutex<SystemTime>);
 
     impl ManualClock {
-        /// A clock standing at `now`.
+        /// A clock set to `now`.
         #[must_use]
         pub const fn at(now: SystemTime) -> Self {
             Self(Mutex::new(now))
         }
 
-        /// Moves it to `now`, also backwards.
+        /// Sets it to `now`, also backwards.
         pub fn set(&self, now: SystemTime) {
             *self.0.lock() = now;
         }
 
-        /// Moves it forward.
+        /// Advances it.
         pub fn advance(&self, by: Duration) {
             *self.0.lock() += by;
         }
     }
 
     impl Default for ManualClock {
-        /// Stands at 2024-04-19 00:00:00 UTC.
+        /// Starts at 2024-04-19 00:00:00 UTC.
         fn default() -> Self {
             Self::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_713_484_800))
         }

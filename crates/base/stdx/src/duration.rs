@@ -16,7 +16,7 @@ pub enum ParseDurationError {
     /// A unit that is none of ns, us, ms, s, m, h.
     #[error("unknown unit {unit:?} in duration {text:?}")]
     UnknownUnit {
-        /// What stood in the unit's place.
+        /// The unknown unit.
         unit: String,
         /// The whole text.
         text: String,
@@ -43,7 +43,7 @@ const UNITS: [(&str, u64); 8] = [
 /// Parses a sequence of decimal numbers with units, or the bare `0`.
 ///
 /// # Errors
-/// [`ParseDurationError`] says what is wrong with the text.
+/// [`ParseDurationError`] for an invalid text.
 pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if let Some(positive) = rest.strip_prefix('-') {
@@ -67,7 +67,7 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_nanos(total))
 }
 
-/// One number with its unit, in nanoseconds, and what follows.
+/// One number with its unit in nanoseconds, and the rest of the text.
 fn parse_part<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), ParseDurationError> {
     let invalid = || ParseDurationError::Invalid(text.to_owned());
     let too_large = || ParseDurationError::TooLarge(text.to_owned());

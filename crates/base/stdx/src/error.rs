@@ -1,7 +1,7 @@
-//! Prints an error with its causes on one line.
+//! Formats an error with its causes on one line.
 //!
-//! Our own errors never repeat their cause in `Display`; some foreign ones do, so a cause that the text before it
-//! already ends with is left out.
+//! Our own errors never repeat their cause in `Display`; some foreign ones do, so a cause that the preceding text
+//! already ends with is omitted.
 
 use std::{error::Error, fmt};
 

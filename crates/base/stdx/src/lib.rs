@@ -1,5 +1,5 @@
-//! What every crate needs and no crate should write twice: error chains, backoff, secrets, clocks, named tasks,
-//! Go-style durations, hexadecimal text, and the version.
+//! Utilities for every crate: error chains, backoff, secrets, clocks, named tasks, Go-style durations, hexadecimal
+//! text, and the version.
 //!
 //! It knows nothing about resources, the wire or the node, and does no I/O.
 

@@ -1,6 +1,6 @@
-//! A value that does not leak by being printed.
+//! A value that is not leaked by printing.
 //!
-//! It guards against accidents in logs and error texts, not against somebody who reads memory.
+//! It prevents accidents in logs and errors; it does not protect against a process that reads memory.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Each call is a place to review.
+    /// The value itself. Every call deserves review.
     pub const fn expose(&self) -> &T {
         &self.0
     }

@@ -32,7 +32,7 @@ use crate::backoff::{Backoff, random_jitter};
 const KEEP_MIN: Duration = Duration::from_millis(100);
 const KEEP_MAX: Duration = Duration::from_secs(10);
 
-/// The name of a task, as it stands in logs.
+/// The name of a task, for logs.
 pub type TaskName = Cow<'static, str>;
 
 /// Why a task gave no result.
@@ -43,7 +43,7 @@ pub enum TaskError {
     Panicked {
         /// The task's name.
         name: TaskName,
-        /// What the panic said.
+        /// The panic message.
         message: String,
     },
     /// It was aborted before its end.
@@ -72,7 +72,7 @@ pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// Runs `future`; a panic in it is reported, and goes on to whoever joins the task.
+/// Runs `future`; a panic in it is reported, and propagated to a task that joins it.
 async fn reported<F: Future>(name: TaskName, owner: TaskName, future: F) -> F::Output {
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(output) => output,
@@ -107,8 +107,8 @@ where
     Task { name, handle: Some(tokio::spawn(future.instrument(span))) }
 }
 
-/// Starts what `make` makes as a task named `name`, and again each time it panics: after 100 ms at first, 10 s at most. It
-/// ends when what was made ends.
+/// Starts the future that `make` returns as a task named `name`, and restarts it after each panic: after 100 ms at
+/// first, 10 s at most. It ends when the future ends.
 pub fn keep<F, M>(name: impl Into<TaskName>, make: M) -> Task<()>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -155,7 +155,7 @@ impl<T> Task<T> {
         result.map_err(|error| TaskError::new(self.name.clone(), error))
     }
 
-    /// Asks it to stop at its next await point.
+    /// Requests a stop at its next await point.
     pub fn abort(&self) {
         if let Some(handle) = &self.handle {
             handle.abort();
@@ -186,7 +186,7 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// Tasks of one owner, with one token that cancels them all. Cheap to clone; the last clone to go aborts what still runs.
+/// Tasks of one owner with a common cancellation token. Cheap to clone; dropping the last clone aborts running tasks.
 #[derive(Clone, Debug)]
 pub struct TaskSet {
     owner: TaskName,
@@ -211,7 +211,7 @@ struct Inner {
     names: HashMap<tokio::task::Id, TaskName>,
 }
 
-/// Tasks that did not end in time and were aborted.
+/// Tasks that missed the deadline and were aborted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("tasks of {owner} did not stop within {}: {}", crate::duration::format(*.waited), .names.join(", "))]
 pub struct UnfinishedTasks {
@@ -219,7 +219,7 @@ pub struct UnfinishedTasks {
     pub owner: TaskName,
     /// How long was waited.
     pub waited: Duration,
-    /// Their names, sorted.
+    /// Names of the tasks, sorted.
     pub names: Vec<TaskName>,
 }
 
@@ -259,7 +259,7 @@ impl TaskSet {
         let name = name.into();
         let (task, owner, on_panic) = (name.clone(), self.owner.clone(), self.on_panic.clone());
         self.start(name, async move {
-            // The future is gone before its owner hears of it.
+            // The future is dropped before its owner is notified.
             let outcome = AssertUnwindSafe(future).catch_unwind().await;
             if let Err(payload) = outcome {
                 report(&task, &owner, &*payload);
@@ -299,12 +299,12 @@ impl TaskSet {
         inner.tasks.len()
     }
 
-    /// Fires the token. Tasks end when they notice; [`join`](Self::join) bounds how long that may take.
+    /// Fires the token. Tasks end when they observe it; [`join`](Self::join) bounds the wait.
     pub fn cancel(&self) {
         self.token.cancel();
     }
 
-    /// Cancels, then waits at most `deadline` for all tasks to end; what still runs then is aborted.
+    /// Cancels, waits at most `deadline` for all tasks to end, and aborts the rest.
     ///
     /// # Errors
     /// [`UnfinishedTasks`] names what had to be aborted.

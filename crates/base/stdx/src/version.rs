@@ -1,9 +1,9 @@
-//! Which API level is spoken and what the system calls itself on the wire.
+//! The API level, and the system's name on the wire.
 
-/// The level of the machine API, the configuration documents and the command line that is spoken.
+/// The supported level of the machine API, the configuration documents and the command line.
 pub const TAG: &str = "v1.7.0";
 
-/// The name that clients expect in `Version` answers and operating system strings.
+/// The name that clients expect in `Version` responses and operating system strings.
 pub const NAME: &str = "Talos";
 
 /// The operating system string of members and nodes: `Talos (v1.7.0)`.

@@ -82,7 +82,7 @@ async fn a_panic_in_one_task_leaves_the_others() {
     assert_eq!(set.join(Duration::from_secs(1)).await, Ok(()));
 }
 
-/// Until somebody joined or looked, nobody heard of it.
+/// Without supervision it would go unnoticed until a join.
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_counted_and_told_to_the_owner_when_it_happens() {
     let told = Arc::new(AtomicU64::new(0));

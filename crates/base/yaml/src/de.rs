@@ -1,4 +1,4 @@
-//! A tree to typed values.
+//! Decodes trees to typed values.
 //!
 //! Errors say the path and the position of what was wrong, also those that a type's own code raises without knowing
 //! where it is. Unknown fields are found here, as each struct names its fields.
@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 use super::node::{Entry, FieldPath, Kind, Node, Position, Segment};
 use crate::plain::{self, Plain};
 
-/// Why a tree does not fit a type.
+/// Failure to decode a tree as a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     pub message: String,
@@ -97,7 +97,7 @@ struct De<'de, 'p> {
 }
 
 impl<'de> De<'de, '_> {
-    /// Gives an error this place, unless it has one.
+    /// Adds a position to an error without one.
     fn at<T>(self, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
         result.map_err(|mut error| {
             error.place.get_or_insert_with(|| (self.path.owned(), self.node.at));
@@ -347,7 +347,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'de> {
     }
 }
 
-/// The field that was probably meant, or all of them when there are few.
+/// The most similar field, or all fields if there are few.
 fn suggestion(key: &str, fields: &[&str]) -> Option<String> {
     let near = fields.iter().map(|field| (distance(key, field), field)).min();
     match near {

@@ -1,7 +1,6 @@
-//! Ordered values to text: four spaces a level, block style, text quoted only where it must be.
+//! Serialises ordered values: four spaces per level, block style, quotes only where necessary.
 //!
-//! The same value gives the same bytes. Comments come from a [`Comments`] that is asked for each path; their text is not
-//! known here.
+//! Equal values give identical bytes. Comments come from a [`Comments`], which is queried per path.
 
 use serde_json::Value;
 
@@ -10,11 +9,11 @@ use crate::plain;
 #[cfg(test)]
 mod tests;
 
-/// What to write around a field.
+/// Comments around a field.
 pub trait Comments {
     /// Lines above the field, without `#`.
     fn above(&self, path: &[&str], value: &Value) -> Vec<String>;
-    /// A few words after a scalar, on its line.
+    /// A short comment after a scalar, on its line.
     fn beside(&self, path: &[&str]) -> Option<String>;
     /// Lines at the end of a mapping: fields that are not set, as examples.
     fn below(&self, path: &[&str], value: &Value) -> Vec<String>;
@@ -52,7 +51,7 @@ pub fn to_text_with(value: &Value, comments: &dyn Comments) -> String {
         Value::Object(map) if !map.is_empty() => emitter.map(map, 0, &mut Vec::new(), value),
         Value::Array(items) if !items.is_empty() => emitter.list(items, 0, &mut Vec::new()),
         scalar => {
-            // A block of text at the root is indented too, so that it stays one below whatever key.
+            // A block scalar at the root is indented too, so that it stays one below any key.
             emitter.out.push_str(&inline(scalar, INDENT));
             emitter.out.push('\n');
         }
@@ -156,7 +155,7 @@ impl Emitter<'_> {
     }
 }
 
-/// A value that stays on its line, or a block of text whose lines are indented.
+/// A value on its line, or a block scalar with indented lines.
 fn inline(value: &Value, indent: usize) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -168,7 +167,7 @@ fn inline(value: &Value, indent: usize) -> String {
     }
 }
 
-/// Text of several lines as a literal block, where that can hold it exactly.
+/// Multi-line text as a literal block, if that is lossless.
 fn block(text: &str, indent: usize) -> Option<String> {
     let body = text.trim_end_matches('\n');
     let control = text.chars().any(|c| c != '\n' && c != '\t' && (c.is_control() || is_special(c)));
@@ -193,12 +192,12 @@ fn block(text: &str, indent: usize) -> Option<String> {
     Some(out)
 }
 
-/// Line and paragraph separators and the byte order mark, which some readers treat as line breaks or drop.
+/// Line and paragraph separators and the byte order mark, which some parsers treat as line breaks or drop.
 fn is_special(c: char) -> bool {
     matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// One line of text: plain if every reader takes it for the same text, else in double quotes.
+/// One line of text: plain if every parser reads the same text, else in double quotes.
 fn scalar(text: &str) -> String {
     if is_plain(text) {
         return text.to_owned();
@@ -239,7 +238,7 @@ fn is_plain(text: &str) -> bool {
         && !looks_like_something_else(text)
 }
 
-/// Whether some reader takes a plain text for a number, a boolean, a date or nothing.
+/// Whether some parser reads a plain text as a number, boolean, date or null.
 fn looks_like_something_else(text: &str) -> bool {
     let numeric_start = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     let only_number_parts = text.bytes().all(|b| b.is_ascii_digit() || b"+-._:eExXoObBaAcCdDfFtTzZ ".contains(&b));

@@ -1,4 +1,4 @@
-//! YAML: the one place where it is read and written.
+//! YAML, read and written in this crate only.
 //!
 //! Three ways lead in and two out:
 //!

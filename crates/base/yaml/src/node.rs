@@ -51,7 +51,7 @@ impl Node {
         }
     }
 
-    /// Where the deepest part of a path that exists stands.
+    /// Position of the deepest existing part of a path.
     pub fn locate(&self, path: &[Segment]) -> Position {
         let mut node = self;
         let mut at = self.at;
@@ -67,11 +67,11 @@ impl Node {
             at = position;
             node = next;
         }
-        // the value itself says more than its key, unless it is a block below it
+        // the value's position is more precise than its key's, unless it is a block below it
         if matches!(node.kind, Kind::Scalar { .. }) { node.at } else { at }
     }
 
-    /// Takes out what a path leads to: a mapping loses the key, a list keeps its length. `false` when there is nothing.
+    /// Removes the value at a path: a mapping loses the key, a list keeps its length. `false` if there is none.
     pub fn blank(&mut self, path: &[Segment], remove_key: bool) -> bool {
         let Some((last, parents)) = path.split_last() else {
             let had = self.kind != Kind::Null;
@@ -111,7 +111,7 @@ impl Node {
         }
     }
 
-    /// The value without positions; plain scalars become what they look like.
+    /// The value without positions; plain scalars get the type that they look like.
     pub fn to_value(&self) -> serde_json::Value {
         use serde_json::Value;
         match &self.kind {

@@ -1,4 +1,4 @@
-//! Text to trees, one for each document of a stream.
+//! Parses text to one tree per document.
 //!
 //! The text may come from anybody, so that everything is bounded: the length of the text, the depth, and the number and
 //! the size of values after aliases were followed, so that a small text cannot become a large tree. The time taken is
@@ -19,7 +19,7 @@ pub const MAX_NODES: usize = 200_000;
 /// Bytes of a text, and of all its keys and values with what aliases stand for: twice as much as a call of the API takes.
 pub const MAX_BYTES: usize = 8 << 20;
 
-/// Why a text could not be read.
+/// Failure to parse a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// Which document, from zero.
@@ -56,7 +56,7 @@ struct Builder {
     total: Size,
 }
 
-/// How much a tree is.
+/// Size of a tree.
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
     nodes: usize,
@@ -70,7 +70,7 @@ impl std::ops::AddAssign for Size {
     }
 }
 
-/// A list or mapping that has begun; `key` is the key that waits for its value.
+/// An open list or mapping; `key` waits for its value.
 struct Open {
     node: Node,
     /// The keys of a mapping so far.
@@ -103,7 +103,7 @@ impl Builder {
                     (true, "" | "~" | "null" | "Null" | "NULL") => Kind::Null,
                     _ => Kind::Scalar { text: text.into_owned(), plain },
                 };
-                // a null that is a key keeps its place as the empty text
+                // a null key is kept as empty text
                 let bytes = if let Kind::Scalar { text, .. } = &kind { text.len() } else { 0 };
                 let size = Size { nodes: 1, bytes };
                 self.spend(size, at)?;
@@ -140,7 +140,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Counts what a value takes, before it takes it.
+    /// Counts a value before it is added.
     fn spend(&mut self, size: Size, at: Position) -> Result<(), ParseError> {
         self.total += size;
         if self.total.nodes > MAX_NODES {
@@ -162,7 +162,7 @@ impl Builder {
         self.add(open.node, open.anchor, open.size)
     }
 
-    /// Puts a value of which the size is counted already where it belongs.
+    /// Adds an already counted value to the open list or mapping.
     fn add(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), ParseError> {
         if anchor != 0 {
             self.spend(size, node.at)?;
@@ -188,7 +188,7 @@ impl Builder {
                         };
                         let merge = plain && text == "<<";
                         if !merge && !open.keys.insert(text.clone()) {
-                            return fail(node.at, format!("key {text:?} is there twice"));
+                            return fail(node.at, format!("duplicate key {text:?}"));
                         }
                         open.key = Some(Key { text, at: node.at, merge });
                     }

@@ -1,9 +1,9 @@
-//! What plain scalars mean.
+//! Interpretation of plain scalars.
 //!
 //! Two readings: what a scalar is when nothing is known about its type (YAML 1.2, with the older octal form), and what it
-//! is when a boolean or a number is wanted (the YAML 1.1 words count too).
+//! is when a boolean or a number is expected (YAML 1.1 words count too).
 
-/// What a scalar of no known type means.
+/// The interpretation of a scalar of unknown type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Plain {
     Null,
@@ -14,7 +14,7 @@ pub enum Plain {
     Text,
 }
 
-/// The meaning where nothing is known about the type.
+/// The interpretation for an unknown type.
 #[must_use]
 pub fn resolve(text: &str) -> Plain {
     match text {
@@ -33,7 +33,7 @@ pub fn resolve(text: &str) -> Plain {
     float(text).map_or(Plain::Text, Plain::Float)
 }
 
-/// A boolean where one is wanted.
+/// A boolean, where one is expected.
 pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "y" | "Y" | "on" | "On" | "ON" => Some(true),

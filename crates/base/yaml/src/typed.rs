@@ -1,14 +1,14 @@
-//! Typed values by the library's own reader and writer, for files that their reader owns.
+//! Typed values through the library's own parser and writer, for trusted files.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Why a text could not be read. It says the place and quotes no line of the text, which may hold secrets.
+/// Failure to parse a text. It names the position and quotes no line of the text, which may hold secrets.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ReadError(Box<serde_saphyr::Error>);
 
-/// Why a value could not be written.
+/// Failure to write a value.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct WriteError(Box<serde_saphyr::ser::Error>);

@@ -4,7 +4,7 @@ fn refused(text: &str) -> String {
     parse(text).expect_err("the text is beyond a bound").message
 }
 
-/// Nanoseconds that this thread was on a CPU: what other programs do at the same time does not count.
+/// CPU time of this thread in nanoseconds, unaffected by other programs.
 fn cpu_time() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts CPU time");
     text.split(' ').next().unwrap().parse().unwrap()
@@ -19,7 +19,7 @@ fn cost(text: &str) -> u64 {
     (0..3).map(|_| once()).min().unwrap().max(1)
 }
 
-/// Four times the text takes at most eight times as long; where every key is compared with every other, it is sixteen.
+/// Four times the text takes at most eight times as long; comparing every pair of keys would take sixteen.
 fn assert_linear(what: &str, text: impl Fn(usize) -> String) {
     let (small, large) = (cost(&text(20_000)), cost(&text(80_000)));
     assert!(large < small * 8, "{what}: {small} ns, and {large} ns for four times as much");
@@ -97,5 +97,5 @@ fn an_alias_is_a_copy_and_a_merge_fills_in() {
         serde_json::json!({"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 2}, "c": {"y": 3, "x": 1}})
     );
     assert_eq!(refused("a: &a {b: *a}\n"), "an alias refers to a value that contains it");
-    assert_eq!(refused("a: 1\na: 2\n"), "key \"a\" is there twice");
+    assert_eq!(refused("a: 1\na: 2\n"), "duplicate key \"a\"");
 }

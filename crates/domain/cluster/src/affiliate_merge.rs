@@ -1,4 +1,4 @@
-//! What the registries say about the other nodes, together.
+//! Merges the registries' data about other nodes.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Controller for AffiliateMergeController {
     }
 }
 
-/// Lists grow, what is missing is filled in, what is there stays.
+/// Lists are united, missing values are filled in, present values stay.
 fn merge(into: &mut Affiliate, from: &Affiliate) {
     into.node_id.clone_from(&from.node_id);
     extend(&mut into.addresses, &from.addresses);

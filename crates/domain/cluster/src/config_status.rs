@@ -1,4 +1,4 @@
-//! What the configuration says about discovery.
+//! Discovery settings from the configuration.
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use url::Url;
 /// Configuration → `DiscoveryConfig` `cluster`.
 #[derive(Debug, Default)]
 pub struct ConfigController {
-    /// It was said that nobody is found through Kubernetes.
+    /// A one-time message that discovery through Kubernetes has no effect.
     lack_is_known: bool,
 }
 

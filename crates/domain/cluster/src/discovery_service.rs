@@ -1,4 +1,4 @@
-//! The registry that is a service: this node's affiliate goes out, the others' come in.
+//! The service registry: publishes this node's affiliate and receives the others'.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// `DiscoveryConfig`, `Identity`, own `Affiliate` → the service; the service → `Affiliate` `service/ID` in `cluster-raw`.
 ///
-/// A reset signal takes this node out of the service at once instead of after its time to live.
+/// A reset signal removes this node from the service immediately instead of after its time to live.
 #[derive(Debug)]
 pub struct DiscoveryServiceController {
     ca_bundle: PathBuf,
@@ -20,7 +20,7 @@ pub struct DiscoveryServiceController {
     running: Option<Running>,
 }
 
-/// A client and what it is given and gives.
+/// A client with its inputs and outputs.
 #[derive(Debug)]
 struct Running {
     options: Options,

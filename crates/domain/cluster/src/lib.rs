@@ -1,7 +1,7 @@
 //! Controllers that know who belongs to the cluster: the identity of this node, what it tells the others, what they
 //! tell, and the members that follow.
 //!
-//! One registry so far, the discovery service; the one in Kubernetes comes later.
+//! One registry so far, the discovery service; the Kubernetes registry does not exist yet.
 
 mod affiliate_merge;
 mod config_status;

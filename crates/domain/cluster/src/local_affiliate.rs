@@ -1,4 +1,4 @@
-//! What this node tells the others about itself.
+//! This node's own affiliate, for other nodes.
 
 use async_trait::async_trait;
 use config::v1alpha1::Config;

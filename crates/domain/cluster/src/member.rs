@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::cluster::{Affiliate, Member};
 
-/// `Affiliate` → `Member`, by node name. Who has no node name is no node yet.
+/// `Affiliate` → `Member`, by node name. An affiliate without a node name is not a member yet.
 ///
 /// A name that several nodes claim belongs to the one whose id is lowest, on every node alike; the others are members
-/// with a part of their id behind the name, so that nobody is hidden.
+/// get a part of their id appended, so that none is hidden.
 #[derive(Debug)]
 pub struct MemberController;
 

@@ -1,4 +1,4 @@
-//! Who this node is: made once, kept with the state, gone with a reset.
+//! The identity of this node: generated once, kept in STATE, removed by a reset.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ fn load_or_create(path: &Path) -> Result<String, ReconcileError> {
     Ok(id)
 }
 
-/// No random bytes could be had.
+/// The random number generator failed.
 #[derive(Debug, thiserror::Error)]
 #[error("making a node identity: the system has no random bytes")]
 pub struct NodeIdError;
@@ -136,7 +136,7 @@ mod tests {
         let identity = harness.get::<Identity>("local").unwrap();
         assert!(!harness.teardown::<MountStatus>(MountStatus::STATE), "it is held");
         harness.settle().await;
-        assert!(harness.teardown::<MountStatus>(MountStatus::STATE), "it was let go");
+        assert!(harness.teardown::<MountStatus>(MountStatus::STATE), "it was released");
         std::fs::remove_file(state.path().join(FILE)).unwrap();
         harness.settle().await;
         assert!(!state.path().join(FILE).exists());

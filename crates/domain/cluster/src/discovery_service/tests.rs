@@ -90,7 +90,7 @@ impl Cluster for SmallService {
 #[derive(Debug, Clone, Default)]
 struct Place(Arc<Mutex<Option<Running>>>);
 
-/// One life of the service: what ends with it, and the way in.
+/// One instance of the service: its scope and its address.
 #[derive(Debug)]
 struct Running {
     tasks: TaskSet,
@@ -98,7 +98,7 @@ struct Running {
 }
 
 impl Place {
-    /// Starts the service anew, without any memory.
+    /// Restarts the service with empty memory.
     fn start(&self) -> SmallService {
         let service = SmallService::new();
         let (connections, incoming) = mpsc::channel(8);
@@ -222,7 +222,7 @@ async fn a_service_that_returns_without_memory_is_told_again_within_seconds_and_
     // The keeper of the service needs a moment; the first attempts of the clients fail.
     for _ in 0..25 {
         sleep(Duration::from_millis(100)).await;
-        assert!(acquainted(&a, &b), "what was heard last stays");
+        assert!(acquainted(&a, &b), "the last known affiliates stay");
     }
     let service = place.start();
     for _ in 0..70 {

@@ -1,4 +1,4 @@
-//! What the configuration says about etcd.
+//! etcd settings from the configuration.
 
 use async_trait::async_trait;
 use config::v1alpha1::Config;

@@ -19,7 +19,7 @@ pub struct PkiController {
 }
 
 impl PkiController {
-    /// Writes to `directory`, readable by `user` alone; without one by who writes.
+    /// Writes to `directory`, readable by `user` only; without a user, by the writing process.
     #[must_use]
     pub fn new(directory: PathBuf, user: Option<u32>) -> Self {
         Self { directory, user }

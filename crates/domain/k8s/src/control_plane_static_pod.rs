@@ -1,4 +1,4 @@
-//! `k8s.ControlPlaneStaticPodController`: the pods of the control plane, once etcd and their files are there.
+//! `k8s.ControlPlaneStaticPodController`: the control plane's pods, once etcd and their files are ready.
 //!
 //! The controller manager and the scheduler use this node's API server and nothing else. They come when it has made the roles
 //! that they are granted by: started before, they are refused, and pause for longer than it takes to start.

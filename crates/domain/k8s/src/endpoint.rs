@@ -75,7 +75,7 @@ impl Controller for EndpointController {
             }
             Err(error) if error.code() == Some(403) => ctx.requeue_after(FORBIDDEN_RETRY),
             Err(error) => {
-                // The known addresses stay: they are what leads out of this.
+                // Known addresses stay: without them there would be no way back.
                 tracing::debug!(error = %stdx::error_chain(&error), "addresses of API servers are not known");
                 ctx.requeue_after(RETRY);
             }
@@ -112,7 +112,7 @@ impl Controller for StaticEndpointController {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
-                // What a name stands for may change.
+                // The addresses of a name may change.
                 let addresses = resolve(&host).await;
                 ctx.requeue_after(if addresses.is_empty() { RETRY } else { REFRESH });
                 addresses

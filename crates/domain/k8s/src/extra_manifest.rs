@@ -15,9 +15,9 @@ use crate::manifest::resource;
 #[derive(Debug)]
 pub struct ExtraManifestController {
     fetch: Arc<dyn Fetch>,
-    /// What was downloaded, by URL: not fetched again while the node runs.
+    /// Downloads by URL, kept while the node runs.
     downloaded: BTreeMap<String, String>,
-    /// What is wrong with which manifest, so that it is said once.
+    /// The error of each manifest, so that it is reported once.
     failures: BTreeMap<String, String>,
 }
 

@@ -1,5 +1,5 @@
 //! Clients of the Kubernetes API with the node's two identities: the kubelet's and, on control planes, the local
-//! administrator's. Made anew when the credentials change.
+//! administrator's. Recreated when the credentials change.
 
 use std::path::PathBuf;
 use std::sync::Arc;

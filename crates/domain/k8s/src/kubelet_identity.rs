@@ -32,18 +32,18 @@ use crate::kube_clients::Client;
 const PKI_DIR: &str = "lib/kubelet/pki";
 /// The certificate and its key as the kubelet keeps them: a link to the pair in use.
 const CURRENT: &str = "kubelet-client-current.pem";
-/// The pair that is made here. What the kubelet gets later is in files with the date in their name.
+/// The initial pair. Later pairs of the kubelet are in files with the date in their name.
 const FIRST: &str = "kubelet-client-first.pem";
 
 /// As kube-controller-manager issues them.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-/// What the approver of kube-controller-manager wants for a key that encrypts nothing.
+/// Key usages that the approver of kube-controller-manager requires for a signing key.
 const USAGES: [&str; 2] = ["digital signature", "client auth"];
 
 /// Between two looks at a request: the controller manager signs it within a second of being there.
 const SIGNING_POLL: Duration = Duration::from_millis(200);
-/// A request that nobody decided on for so long is made anew.
+/// An undecided request of this age is replaced.
 const REQUEST_LIFETIME: Duration = Duration::from_secs(600);
 /// How long the kubelet waits for its certificate.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -73,7 +73,7 @@ impl Pair {
     }
 }
 
-/// What was asked for and is not decided yet.
+/// The pending request.
 #[derive(Debug)]
 struct Request {
     name: String,
@@ -82,7 +82,7 @@ struct Request {
     since: Instant,
 }
 
-/// Who the kubelet is, and where it belongs to.
+/// The kubelet's name and cluster.
 struct Wanted {
     nodename: String,
     server: String,
@@ -91,7 +91,7 @@ struct Wanted {
     issuer: Option<Authority>,
 }
 
-/// What a try came to: the PEM of certificate and key, or what is waited for.
+/// Result of an attempt: the PEM of certificate and key, or the unmet condition.
 enum Answer {
     Issued(String),
     Waiting(String),
@@ -135,7 +135,7 @@ impl Controller for KubeletIdentityController {
     }
 
     fn resync(&self) -> Option<Duration> {
-        // Puts back what somebody removed.
+        // Restores removed files.
         Some(Duration::from_secs(60))
     }
 
@@ -235,7 +235,7 @@ impl KubeletIdentityController {
         Ok(())
     }
 
-    /// Asks the API server, or looks at what became of the request.
+    /// Creates the request at the API server, or polls it.
     async fn ask(&mut self, ctx: &mut Ctx, wanted: &Wanted) -> Answer {
         if self
             .request
@@ -297,7 +297,7 @@ impl KubeletIdentityController {
 enum SigningError {
     #[error("the cluster refused the kubelet's certificate request ({reason})")]
     Refused { reason: String },
-    #[error("the kubelet's certificate request is gone")]
+    #[error("the kubelet's certificate request no longer exists")]
     Gone,
 }
 

@@ -19,7 +19,7 @@ use crate::Root;
 /// The service's id.
 const SERVICE: &str = "kubelet";
 
-/// The kubelet's spec of a service, once its files are in place; until then it says what it waits for.
+/// The kubelet's service spec, once its files are in place; before that, the unmet condition.
 #[derive(Debug)]
 pub struct KubeletServiceController {
     root: Root,
@@ -54,7 +54,7 @@ impl Controller for KubeletServiceController {
     }
 
     fn resync(&self) -> Option<Duration> {
-        // Puts back what somebody removed.
+        // Restores removed files.
         Some(Duration::from_secs(60))
     }
 
@@ -62,7 +62,7 @@ impl Controller for KubeletServiceController {
         let (Some(spec), Some(secrets)) =
             (ctx.get::<KubeletSpec>(KubeletSpec::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
         else {
-            // It is required from the start; what is gone for a moment does not stop it.
+            // It is required from the start; a briefly missing input does not stop it.
             ctx.modify(SERVICE, |service: &mut ServiceSpec| {
                 service.required = true;
                 "the configuration of the kubelet".clone_into(&mut service.waits_for);
@@ -72,7 +72,7 @@ impl Controller for KubeletServiceController {
         if self.write(&spec, &secrets)? {
             self.revision += 1;
         }
-        // A kubelet that runs is not stopped because its next certificate is not there yet.
+        // A missing renewal must not stop a running kubelet.
         let identity = ctx.get::<KubeletIdentityStatus>(KubeletIdentityStatus::ID)?;
         let identity = identity.map(|identity| (*identity.spec).clone()).unwrap_or_default();
         // It relies on the clock.

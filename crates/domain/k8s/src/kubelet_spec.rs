@@ -38,7 +38,7 @@ impl Controller for KubeletSpecController {
             ctx.get::<NodeIp>(NodeIp::ID)?,
             ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?,
         ) else {
-            // An input that is gone for a moment must not stop the kubelet.
+            // A briefly missing input must not stop the kubelet.
             return Ok(());
         };
         let input = input(&config, &nodename.nodename, &node_ip, &capabilities);

@@ -1,4 +1,4 @@
-//! `k8s.KubeletStaticPodController`: how the static pods of this node do, as the kubelet says.
+//! `k8s.KubeletStaticPodController`: the status of this node's static pods, as reported by the kubelet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use sys::files;
 use crate::Root;
 use crate::kube_clients::object;
 
-/// Where the kubelet leaves the certificate that it serves with: signed by itself, for the node's name.
+/// The kubelet's serving certificate: self-signed, for the node's name.
 const SERVING_CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet.crt";
 const KUBELET: &str = "https://127.0.0.1:10250";
-/// Where the kubelet has a pod from; pods of the API server say `api`.
+/// Source annotation of a pod; pods from the API server have `api`.
 const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
 /// While something is not ready, and when all is.
 const SOON: Duration = Duration::from_secs(2);

@@ -62,13 +62,13 @@ pub use render_secrets::RenderSecretsStaticPodController;
 pub use root::Root;
 pub use static_pod_server::StaticPodServerController;
 
-/// What the controllers touch outside the store.
+/// The controllers' access to the world outside the store.
 #[derive(Debug, Clone)]
 pub struct Edges {
     /// Where the node's files are.
     pub root: Root,
     pub connect: Arc<dyn Connect>,
-    /// Routes to pods, and the translation of what they send elsewhere.
+    /// Routes to pods, and masquerading of their other traffic.
     pub routes: Arc<dyn Router>,
     /// Held while manifests are applied.
     pub lock: Arc<dyn etcd_edge::ClusterLock>,

@@ -1,4 +1,4 @@
-//! Controllers that only project the machine's configuration onto resources, and what several read in it.
+//! Controllers that project the machine configuration onto resources, and shared accessors.
 
 use async_trait::async_trait;
 use config::v1alpha1::Config;

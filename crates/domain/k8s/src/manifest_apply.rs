@@ -20,9 +20,9 @@ use crate::kube_clients::Client;
 /// Held while manifests are applied, so that control planes do not do it at the same time.
 pub const MANIFEST_APPLY_LOCK: &str = "talos:v1:manifestApplyMutex";
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// How soon to try again while the API server is not there yet: a new cluster waits for this.
+/// Retry delay while the API server is not up yet: creation of a cluster waits for this.
 const SERVER_POLL: Duration = Duration::from_millis(200);
-/// Between two tries of what was refused: what is missing at first in a new cluster, such as a namespace, is there soon.
+/// Retry delay after a refusal: prerequisites that are missing in a new cluster, such as a namespace, appear soon.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Controller for ManifestApplyController {
 }
 
 impl ManifestApplyController {
-    /// Says what failed and does not pass by itself, once.
+    /// Reports permanent failures, once each.
     fn tell(&mut self, failures: BTreeMap<String, Failure>) {
         for (manifest, Failure { object, error, retryable }) in &failures {
             if self.failures.get(manifest).is_some_and(|known| known.error == *error) {
@@ -135,7 +135,7 @@ fn version(manifest: &Resource<Manifest>) -> u64 {
     manifest.metadata.version
 }
 
-/// Creates what is missing of all of them; a failure does not keep the others back.
+/// Creates the missing objects of all of them; a failure does not block the others.
 async fn apply(api: &dyn KubeApi, manifests: &[&Resource<Manifest>]) -> Report {
     let mut objects = Vec::new();
     let mut owners: BTreeMap<ObjectRef, Vec<&str>> = BTreeMap::new();

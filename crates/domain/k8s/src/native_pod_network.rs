@@ -32,7 +32,7 @@ pub struct NativePodNetworkController {
     router: Arc<dyn Router>,
     client: Client,
     cache: Option<NodeCache>,
-    /// It was said that this kernel cannot translate addresses.
+    /// Whether missing kernel support for masquerading was reported.
     lack_is_known: bool,
     /// It was said that these do not count.
     refused: Vec<Refusal>,
@@ -60,7 +60,7 @@ impl Controller for NativePodNetworkController {
     }
 
     fn resync(&self) -> Option<Duration> {
-        // Puts back routes and rules that somebody removed, and follows the renewal of the kubelet's certificate.
+        // Restores removed routes and rules, and follows renewals of the kubelet's certificate.
         Some(Duration::from_secs(30))
     }
 
@@ -103,7 +103,7 @@ impl NativePodNetworkController {
         self.root.at(paths::CNI_CONFIG_DIR).join(native_cni::FILE_NAME)
     }
 
-    /// Says once what does not count.
+    /// Reports ignored claims, once each.
     fn report(&mut self, refused: &[Refusal]) {
         for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
             let Refusal { node, subnet, reason } = refusal;
@@ -112,7 +112,7 @@ impl NativePodNetworkController {
         self.refused = refused.to_vec();
     }
 
-    /// A node without pod subnets keeps what it had: its pods still run.
+    /// A node without pod subnets keeps the former ones: its pods still run.
     fn write_conflist(&self, own: &[IpNet]) -> Result<(), ReconcileError> {
         if let Some(list) = native_cni::conflist(own, 0)
             && files::write_atomic(&self.cni_file(), format!("{list:#}\n").as_bytes(), Access::PUBLIC)?
@@ -138,16 +138,16 @@ impl NativePodNetworkController {
         Ok(())
     }
 
-    /// Makes our rules these. A kernel that has no rules is told of once: pods reach each other without them.
+    /// Sets our rules. A kernel without nftables is reported once: pods reach each other without rules.
     async fn keep_masquerades(&mut self, wanted: &[Masquerade]) -> Result<(), ReconcileError> {
         match self.router.keep_masquerades(wanted).await {
             Ok(changed) => {
                 if changed {
-                    tracing::info!(rules = wanted.len(), "translation of what pods send outside the cluster is set");
+                    tracing::info!(rules = wanted.len(), "masquerading of pod traffic to outside the cluster is set");
                 }
                 Ok(())
             }
-            // The table is made by us: what is not found is a part of the kernel.
+            // We create the table: a missing object is a missing kernel feature.
             Err(error) if error.is_unsupported() || error.is_not_found() => {
                 if !std::mem::replace(&mut self.lack_is_known, true) {
                     let error = stdx::error_chain(&error);
@@ -160,7 +160,7 @@ impl NativePodNetworkController {
     }
 }
 
-/// What this node's pods send gets the node's address, unless it goes to a pod of the cluster.
+/// Masquerades this node's pod traffic, except to pods of the cluster.
 fn wanted_masquerades(own: &[IpNet], cluster: &[IpNet]) -> Vec<Masquerade> {
     let rule = |source: &IpNet| {
         let same_family = |net: &&IpNet| net.addr().is_ipv4() == source.addr().is_ipv4();

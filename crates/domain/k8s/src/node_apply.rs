@@ -1,6 +1,6 @@
 //! `k8s.NodeApplyController`: puts labels, taints and the cordon on the node object.
 //!
-//! What it has put there it owns, and says so in annotations of the node: that alone it changes and removes later.
+//! It records its own labels and taints in annotations of the node, and only changes and removes those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::kube_clients::{Client, JOIN_POLL};
 const OWNED_LABELS: &str = "talos.dev/owned-labels";
 const OWNED_TAINTS: &str = "talos.dev/owned-taints";
 const CORDONED: &str = "talos.dev/cordoned";
-/// While the node or its API server is not there, or somebody else changes the node at the same time.
+/// While the node or its API server is absent, or another writer changes the node at the same time.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Controller for NodeApplyController {
             Input::weak::<NodeLabelSpec>(),
             Input::weak::<NodeTaintSpec>(),
             Input::weak::<NodeCordonedSpec>().id(NodeCordonedSpec::ID),
-            // Somebody may have taken away what belongs there.
+            // They may have been removed by others.
             Input::weak::<NodeStatus>(),
         ]
     }
@@ -79,7 +79,7 @@ impl Controller for NodeApplyController {
             };
             connected
         };
-        let wanted = Wanted {
+        let wanted = DesiredNode {
             labels: ctx.list::<NodeLabelSpec>()?.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
             taints: ctx.list::<NodeTaintSpec>()?.iter().map(|taint| wanted_taint(taint)).collect(),
             cordoned: ctx.get::<NodeCordonedSpec>(NodeCordonedSpec::ID)?.is_some(),
@@ -92,7 +92,7 @@ impl Controller for NodeApplyController {
             }
             Err(error) if error.code() == Some(403) => Err(error.into()),
             Err(error) if error.is_retryable() => {
-                tracing::debug!(error = %stdx::error_chain(&error), "node object is not as wanted yet");
+                tracing::debug!(error = %stdx::error_chain(&error), "node object is not up to date yet");
                 ctx.requeue_after(RETRY);
                 Ok(())
             }
@@ -109,7 +109,11 @@ enum Applied {
     NotThere,
 }
 
-async fn apply(api: &dyn kube_edge::KubeApi, nodename: &str, wanted: &Wanted) -> Result<Applied, kube_edge::KubeError> {
+async fn apply(
+    api: &dyn kube_edge::KubeApi,
+    nodename: &str,
+    wanted: &DesiredNode,
+) -> Result<Applied, kube_edge::KubeError> {
     let Some(node) = api.node(nodename).await? else { return Ok(Applied::NotThere) };
     let patch = wanted.patch(&node);
     if !patch.is_empty() {
@@ -124,14 +128,14 @@ fn wanted_taint(taint: &NodeTaintSpec) -> Taint {
 }
 
 #[derive(Debug, Default)]
-struct Wanted {
+struct DesiredNode {
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
     cordoned: bool,
 }
 
-impl Wanted {
-    /// What has to change of the node; nothing if it is as wanted.
+impl DesiredNode {
+    /// The changes needed on the node; none if it is as desired.
     fn patch(&self, node: &Node) -> NodePatch {
         let mut patch = NodePatch::default();
         self.patch_labels(node, &mut patch);
@@ -148,7 +152,7 @@ impl Wanted {
         let mut owns = BTreeSet::new();
         for (key, value) in &self.labels {
             match node.labels.get(key) {
-                // Somebody else's, even if it is the same by chance.
+                // Another writer's, even if equal by chance.
                 Some(_) if !owned.contains(key) => {}
                 Some(current) if current == value => {
                     owns.insert(key.clone());
@@ -169,7 +173,7 @@ impl Wanted {
         let owned = owned(node, OWNED_TAINTS);
         let mut owns = BTreeSet::new();
         let mut taints: Vec<Taint> = node.taints.clone();
-        // Ours that are no longer wanted, or wanted otherwise.
+        // Ours that are no longer desired, or have changed.
         taints.retain(|taint| !owned.contains(&taint.key) || self.taints.contains(taint));
         for wanted in &self.taints {
             let of_others = taints.iter().any(|taint| taint.key == wanted.key && !owned.contains(&taint.key));
@@ -187,7 +191,7 @@ impl Wanted {
         patch_owned(patch, OWNED_TAINTS, &owned, &owns, node);
     }
 
-    /// A cordon by somebody else stays, and is not lifted by us.
+    /// A cordon by others stays and is not lifted by us.
     fn patch_cordon(&self, node: &Node, patch: &mut NodePatch) {
         let by_us = node.annotations.contains_key(CORDONED);
         if self.cordoned && !node.unschedulable {

@@ -1,4 +1,4 @@
-//! `k8s.NodeCordonedSpecController`: the node takes no new pods while it goes down.
+//! `k8s.NodeCordonedSpecController`: cordons the node while it shuts down.
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};

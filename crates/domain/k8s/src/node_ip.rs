@@ -64,7 +64,7 @@ impl Controller for NodeIpController {
         let chosen = choose(&addresses.addresses, &config.valid_subnets, &config.exclude_subnets)?;
         if chosen.is_empty() {
             tracing::debug!("no address of the node is in the subnets valid for the kubelet");
-            // What was chosen before stays: an address that is gone for a moment must not take the kubelet with it.
+            // The former choice stays: a briefly missing address must not restart the kubelet.
             return Ok(());
         }
         ctx.put(NodeIp::ID, NodeIp { addresses: chosen })?;

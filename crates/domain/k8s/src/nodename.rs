@@ -48,7 +48,7 @@ impl Controller for NodenameController {
     }
 }
 
-/// Kubernetes wants lower case letters, digits, dashes and dots.
+/// Kubernetes allows lower case letters, digits, dashes and dots.
 fn from_hostname(hostname: &HostnameStatus, with_domain: bool) -> String {
     let name = if with_domain { hostname.fqdn() } else { hostname.hostname.clone() };
     name.trim_matches(['.', '-']).to_lowercase().replace('_', "-")

@@ -41,7 +41,7 @@ struct IncompleteSecrets {
 enum Change {
     /// The component reads it once, when it starts.
     Restarts,
-    /// The component notices by itself: kube-apiserver looks at its serving certificate as it changes (since 1.17).
+    /// The component reloads it: kube-apiserver watches its serving certificate (since 1.17).
     IsNoticed,
 }
 

@@ -9,7 +9,7 @@ pub(super) const NAME_PREFIX: &str = "system:node:";
 /// The group of all nodes.
 pub(super) const GROUP: &str = "system:nodes";
 
-/// What is wrong with it.
+/// Its defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Flaw {
     #[error("it cannot be read")]

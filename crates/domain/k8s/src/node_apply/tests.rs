@@ -1,8 +1,8 @@
 use super::*;
 use kube_edge::{FakeKube, KubeApi as _};
 
-fn wanted(labels: &[(&str, &str)], taints: &[&str]) -> Wanted {
-    Wanted {
+fn wanted(labels: &[(&str, &str)], taints: &[&str]) -> DesiredNode {
+    DesiredNode {
         labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         taints: taints.iter().map(|key| taint(key, "NoSchedule")).collect(),
         cordoned: false,
@@ -14,7 +14,7 @@ fn taint(key: &str, effect: &str) -> Taint {
 }
 
 /// Applies to a fake cluster until nothing is left to change.
-async fn applied(kube: &FakeKube, wanted: &Wanted) -> Node {
+async fn applied(kube: &FakeKube, wanted: &DesiredNode) -> Node {
     for _ in 0..3 {
         let node = kube.stored_node("n").unwrap();
         let patch = wanted.patch(&node);
@@ -39,7 +39,7 @@ async fn own_labels_are_put_changed_and_removed_and_others_are_left() {
 
     let node = applied(&kube, &wanted(&[("a", "1"), ("b", "1"), ("theirs", "2")], &[])).await;
     assert_eq!(node.labels["a"], "1");
-    assert_eq!(node.labels["theirs"], "1", "a label of somebody else is not taken over");
+    assert_eq!(node.labels["theirs"], "1", "another writer's label is not adopted");
     assert_eq!(node.annotations[OWNED_LABELS], r#"["a","b"]"#);
 
     let node = applied(&kube, &wanted(&[("a", "2")], &[])).await;
@@ -67,18 +67,18 @@ async fn own_taints_come_and_go_and_those_of_kubernetes_stay() {
 async fn changed_effect_replaces_the_taint() {
     let kube = cluster(Node::default());
     applied(&kube, &wanted(&[], &["mine"])).await;
-    let other = Wanted { taints: vec![taint("mine", "NoExecute")], ..Wanted::default() };
+    let other = DesiredNode { taints: vec![taint("mine", "NoExecute")], ..DesiredNode::default() };
     assert_eq!(applied(&kube, &other).await.taints, [taint("mine", "NoExecute")]);
 }
 
 #[tokio::test]
 async fn own_cordon_is_lifted_and_that_of_somebody_else_is_not() {
-    let cordon = Wanted { cordoned: true, ..Wanted::default() };
+    let cordon = DesiredNode { cordoned: true, ..DesiredNode::default() };
     let kube = cluster(Node::default());
     assert!(applied(&kube, &cordon).await.unschedulable);
-    assert!(!applied(&kube, &Wanted::default()).await.unschedulable);
+    assert!(!applied(&kube, &DesiredNode::default()).await.unschedulable);
 
     let kube = cluster(Node { unschedulable: true, ..Node::default() });
     applied(&kube, &cordon).await;
-    assert!(applied(&kube, &Wanted::default()).await.unschedulable);
+    assert!(applied(&kube, &DesiredNode::default()).await.unschedulable);
 }

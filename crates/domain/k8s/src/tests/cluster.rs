@@ -1,4 +1,4 @@
-//! What is put into the cluster, and what the cluster says.
+//! Objects created in the cluster, and its responses.
 
 use kube_edge::{Node, ObjectRef};
 use resources::MachineType;
@@ -73,7 +73,7 @@ async fn manifests_wait_for_the_server_and_are_created_once_under_the_lock() {
     assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], "registry.k8s.io/kube-proxy:v1.30.14");
 
     world.harness.advance(Duration::from_secs(60)).await;
-    assert_eq!(world.lock.0.lock().len(), 1, "what is applied is not applied again");
+    assert_eq!(world.lock.0.lock().len(), 1, "applied manifests are not applied again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn node_object_is_brought_in_line_and_its_status_follows() {
     world.harness.settle().await;
     assert!(world.harness.get::<NodeStatus>("cp-1").unwrap().node_ready);
     world.harness.advance(Duration::from_secs(3)).await;
-    assert_eq!(world.kube.stored_node("cp-1").unwrap().labels["a"], "1", "what was taken away is put back");
+    assert_eq!(world.kube.stored_node("cp-1").unwrap().labels["a"], "1", "a removed label is restored");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +203,7 @@ async fn manifest_that_cannot_be_used_does_not_keep_the_others_back() {
     let status = world.harness.get::<ManifestStatus>(ManifestStatus::ID).unwrap();
     assert_eq!(status.manifests_applied, ["99-3-first", "99-6-second"]);
 
-    // Somebody makes the kind known.
+    // The kind is defined later.
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": "things.nobody.dev" },

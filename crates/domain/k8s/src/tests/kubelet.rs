@@ -38,7 +38,7 @@ fn now() -> SystemTime {
     stdx::Clock::now(&stdx::clock::ManualClock::default())
 }
 
-/// What a node of the control plane has beside.
+/// Additional inputs of a control plane node.
 fn root_secret(authority: &Authority) -> KubernetesRootSecret {
     let pair = authority.pair();
     KubernetesRootSecret { issuing_ca: Some(CertificateAndKey::new(pair.crt, pair.key)), ..Default::default() }
@@ -205,7 +205,7 @@ async fn worker_asks_the_cluster_and_its_kubelet_waits_for_the_answer() {
     assert!(identity(&world).waits_for.contains("no answer from the Kubernetes API"), "{:?}", identity(&world));
     assert_ne!(service(&world).waits_for, "");
 
-    // The server is there, its token is not.
+    // The server is up, but its token does not exist yet.
     world.kube.set_reachable(true);
     world.kube.refuse("creating", 401);
     world.harness.advance(Duration::from_secs(20)).await;

@@ -98,7 +98,7 @@ async fn route_for_a_subnet_that_is_not_the_nodes_to_take_is_not_made() {
     world.harness.settle().await;
     assert_eq!(routes(&world).await, ["10.244.1.0/24 via 10.5.0.3"]);
 
-    // The older one is gone: the subnet is free.
+    // The older one is deleted: the subnet is free.
     world.kube.remove_node("b");
     world.harness.settle().await;
     assert_eq!(routes(&world).await, ["10.244.1.0/24 via 10.5.0.66"]);
@@ -126,7 +126,7 @@ async fn what_pods_send_outside_the_cluster_gets_the_nodes_address() {
 
     world.netlink.flush_masquerades();
     world.harness.advance(Duration::from_secs(31)).await;
-    assert_eq!(masquerades(&world).len(), 1, "somebody flushed them");
+    assert_eq!(masquerades(&world).len(), 1, "they were flushed");
     world.kube.remove_node("a");
     world.harness.settle().await;
     assert_eq!(masquerades(&world).len(), 1, "its pods still run");

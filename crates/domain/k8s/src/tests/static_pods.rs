@@ -167,7 +167,7 @@ async fn controller_manager_and_scheduler_wait_for_the_api_server_and_outlive_it
     etcd(&world, true);
     world.harness.advance(Duration::from_secs(5)).await;
     assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
-    // It answers, but its roles are not there.
+    // It responds, but its roles do not exist yet.
     world.kube.set_starting(true);
     world.kube.set_reachable(true);
     world.harness.advance(Duration::from_secs(5)).await;

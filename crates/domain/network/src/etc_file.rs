@@ -69,7 +69,7 @@ fn put(ctx: &mut Ctx, id: &str, contents: String) -> Result<(), ReconcileError> 
     Ok(())
 }
 
-/// At most three servers: the resolver of the C library asks no more.
+/// At most three servers: the limit of the C library's resolver.
 fn resolv_conf(servers: &[IpAddr], domain: Option<&str>) -> String {
     let mut text = String::new();
     for server in servers.iter().take(3) {

@@ -1,4 +1,4 @@
-//! The hardware address that stands for the node.
+//! The hardware address that identifies the node.
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};

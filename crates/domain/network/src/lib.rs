@@ -1,4 +1,4 @@
-//! Controllers of the network: what the kernel has, what the configuration wants, and what follows from both.
+//! Network controllers: the kernel's state, the desired configuration, and resources derived from both.
 //!
 //! Addresses, links and routes are observed here, not configured: a platform or an operator sets them up. Settings
 //! (host name, resolvers, time servers) come in layers, are merged, and take effect.
@@ -38,14 +38,14 @@ pub use route_status::RouteStatusController;
 pub use settings_status::{ResolverSpecController, TimeServerSpecController};
 pub use time_server_config::TimeServerConfigController;
 
-/// What the controllers act on.
+/// The controllers' access to the kernel.
 #[derive(Clone)]
 pub struct Edges {
     /// Links of the node.
     pub links: Arc<dyn Links>,
     /// Addresses of the node.
     pub addresses: Arc<dyn Addresses>,
-    /// Routes of the node, and what else the router of its pods needs.
+    /// Routes and masquerading of the node as the router of its pods.
     pub routes: Arc<dyn Router>,
     /// Sets the host name.
     pub set_hostname: SetHostname,

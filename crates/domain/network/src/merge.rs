@@ -8,7 +8,7 @@ use resources::Spec;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, HostnameSpec, ResolverSpec, TimeServerSpec};
 
-/// A setting that comes in layers.
+/// A layered setting.
 pub trait Layered: Spec {
     /// The layer that this one is.
     fn layer(&self) -> ConfigLayer;

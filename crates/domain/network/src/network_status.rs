@@ -11,7 +11,7 @@ use crate::node_address::CURRENT_ID;
 
 /// Addresses, routes, probes, host name, files → `NetworkStatus`.
 ///
-/// Connectivity is what the probes say; without probes, whether there is a default route.
+/// Connectivity is decided by probes; without probes, by the presence of a default route.
 #[derive(Debug)]
 pub struct StatusController;
 

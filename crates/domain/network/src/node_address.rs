@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use resources::enums::{OperationalState, Scope};
 use resources::network::{AddressStatus, LinkStatus, NodeAddress, NodeAddressFilter};
 
-/// The address that stands for the node; it stays as long as the node has it.
+/// The node's default address; kept as long as the node has it.
 pub(crate) const DEFAULT_ID: &str = "default";
 /// All addresses of links that are up.
 pub(crate) const CURRENT_ID: &str = "current";
@@ -80,7 +80,7 @@ impl Controller for NodeAddressController {
 
 const SIDEROLINK: &str = "siderolink";
 
-/// It reads back what it chose and collected before.
+/// It reads its own former outputs.
 fn own() -> Input {
     Input::weak::<NodeAddress>()
 }

@@ -8,7 +8,7 @@ use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, ResolverSpec};
 
-/// What is asked where nothing is configured.
+/// Default servers.
 const DEFAULT: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
 
 /// Configuration → `ResolverSpec`, one a layer.

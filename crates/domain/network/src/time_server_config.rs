@@ -6,7 +6,7 @@ use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, TimeServerSpec};
 
-/// What is asked where nothing is configured.
+/// Default servers.
 const DEFAULT: &str = "time.cloudflare.com";
 
 /// Configuration → `TimeServerSpec`, one a layer.

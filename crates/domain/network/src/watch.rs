@@ -1,4 +1,4 @@
-//! Wakes a controller when the kernel tells of changes.
+//! Wakes a controller on kernel notifications.
 
 use controller::Ctx;
 use netlink::Changes;

@@ -29,11 +29,11 @@ use sys::files::FileError;
 use tokio::time::Instant;
 
 use access::Evidence;
-use files::{Files, Unusable};
+use files::{ConfigurationError, Files};
 
 /// The id of the request for the maintenance API.
 pub const MAINTENANCE_ID: &str = "maintenance";
-/// How long the platform may take to answer; then it is asked again.
+/// Timeout of a request to the platform; then it is retried.
 const PLATFORM_ANSWER: Duration = Duration::from_secs(60);
 
 /// Traces of a cluster below the volume EPHEMERAL, and their names for people.
@@ -80,22 +80,24 @@ impl ConfigurationController {
     }
 
     /// Says once that a configuration cannot be used.
-    fn announce(&mut self, error: &Unusable) -> Failure {
+    fn announce(&mut self, error: &ConfigurationError) -> Failure {
         let text = stdx::error_chain(error);
         if self.announced.as_ref() != Some(&text) {
             tracing::error!(error = text, retried = error.failure() == Failure::Passing, "configuration not usable");
             self.events.publish(match error {
-                Unusable::Invalid { .. } | Unusable::Empty { .. } => {
+                ConfigurationError::Invalid { .. } | ConfigurationError::Empty { .. } => {
                     Payload::ConfigValidationError { error: text.clone() }
                 }
-                Unusable::Read(_) | Unusable::Platform(_) => Payload::ConfigLoadError { error: text.clone() },
+                ConfigurationError::Read(_) | ConfigurationError::Platform(_) => {
+                    Payload::ConfigLoadError { error: text.clone() }
+                }
             });
             self.announced = Some(text);
         }
         error.failure()
     }
 
-    async fn ask_platform(&self) -> Result<Option<Documents>, Unusable> {
+    async fn ask_platform(&self) -> Result<Option<Documents>, ConfigurationError> {
         let answer = tokio::time::timeout(PLATFORM_ANSWER, self.platform.configuration()).await;
         let unavailable = |source| platform::PlatformError::Unavailable {
             platform: self.platform.name(),
@@ -209,7 +211,7 @@ fn text(documents: &Documents) -> String {
     String::from_utf8_lossy(documents.raw()).into_owned()
 }
 
-/// What of a cluster is on this machine, beside a configuration that is in order.
+/// The traces of a cluster on this machine, besides a valid configuration.
 fn evidence(files: &Files, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
     let mut traces = Vec::new();
     // Documents that only wait for their root say nothing of a cluster.
@@ -274,7 +276,9 @@ impl ConfigurationController {
 fn announce_access(access: &MaintenanceAccess) {
     let reason = access.reason.as_str();
     match access.clients {
-        MaintenanceClients::Anybody => tracing::info!(reason, "maintenance mode takes a configuration from anybody"),
+        MaintenanceClients::Anybody => {
+            tracing::info!(reason, "maintenance mode accepts a configuration from any client");
+        }
         MaintenanceClients::Administrators => tracing::warn!(
             reason,
             "maintenance mode takes a configuration only from a client of the cluster with role os:admin: `talosctl \

@@ -22,7 +22,7 @@ pub(crate) const HOSTS: &str = "cri/conf.d/hosts";
 
 /// `files.CRIRegistryConfigController`: `machine.registries` as `hosts.toml` files.
 ///
-/// Everybody who may read resources reads `EtcFileSpec`: what is secret is written here, and is in none.
+/// `EtcFileSpec` is readable by every role: secrets are only written here, never to a resource.
 #[derive(Debug)]
 pub struct CriRegistryConfigController {
     /// Where files of `/etc` are written.
@@ -78,7 +78,7 @@ impl Controller for CriRegistryConfigController {
 /// Files by their paths below `/etc`.
 #[derive(Debug, Default)]
 struct HostFiles {
-    /// What anybody may see.
+    /// The public part.
     open: BTreeMap<String, String>,
     keys: BTreeMap<String, Secret<String>>,
     /// Registries that were left out, each with the reason.
@@ -96,7 +96,7 @@ fn is_plain(url: &str) -> bool {
     !url.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
 }
 
-/// A directory for each host that has mirrors, and for each that is asked itself in another way than usual.
+/// A directory per host with mirrors or with settings of its own.
 fn host_files(registries: &Registries) -> Result<HostFiles, ReconcileError> {
     let mut files = HostFiles::default();
     let hosts = registries.mirrors.keys().chain(registries.config.keys());
@@ -170,7 +170,7 @@ fn write_host(toml: &mut String, base: &str) -> std::fmt::Result {
     writeln!(toml, "\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]")
 }
 
-/// What the configuration says about TLS with `host`, with files beside the one that names them.
+/// TLS settings for `host`, with files beside the one that names them.
 fn write_tls(
     registries: &Registries,
     host: &str,
@@ -201,7 +201,7 @@ fn write_tls(
 /// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
 /// validated when it came in.
 pub fn pull_registries(active: Option<&MachineConfig>) -> containers::Registries {
-    // Only what can be decoded becomes active.
+    // Only decodable configurations become active.
     let config = MachineConfig::root_of(active).ok().flatten();
     let registries = config.and_then(|config| config.machine().registries.clone()).unwrap_or_default();
     let mirrors = registries.mirrors.iter().map(|(host, mirror)| {
@@ -268,7 +268,7 @@ mod tests {
         assert!(toml.starts_with("\n[host.\"http://m/x\"]"), "{toml}");
     }
 
-    /// A registry with everything that can be said about its TLS.
+    /// A registry with all TLS settings.
     fn private() -> String {
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         format!(

@@ -1,4 +1,4 @@
-//! containerd's own configuration file: what is the same for the life of a machine, and credentials for registries.
+//! containerd's main configuration file: constant settings, and registry credentials.
 //!
 //! containerd has no other place for credentials that it uses whoever asks, and reads the file when it starts: a change
 //! needs a restart, which is the work of [`crate::service_spec`]. How registries are reached is in [`crate::cri_config`].
@@ -24,10 +24,10 @@ pub(crate) const FIRST_VERSION: &str = "0";
 /// The image of the container that holds a pod's namespaces.
 const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.8";
 
-/// What of containerd's configuration depends on the machine.
+/// The machine-dependent part of containerd's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerdLimits {
-    /// The kernel lets nobody lower an OOM score here.
+    /// The kernel refuses to lower OOM scores here.
     pub restrict_oom_score: bool,
 }
 
@@ -88,7 +88,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
     )
 }
 
-/// The credentials, by the host that is really asked: a mirror's are those of its own address.
+/// The credentials, by the contacted host: a mirror's are those of its own address.
 ///
 /// Hosts are keys of one table: containerd's parser takes no `]` in the header of a table, not even in quotes.
 fn credentials_toml(registries: &Registries) -> String {
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(credentials(text), expected);
     }
 
-    /// containerd would start no more, or refuse what it pulls without credentials.
+    /// Otherwise containerd would fail to start, or fail to pull without credentials.
     #[test]
     fn what_containerd_could_not_read_is_left_out() {
         assert_eq!(credentials("      a.example: {auth: {}}\n      b.example: {}\n"), "");
@@ -236,7 +236,7 @@ mod tests {
         };
         configure("{mirrors: {ghcr.io: {endpoints: ['http://10.5.0.1:5000']}}}");
         harness.settle().await;
-        assert_eq!(version(), FIRST_VERSION, "what containerd reads at each pull is not here");
+        assert_eq!(version(), FIRST_VERSION, "files that containerd reads at each pull are not here");
         configure("{config: {ghcr.io: {auth: {username: me, password: hidden}}}}");
         harness.settle().await;
         assert_eq!(version(), "1");

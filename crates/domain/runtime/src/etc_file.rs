@@ -16,7 +16,7 @@ use sys::files::{Access, write_atomic};
 pub struct EtcFileController {
     /// Where files are written (`/system/etc`).
     pub rendered: PathBuf,
-    /// What they are bound over (`/etc`); `None` binds nothing, for tests.
+    /// The target of the bind mounts (`/etc`); `None` binds nothing, for tests.
     pub bound_over: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Controller for EtcFileController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        // One file that fails does not keep the others back, nor what they are waited for.
+        // A failing file does not block the others, nor the services that wait for them.
         let mut failures = Vec::new();
         for file in ctx.list::<EtcFileSpec>()? {
             let id = file.id().to_owned();
@@ -43,7 +43,7 @@ impl Controller for EtcFileController {
             let outcome = if is_going { self.release(ctx, &id) } else { self.keep(ctx, &file) };
             if let Err(error) = outcome {
                 failures.push(format!("{id:?}: {error}"));
-                // What was written before is still there.
+                // The previous content is still in place.
                 if let Some(written) = ctx.get::<EtcFileStatus>(&id)?.filter(|_| !is_going) {
                     ctx.put(&id, EtcFileStatus::clone(&written))?;
                 }

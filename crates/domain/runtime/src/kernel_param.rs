@@ -1,4 +1,4 @@
-//! Kernel parameters: defaults, what the configuration says, and what the kernel has.
+//! Kernel parameters: defaults, configured values, and the kernel's values.
 //!
 //! On a kernel that is the host's, as in a container, most parameters belong to the host and to everybody on it. There only those of the node's own
 //! namespaces are set; the others, among them all of `/sys`, are shown as they are.
@@ -13,7 +13,7 @@ use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus};
 use sys::kernel_param::{KernelParam, KernelParamError, Tree};
 
-/// What Talos 1.7 sets on every machine, among it what the Kernel Self Protection Project recommends.
+/// Defaults of Talos 1.7 on every machine, including recommendations of the Kernel Self Protection Project.
 const DEFAULTS: [(&str, &str); 17] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.default.forwarding", "1"),
@@ -34,12 +34,12 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("net.core.bpf_jit_harden", "2"),
 ];
 
-/// What is set besides on a kernel of the machine's own: a bridge's packets pass the filter there.
+/// Additional defaults on a kernel of the machine's own: bridged packets pass netfilter there.
 const MACHINE_DEFAULTS: [(&str, &str); 2] =
     [("net.bridge.bridge-nf-call-iptables", "1"), ("net.bridge.bridge-nf-call-ip6tables", "1")];
 
 /// Whether a parameter is the node's own on the host's kernel: one of the network's and the inter-process communication's
-/// namespaces. The kernel hides or protects what is everybody's below `net`.
+/// namespaces. The kernel hides or protects shared parameters below `net`.
 fn is_of_namespaces(param: &KernelParam) -> bool {
     const OWN: [&str; 8] = [
         "kernel.msgmax",
@@ -56,7 +56,7 @@ fn is_of_namespaces(param: &KernelParam) -> bool {
         && (OWN.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue."))
 }
 
-/// `runtime.KernelParamDefaultsController`: what is set unless the configuration says otherwise.
+/// `runtime.KernelParamDefaultsController`: parameters set unless configured otherwise.
 #[derive(Debug, Default)]
 pub struct KernelParamDefaultsController;
 
@@ -161,12 +161,12 @@ impl Parameters for Kernel {
     }
 }
 
-/// `runtime.KernelParamSpecController`: sets parameters, and sets them back when nobody asks for them any more.
+/// `runtime.KernelParamSpecController`: sets parameters, and restores them when no longer requested.
 #[derive(Debug)]
 pub struct KernelParamSpecController {
     parameters: Box<dyn Parameters>,
     before: BTreeMap<KernelParam, String>,
-    /// What could not be set, which is said once.
+    /// Parameters that could not be set, reported once.
     refused: BTreeSet<String>,
 }
 
@@ -198,7 +198,7 @@ impl Controller for KernelParamSpecController {
         let Some(kernel) = kernel_owner(ctx)? else { return Ok(()) };
         let (mut failures, mut refused) = (Vec::new(), BTreeSet::new());
         let wanted = wanted(ctx)?;
-        for (param, Wanted { value, ignore_errors }) in &wanted {
+        for (param, DesiredParam { value, ignore_errors }) in &wanted {
             let id = param.to_string();
             let set =
                 if kernel == Ownership::Host && !is_of_namespaces(param) { None } else { Some(self.set(param, value)) };
@@ -249,7 +249,7 @@ impl KernelParamSpecController {
         Ok((self.parameters.read(param)?, default))
     }
 
-    fn set_back(&mut self, wanted: &BTreeMap<KernelParam, Wanted>) -> Result<(), KernelParamError> {
+    fn set_back(&mut self, wanted: &BTreeMap<KernelParam, DesiredParam>) -> Result<(), KernelParamError> {
         let dropped: Vec<_> = self.before.keys().filter(|param| !wanted.contains_key(param)).cloned().collect();
         for param in dropped {
             if let Some(value) = self.before.remove(&param) {
@@ -260,21 +260,21 @@ impl KernelParamSpecController {
     }
 }
 
-/// What a parameter shall be.
+/// A desired value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
+struct DesiredParam {
     value: String,
     ignore_errors: bool,
 }
 
-/// The defaults, and what the configuration says in their place and besides.
-fn wanted(ctx: &Ctx) -> Result<BTreeMap<KernelParam, Wanted>, ReconcileError> {
+/// The defaults, overridden and extended by the configuration.
+fn wanted(ctx: &Ctx) -> Result<BTreeMap<KernelParam, DesiredParam>, ReconcileError> {
     let defaults = ctx.list::<KernelParamDefaultSpec>()?.into_iter().map(|spec| {
-        let wanted = Wanted { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
+        let wanted = DesiredParam { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
         (spec.id().to_owned(), wanted)
     });
     let configured = ctx.list::<KernelParamSpec>()?.into_iter().map(|spec| {
-        let wanted = Wanted { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
+        let wanted = DesiredParam { value: spec.value.clone(), ignore_errors: spec.ignore_errors };
         (spec.id().to_owned(), wanted)
     });
     let all = defaults.chain(configured);

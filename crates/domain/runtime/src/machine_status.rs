@@ -123,7 +123,7 @@ fn network(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
     Ok((!waiting.is_empty()).then(|| format!("waiting on: {}", waiting.join(", "))))
 }
 
-/// What has to run is named: a service that failed has no resource.
+/// Required services are listed by name: a failed service has no resource.
 fn services(ctx: &Ctx) -> Result<Option<String>, ReconcileError> {
     let specs = ctx.list::<ServiceSpec>()?;
     let required = specs.iter().filter(|spec| spec.required);
@@ -225,7 +225,7 @@ mod tests {
         run(&harness, &["kubelet"]);
         harness.settle().await;
         assert!(harness.get::<MachineStatus>(MachineStatus::ID).unwrap().status.ready);
-        assert_eq!(events.kept().len(), 3, "each change is told once");
+        assert_eq!(events.kept().len(), 3, "each change is published once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Volumes: asked for by `VolumeRequest`, answered by `MountStatus`, held by whoever writes to them.
+//! Volumes: requested by `VolumeRequest`, reported by `MountStatus`, held by their writers.
 //!
 //! Only volumes of the host are served here. Where the disks are the machine's own, finding, unlocking and mounting them
 //! is another controller's work; its answer is the same.
@@ -70,7 +70,7 @@ impl Controller for MountController {
                     ctx.put(volume.volume, status)?;
                 }
                 Held::TearingDown(_) => {
-                    // Whoever holds the status is still writing; this pass is repeated when the last one lets go.
+                    // A holder is still writing; this pass is repeated when the last finalizer is removed.
                     if ctx.destroy::<MountStatus>(volume.volume)? == Destroyed::Gone {
                         ctx.remove_finalizer::<VolumeRequest>(volume.volume)?;
                         tracing::info!(volume = volume.volume, "volume released");
@@ -203,7 +203,7 @@ mod tests {
         let target = dir.path().join("state");
         let harness = harness(&target);
         harness.settle().await;
-        assert!(harness.ids::<MountStatus>().is_empty() && !target.exists(), "nobody asked");
+        assert!(harness.ids::<MountStatus>().is_empty() && !target.exists(), "not requested");
         assert_eq!(mount(&harness.store, MountStatus::STATE, LONG).await.unwrap(), target);
         harness.settle().await;
         let status = harness.get::<MountStatus>(MountStatus::STATE).unwrap();

@@ -1,4 +1,4 @@
-//! What the platform says about the machine, as resources.
+//! The platform's facts about the machine, as resources.
 
 use std::sync::Arc;
 

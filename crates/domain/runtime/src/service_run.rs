@@ -1,4 +1,4 @@
-//! Makes the supervisor run what the specs of services say.
+//! Converges the supervisor to the service specs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use supervisor::{Stopped, Supervisor, SupervisorError};
 pub struct ServiceRunController {
     supervisor: Supervisor,
     factory: Arc<dyn ServiceFactory>,
-    /// What runs, as it was started; none for what was told to end.
+    /// Running services as started; none for stopped ones.
     started: BTreeMap<String, Option<Started>>,
     /// Images that were fetched ahead, by service.
     prefetched: BTreeMap<String, String>,
 }
 
-/// What decides whether a service is the same.
+/// Identity of a service for replacement.
 #[derive(Debug, Clone, PartialEq)]
 struct Started {
     spec: ServiceSpec,
@@ -33,7 +33,7 @@ struct Started {
 
 impl Started {
     fn new(spec: &ServiceSpec, restarts: u64) -> Self {
-        // Neither changes what runs.
+        // Neither affects a running service.
         let spec = ServiceSpec { required: false, waits_for: String::new(), ..spec.clone() };
         Self { spec, restarts }
     }
@@ -83,7 +83,7 @@ impl ServiceRunController {
             return Ok(());
         }
         let wanted = Started::new(spec, restarts);
-        // What a service waits for delays its start; one that runs goes on as it is until it is there again.
+        // Conditions delay the start of a service; a running one is unaffected.
         if self.started.get(id) == Some(&Some(wanted.clone())) || !spec.waits_for.is_empty() {
             return Ok(());
         }
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(world.journal(), ["a 1 starts"]);
         world.put("a", "1", "a file").await;
         world.put("a", "2", "a file").await;
-        assert_eq!(world.journal(), [""; 0], "what runs goes on until its file is there again");
+        assert_eq!(world.journal(), [""; 0], "a running service continues without its file");
         world.put("a", "2", "").await;
         assert_eq!(world.journal(), ["a 1 ends", "a 2 starts"]);
         world.harness.destroy::<ServiceSpec>("a");

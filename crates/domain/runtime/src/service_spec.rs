@@ -1,4 +1,4 @@
-//! Decides from resources which services of the machine itself shall run, and with what.
+//! Decides from resources which services of the machine itself run, and with which settings.
 //!
 //! The kubelet's spec is written by the controllers of Kubernetes; [`crate::service_run`] makes the supervisor run all of them.
 
@@ -17,7 +17,7 @@ use services::{APID_USER, ETCD_USER, EtcdSettings, TRUSTD_USER};
 
 use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
 
-/// Where services find what they are given.
+/// Paths of services' inputs.
 #[derive(Debug, Clone)]
 pub struct ServicePaths {
     /// containerd's configuration file.
@@ -83,7 +83,7 @@ impl Controller for ServiceSpecController {
         let apid = program("/usr/bin/apid", APID_USER);
         ctx.put("apid", held(apid, (!has_certificate).then_some("the certificate of the API")))?;
         if kind == MachineType::Unknown {
-            // A type that is gone for a moment stops nothing.
+            // A briefly missing type stops nothing.
             return Ok(());
         }
         ctx.keep_touched::<ServiceSpec>()
@@ -103,7 +103,7 @@ impl ServiceSpecController {
             revision: file.map_or_else(|| FIRST_VERSION.to_owned(), |file| file.spec_version.clone()),
             ..program("/usr/bin/containerd", 0)
         };
-        // Images and containers are there; etcd and the kubelet wait for containerd.
+        // Images and containers require it; etcd and the kubelet wait for containerd.
         let has_volume = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?.is_some();
         Ok(held(containerd, (!has_volume).then_some("volume EPHEMERAL")))
     }
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(etcd(&harness).user, ETCD_USER);
         harness.destroy::<MachineType>(MachineType::ID);
         harness.settle().await;
-        assert!(harness.get::<ServiceSpec>("etcd").is_some(), "a type that is gone for a moment stops nothing");
+        assert!(harness.get::<ServiceSpec>("etcd").is_some(), "a briefly missing type stops nothing");
         harness.put(MachineType::ID, MachineType::Worker);
         harness.settle().await;
         assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd"]);

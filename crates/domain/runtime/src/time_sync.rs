@@ -45,7 +45,7 @@ mod tests {
     async fn a_clock_counts_as_synced_only_where_it_is_the_hosts() {
         let harness = Harness::with(SyncController);
         harness.settle().await;
-        assert!(harness.get::<TimeStatus>(TimeStatus::ID).is_none(), "nobody knows whose clock it is");
+        assert!(harness.get::<TimeStatus>(TimeStatus::ID).is_none(), "the owner of the clock is unknown");
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
         harness.settle().await;
         let own = harness.get::<TimeStatus>(TimeStatus::ID).unwrap();

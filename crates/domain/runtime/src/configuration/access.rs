@@ -1,11 +1,11 @@
-//! Whose configuration a machine takes in maintenance mode. A pure decision over what is found on the machine.
+//! Clients that may configure a machine in maintenance mode. A pure decision over the machine's state.
 
 use resources::machine::{MaintenanceAccess, MaintenanceClients};
 use resources::values::Certificate;
 
 use super::files::Authorities;
 
-/// What the machine has kept from before.
+/// Remains of an earlier configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Evidence {
     /// Traces of a cluster: a configuration that cannot be used, etcd's data, a kubelet's certificate. For people.

@@ -15,7 +15,7 @@ const AUTHORITIES: &str = "api-authorities.pem";
 
 /// A configuration that was found cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum ConfigurationError {
     #[error(transparent)]
     Read(#[from] FileError),
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub(crate) enum Unusable {
     },
 }
 
-impl Unusable {
+impl ConfigurationError {
     /// Whether looking again may help. Damage is not an I/O error: it stays.
     pub(crate) const fn failure(&self) -> Failure {
         match self {
@@ -65,7 +65,7 @@ impl Files {
     }
 
     /// The configuration on disk; `None` where there is no file.
-    pub(crate) fn read(&self, mode: Mode) -> Result<Option<Documents>, Unusable> {
+    pub(crate) fn read(&self, mode: Mode) -> Result<Option<Documents>, ConfigurationError> {
         let Some(bytes) = sys::files::read(&self.config)? else { return Ok(None) };
         decode(&self.config.display().to_string(), &bytes, mode).map(Some)
     }
@@ -129,11 +129,11 @@ async fn blocking(work: impl FnOnce() -> Result<(), FileError> + Send + 'static,
 }
 
 /// A configuration in a text that came from `origin`.
-pub(crate) fn decode(origin: &str, bytes: &[u8], mode: Mode) -> Result<Documents, Unusable> {
-    let invalid = |source| Unusable::Invalid { origin: origin.to_owned(), source };
+pub(crate) fn decode(origin: &str, bytes: &[u8], mode: Mode) -> Result<Documents, ConfigurationError> {
+    let invalid = |source| ConfigurationError::Invalid { origin: origin.to_owned(), source };
     let documents = Documents::from_yaml(bytes).map_err(invalid)?;
     if documents.documents().is_empty() {
-        return Err(Unusable::Empty { origin: origin.to_owned() });
+        return Err(ConfigurationError::Empty { origin: origin.to_owned() });
     }
     let warnings = config::validate(&documents, mode).into_result().map_err(invalid)?;
     for warning in warnings {

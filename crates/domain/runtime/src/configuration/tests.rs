@@ -359,7 +359,7 @@ async fn nothing_is_written_once_the_volume_goes() {
     let key = Key::of::<MountStatus>(MountStatus::STATE);
     assert!(!world.harness.store.teardown(&key, "").unwrap());
     world.harness.settle().await;
-    assert!(world.harness.store.teardown(&key, "").unwrap(), "it lets go");
+    assert!(world.harness.store.teardown(&key, "").unwrap(), "it releases it");
     let refused = world.apply(&live("two"), ApplyMode::Auto).await;
     assert_eq!(refused.outcome, ConfigOutcome::NotPossible);
     assert_eq!((world.active().as_deref(), world.on_disk().as_str()), (Some(GOOD), GOOD));

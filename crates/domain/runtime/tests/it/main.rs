@@ -1,4 +1,4 @@
-//! What the controllers write, read by a real containerd. Needs root, containerd and a static busybox.
+//! Files written by the controllers, read by a real containerd. Needs root, containerd and a static busybox.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use containers::testing::{Daemon, Registry, Setup, in_time, pull_for_pods};
@@ -58,7 +58,7 @@ async fn pods_get_images_with_the_credentials_of_the_configuration() {
         assert!(id.as_ref().is_ok_and(|id| id.starts_with("sha256:")), "{image}: {id:?}");
     }
 
-    // Everybody who may read resources reads these, and logs too.
+    // These resources and logs are readable by every role.
     let specs = harness.list::<EtcFileSpec>();
     assert!(specs.iter().any(|spec| spec.id().ends_with("hosts.toml")), "{specs:?}");
     let open = specs.iter().map(|spec| String::from_utf8_lossy(&spec.contents).into_owned()).collect::<String>();

@@ -23,24 +23,24 @@ use crate::{
 #[derive(Debug)]
 pub struct ApiController {
     signer: Arc<dyn Signer>,
-    renewal: Renewal<Origin>,
+    renewal: Renewal<CertificateInputs>,
 }
 
-/// What the certificates are made from. A jump of the clock (`epoch`) makes validities wrong.
+/// Inputs of the certificates. A jump of the clock (`epoch`) invalidates validity periods.
 #[derive(Clone, Debug, PartialEq)]
-struct Origin {
+struct CertificateInputs {
     root: OsRootSecret,
     names: CertSans,
     epoch: i64,
 }
 
-/// Trustd signed something else than what was asked.
+/// Trustd returned a certificate other than requested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("certificate from trustd is for another key")]
 struct ForeignKeyError;
 
 impl ApiController {
-    /// A controller that asks `signer` where the node cannot sign itself.
+    /// A controller that uses `signer` if the node cannot sign itself.
     #[must_use]
     pub fn new(signer: Arc<dyn Signer>) -> Self {
         Self { signer, renewal: Renewal::default() }
@@ -48,7 +48,7 @@ impl ApiController {
 
     /// Server and client certificate under the node's own authority.
     fn issue(
-        origin: &Origin,
+        origin: &CertificateInputs,
         ca: &CertificateAndKey,
         now: SystemTime,
     ) -> Result<(ApiCertificate, SystemTime), ReconcileError> {
@@ -71,7 +71,7 @@ impl ApiController {
     /// A server certificate from trustd on one of `endpoints`.
     async fn request(
         &self,
-        origin: &Origin,
+        origin: &CertificateInputs,
         endpoints: Vec<IpAddr>,
     ) -> Result<(ApiCertificate, SystemTime), ReconcileError> {
         let key = PrivateKey::generate(Algorithm::Ed25519)?;
@@ -125,7 +125,7 @@ impl Controller for ApiController {
             return Ok(());
         }
         let epoch = ctx.get::<TimeStatus>(TimeStatus::ID)?.map_or(0, |status| status.epoch);
-        let origin = Origin { root: (*root.spec).clone(), names: (*names.spec).clone(), epoch };
+        let origin = CertificateInputs { root: (*root.spec).clone(), names: (*names.spec).clone(), epoch };
         if self.renewal.is_current(ctx, &origin) {
             return Ok(());
         }

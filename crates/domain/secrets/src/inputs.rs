@@ -1,11 +1,11 @@
-//! What several controllers read in the same way.
+//! Shared accessors of the controllers' inputs.
 
 use std::net::IpAddr;
 
 use controller::{Ctx, Input, ReconcileError};
 use resources::network::{HostnameStatus, NetworkStatus, NodeAddress};
 
-/// Every address that the node has or once had.
+/// All current and former addresses of the node.
 pub(crate) const ACCUMULATIVE: &str = "accumulative";
 /// The same without those of pods and Services: the bridge of the pods comes with the first of them, and a certificate
 /// with its address would restart the API server for nothing.
@@ -49,7 +49,7 @@ pub(crate) fn network_input() -> Input {
     Input::weak::<NetworkStatus>().id(NetworkStatus::ID)
 }
 
-/// Whether names and addresses are what they will be.
+/// Whether names and addresses are final.
 pub(crate) fn network_ready(ctx: &Ctx) -> Result<bool, ReconcileError> {
     Ok(ctx.get::<NetworkStatus>(NetworkStatus::ID)?.is_some_and(|s| s.address_ready && s.hostname_ready))
 }

@@ -61,8 +61,8 @@ pub(crate) fn sans(names: &CertSans) -> Sans {
     Sans { ips: names.ips.clone(), dns: names.dns_names.clone() }
 }
 
-/// What a certificate was made from and when it is due again. It lives in the controller, so a restart of `machined`
-/// issues anew.
+/// The inputs of a certificate and its renewal time. It lives in the controller, so a restart of `machined` reissues
+/// it.
 #[derive(Debug)]
 pub(crate) struct Renewal<K> {
     issued: Option<(K, SystemTime)>,
@@ -75,7 +75,7 @@ impl<K> Default for Renewal<K> {
 }
 
 impl<K: PartialEq> Renewal<K> {
-    /// Whether what was issued is still made from `from` and young enough. Asks for a pass when it no longer is.
+    /// Whether the issued certificate still matches `from` and is not due. Requests a pass at its renewal time.
     pub(crate) fn is_current(&self, ctx: &mut Ctx, from: &K) -> bool {
         let now = ctx.clock().now();
         match &self.issued {
@@ -87,7 +87,7 @@ impl<K: PartialEq> Renewal<K> {
         }
     }
 
-    /// Notes what was issued and asks for a pass when it is due.
+    /// Records the issued certificate and requests a pass when it is due.
     pub(crate) fn issued(&mut self, ctx: &mut Ctx, from: K, renew_at: SystemTime) {
         Self::wake_at(ctx, ctx.clock().now(), renew_at);
         self.issued = Some((from, renew_at));

@@ -1,8 +1,8 @@
-//! Controllers of keys and certificates: from the configuration to what each component proves itself with.
+//! Controllers of keys and certificates: from the configuration to the credentials of each component.
 //!
 //! Root secrets are taken from the configuration. Certificates are issued from them, renewed at half of their life and
-//! issued anew when names, addresses or authorities change. Nothing is written to disk here: those who need files
-//! (etcd, the static pods) read the resources.
+//! reissued when names, addresses or authorities change. Nothing is written to disk here: consumers of files (etcd, the
+//! static pods) read the resources.
 
 mod api;
 mod cert_sans;

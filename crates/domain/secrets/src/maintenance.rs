@@ -1,4 +1,4 @@
-//! The certificate of the maintenance API, under an authority that nobody else has; while it is asked for.
+//! The certificate of the maintenance API, under a temporary authority, while it is requested.
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
@@ -14,7 +14,7 @@ use crate::{
     issue::{self, Renewal, SERVER_LIFETIME},
 };
 
-/// `secrets.MaintenanceRootController`: an authority made anew for each time in maintenance.
+/// `secrets.MaintenanceRootController`: a new authority for each time in maintenance.
 #[derive(Debug)]
 pub struct MaintenanceRootController;
 

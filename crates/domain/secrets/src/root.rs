@@ -1,4 +1,4 @@
-//! Root secrets: what the configuration says, as resources.
+//! Root secrets from the configuration, as resources.
 
 use async_trait::async_trait;
 use config::v1alpha1::Config;
@@ -125,7 +125,7 @@ fn kubernetes(config: &Config) -> Result<KubernetesRootSecret, RootError> {
     })
 }
 
-/// `secrets.KubeletController`: what the kubelet joins with.
+/// `secrets.KubeletController`: the kubelet's bootstrap credentials.
 #[must_use]
 pub fn kubelet() -> FromConfig<KubeletSecrets> {
     FromConfig {

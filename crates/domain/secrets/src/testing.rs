@@ -86,7 +86,7 @@ pub(crate) fn address(harness: &Harness, addresses: &[&str]) {
     put_addresses(harness, &["accumulative", "routed", "accumulative-no-k8s", "routed-no-k8s"], addresses);
 }
 
-/// The node's first pod runs: a bridge with an address of the pods' subnet is there.
+/// The node's first pod runs: a bridge with an address of the pod subnet appears.
 pub(crate) fn first_pod(harness: &Harness) {
     put_addresses(harness, &["accumulative", "routed"], &["10.5.0.2/24", "10.244.0.1/24"]);
 }

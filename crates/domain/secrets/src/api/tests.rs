@@ -16,7 +16,7 @@ use crate::{
     trustd::TrustdController,
 };
 
-/// trustd in memory: signs for the right token, and notes who was asked.
+/// trustd in memory: signs for the right token, and records the calls.
 #[derive(Debug)]
 struct FakeTrustd {
     authority: Authority,
@@ -148,7 +148,7 @@ async fn a_worker_asks_the_control_planes_that_it_knows() {
     configure(&harness, cluster.worker());
     ready(&harness);
     harness.settle().await;
-    // Nobody to ask is no error.
+    // Having no endpoint is not an error.
     assert_eq!((api(&harness), signer.asked.lock().len()), (None, 0));
     assert_eq!(harness.status("secrets.APIController").failures, 0);
     *signer.down.lock() = true;

@@ -53,7 +53,7 @@ async fn the_api_servers_certificates_follow_the_names() {
     assert_eq!(after.front_proxy, spec.front_proxy, "no address is in this one");
 }
 
-/// Whoever speaks with the API server sees each of its certificates.
+/// Clients of the API server see each of its certificates.
 #[tokio::test(start_paused = true)]
 async fn the_first_pod_of_a_node_gives_the_api_server_no_new_certificate() {
     let harness = Harness::new();

@@ -15,7 +15,7 @@ use crate::error::ConnectError;
 use crate::talosconfig::ConfigContext;
 use crate::tls::{ServerTrust, client_config};
 
-/// Largest message that is accepted; as large as what nodes send.
+/// Largest accepted message; as large as nodes send.
 pub const MAX_MESSAGE_SIZE: usize = 32 << 20;
 
 /// Deadline of a unary call when the caller sets none.
@@ -70,7 +70,7 @@ impl ConnectOptions {
         Self { endpoints, trust, dial_timeout: Self::DIAL_TIMEOUT }
     }
 
-    /// As a context of a talosconfig says.
+    /// From a context of a talosconfig.
     pub fn from_context(context: &ConfigContext) -> Result<Self, ConnectError> {
         let parsed: Result<Vec<_>, _> = context.endpoints.iter().map(|text| text.parse()).collect();
         let endpoints: Vec<Endpoint> = parsed.map_err(ConnectError::Endpoint)?;
@@ -110,7 +110,7 @@ impl Client {
         Self { channel, dialer, route: RouteInterceptor::default(), call_timeout: DEFAULT_CALL_TIMEOUT }
     }
 
-    /// The same connection; requests go to one node, which answers as if it were asked directly.
+    /// The same connection; requests are routed to one node, which answers as if it were dialled directly.
     pub fn to_node(&self, node: &str) -> Self {
         self.routed("node", [node])
     }
@@ -185,7 +185,7 @@ fn prepare(options: ConnectOptions) -> Result<(tonic::transport::Endpoint, Diale
     Ok((endpoint, dialer))
 }
 
-/// tonic hides the connector's error two layers down and owns it; a copy of it is what callers get.
+/// tonic wraps the connector's error two layers deep and owns it; callers get a copy.
 fn dial_error(error: tonic::transport::Error) -> ConnectError {
     use std::error::Error as _;
     let mut next = error.source();

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 
-/// What a client shows to servers, and the authority that servers must be signed by.
+/// The client certificate with its key, and the accepted authorities.
 pub struct Credentials {
     pub(crate) ca: Vec<CertificateDer<'static>>,
     pub(crate) identity: Option<Identity>,
@@ -61,7 +61,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Decodes base64 text as it stands in a talosconfig; white space is ignored.
+/// Decodes base64 text from a talosconfig; white space is ignored.
 pub(crate) fn decode_base64(text: &str, what: &'static str) -> Result<Vec<u8>, CredentialsError> {
     let compact: String = text.split_whitespace().collect();
     STANDARD.decode(compact).map_err(|source| CredentialsError::Base64 { what, source })

@@ -18,7 +18,7 @@ use tonic::transport::Uri;
 
 use crate::endpoint::Endpoint;
 
-/// A connection, with what the server said first.
+/// A connection with the server's first bytes.
 type Stream = BufReader<TlsStream<TcpStream>>;
 
 /// Enough for the first words of a server; larger reads go past the buffer.
@@ -31,7 +31,7 @@ pub struct DialError {
     pub attempts: Vec<DialAttempt>,
 }
 
-/// What happened at one endpoint.
+/// The result at one endpoint.
 #[derive(Debug, Clone)]
 pub struct DialAttempt {
     pub endpoint: Endpoint,

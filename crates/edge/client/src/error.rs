@@ -1,4 +1,4 @@
-//! Errors of connecting and calling, and what a caller can learn from them.
+//! Errors of connecting and calling, and their classification.
 
 use std::error::Error as StdError;
 
@@ -44,7 +44,7 @@ pub enum Failure {
     ServerNotTrusted,
     /// The server's certificate is of the expected authority, but not for the name that was dialled.
     ServerMisnamed,
-    /// The server refused the client's certificate, or wants one.
+    /// The server refused the client's certificate, or requires one.
     ClientRefused,
     /// A certificate is out of date.
     Expired,
@@ -55,7 +55,7 @@ pub enum Failure {
     /// The deadline passed.
     DeadlineExceeded,
     NotFound,
-    /// The request was refused as it stands.
+    /// The request is invalid.
     Invalid,
     Other,
 }
@@ -108,7 +108,7 @@ impl Failure {
     }
 }
 
-/// The innermost message that says something: transport layers wrap it in "transport error".
+/// The innermost meaningful message: transport layers wrap it in "transport error".
 fn message(status: &tonic::Status) -> String {
     let mut best = status.message().to_owned();
     let mut next = status.source();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// file before owns it after, so that `sudo` takes nothing away from its user. A symlink is followed. Missing
 /// directories are made, for their owner alone.
 ///
-/// What exists and is no regular file (a terminal, a pipe, `/dev/null`) is written into, never replaced.
+/// An existing path that is not a regular file (a terminal, a pipe, `/dev/null`) is written into, never replaced.
 ///
 /// # Errors
 /// Those of the file system; the file is as it was then.
@@ -36,7 +36,7 @@ pub fn replace_file(path: &Path, data: &[u8], mode: u32) -> io::Result<()> {
         fs::rename(&temporary, &target)
     })();
     if written.as_ref().is_err_and(|error: &io::Error| error.kind() != io::ErrorKind::AlreadyExists) {
-        // The first error is the one that matters; the left-over is named for what it is.
+        // Report the first error; the leftover file has a telling name.
         fs::remove_file(&temporary).ok();
     }
     written

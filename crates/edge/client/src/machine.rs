@@ -180,7 +180,7 @@ impl Client {
         self.stream("HealthCheck", self.cluster().health_check(Request::new(request))).await
     }
 
-    /// A call that ends by itself, but whose answer comes in parts: tonic's own deadline is for the first of them only.
+    /// A finite call with a streamed response: tonic's own deadline only covers the first part.
     pub(crate) async fn within_deadline<T>(
         &self,
         method: &'static str,
@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// A stream that has begun by the deadline; how long it goes on is its own affair.
+    /// A stream that must begin by the deadline; its duration is not limited.
     async fn stream<M: WithMetadata + Send + 'static>(
         &self,
         method: &'static str,

@@ -3,7 +3,7 @@
 
 use wire::common::Metadata;
 
-/// What one node answered.
+/// The reply of one node.
 #[derive(Debug)]
 pub struct NodeReply<T> {
     /// Name or address of the node; empty when the server that was dialled answered for itself.
@@ -25,7 +25,7 @@ impl NodeError {
     }
 }
 
-/// A message that may say which node it is from.
+/// A message that may name its node.
 pub trait WithMetadata {
     fn metadata(&self) -> Option<&Metadata>;
 }

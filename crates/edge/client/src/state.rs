@@ -24,7 +24,7 @@ pub struct StateClient {
     client: Client,
 }
 
-/// A resource as it came over the wire.
+/// A resource in its wire form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resource {
     pub metadata: ResourceMetadata,
@@ -50,7 +50,7 @@ pub struct ResourceMetadata {
     pub annotations: IndexMap<String, String>,
 }
 
-/// What a type is: its names and how it is shown.
+/// A resource type: names and columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definition {
     pub resource_type: String,
@@ -89,7 +89,7 @@ pub enum WatchEventKind {
 }
 
 impl Client {
-    /// The state of the node that this client is routed to; several nodes at once are refused by servers.
+    /// The state of the node that this client is routed to; servers refuse several nodes.
     pub fn state(&self) -> StateClient {
         StateClient { client: self.clone() }
     }
@@ -127,7 +127,7 @@ impl StateClient {
         self.client.within_deadline("List", whole).await
     }
 
-    /// All changes from now on, after what exists now (one resource, or all of a type when `id` is none).
+    /// All changes, preceded by the existing resources (one resource, or all of a type if `id` is none).
     pub async fn watch(
         &self,
         namespace: &str,

@@ -78,7 +78,7 @@ pub struct SideroAuth {
     pub identity: String,
 }
 
-/// What the environment says about where the file is.
+/// Inputs for finding the talosconfig.
 #[derive(Debug, Clone, Default)]
 pub struct Lookup {
     /// `--talosconfig`

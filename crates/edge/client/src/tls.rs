@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use crate::credentials::Credentials;
 use crate::error::ConnectError;
 
-/// What a client demands of a server's certificate.
+/// Requirements for a server certificate.
 #[derive(Debug, Clone)]
 pub enum ServerTrust {
     /// Signed by the authority of these credentials, for the name that was dialled.

@@ -25,15 +25,15 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Of how many clients, and at which rate of all of them together; none is as fast as answers come.
 const LOADS: &[(usize, Option<u32>)] = &[(1, None), (16, None), (64, None), (16, Some(1000))];
 
-/// What is listed: the node's services, a handful of resources.
+/// The resources to list: the node's services, a handful.
 const NAMESPACE: &str = "runtime";
 const TYPE: &str = "Services.v1alpha1.talos.dev";
 
-/// What is written and watched: the configuration in force, which a comment changes without changing anything else.
+/// The resource to write and watch: the active configuration, changed by a comment without effect.
 const CONFIG: (&str, &str, &str) = ("config", "MachineConfigs.config.talos.dev", "v1alpha1");
 const CONFIG_FILE: &str = "/system/state/config.yaml";
 
-/// Connections and caches are warm after this long; what was measured until then is dropped.
+/// Warm-up of connections and caches; measurements before it are discarded.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ async fn watch(client: &Client, duration: Duration) -> Result<Vec<Duration>, Fai
 async fn watch_changes(client: &Client, text: &str, duration: Duration) -> Result<Vec<Duration>, Failure> {
     let (namespace, kind, id) = CONFIG;
     let mut events = client.state().watch(namespace, kind, Some(id)).await?;
-    // What is there already.
+    // Existing resources.
     events.next().await.ok_or("the watch ended")??;
     let mut times = Vec::new();
     let start = Instant::now();
@@ -163,7 +163,7 @@ async fn load(
     let pause = rate.map(|rate| Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / rate.max(1));
     let start = Instant::now();
     let one = |(index, channel): (usize, Channel)| {
-        // Clients with a rate take turns instead of calling all at once.
+        // Clients with a rate are staggered instead of calling simultaneously.
         let offset = pause.map_or(Duration::ZERO, |pause| {
             pause * u32::try_from(index).unwrap_or(0) / u32::try_from(clients).unwrap_or(1)
         });

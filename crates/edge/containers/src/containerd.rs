@@ -38,7 +38,7 @@ impl Namespace {
     }
 }
 
-/// What failed at containerd.
+/// Failure of a containerd call.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerdError {
     #[error("connecting to containerd at {}", socket.display())]
@@ -64,7 +64,7 @@ impl ContainerdError {
         move |status| Self::Call { operation, subject, source: Box::new(status) }
     }
 
-    /// Whether containerd said that the subject is not there.
+    /// Whether containerd reported the subject as not found.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Call { source, .. } if source.code() == tonic::Code::NotFound)
     }
@@ -89,7 +89,7 @@ impl Interceptor for Headers {
 
 type Service = InterceptedService<Channel, Headers>;
 
-/// A connection to containerd, for one namespace. Cheap to clone; connects again by itself.
+/// A connection to containerd for one namespace. Cheap to clone; reconnects automatically.
 #[derive(Debug, Clone)]
 pub struct Containerd {
     channel: Channel,

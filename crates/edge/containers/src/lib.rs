@@ -1,4 +1,4 @@
-//! Containers on a node: images pulled into containerd, containers run by it, and what runs listed.
+//! Containers of a node: pulls images into containerd, runs containers, lists running ones.
 //!
 //! The node's own containers (etcd, kubelet) are made here in the namespace `system`; those of pods are the kubelet's
 //! and are only listed. Registries are spoken to by [`registry`]; containerd itself never reaches out for a node.

@@ -1,7 +1,7 @@
 //! Pulling an image: from a registry into containerd's content store, and unpacked into snapshots.
 //!
-//! What has arrived is kept under a lease until the image refers to it, so that containerd's garbage collector and a
-//! pull that was cut off do not get in each other's way; a later pull goes on with what is there.
+//! Downloaded content is kept under a lease until the image refers to it, so that containerd's garbage collector does
+//! not remove it; a later pull resumes with the content already present.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub const SNAPSHOTTER: &str = "overlayfs";
 /// Size of the pieces in which content is handed to containerd, below its message limit.
 const PIECE: usize = 1 << 20;
 
-/// What failed about a pull.
+/// Failure of a pull.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     #[error("pulling {reference}")]
@@ -62,7 +62,7 @@ pub enum PullError {
     Digest { reference: String, what: &'static str, wanted: String, actual: String },
 }
 
-/// An image that is there, unpacked.
+/// An unpacked image.
 #[derive(Debug, Clone)]
 pub struct PulledImage {
     pub reference: String,
@@ -70,7 +70,7 @@ pub struct PulledImage {
     pub snapshot: String,
 }
 
-/// Makes sure that an image is there and unpacked; an image that is there already is not asked for again.
+/// Ensures that an image is present and unpacked; a present image is not pulled again.
 ///
 /// # Errors
 /// Names the image and the step; `Registry` lists every endpoint that was tried.
@@ -181,8 +181,8 @@ impl<'a> Pull<'a> {
         Ok(PulledImage { reference: self.name.clone(), snapshot })
     }
 
-    /// From what the reference names to the manifest for this machine. Returns the descriptor of the top, the
-    /// manifest, and the bytes of the index if the top was one.
+    /// Resolves the reference to the manifest for this machine. Returns the descriptor of the top, the manifest, and
+    /// the bytes of the index if the top was one.
     async fn select(&self, top: RawManifest) -> Result<(WireDescriptor, RawManifest, Option<Vec<u8>>), PullError> {
         let descriptor = WireDescriptor {
             media_type: top.media_type.clone(),
@@ -279,7 +279,7 @@ impl<'a> Pull<'a> {
         }
     }
 
-    /// Applies each layer on top of the one before, unless that snapshot is there.
+    /// Applies each layer on top of the previous one, unless its snapshot exists.
     async fn unpack(&self, layers: &[Descriptor], chain: &[String]) -> Result<(), PullError> {
         let mut parent = String::new();
         for (layer, chain_id) in layers.iter().zip(chain) {
@@ -295,7 +295,7 @@ impl<'a> Pull<'a> {
         let key = format!("extract {chain_id}");
         let mut snapshots = self.containerd.snapshots();
         let remove = RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: key.clone() };
-        // Left by a pull that was cut off; not there in the normal case.
+        // Left behind by an interrupted pull; normally absent.
         drop(snapshots.remove(remove).await);
         let prepare = PrepareSnapshotRequest {
             snapshotter: SNAPSHOTTER.into(),
@@ -425,7 +425,7 @@ async fn copy_layer(
             let length = i64::try_from(buffer.len()).unwrap_or(i64::MAX);
             let piece = request(WriteAction::Write, offset, std::mem::take(&mut buffer), HashMap::new());
             if to.send(piece).await.is_err() {
-                // containerd has closed the stream; its answer says why.
+                // containerd has closed the stream; its response has the reason.
                 return Ok(());
             }
             offset = offset.saturating_add(length);
@@ -438,7 +438,7 @@ async fn copy_layer(
     }
 }
 
-/// The name of a write in progress. One per digest: a second writer of the same content is told to wait.
+/// The name of a write in progress. One per digest: a second writer of the same content has to wait.
 fn write_ref(digest: &str) -> String {
     format!("talos-{digest}")
 }

@@ -21,7 +21,7 @@ pub struct ParseReferenceError {
 }
 
 impl Reference {
-    /// What is asked of the registry: the digest if there is one, else the tag.
+    /// The selector for the registry: the digest if present, else the tag.
     pub fn selector(&self) -> &str {
         self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
     }

@@ -33,7 +33,7 @@ pub struct Mirror {
     pub override_path: bool,
 }
 
-/// What proves who asks.
+/// Client authentication.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     pub username: String,
@@ -55,14 +55,14 @@ pub struct HostConfig {
     pub insecure_skip_verify: bool,
 }
 
-/// Mirrors by host (`*` for all others) and settings by the host that is really asked.
+/// Mirrors by host (`*` for all others), and settings by the contacted host.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     pub mirrors: BTreeMap<String, Mirror>,
     pub hosts: BTreeMap<String, HostConfig>,
 }
 
-/// What failed at a registry.
+/// Failure at a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("setting up access to {host}")]
@@ -94,7 +94,7 @@ pub struct RawManifest {
     pub bytes: Vec<u8>,
 }
 
-/// One place to ask: a base such as `http://10.5.0.1:5000/v2`.
+/// An endpoint base such as `http://10.5.0.1:5000/v2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     base: Url,
@@ -103,7 +103,7 @@ pub struct Endpoint {
 }
 
 impl Registries {
-    /// The places to ask for an image of `host`, in order: its mirrors (or those of `*`), then the host itself.
+    /// The endpoints for an image of `host`, in order: its mirrors (or those of `*`), then the host itself.
     pub fn endpoints(&self, host: &str) -> Vec<Endpoint> {
         let mirror = self.mirrors.get(host).or_else(|| self.mirrors.get("*"));
         let mut endpoints: Vec<Endpoint> = mirror
@@ -219,7 +219,7 @@ impl Session {
         request.send().await.map_err(|source| RegistryError::Request { url: url.to_string(), source })
     }
 
-    /// Answers a challenge: `Basic` with the credentials as they are, `Bearer` with a token asked of its realm.
+    /// Answers a challenge: `Basic` with the credentials as they are, `Bearer` with a token from its realm.
     async fn authorize(&self, challenge: &str, repository: &str) -> Result<Option<Secret<String>>, RegistryError> {
         let basic = self.credentials.as_ref().and_then(basic_value);
         let Some(parameters) = challenge.strip_prefix("Bearer ").map(parse_parameters) else {

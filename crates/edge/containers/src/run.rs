@@ -1,6 +1,6 @@
 //! Running one container of the node: made afresh, started, waited for, and cleared away.
 //!
-//! A container outlives containerd (its shim holds it), so a lost connection is waited out, and the wait goes on.
+//! A container outlives containerd (its shim holds it): after a lost connection the wait is retried.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,10 +29,10 @@ const SIGKILL: u32 = 9;
 /// How long containerd may be away before a container is given up.
 const RECONNECT: Duration = Duration::from_secs(60);
 
-/// A call that lasted this long was not refused: containerd held it.
+/// A call that lasted this long was accepted by containerd.
 const WAITED: Duration = Duration::from_secs(10);
 
-/// What a container's first process writes goes here.
+/// Receives the output of a container's first process.
 pub type OutputSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A container to run.
@@ -45,7 +45,7 @@ pub struct ContainerSpec {
     /// Directory for the pipes of its output.
     pub pipes: PathBuf,
     pub output: OutputSink,
-    /// From SIGTERM to SIGKILL when it is asked to end.
+    /// Time between SIGTERM and SIGKILL on a stop.
     pub stop_grace: Duration,
 }
 
@@ -63,20 +63,20 @@ impl fmt::Debug for ContainerSpec {
 pub enum Ended {
     /// With this exit code (128 + the signal for a signal).
     Code(u32),
-    /// Because it was asked to.
+    /// By a stop request.
     Stopped,
 }
 
-/// Clears away what an earlier run of the same id left: task, container, snapshot.
+/// Removes the remains of an earlier run with the same id: task, container, snapshot.
 ///
 /// # Errors
-/// `Call` for anything but "not there".
+/// `Call` for any error except not found.
 pub async fn clear(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
     let mut tasks = containerd.tasks_client();
     let kill = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal: SIGKILL, all: true };
     if tasks.kill(kill).await.is_ok() {
         let wait = tasks.wait(WaitRequest { container_id: id.to_owned(), exec_id: String::new() });
-        // Not ending in time shows in the deletion below.
+        // A missed deadline shows in the deletion below.
         drop(tokio::time::timeout(Duration::from_secs(10), wait).await);
     }
     absent_is_fine(tasks.delete(DeleteTaskRequest { container_id: id.to_owned() }).await, "deleting task", id)?;
@@ -97,7 +97,7 @@ fn absent_is_fine<T>(
     }
 }
 
-/// Runs a container until it ends, or until `cancel` fires and it has been stopped. `started` is told its process id.
+/// Runs a container until it ends, or until `cancel` fires and it has been stopped. `started` gets its process id.
 ///
 /// # Errors
 /// `Call` with the step that failed.
@@ -179,7 +179,7 @@ async fn wait(containerd: &Containerd, id: &str) -> Result<Ended, ContainerdErro
         match containerd.tasks_client().wait(request).await {
             Ok(answer) => return Ok(Ended::Code(answer.into_inner().exit_status)),
             Err(status) if is_connection_loss(&status) => {
-                // A wait that lasted was one: containerd was there until now.
+                // A long wait shows that containerd was present until now.
                 let since = away_since.filter(|_| asked.elapsed() < WAITED).unwrap_or_else(Instant::now);
                 if since.elapsed() > RECONNECT {
                     return Err(ContainerdError::call("waiting for", id)(status));
@@ -192,7 +192,7 @@ async fn wait(containerd: &Containerd, id: &str) -> Result<Ended, ContainerdErro
     }
 }
 
-/// What a call says when containerd went away under it.
+/// Status codes of a call during which containerd went away.
 fn is_connection_loss(status: &tonic::Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }
@@ -259,7 +259,7 @@ impl Pipes {
 impl Drop for Pipes {
     fn drop(&mut self) {
         for stream in ["stdout", "stderr"] {
-            // On tmpfs below /run; what cannot be removed is replaced by the next run.
+            // On tmpfs below /run; a remaining file is replaced by the next run.
             drop(std::fs::remove_file(pipe_path(&self.directory, &self.id, stream)));
         }
     }

@@ -1,7 +1,7 @@
 //! For tests: a containerd and a registry of their own, and the one call of the CRI that shows how pods get images.
 //!
 //! Needs root, containerd, runc and a static busybox.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here fails the test")]
 
 mod cri;
 mod daemon;
@@ -21,10 +21,10 @@ pub const IN_TIME: Duration = Duration::from_secs(60);
 /// # Panics
 /// When it does not.
 pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(IN_TIME, work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+    tokio::time::timeout(IN_TIME, work).await.unwrap_or_else(|_| panic!("{what}: timed out"))
 }
 
-/// Asks again and again, for what others have to do first.
+/// Polls for a condition that others fulfil.
 ///
 /// # Panics
 /// When it never holds.

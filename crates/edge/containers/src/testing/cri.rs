@@ -28,7 +28,7 @@ struct PullImageResponse {
 /// Pulls an image for a pod that has no credentials of its own; returns the image's id.
 ///
 /// # Errors
-/// What containerd answers.
+/// The responses of containerd.
 pub async fn pull_for_pods(socket: &Path, image: &str) -> Result<String, Status> {
     let mut client = Grpc::new(transport::unix::channel(socket));
     client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;

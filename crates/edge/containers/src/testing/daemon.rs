@@ -1,4 +1,4 @@
-//! A containerd of the test's own, in namespaces of its own: when they end, so does all that it started or mounted.
+//! A containerd for one test in namespaces of its own: when they end, so does everything that it started or mounted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::{Containerd, Namespace};
 
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Without what serves Kubernetes and what makes a directory in /opt.
+/// Without the Kubernetes plug-ins and those that create directories in /opt.
 const CONFIG: &str =
     "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n";
 
-/// The first process: shims put their sockets below /run, wherever containerd has its state.
+/// The first process: shims put their sockets below /run regardless of containerd's state directory.
 const INIT: &str = "/bin/busybox mount -t tmpfs tmpfs /run && exec /bin/busybox sleep 1000000";
 
-/// What a containerd is to find.
+/// The environment of a containerd.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// Its configuration file; without one it serves everything but the CRI.
     pub config: Option<PathBuf>,
-    /// What is to be `/etc` for it.
+    /// Its `/etc`.
     pub etc: Option<PathBuf>,
 }
 
@@ -81,7 +81,7 @@ impl Daemon {
         daemon
     }
 
-    /// What it has written to its log.
+    /// Its log output.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock()).into_owned()
     }
@@ -121,13 +121,14 @@ impl Daemon {
         assert!(answered.is_ok(), "containerd does not answer: {}", self.log());
     }
 
-    /// Kills containerd alone; what it runs goes on.
+    /// Kills containerd only; its containers continue.
     ///
     /// # Panics
     /// When it does not run.
     pub async fn kill(&mut self) {
         let mut entered = self.containerd.take().unwrap();
-        let containerd = child_of(entered.pid()).expect("containerd is a child of what entered its namespaces");
+        let containerd =
+            child_of(entered.pid()).expect("containerd is a child of the process that entered its namespaces");
         Command::new("/bin/busybox").args(["kill", "-KILL", &containerd]).run().await.unwrap();
         in_time("the end of containerd", entered.wait()).await.unwrap();
     }
@@ -135,7 +136,7 @@ impl Daemon {
     /// Sends a signal to a process by its number inside.
     ///
     /// # Panics
-    /// When there is no such process.
+    /// If there is no such process.
     pub async fn signal_inside(&self, pid: u32, signal: &str) {
         self.inside("/bin/busybox")
             .args(["kill".to_owned(), format!("-{signal}"), pid.to_string()])

@@ -27,12 +27,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// One that anybody may pull from.
+    /// A registry without authentication.
     pub async fn start() -> Self {
         Self::serve(None).await
     }
 
-    /// One that wants a user and a password.
+    /// A registry with basic authentication.
     pub async fn private(user: &str, password: &str) -> Self {
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         Self::serve(Some(format!("Basic {pair}"))).await
@@ -41,7 +41,7 @@ impl Registry {
     async fn serve(authorization: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shop = Arc::new(Shop { files: files(), authorization });
+        let shop = Arc::new(ServedImage { files: files(), authorization });
         let serving = stdx::tasks::spawn("registry", async move {
             let connections = TaskSet::new("registry connections");
             loop {
@@ -69,9 +69,9 @@ impl Registry {
     }
 }
 
-struct Shop {
+struct ServedImage {
     files: Files,
-    /// The header that everybody has to send.
+    /// The required header.
     authorization: Option<String>,
 }
 
@@ -123,16 +123,16 @@ fn layer() -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-async fn answer(stream: TcpStream, shop: &Shop) {
+async fn answer(stream: TcpStream, shop: &ServedImage) {
     let mut stream = BufReader::new(stream);
-    // containerd tries TLS first, and then takes what a server says that knows none for a reason to go without.
+    // containerd tries TLS first and falls back to plain HTTP on such a response.
     if stream.fill_buf().await.is_ok_and(|bytes| bytes.first() == Some(&TLS_HANDSHAKE)) {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok();
         return;
     }
     loop {
         let mut request = String::new();
-        // A client that goes away ends the connection.
+        // A disconnected client ends the connection.
         if !matches!(stream.read_line(&mut request).await, Ok(1..)) {
             return;
         }

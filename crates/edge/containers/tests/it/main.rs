@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-/// What a container wrote.
+/// Output of a container.
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -41,7 +41,7 @@ impl World {
         let reference: Reference = registry.reference().parse().unwrap();
         let image = in_time("pull", pull::ensure(&containerd, &Registries::default(), &reference)).await.unwrap();
         drop(registry);
-        // The registry is gone: what is there is not asked for again.
+        // The registry is stopped: a present image is not pulled again.
         in_time("look up", pull::ensure(&containerd, &Registries::default(), &reference)).await.unwrap();
         Self { daemon, containerd, image }
     }
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// Id, process and state of what containerd has.
+    /// Id, process and state of containerd's tasks.
     async fn listed(&self) -> Vec<(String, u32, String)> {
         let listed = in_time("list", self.containerd.containers()).await.unwrap();
         listed.into_iter().map(|info| (info.id, info.pid, info.status)).collect()
@@ -231,7 +231,7 @@ async fn a_container_outlives_its_containerd(world: &mut World) {
     world.is_clear().await;
 }
 
-/// As after machined was killed: the container goes on, and nobody waits for it.
+/// As after a killed machined: the container continues without a waiting client.
 async fn what_an_earlier_run_left_is_cleared_away(world: &World) {
     let Running { task, pid, .. } = world.start("left", TICKS).await;
     task.abort();

@@ -46,7 +46,7 @@ impl fmt::Debug for EtcdClient {
     }
 }
 
-/// `request` with a deadline; `meaning` may know what an error message of etcd stands for.
+/// `request` with a deadline; `meaning` may interpret an error message of etcd.
 async fn ask<T>(
     operation: &'static str,
     request: impl Future<Output = Result<T, Error>>,
@@ -87,7 +87,7 @@ impl Etcd for EtcdClient {
         const OPERATION: &str = "adding an etcd learner";
         let mut client = self.client.clone();
         let request = client.member_add(peer_urls, Some(MemberAddOptions::new().with_is_learner()));
-        // The id is made from the URLs, so which of the two comes depends on the version.
+        // The id is derived from the URLs; the error depends on the version.
         let exists = |text: &str| {
             let known = text.contains("Peer URLs already exists") || text.contains("member ID already exist");
             known.then(|| EtcdError::PeerExists(peer_urls.to_vec()))
@@ -158,7 +158,7 @@ impl Etcd for EtcdClient {
             Ok(Err(source)) => EtcdError::Request { operation: "taking an etcd lock", source: Box::new(source) },
             Err(_) => EtcdError::LockTimeout { key: key.to_owned(), after: wait },
         };
-        // Leaves the queue of waiters; should that fail, the lease ends by itself.
+        // Leaves the queue of waiters; if that fails, the lease expires.
         if let Err(error) = held.release().await {
             tracing::debug!(error = %stdx::ErrorChain(&error), "lease of a lock that was not taken was not revoked");
         }

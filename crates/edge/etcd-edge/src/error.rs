@@ -16,19 +16,19 @@ pub enum EtcdError {
         #[source]
         source: Box<etcd_client::Error>,
     },
-    /// No answer, or an error that has no meaning of its own here.
+    /// No response, or an unclassified error.
     #[error("{operation}")]
     Request {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
         /// Why.
         #[source]
         source: Box<etcd_client::Error>,
     },
-    /// No answer in time.
+    /// Timeout.
     #[error("{operation}: no answer within {}", stdx::duration::format(*.after))]
     Timeout {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
         /// How long was waited.
         after: Duration,
@@ -36,7 +36,7 @@ pub enum EtcdError {
     /// An answer without its content.
     #[error("{operation}: answer is incomplete")]
     Incomplete {
-        /// What was asked.
+        /// The operation.
         operation: &'static str,
     },
     /// A member has this peer URL.
@@ -54,7 +54,7 @@ pub enum EtcdError {
         /// The lock.
         key: String,
     },
-    /// Somebody else holds the lock.
+    /// Another client holds the lock.
     #[error("lock {key} was not free within {}", stdx::duration::format(*.after))]
     LockTimeout {
         /// The lock.

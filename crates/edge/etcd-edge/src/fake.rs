@@ -43,7 +43,7 @@ impl FakeEtcd {
         id
     }
 
-    /// While true every request fails as if nobody answered.
+    /// While true, every request fails as if etcd were unreachable.
     pub fn set_down(&self, down: bool) {
         self.0.lock().down = down;
     }

@@ -67,11 +67,11 @@ pub struct MemberStatus {
     pub raft_applied_index: u64,
     /// Receives the log but does not vote yet.
     pub is_learner: bool,
-    /// What it complains about, such as alarms.
+    /// Reported problems, such as alarms.
     pub errors: Vec<String>,
 }
 
-/// What a client of etcd shows and trusts. All PEM.
+/// TLS credentials of an etcd client. All PEM.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// The authority of the servers.
@@ -131,7 +131,7 @@ pub trait Etcd: fmt::Debug + Send + Sync + 'static {
     /// process dies or cannot reach etcd, until `ttl` has passed, which the guard then says.
     ///
     /// # Errors
-    /// [`EtcdError::LockTimeout`] when somebody else held it all the time.
+    /// [`EtcdError::LockTimeout`] if another client held it throughout.
     async fn lock(&self, key: &str, ttl: Duration, wait: Duration) -> Result<LockGuard, EtcdError>;
 }
 

@@ -90,7 +90,7 @@ pub async fn with_lock<T>(
     let guard = etcd.lock(key, LOCK_TTL, wait).await?;
     let result = guard.hold_during(work).await;
     if let Err(error) = guard.release().await {
-        tracing::warn!(error = %stdx::ErrorChain(&error), key, "lock was not released, it ends by itself");
+        tracing::warn!(error = %stdx::ErrorChain(&error), key, "lock was not released; its lease will expire");
     }
     result
 }

@@ -2,7 +2,7 @@
 //!
 //! URLs may carry credentials: errors show them without user, password and query.
 //!
-//! Nothing is cached or retried here: the callers know how often they may ask. Images have a client of their own, in
+//! Nothing is cached or retried here: callers know their request rate. Images have a client of their own, in
 //! `containers`.
 
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use resources::StringMap;
 const SIZE_LIMIT: usize = 16 << 20;
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The text at a URL could not be had.
+/// A failed download.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("downloading {url}")]
@@ -43,7 +43,7 @@ pub fn without_credentials(url: &str) -> String {
 /// Gets text from a URL.
 #[async_trait]
 pub trait Fetch: Debug + Send + Sync {
-    /// The text at `url`, asked for with `headers`. Bytes that are not UTF-8 are replaced.
+    /// The text at `url`, requested with `headers`. Bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     /// No answer within a minute, an answer with another status than success, or one that is too large.

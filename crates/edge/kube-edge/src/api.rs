@@ -13,7 +13,7 @@ use crate::node::{Node, NodePatch};
 use crate::object::ObjectRef;
 use crate::signing::{Signing, SigningRequest};
 
-/// What a server says that it is.
+/// Version of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerVersion {
     /// Such as `v1.30.0`.
@@ -40,7 +40,7 @@ pub enum Outcome {
     AlreadyThere,
 }
 
-/// What became of one object.
+/// Outcome for one object.
 #[derive(Debug)]
 pub struct Applied {
     pub object: ObjectRef,
@@ -76,7 +76,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// All wanted pods are ready and of the current template.
+    /// All desired pods are ready and of the current template.
     #[must_use]
     pub const fn is_complete(self) -> bool {
         self.ready >= self.desired && self.updated >= self.desired
@@ -92,14 +92,14 @@ pub trait KubeApi: Debug + Send + Sync {
     /// Also tells whether the server is reachable and accepts the credentials.
     async fn version(&self) -> Result<ServerVersion, KubeError>;
 
-    /// Whether the server has finished its own start, which includes making the roles that everybody else is granted by.
-    /// A server that has not is `Ok(false)`.
+    /// Whether the server has finished its start, including the creation of default roles. A server that has not is
+    /// `Ok(false)`.
     async fn is_ready(&self) -> Result<bool, KubeError>;
 
     /// Asks for a certificate; returns the name of the request.
     async fn request_certificate(&self, request: &SigningRequest) -> Result<String, KubeError>;
 
-    /// What became of the request of that name.
+    /// The state of the request of that name.
     async fn signing(&self, name: &str) -> Result<Signing, KubeError>;
 
     async fn node(&self, name: &str) -> Result<Option<Node>, KubeError>;
@@ -109,17 +109,17 @@ pub trait KubeApi: Debug + Send + Sync {
     /// Follows all nodes, or one.
     fn watch_nodes(&self, only: Option<&str>) -> NodeEvents;
 
-    /// Changes what the patch names and nothing else. With a resource version, fails with
-    /// [`KubeError::is_conflict`] when the node has changed since.
+    /// Patches only the given fields. With a resource version, fails with [`KubeError::is_conflict`] when the node has
+    /// changed since.
     async fn patch_node(&self, name: &str, patch: &NodePatch) -> Result<(), KubeError>;
 
-    /// Creates what is not there, leaves what is; namespaces first, then resource definitions, then the rest in the given
-    /// order. Every object gets an outcome, in that order; a failure does not keep the others back.
+    /// Creates missing objects and leaves existing ones; namespaces first, then resource definitions, then the rest in
+    /// the given order. Every object gets an outcome, in that order; a failure does not keep the others back.
     async fn create_missing(&self, objects: &[Value]) -> Vec<Applied>;
 
     async fn pods(&self, namespace: &str) -> Result<Vec<PodSummary>, KubeError>;
 
-    /// Nothing if there is no such workload.
+    /// `None` if there is no such workload.
     async fn readiness(&self, kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError>;
 
     /// Ready addresses behind a Service; empty if there is no such Service.
@@ -133,7 +133,7 @@ pub trait KubeletApi: Debug + Send + Sync {
     async fn pods(&self) -> Result<Vec<Value>, KubeError>;
 }
 
-/// Makes clients out of kubeconfigs, so that who needs one can be given a fake.
+/// Creates clients from kubeconfigs; replaceable by a fake.
 #[async_trait]
 pub trait Connect: Debug + Send + Sync {
     /// A client; does not yet talk to the server.

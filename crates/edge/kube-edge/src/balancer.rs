@@ -119,7 +119,7 @@ impl Balancer {
     }
 }
 
-/// What serving a connection takes.
+/// Dependencies of serving a connection.
 #[derive(Debug, Clone)]
 struct Ways {
     table: Arc<Mutex<Table>>,
@@ -180,7 +180,7 @@ impl Ways {
         let mut healthy = self.healthy.clone();
         let wait = async {
             loop {
-                // What was healthy before this connection failed is checked anew.
+                // Former health checks are repeated after a failed connection.
                 self.poke.send_modify(|count| *count += 1);
                 tokio::time::sleep(EAGER_INTERVAL).await;
                 healthy.wait_for(|healthy| *healthy).await.ok()?;

@@ -1,4 +1,4 @@
-//! Creating arbitrary objects that are not there yet.
+//! Creation of arbitrary objects that do not exist yet.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const NAMESPACE: &str = "Namespace";
 const DEFINITION: &str = "CustomResourceDefinition";
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// Lists are taken apart; what others need comes first.
+/// Lists are flattened; objects that others depend on come first.
 pub(crate) fn ordered(objects: &[Value]) -> Vec<Value> {
     let mut flat = Vec::new();
     for object in objects {
@@ -92,7 +92,7 @@ async fn create_one(
     }
 }
 
-/// What the server says about kinds, asked once each.
+/// The server's resource kinds, queried once each.
 struct Kinds<'a> {
     client: &'a kube::Client,
     known: Vec<(GroupVersionKind, ApiResource, ApiCapabilities)>,

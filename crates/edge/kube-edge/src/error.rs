@@ -1,4 +1,4 @@
-//! What can go wrong between the node and the Kubernetes API.
+//! Errors between the node and the Kubernetes API.
 
 use crate::object::ObjectRef;
 
@@ -12,7 +12,7 @@ pub enum KubeError {
     #[error("making a Kubernetes client")]
     Client(#[source] Cause),
 
-    /// The server answered, but not with what was asked for.
+    /// An unexpected response.
     #[error("{operation} {subject}: the Kubernetes API answered {code} {reason}: {message}")]
     Status { operation: &'static str, subject: String, code: u16, reason: String, message: String },
 
@@ -48,7 +48,7 @@ impl KubeError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Timeout { .. } | Self::UnknownKind { .. } => true,
-            // Forbidden passes once the server has made its roles, not found once somebody makes the namespace.
+            // `Forbidden` is transient until the server has created its roles, `NotFound` until the namespace exists.
             Self::Status { code, .. } => matches!(code, 403 | 404 | 409 | 429 | 500..),
             Self::Kubeconfig(_)
             | Self::Client(_)

@@ -130,7 +130,7 @@ impl FakeKube {
         self.change(|state| state.pods.push(pod));
     }
 
-    /// What the kubelet says that it runs.
+    /// The pods reported by the kubelet.
     pub fn set_kubelet_pods(&self, pods: Vec<Value>) {
         self.change(|state| state.kubelet_pods = pods);
     }
@@ -225,7 +225,7 @@ fn status(operation: &'static str, subject: &str, code: u16, reason: &str) -> Ku
     }
 }
 
-/// What a subscriber has seen, and what it will see next.
+/// The events seen by a subscriber and the next ones.
 struct Follower {
     fake: FakeKube,
     only: Option<String>,
@@ -393,7 +393,7 @@ impl KubeletApi for FakeKube {
     }
 }
 
-/// Gives the same fake to everybody, and remembers who asked.
+/// Returns the same fake to every caller and records the callers.
 #[derive(Debug, Clone)]
 pub struct FakeConnect {
     kube: FakeKube,

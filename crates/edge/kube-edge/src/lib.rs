@@ -2,7 +2,7 @@
 //! gives the kubelet its static pods.
 //!
 //! [`KubeApi`] is the seam: [`RealKube`] talks to a server of any release from 1.25 on, `FakeKube` (feature `testing`)
-//! keeps a cluster in memory. Nothing here decides what to write, and nothing reads resources of the node.
+//! keeps a cluster in memory. No decisions about content are made here, and no resources of the node are read.
 
 mod api;
 pub mod balancer;
@@ -26,7 +26,7 @@ pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeConnect, FakeKube};
 pub use node::{Node, NodeAddress, NodePatch, Taint};
-pub use node_cache::{Known, NodeCache};
+pub use node_cache::{NodeCache, NodesByName};
 pub use object::ObjectRef;
 pub use real::{RealConnect, RealKube};
 pub use signing::{Signing, SigningRequest};

@@ -90,7 +90,7 @@ impl From<core::Node> for Node {
     }
 }
 
-/// What to change of a node. What is not named stays.
+/// Changes to a node. Unnamed fields stay unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodePatch {
     /// New values; `None` removes.

@@ -16,12 +16,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The nodes that are known, by name. `None` until the first snapshot.
-pub type Known = Option<BTreeMap<String, Node>>;
+pub type NodesByName = Option<BTreeMap<String, Node>>;
 
 /// Ends its watch when dropped.
 #[derive(Debug)]
 pub struct NodeCache {
-    known: watch::Receiver<Known>,
+    known: watch::Receiver<NodesByName>,
     errors: watch::Receiver<Option<Arc<KubeError>>>,
     _task: Task<()>,
 }
@@ -41,7 +41,7 @@ impl NodeCache {
 
     /// The last known state; it stays while the watch is broken.
     #[must_use]
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> NodesByName {
         self.known.borrow().clone()
     }
 
@@ -55,7 +55,7 @@ impl NodeCache {
 async fn follow(
     api: Arc<dyn KubeApi>,
     only: Option<String>,
-    known: Arc<watch::Sender<Known>>,
+    known: Arc<watch::Sender<NodesByName>>,
     errors: Arc<watch::Sender<Option<Arc<KubeError>>>>,
     changed: Arc<impl Fn() + Send + Sync>,
 ) {
@@ -84,7 +84,7 @@ async fn follow(
 }
 
 /// Whether something changed.
-fn apply(known: &mut Known, event: NodeEvent) -> bool {
+fn apply(known: &mut NodesByName, event: NodeEvent) -> bool {
     match event {
         NodeEvent::Snapshot(nodes) => {
             let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();

@@ -22,7 +22,7 @@ use crate::signing::{Signing, SigningRequest};
 use crate::{create, signing};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The server ends a watch after this long; then it is resumed. Shorter than the client's patience.
+/// Server-side timeout of a watch, which is then resumed. Shorter than the client's.
 const WATCH_SECONDS: u32 = 240;
 
 /// Makes [`RealKube`] clients.
@@ -89,7 +89,7 @@ impl KubeApi for RealKube {
         let request = http::Request::get("/readyz").body(Vec::new()).map_err(failed)?;
         match within("asking", "whether the server is ready", self.client.request_text(request)).await {
             Ok(_) => Ok(true),
-            // The answer of a server that is starting: 500 and the list of what has not ended yet.
+            // The response of a starting server: 500 and the list of unfinished hooks.
             Err(error) if error.code().is_some_and(|code| code >= 500) => Ok(false),
             Err(error) => Err(error),
         }
@@ -115,7 +115,7 @@ impl KubeApi for RealKube {
 
     fn watch_nodes(&self, only: Option<&str>) -> NodeEvents {
         let fields = only.map(|name| format!("metadata.name={name}"));
-        let watch = NodeWatch { api: self.nodes_api(), fields, at: At::List };
+        let watch = NodeWatch { api: self.nodes_api(), fields, at: WatchPosition::List };
         stream::unfold(Some(watch), |watch| async move {
             let mut watch = watch?;
             match watch.next().await {
@@ -230,10 +230,10 @@ fn pod_summary(pod: core::Pod) -> PodSummary {
 struct NodeWatch {
     api: Api<core::Node>,
     fields: Option<String>,
-    at: At,
+    at: WatchPosition,
 }
 
-enum At {
+enum WatchPosition {
     List,
     Resume(String),
     Following { version: String, events: BoxStream<'static, kube::Result<WatchEvent<core::Node>>> },
@@ -242,10 +242,10 @@ enum At {
 impl NodeWatch {
     async fn next(&mut self) -> Result<NodeEvent, KubeError> {
         loop {
-            match std::mem::replace(&mut self.at, At::List) {
-                At::List => return self.list().await,
-                At::Resume(version) => self.resume(version).await?,
-                At::Following { version, events } => {
+            match std::mem::replace(&mut self.at, WatchPosition::List) {
+                WatchPosition::List => return self.list().await,
+                WatchPosition::Resume(version) => self.resume(version).await?,
+                WatchPosition::Following { version, events } => {
                     if let Some(event) = self.follow(version, events).await? {
                         return Ok(event);
                     }
@@ -257,7 +257,7 @@ impl NodeWatch {
     async fn list(&mut self) -> Result<NodeEvent, KubeError> {
         let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() };
         let list = within("listing", "nodes", self.api.list(&params)).await?;
-        self.at = At::Resume(list.metadata.resource_version.unwrap_or_default());
+        self.at = WatchPosition::Resume(list.metadata.resource_version.unwrap_or_default());
         Ok(NodeEvent::Snapshot(list.items.into_iter().map(Node::from).collect()))
     }
 
@@ -266,7 +266,7 @@ impl NodeWatch {
         let params = params.timeout(WATCH_SECONDS);
         match within("watching", "nodes", self.api.watch(&params, &version)).await {
             Ok(events) => {
-                self.at = At::Following { version, events: events.boxed() };
+                self.at = WatchPosition::Following { version, events: events.boxed() };
                 Ok(())
             }
             // Too old: the state is already back at listing.
@@ -283,7 +283,7 @@ impl NodeWatch {
     ) -> Result<Option<NodeEvent>, KubeError> {
         let (version, event) = match events.next().await {
             None => {
-                self.at = At::Resume(version);
+                self.at = WatchPosition::Resume(version);
                 return Ok(None);
             }
             Some(Err(error)) => return Err(KubeError::from_kube("watching", "nodes", error)),
@@ -301,7 +301,7 @@ impl NodeWatch {
                 (node.resource_version, Some(NodeEvent::Gone(node.name)))
             }
         };
-        self.at = At::Following { version, events };
+        self.at = WatchPosition::Following { version, events };
         Ok(event)
     }
 }

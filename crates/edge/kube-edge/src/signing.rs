@@ -9,7 +9,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use crate::call::within;
 use crate::error::KubeError;
 
-/// What is asked for.
+/// The request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningRequest {
     /// The server adds random letters to it.
@@ -22,7 +22,7 @@ pub struct SigningRequest {
     pub usages: Vec<String>,
 }
 
-/// What became of a request.
+/// State of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signing {
     Pending,
@@ -53,7 +53,7 @@ pub(crate) async fn create(client: &kube::Client, request: &SigningRequest) -> R
     Ok(created.metadata.name.unwrap_or_default())
 }
 
-/// What became of the request of that name.
+/// The state of the request of that name.
 pub(crate) async fn state(client: &kube::Client, name: &str) -> Result<Signing, KubeError> {
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let found = within("getting", &format!("signing request {name}"), api.get_opt(name)).await?;

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A client that does not finish its request is let go.
+/// Deadline of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer that would be the same is held back. The kubelet gives up after 10 s.
 const HOLD: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ async fn accept(listener: Arc<TcpListener>, list: watch::Receiver<Bytes>) {
 }
 
 async fn serve(stream: TcpStream, list: watch::Receiver<Bytes>) {
-    // What this connection was given last.
+    // The last response on this connection.
     let given: Arc<Mutex<Option<Bytes>>> = Arc::default();
     let service = service_fn(move |_request| {
         let (mut list, given) = (list.clone(), Arc::clone(&given));

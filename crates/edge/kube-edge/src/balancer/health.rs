@@ -24,7 +24,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Whether the set changed. What is known of those that stay is kept.
+    /// Returns whether the set changed. The state of remaining members is kept.
     pub(super) fn set(&mut self, upstreams: impl IntoIterator<Item = Upstream>) -> bool {
         let mut wanted: Vec<Upstream> = upstreams.into_iter().collect();
         wanted.sort();

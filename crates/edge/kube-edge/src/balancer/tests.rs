@@ -18,7 +18,7 @@ async fn named_server(name: &'static str) -> (Upstream, TaskSet) {
     (Upstream { host: "127.0.0.1".to_owned(), port }, tasks)
 }
 
-/// A port where nobody listens.
+/// A port without a listener.
 async fn closed() -> Upstream {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     Upstream { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() }

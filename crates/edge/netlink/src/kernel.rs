@@ -74,7 +74,7 @@ impl KernelNetlink {
         let events = tasks::spawn("netlink-events", async move {
             let hear = async {
                 while let Some((message, _)) = messages.next().await {
-                    told.tell(&message);
+                    told.notify(&message);
                 }
             };
             futures::future::join(listener, hear).await;
@@ -119,7 +119,7 @@ impl KernelNetlink {
 }
 
 impl AllChanges {
-    fn tell(&self, message: &NetlinkMessage<RouteNetlinkMessage>) {
+    fn notify(&self, message: &NetlinkMessage<RouteNetlinkMessage>) {
         match &message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)) => {
                 self.links.notify();

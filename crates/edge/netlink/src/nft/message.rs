@@ -253,13 +253,13 @@ fn rule(rule: &Masquerade) -> Vec<u8> {
             number(out, 1, REGISTER);
             number(out, 2, META_FAMILY);
         });
-        compare(out, Is::Equal, &[family]);
-        subnet(out, Side::Source, Is::Equal, rule.source);
+        compare(out, Comparison::Equal, &[family]);
+        subnet(out, AddressField::Source, Comparison::Equal, rule.source);
         let same_family = |net: &&IpNet| net.addr().is_ipv4() == rule.source.addr().is_ipv4();
         for net in rule.except.iter().filter(same_family) {
-            subnet(out, Side::Destination, Is::Unequal, *net);
+            subnet(out, AddressField::Destination, Comparison::Unequal, *net);
         }
-        subnet(out, Side::Destination, Is::Unequal, multicast(rule.source));
+        subnet(out, AddressField::Destination, Comparison::Unequal, multicast(rule.source));
         expression(out, "masq", |_| {});
     });
     let comment = [comment(rule).as_bytes(), &[0]].concat();
@@ -283,22 +283,22 @@ fn expression(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[derive(Clone, Copy)]
-enum Is {
+enum Comparison {
     Equal,
     Unequal,
 }
 
 #[derive(Clone, Copy)]
-enum Side {
+enum AddressField {
     Source,
     Destination,
 }
 
 /// Continues only if the register matches.
-fn compare(out: &mut Vec<u8>, is: Is, value: &[u8]) {
+fn compare(out: &mut Vec<u8>, is: Comparison, value: &[u8]) {
     expression(out, "cmp", |out| {
         number(out, 1, REGISTER);
-        number(out, 2, if matches!(is, Is::Equal) { 0 } else { 1 });
+        number(out, 2, if matches!(is, Comparison::Equal) { 0 } else { 1 });
         data(out, 3, value);
     });
 }
@@ -308,7 +308,7 @@ fn data(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// Continues only if an address of the packet is in the subnet, or is not.
-fn subnet(out: &mut Vec<u8>, side: Side, is: Is, net: IpNet) {
+fn subnet(out: &mut Vec<u8>, side: AddressField, is: Comparison, net: IpNet) {
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -319,7 +319,7 @@ fn subnet(out: &mut Vec<u8>, side: Side, is: Is, net: IpNet) {
     expression(out, "payload", |out| {
         number(out, 1, REGISTER);
         number(out, 2, NETWORK_HEADER);
-        number(out, 3, if matches!(side, Side::Source) { source_at } else { source_at + length });
+        number(out, 3, if matches!(side, AddressField::Source) { source_at } else { source_at + length });
         number(out, 4, length);
     });
     expression(out, "bitwise", |out| {

@@ -86,7 +86,7 @@ impl Platform for Container {
     }
 }
 
-/// The name servers of a `resolv.conf`, without those on the machine's own loopback: nobody answers there.
+/// The name servers of a `resolv.conf`, except those on loopback, which nothing serves in a container.
 fn resolvers(text: &str) -> Vec<IpAddr> {
     let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     servers.filter_map(|server| server.trim().parse().ok()).filter(|server: &IpAddr| !server.is_loopback()).collect()

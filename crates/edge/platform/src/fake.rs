@@ -16,9 +16,9 @@ pub struct FakePlatform {
     capabilities: PlatformCapabilities,
     mounts: Vec<HostMount>,
     configurations: Mutex<VecDeque<Result<Option<String>, PlatformError>>>,
-    /// Sends what [`Platform::network`] receives.
+    /// Sender of [`Platform::network`].
     pub network: watch::Sender<PlatformNetwork>,
-    /// Sends what [`Platform::metadata`] receives.
+    /// Sender of [`Platform::metadata`].
     pub metadata: watch::Sender<Option<PlatformMetadata>>,
 }
 
@@ -48,7 +48,7 @@ impl FakePlatform {
         self
     }
 
-    /// How many answers were not asked for.
+    /// Number of unused answers.
     #[must_use]
     pub fn unasked(&self) -> usize {
         self.configurations.lock().len()

@@ -2,7 +2,7 @@
 //! metadata, and what of the machine is the machine's own.
 //!
 //! One implementation, the [`Container`]; machines of their own and clouds come beside it. Nothing here decides anything:
-//! controllers publish what a platform says, and others act on those resources.
+//! controllers publish the platform's values as resources, and others act on those.
 
 mod container;
 #[cfg(feature = "testing")]
@@ -74,26 +74,26 @@ pub trait Platform: Debug + Send + Sync {
     /// The rules that configurations of this machine have to pass.
     fn mode(&self) -> config::Mode;
 
-    /// What the machine owns and what its host does. It does not change while the machine runs.
+    /// The parts of the machine that it owns, and those of its host. Constant while the machine runs.
     fn capabilities(&self) -> PlatformCapabilities;
 
-    /// The volumes that are there without the machine's doing; none where the disks are the machine's own.
+    /// Volumes provided by the host; none on a machine with disks of its own.
     fn host_mounts(&self) -> Vec<HostMount>;
 
     /// The configuration that the platform holds for this machine; `None` when it has none.
     ///
     /// # Errors
-    /// [`PlatformError::is_retryable`] tells those that may pass from those that last.
+    /// [`PlatformError::is_retryable`] distinguishes transient from permanent errors.
     async fn configuration(&self) -> Result<Option<String>, PlatformError>;
 
     /// Network settings, as they change.
     fn network(&self) -> watch::Receiver<PlatformNetwork>;
 
-    /// What the platform says about the machine, as it changes; `None` until it is known.
+    /// Metadata of the machine as it changes; `None` while unknown.
     fn metadata(&self) -> watch::Receiver<Option<PlatformMetadata>>;
 }
 
-/// What PID 1 was told about its platform.
+/// PID 1's settings about its platform.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `PLATFORM`.

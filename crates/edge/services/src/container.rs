@@ -1,4 +1,4 @@
-//! What the services that are containers share: pulling, running and stopping.
+//! Common parts of containerised services: pulling, running and stopping.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::WITHHELD;
 
 use crate::oci::{self, Shape};
 
-/// What a service needs to run containers.
+/// Dependencies of containerised services.
 #[derive(Clone)]
 pub struct Runtime {
     pub containerd: Containerd,
-    /// Asked anew for each pull: mirrors change with the configuration.
+    /// Evaluated for each pull: mirrors change with the configuration.
     pub registries: Arc<dyn Fn() -> Registries + Send + Sync>,
     pub logs: LogStore,
     /// Directory for the pipes of containers.
@@ -60,7 +60,7 @@ impl Runtime {
         let reference: Reference = image.parse()?;
         let image = containers::pull::ensure(&self.containerd, &(self.registries)(), &reference).await?;
         if !capabilities::bounding().contains(&CAP_SYS_RESOURCE) {
-            // The kernel lets nobody lower a score without it, and runc would fail.
+            // Without it the kernel refuses to lower a score, and runc would fail.
             shape.oom_score_adj = None;
         }
         let spec = ContainerSpec {
@@ -79,7 +79,7 @@ impl Runtime {
     }
 }
 
-/// What containerd has to give: it runs without what no service of a node gets.
+/// Capabilities that containerd itself must have: it runs without those that no service gets.
 fn grantable() -> Vec<&'static str> {
     let withheld = |name: &&str| !WITHHELD.iter().any(|cap| capabilities::NAMES.get(*cap as usize) == Some(name));
     capabilities::bounding_names().into_iter().filter(withheld).collect()

@@ -9,7 +9,7 @@ use supervisor::{HealthCheck, HealthSettings, LogStore, RunContext, Service, Ser
 
 use crate::daemon::{DaemonService, DaemonSpec};
 
-/// Runs containerd as a program, and asks it whether it is well.
+/// Runs containerd as a process, with a health check.
 #[derive(Debug)]
 pub struct ContainerdService {
     daemon: DaemonService,

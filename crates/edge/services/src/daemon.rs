@@ -14,7 +14,7 @@ use crate::WITHHELD;
 /// How long a program may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// What to run, and as whom.
+/// The program and its user.
 #[derive(Debug, Clone)]
 pub struct DaemonSpec {
     pub id: &'static str,

@@ -25,7 +25,7 @@ const SECRETS: &str = "/system/secrets/etcd";
 /// How often a new member is looked for.
 const MEMBER_POLL: Duration = Duration::from_millis(200);
 
-/// What etcd is told.
+/// Settings of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdSettings {
     pub name: String,

@@ -1,5 +1,5 @@
-//! Makes services from their specs: what a spec leaves open (privileges, control group, health, dependencies) follows from
-//! the service's name.
+//! Builds services from their specs: settings that a spec leaves open (privileges, control group, health, dependencies)
+//! follow from the service's name.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use crate::container::Runtime;
 use crate::oci::{Bind, Privilege, Shape};
 use crate::{group, oom};
 
-/// What the kubelet is told.
+/// Settings of the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubeletSettings {
     pub image: String,
@@ -39,7 +39,7 @@ impl KubeletService {
     }
 }
 
-/// What the kubelet shares with the node. Directories that are missing are made.
+/// Directories shared by kubelet and node. Missing ones are created.
 const WRITABLE: [&str; 11] = [
     "/dev",
     "/sys",

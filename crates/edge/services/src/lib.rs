@@ -1,7 +1,7 @@
 //! The services of a node as the supervisor runs them: programs and containers, with their users, privileges, groups and
 //! health checks.
 //!
-//! Which of them run, and with what, is decided by controllers.
+//! Controllers decide which of them run, and with which settings.
 
 pub mod bootstrap;
 mod container;

@@ -36,7 +36,7 @@ impl Bind {
     }
 }
 
-/// What differs between containers.
+/// The differences between containers.
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub args: Vec<String>,

@@ -1,4 +1,4 @@
-//! Linux capabilities of this process: what it may have at most, and giving them up.
+//! Linux capabilities of this process: the bounding set, and dropping capabilities.
 
 use std::io;
 

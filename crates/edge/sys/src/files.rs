@@ -26,7 +26,7 @@ pub use tree::{chown_tree, remove_tree};
 /// The largest file that is read: more than any configuration, key or kubeconfig.
 const MAX_READ: u64 = 32 << 20;
 
-/// What failed about a file.
+/// Failure of a file operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}", path.display())]
 pub struct FileError {
@@ -50,7 +50,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Readable by everybody, mode 0644.
+    /// World-readable, mode 0644.
     pub const PUBLIC: Self = Self { mode: 0o644, owner: None };
     /// Readable by root alone, mode 0600.
     pub const SECRET: Self = Self { mode: 0o600, owner: None };
@@ -128,7 +128,7 @@ pub fn make_directory(path: &Path, access: Access) -> Result<(), FileError> {
     make().map_err(failed("making the directory", path))
 }
 
-/// Removes a file; one that is not there is as wanted.
+/// Removes a file. Succeeds if it does not exist.
 ///
 /// # Errors
 /// Names the path.

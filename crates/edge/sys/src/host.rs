@@ -29,7 +29,7 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// Raises the limit of open files to `wanted`, or to the hard limit where that is lower. Returns the limit in force.
+/// Raises the limit of open files to `wanted`, or to the hard limit if lower. Returns the effective limit.
 ///
 /// # Errors
 /// The kernel's.

@@ -14,7 +14,7 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// What stands before the name in an id.
+    /// Prefix of the name in an id.
     const fn prefix(self) -> &'static str {
         match self {
             Self::Sysctl => "proc.sys.",
@@ -45,7 +45,7 @@ impl fmt::Display for KernelParam {
     }
 }
 
-/// What failed about a kernel parameter.
+/// Failure with a kernel parameter.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelParamError {
     #[error("reading kernel parameter {param}")]
@@ -92,7 +92,7 @@ impl KernelParam {
         of(Tree::Sysctl).or_else(|| of(Tree::Sysfs))
     }
 
-    /// The current value, without the line end; where the kernel lists what there is to choose, what is chosen.
+    /// The current value without the newline; for a list of choices, the selected one.
     ///
     /// # Errors
     /// `Read`; a parameter that this kernel lacks is `io::ErrorKind::NotFound`.

@@ -93,7 +93,7 @@ pub fn write(line: &str) -> io::Result<()> {
     file.write_all(format!("<14>{}", line.chars().take(900).collect::<String>()).as_bytes())
 }
 
-/// Whether the device is there and can be written to.
+/// Whether the device exists and is writable.
 pub fn is_writable() -> bool {
     OpenOptions::new().write(true).open("/dev/kmsg").map(OwnedFd::from).is_ok()
 }

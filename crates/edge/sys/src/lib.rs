@@ -1,9 +1,9 @@
 //! The kernel edge of a node: processes and their reaper, signals, mounts, cgroups, kernel parameters, kmsg and `/proc`.
 //!
 //! `unsafe` code, signal dispositions, children and mounts live here and nowhere else. This crate decides nothing: it
-//! does what it is told, and says exactly what failed and on which subject.
+//! contains no policy, and its errors name the operation and its subject.
 
-#![expect(unsafe_code, reason = "this crate is where system calls are made; each use says why it is sound")]
+#![expect(unsafe_code, reason = "this crate is where system calls are made; each use explains its soundness")]
 
 pub mod capabilities;
 pub mod cgroups;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-/// What failed about a mount.
+/// Failure of a mount operation.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     #[error("mounting {what} on {}", target.display())]
@@ -68,7 +68,7 @@ pub fn make_shared(target: &Path) -> Result<(), MountError> {
     rustix::mount::mount_change(target, flags).map_err(|e| error("shared propagation", target, e.into()))
 }
 
-/// Detaches a mount now; it goes away when nobody uses it any more.
+/// Detaches a mount lazily; it disappears after its last use.
 ///
 /// # Errors
 /// `Unmount` with the kernel's reason.

@@ -1,7 +1,7 @@
 //! Processes: one spawner, one reaper.
 //!
 //! A child is waited for by its pidfd, so that an exit status is never taken from its owner. A process that is PID 1
-//! also runs [`reap_orphans`], which takes only children that nobody here owns. This module does not restart anything.
+//! also runs [`reap_orphans`], which only takes children without an owner here. This module does not restart anything.
 
 mod child_setup;
 mod reaper;
@@ -26,7 +26,7 @@ pub use rustix::process::Signal as ProcessSignal;
 /// Where the lines that a process writes go. Called with raw bytes as they arrive.
 pub type OutputSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// What failed about a process.
+/// Failure with a process.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     #[error("starting {program}")]
@@ -65,7 +65,7 @@ pub enum Capabilities {
     Without(Vec<u32>),
 }
 
-/// What to start and how. Defaults: environment empty, user and capabilities of the parent, output discarded.
+/// Program and settings. Defaults: environment empty, user and capabilities of the parent, output discarded.
 #[derive(Clone)]
 pub struct Command {
     program: PathBuf,
@@ -139,7 +139,7 @@ impl Command {
         self
     }
 
-    /// -1000 to 1000. Where the kernel refuses (no `CAP_SYS_RESOURCE`), the process runs with what it has.
+    /// -1000 to 1000. If the kernel refuses (no `CAP_SYS_RESOURCE`), the process keeps the inherited score.
     #[must_use]
     pub fn oom_score_adj(mut self, value: i32) -> Self {
         self.oom_score_adj = Some(value);
@@ -160,7 +160,7 @@ impl Command {
         self
     }
 
-    /// Starts it in a session of its own, killed by the kernel when the thread that started it ends with its process.
+    /// Starts it in a session of its own; the kernel kills it when the thread that started it ends with its process.
     ///
     /// # Errors
     /// `Spawn` when it cannot be executed, `Watch` when the kernel gives no pidfd.
@@ -181,7 +181,7 @@ impl Command {
         own(program, child, guard, self.output.as_ref(), open_pidfd)
     }
 
-    /// Starts it, waits for it, and returns what it wrote.
+    /// Starts it, waits for it, and returns its output.
     ///
     /// # Errors
     /// As [`Command::spawn`]; an exit status other than 0 is `Failed`.
@@ -257,7 +257,7 @@ impl Child {
         self.guard.pid().as_raw_nonzero().get()
     }
 
-    /// Waits for it to end. Cancel-safe: the status is taken only when it is there.
+    /// Waits for its exit. Cancel-safe: the status is only taken when available.
     ///
     /// # Errors
     /// `Watch` when the kernel refuses to wait for it.
@@ -319,7 +319,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // What it still writes goes on reaching the sink: a closed stream would kill it.
+        // Later output still reaches the sink: a closed stream would kill the process.
         self.copies.drain(..).for_each(Task::detach);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What an operator or the kernel asks of the whole process.
+/// A request to the whole process by an operator or the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3 or +4: power off.

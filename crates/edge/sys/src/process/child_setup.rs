@@ -1,5 +1,5 @@
-//! What happens in the child between fork and exec. Only async-signal-safe calls are made there; everything that needs
-//! memory is prepared before the fork.
+//! Setup of the child between fork and exec. Only async-signal-safe calls are made there; everything that needs memory
+//! is prepared before the fork.
 
 use std::ffi::CString;
 use std::io;

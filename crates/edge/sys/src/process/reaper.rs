@@ -1,4 +1,4 @@
-//! Who owns which child, and the reaper of those that nobody owns.
+//! Ownership of children, and the reaper of orphans.
 //!
 //! Spawning and the orphan scan exclude each other by one lock, so that the scan never sees a child before its owner is
 //! on record.
@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 static OWNED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// A record that a child is waited for by whoever holds this.
+/// Marks a child as owned: its holder waits for it.
 #[derive(Debug)]
 pub(super) struct Owned {
     pid: Pid,
@@ -48,8 +48,8 @@ pub(super) fn spawn_owned(command: &mut std::process::Command) -> io::Result<(st
     Ok((child, Owned { pid, released: AtomicBool::new(false) }))
 }
 
-/// Reaps children that nobody here owns, for as long as it is polled. For PID 1 only: elsewhere it would take the
-/// children of other libraries.
+/// Reaps children without an owner here, as long as it is polled. For PID 1 only: elsewhere it would take the children
+/// of other libraries.
 ///
 /// Runs on SIGCHLD and, because signals coalesce, once a second.
 ///

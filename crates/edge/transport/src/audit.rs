@@ -123,7 +123,7 @@ where
     }
 }
 
-/// What the line says; written when dropped, so that a call that its client gave up is logged too.
+/// Content of the audit line; written on drop, so that abandoned calls are logged too.
 #[derive(Debug)]
 struct Record {
     server: &'static str,
@@ -149,7 +149,7 @@ fn logged(status: &Status) -> (Code, String) {
 impl Drop for Record {
     fn drop(&mut self) {
         let (code, message) =
-            self.status.take().unwrap_or_else(|| (Code::Cancelled, "the client went away".to_owned()));
+            self.status.take().unwrap_or_else(|| (Code::Cancelled, "the client disconnected".to_owned()));
         let duration = self.started.elapsed();
         let peer = self.peer.map(tracing::field::display);
         let Self { server, method, caller, .. } = &*self;

@@ -18,14 +18,14 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::slot::Slot;
 
-/// Opening a connection, TLS included, may take this long.
+/// Connect timeout, including TLS.
 pub const CONNECT: Duration = Duration::from_secs(5);
-/// After an attempt that failed, calls fail at once for this long: those that waited for it, and those of an operator
-/// who asks again. Short, so that a node that returns is soon found.
+/// After a failed attempt, calls fail at once for this long: those that waited for it, and an operator's retries.
+/// Short, so that a recovered node is found soon.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A peer that is silent this long is asked for a sign of life...
+/// Idle time of a peer before a keepalive ping...
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// ...and given up when none comes in this time.
+/// ...and the timeout of the ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A channel to `address`, whose certificate must be for that IP address. It connects at the first call and again
@@ -101,7 +101,7 @@ mod tests {
         stdx::error_chain(&channel.oneshot(request).await.unwrap_err())
     }
 
-    /// A peer that accepts and then says nothing costs its caller the whole time for one attempt.
+    /// A peer that accepts and stays silent costs its caller one full attempt.
     #[tokio::test]
     async fn many_calls_to_a_silent_node_fail_together_and_not_one_after_the_other() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,6 +1,6 @@
 //! Follows the resources of a type on a state socket.
 //!
-//! A watch that breaks is begun again after a pause; what was seen last stays in force meanwhile.
+//! A broken watch is restarted after a pause; the last value stays in force meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub fn spawn(
     });
 }
 
-/// Follows a type until the watch breaks, and says why it broke.
+/// Follows a type until the watch breaks; returns the reason.
 async fn follow(channel: Channel, namespace: &str, kind: &str, seen: &(impl Fn(&Contents) + Sync)) -> Status {
     let request = WatchRequest {
         namespace: namespace.to_owned(),

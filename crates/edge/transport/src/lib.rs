@@ -26,9 +26,9 @@ pub use tls_incoming::TlsIncoming;
 /// The largest message that the API takes or gives, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;
 
-/// What a call may have on its way to a reader that does not read, in bytes. Each such call costs that much memory.
+/// Flow-control window of a call: buffered bytes for a stalled reader. Each such call costs that much memory.
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// What all calls of a connection may have on their way: the most that HTTP/2 knows. Calls of many clients share a
-/// connection to `machined` and to other nodes, so readers that stand still must not use up what the others need.
+/// Flow-control window of a connection: the maximum of HTTP/2. Calls of many clients share a connection to `machined`
+/// and to other nodes, so stalled readers must not use up the window of the others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

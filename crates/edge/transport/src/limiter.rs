@@ -17,7 +17,7 @@ use stdx::tasks::CancellationToken;
 
 use crate::peer::PeerInfo;
 
-/// What a server holds for its clients.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections, all together.
@@ -29,11 +29,11 @@ pub struct Limits {
     pub per_source: usize,
     /// Connections with one key.
     pub per_identity: usize,
-    /// Handshakes at a time: each costs memory and signatures, and anybody can begin one.
+    /// Concurrent handshakes: each costs memory and signatures, and any host can begin one.
     pub handshakes: usize,
     /// Handshakes at a time from one source.
     pub handshakes_per_source: usize,
-    /// What becomes of a newcomer without a certificate when `total` or `per_source` is reached.
+    /// Handling of a new connection without a certificate when `total` or `per_source` is reached.
     pub when_full: WhenFull,
     /// Calls at a time on one connection.
     pub streams: u32,
@@ -43,7 +43,7 @@ pub struct Limits {
     pub privileged: fn(&PeerInfo) -> bool,
 }
 
-/// What becomes of a newcomer without a certificate when there is no room.
+/// Handling of a new connection without a certificate when the pool is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     /// It takes the place of an older connection: for clients that come for a moment.
@@ -52,7 +52,7 @@ pub enum WhenFull {
     Refuse,
 }
 
-/// Nobody is privileged.
+/// No privileged clients.
 const fn nobody(_: &PeerInfo) -> bool {
     false
 }
@@ -72,7 +72,7 @@ impl Limits {
         age: None,
         privileged: nobody,
     };
-    /// Of a node's server that anybody may connect to. Its callers come seldom and stay short.
+    /// For a node's public server. Its clients connect rarely and briefly.
     pub const ANYBODY: Self = Self {
         total: 256,
         reserved: 0,
@@ -319,7 +319,7 @@ mod tests {
         drop(held);
         admit(&limiter, "10.0.0.1", "a").unwrap();
         let open = limiter.open.lock();
-        assert_eq!((open.by_source.len(), open.by_identity.len()), (1, 1), "who has no connection is forgotten");
+        assert_eq!((open.by_source.len(), open.by_identity.len()), (1, 1), "sources without connections are forgotten");
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use pki::Certificate;
 
-/// Who is at the other end of a connection; an extension of each request on it.
+/// The authenticated peer of a connection; an extension of each request on it.
 #[derive(Debug, Clone)]
 pub struct PeerInfo {
-    /// Where the connection comes from.
+    /// Source address of the connection.
     pub address: SocketAddr,
-    /// Who it is; nothing where the server asked for no certificate.
+    /// Its identity; none if the server requests no certificate.
     pub identity: Option<Arc<PeerIdentity>>,
 }
 
-/// What the verified certificate of a client says. Read once for each connection.
+/// Content of a client's verified certificate. Parsed once per connection.
 #[derive(Debug)]
 pub struct PeerIdentity {
     /// The leaf of the chain.

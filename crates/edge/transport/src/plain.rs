@@ -1,5 +1,5 @@
 //! TCP listeners without TLS, for servers whose messages are sealed end to end. What one source opens beyond its share is
-//! closed at once, as over TLS.
+//! closed immediately, as over TLS.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ use tonic::transport::server::Connected;
 use crate::limiter::{ConnectionLimiter, ConnectionPermit, Limits};
 use crate::peer::PeerInfo;
 
-/// A peer that has sent nothing by then is dropped: a client of HTTP/2 speaks first.
+/// A peer that has sent nothing by then is dropped: HTTP/2 clients send first.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
 /// Connections that may wait for the server; it takes them at once, so this is only a cushion.
 const BACKLOG: usize = 16;
 /// Pause after the kernel refused to accept, so that a lack of descriptors does not spin a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection whose peer has begun to speak.
+/// A connection with a first byte from its peer.
 #[derive(Debug)]
 pub struct PlainConnection {
     stream: TcpStream,
@@ -119,7 +119,7 @@ async fn accept_forever(listener: TcpListener, open: ConnectionLimiter, sender: 
         silent.spawn("first byte", async move {
             let spoke = tokio::time::timeout(FIRST_BYTE, stream.readable()).await;
             if matches!(spoke, Ok(Ok(()))) && stream.set_nodelay(true).is_ok() {
-                // The receiver is gone only when the server is.
+                // The receiver is dropped only with the server.
                 drop(sender.send(PlainConnection { stream, address, _permit: permit }).await);
             }
         });

@@ -1,4 +1,4 @@
-//! The frame of a program that serves until it is told to stop: the runtime, the signals, the end.
+//! The frame of a server program: runtime, signals, shutdown.
 //!
 //! Arguments, logging and the exit code are the program's own.
 
@@ -12,10 +12,10 @@ pub enum ProgramError<E: std::error::Error + 'static> {
     /// There are no threads for it.
     #[error("starting the runtime")]
     Runtime(#[source] std::io::Error),
-    /// It could not be told to stop.
+    /// The signal handlers could not be installed.
     #[error("listening for signals")]
     Signals(#[source] std::io::Error),
-    /// What it serves failed.
+    /// The served function failed.
     #[error(transparent)]
     Serve(E),
 }

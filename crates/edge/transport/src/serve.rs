@@ -1,4 +1,4 @@
-//! Serves a gRPC service on a listener until told to stop.
+//! Serves a gRPC service on a listener until cancelled.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::slot::Slot;
 use crate::tls_incoming::TlsIncoming;
 use crate::{CONNECTION_WINDOW, STREAM_WINDOW};
 
-/// Calls that are open when the server stops, or their connection has to, are given this long to end.
+/// Grace period for open calls when the server or their connection is closed.
 const GRACE: Duration = Duration::from_secs(3);
 /// Pings to clients, and how long they may be without an answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
-/// What can be served: a gRPC service that answers failures with a status.
+/// A service for the server: gRPC, with failures as statuses.
 pub trait GrpcService:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
@@ -149,9 +149,9 @@ mod tests {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
-        // It says nothing and only reads, until there is nothing more.
+        // It sends nothing and reads until the end.
         let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
-        // Its end is what counts, not how politely it came.
+        // The end of the connection matters, not the way it ended.
         drop(read.expect("the connection stays"));
     }
 }

@@ -14,13 +14,13 @@ impl<T> Slot<T> {
         Self(Arc::new(RwLock::new(Arc::new(value))))
     }
 
-    /// The value as of now; later replacements do not touch what was returned.
+    /// The current value; later replacements do not affect it.
     #[must_use]
     pub fn get(&self) -> Arc<T> {
         self.0.read().clone()
     }
 
-    /// Replaces the value for everybody who asks from now on.
+    /// Replaces the value for later readers.
     pub fn set(&self, value: T) {
         *self.0.write() = Arc::new(value);
     }

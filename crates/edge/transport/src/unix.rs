@@ -13,9 +13,9 @@ pub enum BindError {
     /// A step failed.
     #[error("{step} {path}")]
     Io {
-        /// What was being done.
+        /// The operation.
         step: &'static str,
-        /// With what.
+        /// Its subject.
         path: PathBuf,
         /// The reason.
         #[source]

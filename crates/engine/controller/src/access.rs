@@ -1,40 +1,40 @@
-//! Access by declaration: what is not declared cannot be read, written or held.
+//! Access control by declaration: undeclared resources cannot be read, written or held.
 
 use resources::Spec;
 use state::{Key, Kind};
 
 use crate::io::{Input, Output, Strength};
 
-/// A controller reached for what it did not declare. A bug in the controller.
+/// A controller accessed a resource that it did not declare. A bug in the controller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// Neither an input nor an output.
-    #[error("{controller} reads {what}, which is not among its inputs")]
+    #[error("{controller} reads {what}, which is not one of its inputs")]
     UndeclaredRead {
-        /// Who.
+        /// The controller.
         controller: &'static str,
         /// The kind or resource.
         what: String,
     },
     /// Not an output.
-    #[error("{controller} writes {type_name}, which is not among its outputs")]
+    #[error("{controller} writes {type_name}, which is not one of its outputs")]
     UndeclaredWrite {
-        /// Who.
+        /// The controller.
         controller: &'static str,
         /// The type.
         type_name: &'static str,
     },
     /// Not a strong input.
-    #[error("{controller} holds {what}, which is not among its strong inputs")]
+    #[error("{controller} holds {what}, which is not one of its strong inputs")]
     NotStrong {
-        /// Who.
+        /// The controller.
         controller: &'static str,
         /// The resource.
         what: String,
     },
 }
 
-/// What one controller declared.
+/// The declarations of one controller.
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) controller: &'static str,

@@ -1,4 +1,4 @@
-//! What a controller sees of the world during a pass.
+//! A controller's view of the world during a pass.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,12 +28,12 @@ use crate::{
     signal::{Signal, Waker},
 };
 
-/// What became of a resource that is to be destroyed.
+/// Result of a destroy request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destroyed {
-    /// It is gone, or never was.
+    /// It does not exist any more, or never did.
     Gone,
-    /// It is tearing down and somebody still holds it; the controller is woken when the last one lets go.
+    /// It is tearing down and still held; the controller is woken when the last finalizer is removed.
     Waiting,
 }
 
@@ -118,13 +118,13 @@ impl Ctx {
         self.name
     }
 
-    /// The wall clock, for what is stamped or expires.
+    /// The wall clock, for timestamps and expiry.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         self.store.clock()
     }
 
-    /// Fires when the controller shall stop, for passes and tasks that wait long.
+    /// Fires when the controller must stop, for long waits in passes and tasks.
     #[must_use]
     pub const fn cancelled(&self) -> &CancellationToken {
         self.tasks.token()
@@ -164,11 +164,11 @@ impl Ctx {
         Ok(self.store.list_as_in(namespace)?)
     }
 
-    /// Makes the output `id` of type `S` be `spec`; changes nothing when it is already.
+    /// Sets the output `id` of type `S` to `spec`; no change if equal.
     ///
     /// # Errors
     /// [`crate::AccessError::UndeclaredWrite`]; [`StateError::OwnerConflict`]; [`StateError::PhaseConflict`] while an
-    /// earlier resource of that name is still held by somebody.
+    /// earlier resource of that name is still held.
     pub fn put<S: Spec>(&mut self, id: &str, spec: S) -> Result<Resource<S>, ReconcileError> {
         self.put_in(S::DEFINITION.namespace, id, spec)
     }
@@ -218,7 +218,7 @@ impl Ctx {
     ) -> Result<Resource<S>, ReconcileError> {
         self.access.read().write::<S>()?;
         let key = Kind::of_in::<S>(namespace).key(id);
-        // An earlier resource of that name that is only waiting to be destroyed makes room.
+        // An earlier resource of that name that only awaits destruction makes room.
         let old = self
             .store
             .get(&key)
@@ -232,7 +232,7 @@ impl Ctx {
         Ok(written)
     }
 
-    /// Destroys the output `id` of type `S`: tears it down first where somebody holds it.
+    /// Destroys the output `id` of type `S`: tears it down first if it is held.
     ///
     /// # Errors
     /// [`crate::AccessError::UndeclaredWrite`]; [`StateError::OwnerConflict`].
@@ -260,7 +260,7 @@ impl Ctx {
             }
             match self.store.teardown(key, self.name) {
                 Ok(false) => return Ok(Destroyed::Waiting),
-                // The last holder let go in between.
+                // The last holder released it in between.
                 Ok(true) | Err(StateError::NotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -285,10 +285,12 @@ impl Ctx {
         Ok(())
     }
 
-    /// Holds a strong input, so that its owner cannot destroy it before [`remove_finalizer`](Self::remove_finalizer).
+    /// Adds a finalizer to a strong input: its owner cannot destroy it before
+    /// [`remove_finalizer`](Self::remove_finalizer).
     ///
     /// # Errors
-    /// [`crate::AccessError::NotStrong`]; [`StateError::NotFound`]; [`StateError::PhaseConflict`] when it is going.
+    /// [`crate::AccessError::NotStrong`]; [`StateError::NotFound`]; [`StateError::PhaseConflict`] when it is tearing
+    /// down.
     pub fn add_finalizer<S: Spec>(&self, id: &str) -> Result<(), ReconcileError> {
         self.add_finalizer_in::<S>(S::DEFINITION.namespace, id)
     }
@@ -304,7 +306,7 @@ impl Ctx {
         Ok(())
     }
 
-    /// Lets go of a strong input; of what is gone too.
+    /// Removes the finalizer from a strong input; succeeds if the input does not exist.
     ///
     /// # Errors
     /// [`crate::AccessError::NotStrong`].
@@ -325,8 +327,8 @@ impl Ctx {
         }
     }
 
-    /// Asks for another pass at the latest after this time. Of several calls in a pass the earliest counts; the next
-    /// pass starts without.
+    /// Schedules another pass after this time at the latest. The earliest of several calls in a pass counts; the next
+    /// pass clears it.
     pub fn requeue_after(&mut self, after: Duration) {
         let at = Instant::now() + after;
         self.requeue = Some(self.requeue.map_or(at, |earlier| earlier.min(at)));
@@ -366,7 +368,7 @@ impl Ctx {
     }
 
     /// Starts a task that lives until its own end, or the controller's. A panic ends it, is counted and wakes the controller,
-    /// which finds [`TaskHandle::is_finished`] and starts what it still needs.
+    /// which checks [`TaskHandle::is_finished`] and restarts it if needed.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
         let ended = Arc::new(AtomicBool::new(false));
         let guard = SetOnDrop(Arc::clone(&ended));
@@ -377,7 +379,7 @@ impl Ctx {
         TaskHandle { handle, ended }
     }
 
-    /// Replaces the inputs, for controllers whose inputs follow from what they read.
+    /// Replaces the inputs, for controllers whose inputs depend on resources.
     ///
     /// # Errors
     /// [`crate::GraphError::DuplicateInput`].

@@ -2,13 +2,13 @@
 
 use std::{error::Error, fmt};
 
-/// Why a pass failed. Takes any error by `?`; the runtime logs the whole chain and tries again.
+/// Failure of a pass. Converts from any error by `?`; the runtime logs the whole chain and retries.
 ///
 /// It is not itself an [`Error`], so that the conversion can be total.
 pub struct ReconcileError(Box<dyn Error + Send + Sync>);
 
 impl ReconcileError {
-    /// An error that is only a text.
+    /// An error with a text only.
     pub fn msg(text: impl Into<String>) -> Self {
         Self(text.into().into())
     }

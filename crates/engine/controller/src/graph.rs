@@ -1,11 +1,11 @@
-//! The dependency graph: checked when a controller joins, exported for people.
+//! The dependency graph: validated on registration, exported for operators.
 
 use crate::{
     access::Access,
     io::{Input, OutputMode, Strength},
 };
 
-/// How a controller and resources are bound.
+/// Relation between a controller and a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
     /// The only writer of the type.
@@ -25,36 +25,36 @@ pub enum EdgeKind {
 pub struct Edge {
     /// The controller's name.
     pub controller: &'static str,
-    /// How they are bound.
+    /// The relation.
     pub kind: EdgeKind,
-    /// The namespace; for outputs that of the type, though some of its resources may be in others.
+    /// The namespace; for outputs the type's, although some resources may be in others.
     pub namespace: String,
     /// The full type.
     pub type_name: String,
-    /// The id; empty where all are meant.
+    /// The id; empty for all.
     pub id: String,
 }
 
-/// Declarations that cannot be.
+/// Invalid declarations.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
-    /// Two controllers of one name.
+    /// Two controllers with one name.
     #[error("controller {0} is registered twice")]
     DuplicateController(&'static str),
-    /// A type with an exclusive writer has another one.
+    /// A type with an exclusive writer has a second writer.
     #[error("{type_name} is written by {first} and by {second}, one of them exclusively")]
     OutputConflict {
         /// The type.
         type_name: &'static str,
-        /// Who declared it first.
+        /// The first writer.
         first: &'static str,
-        /// Who declared it second.
+        /// The second writer.
         second: &'static str,
     },
     /// An output declared twice by one controller.
     #[error("controller {controller} declares output {type_name} twice")]
     DuplicateOutput {
-        /// Who.
+        /// The controller.
         controller: &'static str,
         /// The type.
         type_name: &'static str,
@@ -62,15 +62,15 @@ pub enum GraphError {
     /// An input declared twice by one controller.
     #[error("controller {controller} declares input {input} twice")]
     DuplicateInput {
-        /// Who.
+        /// The controller.
         controller: &'static str,
         /// The kind or resource.
         input: String,
     },
 }
 
-/// Refuses inputs that repeat each other. A resource may be named both by its kind and by id, and the wait for
-/// destruction beside a weak or strong input is no repetition.
+/// Refuses duplicate inputs. An input by kind and one by id may coexist, and so may waiting for destruction and a weak
+/// or strong input.
 pub(crate) fn check_inputs(controller: &'static str, inputs: &[Input]) -> Result<(), GraphError> {
     let waits = |input: &Input| input.strength == Strength::DestroyReady;
     for (i, input) in inputs.iter().enumerate() {
@@ -82,7 +82,7 @@ pub(crate) fn check_inputs(controller: &'static str, inputs: &[Input]) -> Result
     Ok(())
 }
 
-/// Refuses a newcomer that cannot live beside `known`.
+/// Refuses a controller in conflict with `known`.
 pub(crate) fn check<'a>(known: impl Iterator<Item = &'a Access>, new: &Access) -> Result<(), GraphError> {
     check_inputs(new.controller, &new.inputs)?;
     for (i, output) in new.outputs.iter().enumerate() {

@@ -6,10 +6,10 @@ use state::{Phase, Resource, StateError};
 
 use crate::{ctx::Ctx, error::ReconcileError};
 
-/// What a controller may do with a strong input.
+/// Permission to use a strong input.
 #[derive(Debug)]
 pub enum Held<S: Spec> {
-    /// It is not there, or is going and was never used by this controller.
+    /// It does not exist, or is tearing down and was never held by this controller.
     Absent,
     /// It may be used; its owner waits for [`Ctx::remove_finalizer`].
     Running(Resource<S>),

@@ -1,4 +1,4 @@
-//! Which controller a change wakes.
+//! Maps changes to the controllers to wake.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,8 +10,8 @@ use crate::{
     signal::Signal,
 };
 
-/// Subscriptions of all controllers of a runtime. The store tells it each change before the write returns, so there is
-/// no moment between a controller's reading and its waiting in which a change could be lost.
+/// Subscriptions of all controllers of a runtime. The store notifies it of each change before the write returns, so no
+/// change can be lost between a controller's read and its wait.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     inner: RwLock<Inner>,
@@ -32,7 +32,7 @@ struct Subscription {
 }
 
 impl Index {
-    /// Makes `inputs` the subscriptions of `controller`, in place of those it had.
+    /// Replaces the subscriptions of `controller` with `inputs`.
     pub(crate) fn set(&self, controller: &'static str, inputs: &[Input], signal: &Arc<Signal>) {
         let mut inner = self.inner.write();
         for subscriptions in inner.by_kind.values_mut() {
@@ -63,7 +63,7 @@ impl Observer for Index {
                 subscription.signal.wake();
             }
         }
-        // Its owner waits to finish what it began, without having to declare that.
+        // Its owner waits to finish the teardown, without having to declare that.
         if destroy_ready && let Some(owner) = inner.by_owner.get(metadata.owner.as_str()) {
             owner.wake();
         }

@@ -1,20 +1,20 @@
-//! Declarations of what a controller reads and writes.
+//! Declarations of inputs and outputs.
 
 use resources::{Definition, Spec};
 use state::{Key, Kind};
 
-/// How an input binds controller and resource.
+/// Strength of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strength {
     /// Reads it; wakes on each change.
     Weak,
-    /// Also may hold it by a finalizer.
+    /// Additionally may hold it with a finalizer.
     Strong,
-    /// Reads it; wakes only when it is tearing down and nobody holds it any more.
+    /// Reads it; wakes only when it is tearing down and not held.
     DestroyReady,
 }
 
-/// What a controller reads: a kind, or one resource of it.
+/// An input: a kind, or one resource of it.
 #[derive(Clone, Debug)]
 pub struct Input {
     pub(crate) definition: &'static Definition,
@@ -34,7 +34,7 @@ impl Input {
         Self::new::<S>(Strength::Weak)
     }
 
-    /// Reads all `S` of its own namespace and may hold them by finalizers.
+    /// Reads all `S` of its own namespace and may hold them with finalizers.
     #[must_use]
     pub fn strong<S: Spec>() -> Self {
         Self::new::<S>(Strength::Strong)
@@ -53,7 +53,7 @@ impl Input {
         self
     }
 
-    /// In another namespace than the type's own.
+    /// In a namespace other than the type's.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.kind.namespace = namespace.into();
@@ -73,12 +73,12 @@ impl Input {
     }
 }
 
-/// Whether others may write the type too.
+/// Whether others may write the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputMode {
     /// Only this controller writes the type.
     Exclusive,
-    /// Several do, each its own resources.
+    /// Several controllers write it, each its own resources.
     Shared,
 }
 

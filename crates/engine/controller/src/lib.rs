@@ -1,4 +1,4 @@
-//! Controllers: what they promise, and the runtime that holds them to it.
+//! Controllers: their contract, and the runtime that enforces it.
 //!
 //! A controller reads declared inputs, writes declared outputs, and is run again when an input changed. The runtime
 //! owns waking, retries, panics, timers and access; it knows no domain. The contract is in `docs/controllers.md`.
@@ -32,25 +32,24 @@ pub use signal::Waker;
 /// How long a pass may take unless its controller says otherwise.
 pub const PASS_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Brings outputs in line with inputs, again and again.
+/// Reconciles outputs with inputs.
 ///
 /// Guarantees: one pass at a time; a first pass at the start; another after any change of an input, also one that
 /// comes while a pass runs; changes that come together give one pass. A pass that errs or panics is counted, logged
-/// and tried again after a growing delay.
-/// Assumptions: a pass is idempotent, takes what it needs from `ctx`, and may be dropped at an await point: at the end of the
-/// process, and when it takes longer than [`Controller::pass_deadline`].
+/// and retried with backoff. Assumptions: a pass is idempotent, takes what it needs from `ctx`, and may be dropped at
+/// an await point: at the end of the process, and when it takes longer than [`Controller::pass_deadline`].
 #[async_trait]
 pub trait Controller: Send + 'static {
     /// The runtime name, `network.AddressStatusController`; also the owner of its outputs and its finalizer.
     fn name(&self) -> &'static str;
 
-    /// What it reads. [`Ctx::set_inputs`] can replace them later.
+    /// Inputs. [`Ctx::set_inputs`] can replace them later.
     fn inputs(&self) -> Vec<Input>;
 
-    /// What it writes.
+    /// Outputs.
     fn outputs(&self) -> Vec<Output>;
 
-    /// Also run a pass when the last one is this long ago.
+    /// Interval of additional passes after the last one.
     fn resync(&self) -> Option<Duration> {
         None
     }

@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{Controller, ReconcileError, ctx::Ctx, signal::Signal};
 
-/// After a failure: at least about a quarter of this even when inputs change, and up to [`RETRY_MAX`] when they do not.
+/// Retry delay after a failure: at least a quarter of this even if inputs change, up to [`RETRY_MAX`] otherwise.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait of a controller that keeps failing.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What the runtime counts about a controller.
+/// Counters of a controller.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     pub(crate) passes: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     let mut deadline: Option<Instant> = None;
     signal.wake();
     loop {
-        // Each arm is cancel-safe: the token and the timer hold no state, the signal is taken only when it wins.
+        // Each arm is cancel-safe: token and timer hold no state, the signal is consumed only if it wins.
         tokio::select! {
             biased;
             () = token.cancelled() => return,
@@ -77,7 +77,8 @@ pub(crate) async fn run(
                 *stats.last_error.lock() = Some(error.to_string());
                 deadline = Some(Instant::now() + delay);
                 stats.running.store(false, Ordering::SeqCst);
-                // A change may be the cure, so it is not kept waiting for the whole delay, only for a storm's sake.
+                // A change may resolve the failure, so it shortens the delay, but not to zero: a storm of changes must
+                // not spin.
                 tokio::select! {
                     biased;
                     () = token.cancelled() => return,

@@ -1,4 +1,4 @@
-//! The runtime: takes controllers in, runs each in a task of its own, stops them.
+//! The runtime: registers controllers, runs each in its own task, stops them.
 
 use std::{
     fmt,
@@ -51,20 +51,20 @@ struct Entry {
     waiting: Option<Box<dyn Controller>>,
 }
 
-/// How a controller is doing.
+/// Status of a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its name.
     pub name: &'static str,
-    /// Passes that ended, well or not.
+    /// Completed passes, successful or not.
     pub passes: u64,
-    /// Passes that ended with an error or a panic.
+    /// Failed passes, by error or panic.
     pub failures: u64,
     /// Panics of tasks that it started.
     pub task_panics: u64,
-    /// Why the last pass failed; none when it went well.
+    /// Error of the last pass; none if it succeeded.
     pub last_error: Option<String>,
-    /// Nothing to do: no pass runs and none is due, except by a timer.
+    /// Idle: no pass is running or due, except by a timer.
     pub idle: bool,
 }
 
@@ -101,10 +101,10 @@ impl Runtime {
         &self.inner.store
     }
 
-    /// Takes a controller in; starts it at once when the runtime has started. Registers the types that it declares.
+    /// Registers a controller and its types; starts it at once if the runtime has started.
     ///
     /// # Errors
-    /// [`GraphError`] when its declarations cannot live beside those of the others.
+    /// [`GraphError`] for declarations in conflict with other controllers.
     pub fn register(&self, controller: impl Controller) -> Result<(), GraphError> {
         self.register_boxed(Box::new(controller))
     }
@@ -137,7 +137,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Starts all controllers. Needs a tokio runtime. Twice is once.
+    /// Starts all controllers. Requires a tokio runtime. Idempotent.
     pub fn start(&self) {
         let mut state = self.inner.state.lock();
         state.started = true;
@@ -166,8 +166,8 @@ impl Runtime {
         self.inner.tasks.spawn(name, run::run(controller, ctx, signal, stats, token));
     }
 
-    /// Tells all controllers to stop, lets passes end within `deadline`, then aborts what is left. The runtime is of no
-    /// more use after that.
+    /// Cancels all controllers, lets passes end within `deadline`, and aborts the rest. The runtime cannot be used
+    /// afterwards.
     ///
     /// # Errors
     /// [`UnfinishedTasks`] names the controllers that had to be aborted.
@@ -175,14 +175,14 @@ impl Runtime {
         self.inner.tasks.join(deadline).await
     }
 
-    /// Who reads and writes what, now: outputs and inputs of each controller, in the order of registration.
+    /// The dependency graph: outputs and inputs of each controller, in order of registration.
     #[must_use]
     pub fn dependency_graph(&self) -> Vec<Edge> {
         let state = self.inner.state.lock();
         state.controllers.iter().flat_map(|entry| graph::edges(&entry.access.read()).collect::<Vec<_>>()).collect()
     }
 
-    /// How each controller is doing, in the order of registration.
+    /// The status of each controller, in order of registration.
     #[must_use]
     pub fn status(&self) -> Vec<Status> {
         let state = self.inner.state.lock();

@@ -1,4 +1,4 @@
-//! The one-slot signal that wakes a controller.
+//! A one-slot signal that wakes a controller.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Any number of wakes before the next wait are one.
+/// Wakes before the next wait are coalesced.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     notify: Notify,
@@ -23,14 +23,14 @@ impl Signal {
         self.notify.notify_one();
     }
 
-    /// Waits for a wake and takes it. Cancel-safe: a wake is taken only when this returns.
+    /// Waits for a wake and consumes it. Cancel-safe: a wake is consumed only on return.
     pub(crate) async fn woken(&self) {
         while !self.pending.swap(false, Ordering::SeqCst) {
             self.notify.notified().await;
         }
     }
 
-    /// Takes a wake that may be there, for passes that start for another reason.
+    /// Consumes a pending wake, for passes that start for another reason.
     pub(crate) fn take(&self) {
         self.pending.store(false, Ordering::SeqCst);
     }
@@ -45,7 +45,7 @@ impl Signal {
 pub struct Waker(pub(crate) Arc<Signal>);
 
 impl Waker {
-    /// Asks for another pass. Many calls before it starts are one.
+    /// Requests a pass. Calls before it starts are coalesced.
     pub fn wake(&self) {
         self.0.wake();
     }

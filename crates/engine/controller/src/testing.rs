@@ -1,6 +1,6 @@
-//! Runs controllers in tests: a store, a clock that stands still, and a way to wait until nothing is left to do.
+//! Runs controllers in tests: a store, a manual clock, and a way to wait until everything is idle.
 //!
-//! Use it under `#[tokio::test(start_paused = true)]`: waiting then costs no real time.
+//! Use it under `#[tokio::test(start_paused = true)]`: waiting then takes no real time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use stdx::clock::ManualClock;
 
 use crate::{Controller, Runtime, Status};
 
-/// How much paused time [`Harness::settle`] gives controllers before it calls them stuck.
+/// Paused time that [`Harness::settle`] allows before it reports stuck controllers.
 const SETTLE: Duration = Duration::from_secs(60);
 
 /// A store with controllers on it.
@@ -30,7 +30,7 @@ impl Default for Harness {
     }
 }
 
-#[expect(clippy::panic, reason = "a test helper: what goes wrong here fails the test")]
+#[expect(clippy::panic, reason = "a test helper: a failure here fails the test")]
 impl Harness {
     /// An empty store and no controller.
     #[must_use]
@@ -57,7 +57,7 @@ impl Harness {
         self.runtime.start();
     }
 
-    /// Writes a resource that nobody owns, in the type's own namespace.
+    /// Writes a resource without an owner in the type's own namespace.
     pub fn put<S: Spec>(&self, id: &str, spec: S) -> Resource<S> {
         self.put_in(S::DEFINITION.namespace, id, spec)
     }
@@ -67,12 +67,12 @@ impl Harness {
         self.store.put_in(namespace, id, spec, "").unwrap_or_else(|error| panic!("putting {id}: {error}"))
     }
 
-    /// Removes a resource that nobody owns or holds.
+    /// Removes a resource without owner and finalizers.
     pub fn destroy<S: Spec>(&self, id: &str) {
         self.store.destroy(&Key::of::<S>(id), "").unwrap_or_else(|error| panic!("destroying {id}: {error}"));
     }
 
-    /// Begins the teardown of a resource that nobody owns; true when nobody holds it.
+    /// Tears down a resource without an owner; true if it is not held.
     pub fn teardown<S: Spec>(&self, id: &str) -> bool {
         self.store.teardown(&Key::of::<S>(id), "").unwrap_or_else(|error| panic!("tearing down {id}: {error}"))
     }
@@ -106,14 +106,14 @@ impl Harness {
         self.list::<S>().iter().map(|resource| resource.id().to_owned()).collect()
     }
 
-    /// Waits until no controller runs or is about to. Timers that are further away, such as retries, do not count.
+    /// Waits until no controller is running or due. Distant timers, such as retries, do not count.
     ///
     /// # Panics
-    /// When a controller is still busy after a minute of paused time.
+    /// If a controller is still busy after a minute of paused time.
     pub async fn settle(&self) {
         let start = tokio::time::Instant::now();
         loop {
-            // Paused time moves only when every task waits.
+            // Paused time advances only when every task waits.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let busy: Vec<Status> = self.runtime.status().into_iter().filter(|status| !status.idle).collect();
             if busy.is_empty() {
@@ -123,17 +123,17 @@ impl Harness {
         }
     }
 
-    /// Lets time pass, on the wall too, then settles.
+    /// Advances time, including the wall clock, then settles.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         tokio::time::sleep(by).await;
         self.settle().await;
     }
 
-    /// How the controller of that name is doing.
+    /// The status of the controller with that name.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     #[must_use]
     pub fn status(&self, name: &str) -> Status {
         let found = self.runtime.status().into_iter().find(|status| status.name == name);

@@ -40,11 +40,11 @@ spec!(Source, "Sources.test.talos.dev");
 spec!(Target, "Targets.test.talos.dev");
 spec!(Other, "Others.test.talos.dev");
 
-/// Doubles each source into a target of the same id.
+/// Doubles each source into a target with the same id.
 #[derive(Debug, Default)]
 struct Doubler {
     passes: Arc<AtomicUsize>,
-    /// A pass takes this long.
+    /// Duration of a pass.
     takes: Duration,
 }
 
@@ -324,7 +324,7 @@ async fn what_is_not_declared_cannot_be_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn a_strong_input_waits_for_its_holder() {
-    // Holds every running source, mirrors it, and lets go when the mirror is gone.
+    // Holds every running source, mirrors it, and releases it when the mirror is destroyed.
     let harness = Harness::with(Scripted::new(
         vec![Input::strong::<Source>()],
         vec![Output::exclusive::<Target>()],
@@ -350,7 +350,7 @@ async fn a_strong_input_waits_for_its_holder() {
     assert_eq!(harness.get::<Target>("a").unwrap().metadata.phase, Phase::TearingDown);
     let error = harness.store.destroy(&Key::of::<Source>("a"), "").unwrap_err();
     assert!(matches!(error, StateError::PendingFinalizers { .. }), "{error:?}");
-    // Its owner is woken when the holder lets go.
+    // Its owner is woken when the holder releases it.
     harness.store.remove_finalizer(&Key::of::<Target>("a"), "somebody").unwrap();
     harness.settle().await;
     assert_eq!(harness.get::<Target>("a"), None);
@@ -542,7 +542,7 @@ fn declarations_that_cannot_be_are_refused() {
         refused(vec![], vec![Output::shared::<Other>(), Output::exclusive::<Other>()], "test.D"),
         GraphError::DuplicateOutput { controller: "test.D", type_name: "Others.test.talos.dev" }
     );
-    // None of the refused is left in the graph.
+    // None of the refused controllers is in the graph.
     assert!(runtime.dependency_graph().iter().all(|edge| edge.controller == "test.DoublerController"));
 }
 

@@ -14,7 +14,7 @@ use crate::sequence::{Outcome, Request, Sequence, SequenceId, Takeover};
 /// How long a sequence that is taken over may take to end (Talos 1.7).
 pub const GRACE_OF_TAKEOVER: Duration = Duration::from_secs(60);
 
-/// How long a machine whose sequence failed stays up, for somebody to read why (Talos 1.7).
+/// Time between a failed sequence and the reboot, for reading the reason (Talos 1.7).
 pub const REBOOT_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// Another sequence runs, and does not yield to the one that was asked for.
@@ -22,7 +22,7 @@ pub const REBOOT_AFTER_FAILURE: Duration = Duration::from_secs(10);
 #[error("{asked} cannot start while {holder} runs")]
 pub struct Locked {
     pub asked: Sequence,
-    /// What runs, or how the machine is ending.
+    /// The running sequence, or the end of the machine.
     pub holder: &'static str,
 }
 
@@ -35,7 +35,7 @@ pub enum Finish {
     Canceled,
 }
 
-/// What the caller has to do.
+/// The effects for the caller to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Start(SequenceId, Request),
@@ -103,7 +103,7 @@ impl Arbiter {
                 let effects = vec![Effect::Cancel(old.id)];
                 (State::HandingOver { old, next: new, until: now + GRACE_OF_TAKEOVER }, effects)
             }
-            // The time of the takeover goes on: requests that follow each other do not keep the old sequence alive.
+            // The takeover's deadline is kept: consecutive requests do not prolong the old sequence.
             State::HandingOver { old, next, until } => {
                 let effects = vec![Effect::Superseded(next.id, next.request)];
                 (State::HandingOver { old, next: new, until }, effects)
@@ -114,12 +114,12 @@ impl Arbiter {
         Ok((id, effects))
     }
 
-    /// Who keeps `request` from being accepted.
+    /// The sequence that blocks `request`.
     fn holder_against(&self, request: &Request) -> Option<&'static str> {
         let held_by = match &self.state {
             State::Idle => return None,
             State::Running(run) => run,
-            // Whoever wants the machine now has to be entitled to it from whoever gets it next.
+            // A takeover must be allowed against the pending sequence as well.
             State::HandingOver { next, .. } => next,
             State::Failed { .. } => {
                 let ends = matches!(request.sequence, Sequence::Reboot | Sequence::Shutdown);
@@ -148,7 +148,7 @@ impl Arbiter {
                     self.next_id += 1;
                     begin(Run { id, request: Request::new(sequence, run.request.actor) })
                 }
-                // Nobody canceled it: it ended without having done its work.
+                // It was not cancelled: it ended without completing.
                 Finish::Failed | Finish::Canceled => (State::Failed { until: now + REBOOT_AFTER_FAILURE }, Vec::new()),
             },
             // However it ended, the next one was promised the machine. One that decided to end the machine at that moment

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 /// How many events are kept (Talos 1.7).
 pub const CAPACITY: usize = 1000;
 
-/// What happened. One variant per message of the machine API.
+/// Content of an event. One variant per message of the machine API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     Sequence { sequence: String, action: SequenceAction, error: Option<SequenceError> },
@@ -31,7 +31,7 @@ pub struct ServiceHealth {
     pub message: String,
 }
 
-/// What became of a sequence.
+/// Outcome of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceAction {
     /// It did not start.
@@ -72,7 +72,7 @@ pub struct Event {
     pub sequence: u64,
     /// Seconds since the epoch.
     pub at: i64,
-    /// Who asked for what happened; empty for the machine itself.
+    /// The actor; empty for the machine itself.
     pub actor: String,
     pub payload: Payload,
 }
@@ -121,7 +121,7 @@ impl EventBus {
         self.version.send_replace(sequence);
     }
 
-    /// Follows events: first those kept for which `past` says yes, then all later ones.
+    /// Subscribes to events: first the kept ones that `past` accepts, then all later ones.
     pub fn follow(&self, past: impl Fn(&Event) -> bool) -> Follower {
         let kept = self.kept.lock();
         let backlog = kept.events.iter().filter(|event| past(event)).cloned().collect();
@@ -144,7 +144,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// The next event that is there already.
+    /// The next event, if already available.
     pub fn try_next(&mut self) -> Option<Event> {
         if let Some(event) = self.backlog.pop_front() {
             return Some(event);
@@ -155,7 +155,7 @@ impl Follower {
         Some(event)
     }
 
-    /// The next event, waiting for it. Cancel-safe. `None` when the bus is gone.
+    /// The next event, waiting for it. Cancel-safe. `None` when the bus is dropped.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             self.version.borrow_and_update();

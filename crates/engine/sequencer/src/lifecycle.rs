@@ -1,4 +1,4 @@
-//! Runs sequences: carries out what the arbiter decides, and tells the world.
+//! Runs sequences: executes the arbiter's effects and publishes events.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl Lifecycle {
                     None => std::future::pending().await,
                 }
             };
-            // Both arms are cancel-safe: a notification that comes while nobody waits is kept.
+            // Both arms are cancel-safe: a notification without a waiter is kept.
             tokio::select! {
                 () = self.inner.changed.notified() => {}
                 () = due => {
@@ -261,7 +261,7 @@ impl Inner {
         }
     }
 
-    /// Makes what runs what ran last, and announces its end.
+    /// Moves the running sequence to the last one, and publishes its end.
     fn record(&self, id: SequenceId, result: LastResult) {
         let mut ended = None;
         self.status.send_modify(|status| {

@@ -1,4 +1,4 @@
-//! What a sequence does, as data: phases of tasks.
+//! Plans of sequences as data: phases of tasks.
 
 use std::fmt;
 use std::future::Future;
@@ -15,16 +15,16 @@ pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>;
 
-/// What one try of a task is given.
+/// Inputs of one attempt of a task.
 #[derive(Debug, Clone)]
 pub struct TaskContext {
-    /// Fires at the task's deadline and when its sequence is taken over. A task that goes on is dropped some seconds later.
+    /// Fires at the task's deadline and at a takeover. A task that ignores it is dropped some seconds later.
     pub cancel: CancellationToken,
-    /// Who asked for the sequence.
+    /// The actor of the sequence.
     pub actor: ActorId,
 }
 
-/// What the failure of a task means for its sequence.
+/// The effect of a failed task on its sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     /// The sequence fails once the other tasks of the phase have ended.
@@ -43,7 +43,7 @@ pub const CONFIG_PAUSE: Duration = Duration::from_secs(35 * 60);
 #[derive(Clone)]
 pub struct Task {
     pub(crate) name: &'static str,
-    /// None: it waits for somebody, for as long as that takes.
+    /// None: it waits for an operator without a limit.
     pub(crate) deadline: Option<Duration>,
     pub(crate) on_failure: OnFailure,
     pub(crate) work: Arc<dyn Fn(TaskContext) -> Work + Send + Sync>,
@@ -59,7 +59,7 @@ impl Task {
         Self { deadline: Some(deadline), ..Self::waiting(name, work) }
     }
 
-    /// A task that waits for an operator, who may take any time. `SequenceStatus` names it meanwhile.
+    /// A task that waits for an operator without a limit. `SequenceStatus` names it meanwhile.
     pub fn waiting<F, T>(name: &'static str, work: F) -> Self
     where
         F: Fn(TaskContext) -> T + Send + Sync + 'static,
@@ -91,7 +91,7 @@ pub struct Phase {
     pub(crate) tasks: Vec<Task>,
 }
 
-/// What comes after a sequence that was done.
+/// The continuation after a successful sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The machine runs on.

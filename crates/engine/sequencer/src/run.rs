@@ -85,7 +85,7 @@ impl Run {
         Ok(())
     }
 
-    /// Runs a task to its end; what its failure means is applied here.
+    /// Runs a task to its end and applies its failure policy.
     async fn task(&self, task: &Task) -> Result<(), String> {
         let name = task.name;
         let started = Instant::now();
@@ -94,7 +94,7 @@ impl Run {
         let result = match task.on_failure {
             OnFailure::Abort => self.attempt(task).await,
             OnFailure::Ignore => self.attempt(task).await.or_else(|error| {
-                tracing::warn!(task = name, error, "task failed; the sequence goes on");
+                tracing::warn!(task = name, error, "task failed; the sequence continues");
                 Ok(())
             }),
             OnFailure::PauseForConfig { at_most } => self.attempt_with_configs(task, at_most).await,

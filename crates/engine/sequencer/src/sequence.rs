@@ -1,4 +1,4 @@
-//! What can be asked of a machine, and how it can end.
+//! Sequences of a machine, and its outcomes.
 
 use std::fmt;
 
@@ -100,7 +100,7 @@ impl Outcome {
     }
 }
 
-/// Who asked. Clients follow the events of their id. The machine itself has the empty one.
+/// The actor. Clients follow the events of their id. The machine itself has the empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ActorId(String);
 
@@ -146,7 +146,7 @@ pub struct Options {
     pub end: Option<Outcome>,
 }
 
-/// A sequence that somebody wants.
+/// A request for a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub sequence: Sequence,

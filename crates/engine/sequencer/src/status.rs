@@ -1,4 +1,4 @@
-//! What is known of the lifecycle, for controllers and operators.
+//! Status of the lifecycle, for controllers and operators.
 
 use crate::sequence::{ActorId, Outcome, Sequence, SequenceId};
 

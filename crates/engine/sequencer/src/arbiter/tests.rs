@@ -125,7 +125,7 @@ fn initialize_is_followed_by_boot_for_the_same_actor() {
 #[derive(Debug, Clone)]
 enum Step {
     Request(Request),
-    /// The run that is there ends.
+    /// The current run ends.
     Finish(Finish),
     /// A run that was dropped, or never was, reports an end.
     Stray(u64, Finish),
@@ -156,7 +156,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// The world around an arbiter: what it started and has not seen end.
+/// The environment of an arbiter: started runs that have not ended.
 #[derive(Default)]
 struct World {
     running: Option<SequenceId>,
@@ -187,11 +187,7 @@ impl World {
                 }
                 Effect::Drop(id) => {
                     assert_eq!(self.running.take(), Some(id));
-                    assert_eq!(
-                        self.canceled_at.unwrap() + GRACE_OF_TAKEOVER,
-                        now,
-                        "it has the whole minute, and no more"
-                    );
+                    assert_eq!(self.canceled_at.unwrap() + GRACE_OF_TAKEOVER, now, "it has the whole minute");
                     self.fates.insert(id, "dropped");
                 }
                 Effect::Superseded(id, _) => {
@@ -257,7 +253,7 @@ proptest! {
             }
             last = last.max(world.started.last().map_or(0, |id| id.0));
         }
-        // Whatever was accepted has started or was superseded, once what runs has ended.
+        // Every accepted request was started or superseded when the last run has ended.
         for _ in 0..4 {
             if let Some(deadline) = arbiter.next_deadline() {
                 now = now.max(deadline);

@@ -39,7 +39,7 @@ impl World {
         self.lifecycle.request(Request::new(sequence, ActorId::new(actor)))
     }
 
-    /// Waits until nothing runs, and tells what ran last.
+    /// Waits until no sequence runs, and returns the last one.
     async fn last(&self) -> Last {
         let mut status = self.lifecycle.status();
         let idle = status.wait_for(|status| status.current.is_none() && status.last.is_some()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A change of a resource: what the history keeps and observers are told.
+//! A change of a resource, for the history and for observers.
 //!
 //! The history of a sensitive type holds no value but those in force: see [`Change::for_history`].
 
@@ -9,14 +9,14 @@ use crate::{
     resource::AnyResource,
 };
 
-/// What happened to a resource.
+/// Type of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It came.
+    /// Created.
     Created,
     /// Its metadata or spec changed.
     Updated,
-    /// It went.
+    /// Destroyed.
     Destroyed,
 }
 
@@ -25,7 +25,7 @@ pub enum ChangeKind {
 pub struct Change {
     /// Rises through all kinds of the store.
     pub seq: u64,
-    /// What happened.
+    /// Type of change.
     pub kind: ChangeKind,
     /// The resource after the change; as it last was when destroyed.
     pub resource: AnyResource,
@@ -37,7 +37,7 @@ pub struct Change {
     pub(crate) superseded: bool,
 }
 
-/// Is told each change while its kind is locked: must not block and must not call the store.
+/// Receives each change while its kind is locked: must not block or call the store.
 pub trait Observer: Send + Sync {
     /// `change` happened.
     fn changed(&self, change: &Change);

@@ -32,13 +32,13 @@ pub(crate) struct Data {
     evicted: u64,
 }
 
-/// What a writer decided while it held the lock.
+/// A writer's decision while it holds the lock.
 pub(crate) enum Decision {
     /// Nothing changes.
     Keep(AnyResource),
     /// This replaces, or is, the resource.
     Put(AnyResource),
-    /// The resource goes.
+    /// The resource is removed.
     Remove(AnyResource),
 }
 

@@ -10,7 +10,7 @@ use crate::{collection::Collection, metadata::Kind};
 
 pub(crate) struct Collections {
     by_kind: RwLock<HashMap<Kind, Arc<Collection>>>,
-    /// How many there are; watches of kinds that are not there yet sleep on it. Sent with `by_kind` locked.
+    /// Number of collections; watches of kinds without one wait on it. Sent with `by_kind` locked.
     count: watch::Sender<usize>,
     /// Changes that each of them keeps.
     history: usize,

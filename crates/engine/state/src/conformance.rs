@@ -1,4 +1,4 @@
-//! What every [`Reader`] of a store must do, the store itself and clients far away alike.
+//! The contract of every [`Reader`] of a store, for the store itself and for remote clients.
 //!
 //! Each function is one test: it writes to `store`, reads through `reader`, and panics when they disagree. Each uses
 //! a kind of its own, so that all may run on one store; [`all`] runs them one after the other.
@@ -30,12 +30,12 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A resource type for tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Specimen {
-    /// What tests change.
+pub struct TestResource {
+    /// The value that tests change.
     pub value: u32,
 }
 
-impl Spec for Specimen {
+impl Spec for TestResource {
     const DEFINITION: Definition = Definition {
         type_name: "Specimens.test.cosi.dev",
         namespace: "conformance",
@@ -59,7 +59,7 @@ const TESTS: [&str; 11] =
 
 /// Runs the whole suite.
 pub async fn all(store: &Store, reader: &dyn Reader) {
-    store.register(&Specimen::DEFINITION);
+    store.register(&TestResource::DEFINITION);
     for test in TESTS {
         store.register_namespace(&format!("conformance-{test}"));
     }
@@ -79,30 +79,30 @@ pub async fn all(store: &Store, reader: &dyn Reader) {
 
 /// A kind that no other test uses.
 fn kind(test: &str) -> Kind {
-    Kind::of_in::<Specimen>(format!("conformance-{test}"))
+    Kind::of_in::<TestResource>(format!("conformance-{test}"))
 }
 
-fn put(store: &Store, kind: &Kind, id: &str, value: u32) -> Resource<Specimen> {
-    store.put_in(&kind.namespace, id, Specimen { value }, "").expect("put")
+fn put(store: &Store, kind: &Kind, id: &str, value: u32) -> Resource<TestResource> {
+    store.put_in(&kind.namespace, id, TestResource { value }, "").expect("put")
 }
 
 fn create_labeled(store: &Store, kind: &Kind, id: &str, label: (&str, &str)) {
     let mut metadata = Metadata::new(kind, id);
     metadata.labels.insert(label.0.to_owned(), label.1.to_owned());
-    store.create(metadata, Arc::new(Specimen::default()), "").expect("create");
+    store.create(metadata, Arc::new(TestResource::default()), "").expect("create");
 }
 
-/// An event in short: what, which resource, which value.
-type Brief = (EventKind, String, String);
+/// An event in short: type, resource, value.
+type EventSummary = (EventKind, String, String);
 
-fn brief(event: &ReadEvent) -> Brief {
+fn brief(event: &ReadEvent) -> EventSummary {
     let resource = event.resource.as_ref();
     let id = resource.map(|r| r.metadata.id.clone()).unwrap_or_default();
     let value = resource.and_then(|r| r.yaml.trim().strip_prefix("value: ").map(str::to_owned)).unwrap_or_default();
     (event.kind, id, value)
 }
 
-fn is(kind: EventKind, id: &str, value: &str) -> Brief {
+fn is(kind: EventKind, id: &str, value: &str) -> EventSummary {
     (kind, id.to_owned(), value.to_owned())
 }
 
@@ -114,7 +114,7 @@ async fn next(events: &mut ReadEvents) -> ReadEvent {
         .expect("the watch failed")
 }
 
-async fn briefs(events: &mut ReadEvents, count: usize) -> Vec<Brief> {
+async fn briefs(events: &mut ReadEvents, count: usize) -> Vec<EventSummary> {
     let mut seen = Vec::with_capacity(count);
     for _ in 0..count {
         seen.push(brief(&next(events).await));

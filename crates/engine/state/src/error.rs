@@ -16,17 +16,17 @@ pub enum StateError {
     VersionConflict {
         /// The resource.
         key: Key,
-        /// The version that the writer had read.
+        /// The version read by the writer.
         expected: u64,
         /// The version in the store.
         actual: u64,
     },
-    /// It belongs to somebody else.
+    /// It has another owner.
     #[error("resource {key} is owned by {actual:?}, not by {expected:?}")]
     OwnerConflict {
         /// The resource.
         key: Key,
-        /// Who wrote.
+        /// The writer.
         expected: String,
         /// The owner in the store.
         actual: String,
@@ -46,10 +46,10 @@ pub enum StateError {
     PendingFinalizers {
         /// The resource.
         key: Key,
-        /// Who holds it.
+        /// The finalizers.
         finalizers: Vec<String>,
     },
-    /// The spec is not of the type that the name says.
+    /// The spec's type differs from the name's.
     #[error("resource {key} is of type {actual}")]
     WrongType {
         /// The resource.
@@ -71,13 +71,13 @@ pub enum StateError {
     InvalidPattern {
         /// The expression.
         pattern: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
     },
 }
 
 impl StateError {
-    /// Whether reading again and retrying can help at once.
+    /// Whether an immediate retry after reading again can help.
     #[must_use]
     pub const fn is_conflict(&self) -> bool {
         matches!(

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::SystemTime};
 
 use resources::{AnySpec, Spec};
 
-/// A type in a namespace: what lists and watches range over.
+/// A type in a namespace: the range of lists and watches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
     /// The namespace.
@@ -76,7 +76,7 @@ pub enum Phase {
     /// In use.
     #[default]
     Running,
-    /// Its owner wants it gone; it goes when the last finalizer does.
+    /// Being torn down; destroyed after the last finalizer is removed.
     TearingDown,
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What the store knows about a resource besides its spec.
+/// Metadata of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// The namespace.
@@ -118,7 +118,7 @@ pub struct Metadata {
     pub id: String,
     /// 1 when created, one more after each change; a decimal string on the wire. 0: not in a store.
     pub version: u64,
-    /// The controller that owns it; empty where nobody does.
+    /// The controller that owns it; empty without an owner.
     pub owner: String,
     /// Running or tearing down.
     pub phase: Phase,
@@ -126,7 +126,7 @@ pub struct Metadata {
     pub created: SystemTime,
     /// When it last changed.
     pub updated: SystemTime,
-    /// Who must let go before it can be destroyed, in the order of arrival.
+    /// Finalizers, in order of arrival.
     pub finalizers: Vec<String>,
     /// For queries.
     pub labels: BTreeMap<String, String>,
@@ -170,7 +170,7 @@ impl Metadata {
         Key { kind: self.kind(), id: self.id.clone() }
     }
 
-    /// Tearing down and nobody holds it: its owner may destroy it now.
+    /// Tearing down without finalizers: its owner may destroy it now.
     #[must_use]
     pub fn is_destroy_ready(&self) -> bool {
         self.phase == Phase::TearingDown && self.finalizers.is_empty()

@@ -1,4 +1,4 @@
-//! Which resources of a kind a list or a watch wants.
+//! Filters for lists and watches.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::{error::StateError, metadata::Metadata};
 
 /// The longest pattern of ids, in bytes.
 const MAX_PATTERN: usize = 1024;
-/// What a compiled pattern may hold, in bytes: a watch keeps its pattern as long as it lives.
+/// Size limit of a compiled pattern in bytes: a watch keeps its pattern.
 const PATTERN_MEMORY: usize = 256 << 10;
 
-/// Conditions on labels and id. The default wants everything.
+/// Conditions on labels and id. The default matches everything.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     labels: Vec<LabelQuery>,
@@ -41,7 +41,7 @@ pub struct LabelTerm {
 pub enum LabelOp {
     /// Is there.
     Exists,
-    /// Is not there.
+    /// Does not exist.
     NotExists,
     /// Is exactly this.
     Equal(String),
@@ -91,13 +91,13 @@ impl Query {
         self.id.as_ref().map(Regex::as_str)
     }
 
-    /// Whether everything is wanted.
+    /// Whether everything matches.
     #[must_use]
     pub const fn is_all(&self) -> bool {
         self.labels.is_empty() && self.id.is_none()
     }
 
-    /// Whether a resource with this metadata is wanted.
+    /// Whether a resource with this metadata matches.
     #[must_use]
     pub fn matches(&self, metadata: &Metadata) -> bool {
         self.id.as_ref().is_none_or(|regex| regex.is_match(&metadata.id))

@@ -1,4 +1,4 @@
-//! Reading a store from wherever it is: what the API offers to clients, and what the conformance suite runs on.
+//! Reading a store, local or remote: the API's interface, and the subject of the conformance suite.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ use crate::{
 /// A resource as it looks on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untyped {
-    /// What the store knows about it.
+    /// Its metadata.
     pub metadata: Metadata,
     /// The spec as YAML text.
     pub yaml: String,
@@ -28,7 +28,7 @@ pub struct Untyped {
 /// An event as it looks on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadEvent {
-    /// What happened.
+    /// Type of event.
     pub kind: EventKind,
     /// The resource; as it last was when destroyed.
     pub resource: Option<Untyped>,
@@ -53,15 +53,15 @@ pub enum ReadError {
     /// The request makes no sense, such as a bookmark of another store.
     #[error("reading {kind}: {reason}")]
     InvalidRequest {
-        /// What was to be read.
+        /// The kind or resource.
         kind: Kind,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The store cannot be reached or refused.
     #[error("reading {kind}")]
     Unavailable {
-        /// What was to be read.
+        /// The kind or resource.
         kind: Kind,
         /// Why.
         #[source]
@@ -88,7 +88,7 @@ pub trait Reader: Send + Sync {
     /// [`ReadError::NotFound`] where it is not.
     async fn get(&self, key: &Key) -> Result<Untyped, ReadError>;
 
-    /// The resources of a kind that `query` wants, by id.
+    /// The resources of a kind that match `query`, by id.
     ///
     /// # Errors
     /// [`ReadError`] for a remote store.

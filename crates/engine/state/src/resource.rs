@@ -12,7 +12,7 @@ use crate::{
 /// A resource of any type. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AnyResource {
-    /// What the store knows about it.
+    /// Its metadata.
     pub metadata: Arc<Metadata>,
     /// Its desired or observed state.
     pub spec: Arc<dyn AnySpec>,
@@ -49,7 +49,7 @@ impl PartialEq for AnyResource {
 /// A resource of type `S`: has [`metadata`](Self::metadata), derefs to the spec. Cheap to clone.
 #[derive(Debug, PartialEq)]
 pub struct Resource<S> {
-    /// What the store knows about it.
+    /// Its metadata.
     pub metadata: Arc<Metadata>,
     /// Its desired or observed state.
     pub spec: Arc<S>,

@@ -190,7 +190,7 @@ impl Store {
             .transpose()
     }
 
-    /// The resources of a kind that `query` wants, by id.
+    /// The resources of a kind that match `query`, by id.
     #[must_use]
     pub fn list(&self, kind: &Kind, query: &Query) -> Vec<AnyResource> {
         self.inner.collections.get(kind).map_or_else(Vec::new, |collection| {
@@ -228,7 +228,7 @@ impl Store {
     }
 
     /// Replaces spec, labels, annotations, finalizers and phase of a resource whose version is that of `metadata`.
-    /// `expected_phase` is what the phase in the store must be; `None` takes any.
+    /// `expected_phase` is the required phase in the store; `None` accepts any.
     ///
     /// # Errors
     /// [`StateError::NotFound`], the conflicts of version, owner and phase, [`StateError::WrongType`].
@@ -296,7 +296,7 @@ impl Store {
         .typed()
     }
 
-    /// Marks a resource as going. True when nobody holds it, so that it can be destroyed.
+    /// Starts the teardown of a resource. True if it has no finalizers, so that it can be destroyed.
     ///
     /// # Errors
     /// [`StateError::NotFound`], [`StateError::OwnerConflict`].
@@ -309,7 +309,7 @@ impl Store {
         Ok(resource.metadata.is_destroy_ready())
     }
 
-    /// Removes a resource that nobody holds, whatever its phase.
+    /// Removes a resource without finalizers, in any phase.
     ///
     /// # Errors
     /// [`StateError::NotFound`], [`StateError::OwnerConflict`], [`StateError::PendingFinalizers`].
@@ -324,7 +324,7 @@ impl Store {
         .map(drop)
     }
 
-    /// Holds a running resource. Anybody may; twice is once.
+    /// Adds a finalizer to a running resource. Idempotent.
     ///
     /// # Errors
     /// [`StateError::NotFound`], and [`StateError::PhaseConflict`] when it is already going.
@@ -340,7 +340,7 @@ impl Store {
         })
     }
 
-    /// Lets go of a resource, in any phase. Letting go of what is not held changes nothing.
+    /// Removes a finalizer, in any phase. Removing an absent one changes nothing.
     ///
     /// # Errors
     /// [`StateError::NotFound`].

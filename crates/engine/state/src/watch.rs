@@ -48,38 +48,38 @@ impl Bookmark {
 /// Where a watch starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With what changes from now on.
+    /// At changes from now on.
     #[default]
     Now,
-    /// With what is there, as `Created` events closed by a `Bootstrapped` one.
+    /// At the existing resources, as `Created` events followed by `Bootstrapped`.
     Contents,
-    /// With the last so many changes, or as many as are still kept.
+    /// At the last N changes, or as many as are kept.
     Tail(usize),
     /// After this place.
     After(Bookmark),
 }
 
-/// What a watch shows. The default shows every change from now on.
+/// Options of a watch. The default shows every change from now on.
 #[derive(Clone, Debug, Default)]
 pub struct WatchOptions {
     /// Where it starts.
     pub start: Start,
-    /// What it wants; a resource that enters or leaves the query is shown as created or destroyed.
+    /// Filter; a resource that begins or ceases to match is shown as created or destroyed.
     pub query: Query,
     /// Starts with a `Noop` event that carries a bookmark.
     pub first_bookmark: bool,
 }
 
-/// What an event says.
+/// Type of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// The resource came.
+    /// Created.
     Created,
     /// It changed.
     Updated,
-    /// It went.
+    /// Destroyed.
     Destroyed,
-    /// All that was there has been shown.
+    /// All existing resources have been shown.
     Bootstrapped,
     /// Nothing; it carries a bookmark.
     Noop,
@@ -88,7 +88,7 @@ pub enum EventKind {
 /// One step of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// What happened.
+    /// Type of event.
     pub kind: EventKind,
     /// The resource; as it last was when destroyed, of a sensitive one then the metadata alone. None for `Bootstrapped`,
     /// `Noop`, and the `Destroyed` that says that a single watched resource is not there.
@@ -117,7 +117,7 @@ pub struct Watch {
 enum Source {
     /// Nothing was written to the kind yet; `added` wakes when any kind is added.
     Absent { collections: Arc<Collections>, added: watch::Receiver<usize> },
-    /// The kind is there; `newest` wakes with each change.
+    /// The kind has a collection; `newest` wakes with each change.
     Present { collection: Arc<Collection>, newest: watch::Receiver<u64> },
 }
 
@@ -208,7 +208,7 @@ impl Watch {
 
     /// The next event; waits for one.
     ///
-    /// Cancel-safe: what is dropped waiting has taken nothing.
+    /// Cancel-safe: a dropped wait consumes nothing.
     ///
     /// # Errors
     /// [`StateError::HistoryLost`] when the watch fell behind; it stays so.

@@ -1,6 +1,6 @@
 //! Get and list.
 
-use super::{Specimen, create_labeled, kind, put};
+use super::{TestResource, create_labeled, kind, put};
 use crate::{Kind, LabelOp, LabelQuery, LabelTerm, Phase, Query, ReadError, Reader, Store};
 
 /// `get rd` and `get ns` work.
@@ -9,7 +9,7 @@ pub async fn the_stores_own_types_are_listed(store: &Store, reader: &dyn Reader)
         Spec,
         meta::{Namespace, ResourceDefinition},
     };
-    store.register(&Specimen::DEFINITION);
+    store.register(&TestResource::DEFINITION);
     let definitions = reader.list(&Kind::of::<ResourceDefinition>(), &Query::default()).await.expect("list");
     for id in ["namespaces.meta.cosi.dev", "resourcedefinitions.meta.cosi.dev", "specimens.test.cosi.dev"] {
         assert!(definitions.iter().any(|d| d.metadata.id == id), "{id} is missing");
@@ -23,7 +23,7 @@ pub async fn the_stores_own_types_are_listed(store: &Store, reader: &dyn Reader)
     }
 }
 
-/// Absence is its own error and names what is missing.
+/// Absence is its own error and names the resource.
 pub async fn a_missing_resource_is_not_found(_store: &Store, reader: &dyn Reader) {
     let key = kind("missing").key("nobody");
     let error = reader.get(&key).await.expect_err("there is no such resource");
@@ -35,8 +35,8 @@ pub async fn a_missing_resource_is_not_found(_store: &Store, reader: &dyn Reader
 pub async fn get_shows_metadata_and_both_forms(store: &Store, reader: &dyn Reader) {
     let kind = kind("get");
     let key = kind.key("a");
-    store.put_in(&kind.namespace, "a", Specimen { value: 1 }, "Owner").expect("create");
-    store.put_in(&kind.namespace, "a", Specimen { value: 2 }, "Owner").expect("update");
+    store.put_in(&kind.namespace, "a", TestResource { value: 1 }, "Owner").expect("create");
+    store.put_in(&kind.namespace, "a", TestResource { value: 2 }, "Owner").expect("update");
     store.add_finalizer(&key, "Holder").expect("add finalizer");
     store.teardown(&key, "Owner").expect("teardown");
     let seen = reader.get(&key).await.expect("get");
@@ -49,7 +49,7 @@ pub async fn get_shows_metadata_and_both_forms(store: &Store, reader: &dyn Reade
     assert_eq!(seen.proto, [0, 0, 0, 2]);
 }
 
-/// Lists are by id, and hold what labels and the id pattern want.
+/// Lists are ordered by id and filtered by labels and id pattern.
 pub async fn list_is_sorted_and_filtered(store: &Store, reader: &dyn Reader) {
     let kind = kind("list");
     create_labeled(store, &kind, "c1", ("zone", "x"));

@@ -47,7 +47,7 @@ pub async fn bootstrap_shows_contents_first(store: &Store, reader: &dyn Reader) 
     assert_eq!(brief(&next(&mut events).await), is(EventKind::Updated, "a", "5"));
 }
 
-/// While somebody writes, contents and following events together are exactly the history.
+/// Under concurrent writes, contents and following events together are exactly the history.
 pub async fn contents_and_changes_do_not_overlap(store: &Store, reader: &dyn Reader) {
     const LAST: u32 = 100;
     let kind = kind("overlap");
@@ -71,7 +71,7 @@ pub async fn contents_and_changes_do_not_overlap(store: &Store, reader: &dyn Rea
     writer.join().await.expect("writer");
 }
 
-/// A tail is the last changes, fewer where there are fewer, then what follows.
+/// A tail is the last changes, or fewer if there are fewer, and then the following ones.
 pub async fn tail_replays_the_last_changes(store: &Store, reader: &dyn Reader) {
     let kind = kind("tail");
     for value in 1..=4 {
@@ -172,7 +172,7 @@ pub async fn a_bookmark_of_another_store_is_refused(store: &Store, reader: &dyn 
     }
 }
 
-/// Who comes back after the ring has turned is told so.
+/// A client that returns after the ring has wrapped gets an error.
 pub async fn a_lost_history_is_an_error_not_a_gap(store: &Store, reader: &dyn Reader) {
     let kind = kind("lost");
     let options = WatchOptions { first_bookmark: true, ..WatchOptions::default() };

@@ -7,16 +7,16 @@ use stdx::clock::ManualClock;
 use super::*;
 use crate::change::ChangeKind;
 use crate::{
-    conformance::{self, Specimen},
+    conformance::{self, TestResource},
     watch::{EventKind, Start},
 };
 
 fn key(id: &str) -> Key {
-    Key::of::<Specimen>(id)
+    Key::of::<TestResource>(id)
 }
 
 fn value(value: u32) -> Arc<dyn AnySpec> {
-    Arc::new(Specimen { value })
+    Arc::new(TestResource { value })
 }
 
 fn create(store: &Store, id: &str, owner: &str) -> AnyResource {
@@ -37,7 +37,7 @@ fn a_new_resource_has_version_one_and_stamps() {
     let made = create(&store, "a", "me");
     assert_eq!((made.metadata.version, made.metadata.phase), (1, Phase::Running));
     clock.advance(std::time::Duration::from_secs(5));
-    let changed = store.put("a", Specimen { value: 7 }, "me").unwrap();
+    let changed = store.put("a", TestResource { value: 7 }, "me").unwrap();
     assert_eq!((changed.metadata.version, changed.value), (2, 7));
     assert_eq!(changed.metadata.created, start);
     assert_eq!(changed.metadata.updated, clock.now());
@@ -46,9 +46,9 @@ fn a_new_resource_has_version_one_and_stamps() {
 #[test]
 fn writing_what_is_there_changes_nothing() {
     let store = Store::new();
-    let first = store.put("a", Specimen { value: 1 }, "me").unwrap();
+    let first = store.put("a", TestResource { value: 1 }, "me").unwrap();
     let mut watch = store.watch_kind(&key("a").kind, WatchOptions::default()).unwrap();
-    let second = store.put("a", Specimen { value: 1 }, "me").unwrap();
+    let second = store.put("a", TestResource { value: 1 }, "me").unwrap();
     assert_eq!(first, second);
     store.remove_finalizer(&key("a"), "nobody").unwrap();
     assert_eq!(watch.try_next().unwrap(), None);
@@ -63,7 +63,7 @@ fn each_conflict_has_its_error() {
     let owner =
         |expected: &str| StateError::OwnerConflict { key: key("a"), expected: expected.into(), actual: "me".into() };
     assert_eq!(store.update(metadata.clone(), value(1), "you", None), Err(owner("you")));
-    assert_eq!(store.put("a", Specimen { value: 1 }, ""), Err(owner("")));
+    assert_eq!(store.put("a", TestResource { value: 1 }, ""), Err(owner("")));
     assert_eq!(store.teardown(&key("a"), "you"), Err(owner("you")));
     assert_eq!(store.destroy(&key("a"), "you"), Err(owner("you")));
     store.update(metadata.clone(), value(1), "me", Some(Phase::Running)).unwrap();
@@ -85,7 +85,7 @@ fn a_spec_of_another_type_is_refused() {
         Err(StateError::WrongType { key: wrong, actual: "Specimens.test.cosi.dev".into() })
     );
     let unnamed = key("");
-    assert_eq!(store.put("", Specimen::default(), ""), Err(StateError::InvalidName(unnamed)));
+    assert_eq!(store.put("", TestResource::default(), ""), Err(StateError::InvalidName(unnamed)));
 }
 
 #[test]
@@ -103,13 +103,13 @@ fn a_held_resource_tears_down_before_it_goes() {
     assert_eq!(store.teardown(&key("a"), "me"), Ok(false));
     let phase = |expected, actual| StateError::PhaseConflict { key: key("a"), expected, actual };
     assert_eq!(store.add_finalizer(&key("a"), "z"), Err(phase(Phase::Running, Phase::TearingDown)));
-    assert_eq!(store.put("a", Specimen { value: 1 }, "me"), Err(phase(Phase::Running, Phase::TearingDown)));
+    assert_eq!(store.put("a", TestResource { value: 1 }, "me"), Err(phase(Phase::Running, Phase::TearingDown)));
     store.remove_finalizer(&key("a"), "x").unwrap();
     assert_eq!(store.destroy(&key("a"), "me"), Err(held(&["y"])));
     let free = store.remove_finalizer(&key("a"), "y").unwrap();
     assert!(free.metadata.is_destroy_ready());
     store.destroy(&key("a"), "me").unwrap();
-    assert_eq!(store.get_as::<Specimen>("a"), Ok(None));
+    assert_eq!(store.get_as::<TestResource>("a"), Ok(None));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn observers_hear_each_change_before_the_write_returns() {
     let observer: Arc<dyn Observer> = Arc::clone(&log) as _;
     store.observe(&observer);
     create(&store, "a", "");
-    store.put("a", Specimen { value: 3 }, "").unwrap();
+    store.put("a", TestResource { value: 3 }, "").unwrap();
     store.destroy(&key("a"), "").unwrap();
     assert_eq!(*log.0.lock(), [(ChangeKind::Created, 1), (ChangeKind::Updated, 2), (ChangeKind::Destroyed, 2)]);
     drop(observer);
@@ -146,8 +146,8 @@ async fn no_read_adds_anything_to_the_store() {
         watches.push(store.watch(&key, WatchOptions::default()).unwrap());
         assert_eq!(store.get(&key), Err(StateError::NotFound(key.clone())));
         assert_eq!(store.list(&kind, &Query::default()), []);
-        assert_eq!(store.list_as_in::<Specimen>(&kind.namespace), Ok(vec![]));
-        assert_eq!(store.get_as_in::<Specimen>(&kind.namespace, "a"), Ok(None));
+        assert_eq!(store.list_as_in::<TestResource>(&kind.namespace), Ok(vec![]));
+        assert_eq!(store.get_as_in::<TestResource>(&kind.namespace, "a"), Ok(None));
         assert_eq!(store.teardown(&key, ""), Err(StateError::NotFound(key.clone())));
         assert_eq!(store.destroy(&key, ""), Err(StateError::NotFound(key.clone())));
         assert_eq!(store.remove_finalizer(&key, "x"), Err(StateError::NotFound(key.clone())));
@@ -160,9 +160,9 @@ fn names_have_a_longest_length() {
     let store = Store::new();
     let kinds = store.kinds();
     let long = "x".repeat(Key::MAX_ID + 1);
-    assert_eq!(store.put(&long, Specimen::default(), "").unwrap_err(), StateError::InvalidName(key(&long)));
+    assert_eq!(store.put(&long, TestResource::default(), "").unwrap_err(), StateError::InvalidName(key(&long)));
     let namespace = "n".repeat(Kind::MAX_PART + 1);
-    let refused = store.put_in(&namespace, "a", Specimen::default(), "").unwrap_err();
+    let refused = store.put_in(&namespace, "a", TestResource::default(), "").unwrap_err();
     assert!(matches!(refused, StateError::InvalidName(_)), "{refused:?}");
     assert_eq!(store.kinds(), kinds);
 }
@@ -202,7 +202,7 @@ struct Modeled {
 
 type Model = BTreeMap<String, Modeled>;
 
-/// What the model says about a step: whether it succeeds, and the model after it.
+/// The model's result of a step: whether it succeeds, and the model after it.
 fn model_step(model: &mut Model, step: &Step) -> bool {
     let change = |modeled: &mut Modeled, f: &dyn Fn(&mut Modeled)| {
         let before = modeled.clone();
@@ -249,7 +249,7 @@ fn model_step(model: &mut Model, step: &Step) -> bool {
 fn store_step(store: &Store, step: &Step) -> Result<(), StateError> {
     match step {
         Step::Put { id, value, owner } => {
-            store.put(&id.to_string(), Specimen { value: *value }, &owner.to_string()).map(drop)
+            store.put(&id.to_string(), TestResource { value: *value }, &owner.to_string()).map(drop)
         }
         Step::Update { id, value: new, version } => {
             let current = store.get(&key(&id.to_string()))?;
@@ -267,7 +267,7 @@ fn store_step(store: &Store, step: &Step) -> Result<(), StateError> {
 
 fn modeled(resource: &AnyResource) -> (String, Modeled) {
     let m = &resource.metadata;
-    let value = resource.typed::<Specimen>().unwrap().value;
+    let value = resource.typed::<TestResource>().unwrap().value;
     let running = m.phase == Phase::Running;
     let (version, owner, finalizers) = (m.version, m.owner.clone(), m.finalizers.clone());
     (m.id.clone(), Modeled { value, version, owner, running, finalizers })
@@ -286,7 +286,7 @@ proptest! {
             prop_assert_eq!(result.is_ok(), expected, "{:?}: {:?}", step, result);
             let now: Model = store.list(&key("").kind, &Query::default()).iter().map(modeled).collect();
             prop_assert_eq!(&now, &model);
-            // What the watch says leads to the same place.
+            // Replaying the watch leads to the same state.
             while let Some(event) = watch.try_next().unwrap() {
                 let (id, after) = modeled(event.resource.as_ref().unwrap());
                 let before = match event.kind {
@@ -303,13 +303,13 @@ proptest! {
     fn a_tail_is_the_end_of_the_history(changes in 1..40u32, tail in 0..50usize, history in 1..20usize) {
         let store = Store::with_options(StoreOptions { history, ..StoreOptions::default() });
         for value in 0..changes {
-            store.put("a", Specimen { value }, "").unwrap();
+            store.put("a", TestResource { value }, "").unwrap();
         }
         let options = WatchOptions { start: Start::Tail(tail), ..WatchOptions::default() };
         let mut watch = store.watch_kind(&key("").kind, options).unwrap();
         let mut seen = Vec::new();
         while let Some(event) = watch.try_next().unwrap() {
-            seen.push(event.resource.unwrap().typed::<Specimen>().unwrap().value);
+            seen.push(event.resource.unwrap().typed::<TestResource>().unwrap().value);
         }
         let count = u32::try_from(tail.min(history)).unwrap().min(changes);
         prop_assert_eq!(seen, (changes - count..changes).collect::<Vec<_>>());

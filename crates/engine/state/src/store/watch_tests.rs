@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::watch::{Event, EventKind, Start};
 use crate::{
-    conformance::Specimen,
+    conformance::TestResource,
     metadata::Kind,
     store::{Store, StoreOptions},
 };
@@ -13,15 +13,15 @@ fn store(history: usize) -> Store {
 }
 
 fn watch(store: &Store, start: Start) -> Result<Watch, StateError> {
-    store.watch_kind(&Kind::of::<Specimen>(), WatchOptions { start, ..WatchOptions::default() })
+    store.watch_kind(&Kind::of::<TestResource>(), WatchOptions { start, ..WatchOptions::default() })
 }
 
 fn put(store: &Store, value: u32) {
-    store.put("a", Specimen { value }, "").unwrap();
+    store.put("a", TestResource { value }, "").unwrap();
 }
 
 fn value(event: &Event) -> u32 {
-    event.resource.as_ref().unwrap().typed::<Specimen>().unwrap().value
+    event.resource.as_ref().unwrap().typed::<TestResource>().unwrap().value
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ fn a_slow_watch_fails_and_writers_do_not_wait() {
         put(&store, v);
         assert_eq!(value(&keeping_up.try_next().unwrap().unwrap()), v);
     }
-    let lost = StateError::HistoryLost(Kind::of::<Specimen>());
+    let lost = StateError::HistoryLost(Kind::of::<TestResource>());
     assert_eq!(slow.try_next(), Err(lost.clone()));
     assert_eq!(slow.try_next(), Err(lost));
 }
@@ -90,7 +90,7 @@ fn changes_of_other_kinds_do_not_push_a_history_out() {
     let mut behind = watch(&store, Start::Now).unwrap();
     put(&store, 1);
     for v in 0..50 {
-        store.put_in("elsewhere", "a", Specimen { value: v }, "").unwrap();
+        store.put_in("elsewhere", "a", TestResource { value: v }, "").unwrap();
     }
     assert_eq!(value(&behind.try_next().unwrap().unwrap()), 1);
 }
@@ -108,13 +108,13 @@ fn a_bookmark_is_lost_exactly_when_the_ring_turned() {
     assert_eq!(value(&resumed.try_next().unwrap().unwrap()), 1);
     put(&store, 4);
     let error = watch(&store, Start::After(bookmark)).unwrap_err();
-    assert_eq!(error, StateError::HistoryLost(Kind::of::<Specimen>()));
+    assert_eq!(error, StateError::HistoryLost(Kind::of::<TestResource>()));
 }
 
 #[test]
 fn an_unwanted_flood_does_not_make_a_filtered_watch_fall_behind_while_it_reads() {
     let store = store(100);
-    let mut one = store.watch(&Kind::of::<Specimen>().key("quiet"), WatchOptions::default()).unwrap();
+    let mut one = store.watch(&Kind::of::<TestResource>().key("quiet"), WatchOptions::default()).unwrap();
     assert_eq!(one.try_next().unwrap().unwrap().kind, EventKind::Destroyed);
     for round in 0..5 {
         for v in 0..90 {
@@ -122,7 +122,7 @@ fn an_unwanted_flood_does_not_make_a_filtered_watch_fall_behind_while_it_reads()
         }
         assert_eq!(one.try_next(), Ok(None));
     }
-    store.put("quiet", Specimen { value: 1 }, "").unwrap();
+    store.put("quiet", TestResource { value: 1 }, "").unwrap();
     assert_eq!(value(&one.try_next().unwrap().unwrap()), 1);
 }
 
@@ -131,7 +131,7 @@ async fn a_watch_of_a_kind_that_is_not_there_yet_sees_it_from_its_first_change()
     let store = store(8);
     let mut watch = watch(&store, Start::Contents).unwrap();
     assert_eq!(watch.next().await.unwrap().kind, EventKind::Bootstrapped);
-    store.put_in("elsewhere", "a", Specimen { value: 9 }, "").unwrap();
+    store.put_in("elsewhere", "a", TestResource { value: 9 }, "").unwrap();
     let quiet = tokio::time::timeout(Duration::from_secs(1), watch.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     let writer = {
@@ -192,7 +192,7 @@ mod sensitive {
         String::from_utf8(resource.spec.proto()).unwrap()
     }
 
-    /// What an event says: what happened, to which resource, its value, and that of the resource before.
+    /// An event: type, resource, value, and former value.
     fn told(watch: &mut Watch) -> Vec<(EventKind, String, String, Option<String>)> {
         let mut all = Vec::new();
         while let Some(event) = watch.try_next().unwrap() {

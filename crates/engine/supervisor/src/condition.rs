@@ -1,4 +1,4 @@
-//! What a service waits for besides other services.
+//! Conditions of a service besides its dependencies on other services.
 
 use std::fmt;
 

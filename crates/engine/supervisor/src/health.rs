@@ -1,4 +1,4 @@
-//! Health checks: how often, how long, and what is asked.
+//! Health checks: interval, timeout and probe.
 
 use std::fmt;
 use std::future::Future;

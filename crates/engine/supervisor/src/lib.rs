@@ -1,4 +1,4 @@
-//! Services of a node: what each waits for, how it is started, watched and restarted, and what it wrote.
+//! Services of a node: dependencies, conditions, start, health, restart and logs.
 //!
 //! A [`Service`] knows how to run itself once; the [`Supervisor`] decides when, and how often. It knows nothing of
 //! processes or containers, nor of the store: a controller mirrors its list into resources.

@@ -1,4 +1,4 @@
-//! What services wrote: a ring per service in memory, lost on reboot.
+//! Service logs: a ring per service in memory, lost on reboot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -44,7 +44,7 @@ impl fmt::Debug for LogStore {
 pub enum Start {
     /// With the oldest byte that is kept.
     Beginning,
-    /// With the last so many lines.
+    /// At the last N lines.
     Tail(usize),
 }
 
@@ -60,7 +60,7 @@ impl LogStore {
         self.logs.lock().keys().cloned().collect()
     }
 
-    /// A reader of the log of `id`; `None` when there is no such log.
+    /// A reader of the log of `id`; `None` if there is no such log.
     pub fn reader(&self, id: &str, start: Start) -> Option<LogReader> {
         let log = self.logs.lock().get(id).cloned()?;
         let position = {
@@ -117,7 +117,7 @@ fn tail_offset(bytes: &VecDeque<u8>, lines: usize) -> usize {
     ends.map(|(at, _)| at + 1).nth(lines - 1).unwrap_or(0)
 }
 
-/// Reads a log from a position on. A reader that is slower than the service skips what was overwritten.
+/// Reads a log from a position. A reader slower than the service skips overwritten bytes.
 pub struct LogReader {
     log: Arc<Log>,
     position: u64,
@@ -131,7 +131,7 @@ impl fmt::Debug for LogReader {
 }
 
 impl LogReader {
-    /// What is there past the position, at most 32 KiB; `None` when that is nothing.
+    /// The bytes after the position, at most 32 KiB; `None` if there are none.
     pub fn try_next(&mut self) -> Option<Vec<u8>> {
         let ring = self.log.ring.lock();
         let oldest = ring.written - ring.bytes.len() as u64;
@@ -142,7 +142,7 @@ impl LogReader {
         (!chunk.is_empty()).then_some(chunk)
     }
 
-    /// What comes next, waiting for it. Cancel-safe. `None` when the log is gone.
+    /// The next bytes, waiting for them. Cancel-safe. `None` when the log is dropped.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             self.version.borrow_and_update();

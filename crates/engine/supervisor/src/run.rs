@@ -25,11 +25,11 @@ const CONDITION_POLL_MAX: Duration = Duration::from_secs(2);
 /// SIGKILL (the kubelet: 30 s): a run that is dropped before it has killed leaves its process behind.
 const STOP_GRACE: Duration = Duration::from_secs(45);
 
-/// A run that lasted this long was a good one: the next restart is quick again.
+/// A run of at least this length resets the backoff.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
 /// The pause before the next look at something that has been waited for that long: at most 2 % of the wait is added to it, and
-/// what never comes is not asked for ten times a second for ever.
+/// so that a condition that is never met is not polled ten times a second forever.
 fn poll_after(waited: Duration, max: Duration) -> Duration {
     (waited / 50).clamp(FIRST_POLL.min(max), max)
 }
@@ -170,7 +170,7 @@ async fn watch_health(shared: &Arc<Shared>, service: &dyn Service, generation: u
     }
 }
 
-/// Returns once all dependencies are up and all conditions are met; says meanwhile what is missing.
+/// Returns once all dependencies are up and all conditions are met; reports the missing one meanwhile.
 async fn wait(shared: &Arc<Shared>, service: &dyn Service, generation: u64) {
     let mut revision = shared.revision.subscribe();
     let conditions = service.conditions();

@@ -26,7 +26,7 @@ pub enum Restart {
 
 type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What one run is given.
+/// Inputs of one run.
 #[derive(Clone)]
 pub struct RunContext {
     /// Fires when the service must end. A run that ignores it is dropped after the supervisor's grace.
@@ -72,7 +72,7 @@ pub trait Service: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Brings in what a run needs: images, directories, leftovers cleaned.
+    /// Prepares a run: images, directories, cleanup of remains.
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is known of a service.
+//! Status of a service.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,7 +28,7 @@ impl fmt::Display for ServiceState {
     }
 }
 
-/// What the last health check said. Unknown while the service is not running or has no check.
+/// Result of the last health check. Unknown while the service is not running or has no check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub unknown: bool,
@@ -37,7 +37,7 @@ pub struct Health {
     pub last_change: Timestamp,
 }
 
-/// A state that a service went into.
+/// A state transition of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceEvent {
     pub message: String,
@@ -91,7 +91,7 @@ impl ServiceStatus {
         }
     }
 
-    /// Why it is in its state: what it waits for, or how its last run or check went.
+    /// Reason of its state: the unmet condition, or the result of its last run or check.
     pub fn reason(&self) -> &str {
         let last = self.events.back().map_or("", |event| event.message.as_str());
         if self.health.last_message.is_empty() { last } else { &self.health.last_message }

@@ -26,7 +26,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(60);
 /// How long those that are left then may take, all told at once.
 const SHUTDOWN_LAST_CALL: Duration = Duration::from_secs(5);
 
-/// What cannot be done with a service.
+/// A failed request to the supervisor.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SupervisorError {
     #[error("service {0:?} is not known")]

@@ -180,7 +180,7 @@ async fn shutdown_ends_dependants_before_what_they_depend_on() {
     assert_eq!(finished, ["b", "a"]);
 }
 
-/// A controller that was about to start a service must not undo what a shutdown did.
+/// A controller about to start a service must not undo a shutdown.
 #[tokio::test(start_paused = true)]
 async fn nothing_starts_once_the_node_stops() {
     let supervisor = supervisor();
@@ -194,7 +194,7 @@ async fn nothing_starts_once_the_node_stops() {
     assert!(supervisor.get("b").is_none());
 }
 
-/// What others depend on was not told to end when one of them did not.
+/// Dependencies are not stopped while a dependent is still running.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_hangs_keeps_no_other_from_being_told_to_end() {
     let supervisor = supervisor();

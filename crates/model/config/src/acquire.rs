@@ -18,7 +18,7 @@ const DISK_RETRY_IN_MAINTENANCE: Duration = Duration::from_secs(30);
 const PLATFORM_RETRY: Duration = Duration::from_secs(1);
 const PLATFORM_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Where a configuration came from.
+/// Origin of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Disk,
@@ -26,7 +26,7 @@ pub enum Source {
     Maintenance,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Read the configuration on disk, not before this time, and report it by [`Acquisition::disk`].
@@ -84,7 +84,7 @@ impl Acquisition {
         Self { mode, state: State::Disk { attempts: 0, not_before: Uptime::ZERO }, partial: None }
     }
 
-    /// What to do now.
+    /// The current step.
     #[must_use]
     pub fn step(&self) -> Step {
         match &self.state {
@@ -101,7 +101,7 @@ impl Acquisition {
         self.partial.as_ref()
     }
 
-    /// The outcome of reading the disk; `None` is that nothing is there.
+    /// The result of reading the disk; `None` if there is no file.
     pub fn disk(&mut self, outcome: Result<Option<Documents>, Failure>, now: Uptime) {
         match outcome {
             Ok(None) => self.state = State::Platform { attempts: 0, not_before: now },

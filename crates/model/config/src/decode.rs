@@ -16,7 +16,7 @@ const MAX_ERRORS: usize = 20;
 /// How many errors of all documents are.
 const MAX_ALL_ERRORS: usize = 100;
 
-/// The kinds that may stand beside the root document.
+/// The kinds allowed beside the root document.
 const KINDS: [&str; 7] = [
     "NetworkDefaultActionConfig",
     "NetworkRuleConfig",

@@ -1,4 +1,4 @@
-//! What changes between two configurations: as text for people, and which fields need a reboot.
+//! Differences between two configurations: as text, and as the fields that need a reboot.
 
 use serde_json::Value;
 use similar::TextDiff;

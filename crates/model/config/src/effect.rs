@@ -14,16 +14,16 @@ use table::FIELDS;
 /// The most warnings of one configuration: a configuration of many documents must not make an answer of any size.
 const MAX_WARNINGS: usize = 100;
 
-/// What a field does in this version.
+/// The effect of a field in this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// It takes effect; named is the controller (or the crate) that reads it.
     ReadBy(&'static str),
     /// It has no effect yet.
     Pending {
-        /// The value that asks for what happens anyway, so that there is nothing to warn about; empty where there is none.
+        /// The value that equals the behaviour without the field, so that no warning is needed; empty if there is none.
         default: &'static str,
-        /// What has to be built first.
+        /// The missing feature.
         waits_for: &'static str,
     },
     /// It will have none.
@@ -73,9 +73,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `fields` are the lines of the table for this place and for what is below it.
+    /// `fields` are the table's lines for this path and the paths below it.
     fn node(&mut self, node: &Node, path: &FieldPath, generic: &str, fields: &[&Field]) {
-        // One beyond the most is enough to know that there are more; the count is then of what was looked at.
+        // One more than the maximum suffices to know that there are more; the count then covers the visited ones.
         if self.found.len() > 2 * MAX_WARNINGS {
             return;
         }

@@ -1,7 +1,7 @@
 //! The form of values: which field holds an address, a URL, a duration, one of a few words.
 //!
 //! The table is data: a field's path, with `[]` for any list element and `*` for any key, and the form of its scalar.
-//! Only the form is checked; whether an address makes sense where it stands is not known here.
+//! Only the form is checked; the meaning of an address in its place is not known here.
 
 use std::net::IpAddr;
 

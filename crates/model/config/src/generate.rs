@@ -24,7 +24,7 @@ mod tree;
 #[cfg(test)]
 pub(crate) use docs::DOCS;
 
-/// What a cluster's configurations are made of.
+/// Inputs of a cluster's configurations.
 #[derive(Clone, Debug)]
 pub struct Input {
     pub cluster_name: String,
@@ -46,7 +46,7 @@ pub struct Input {
     pub cni: Option<String>,
     /// URLs of manifests for the `custom` pod network.
     pub cni_urls: Vec<String>,
-    /// Registry and the mirrors to ask before it.
+    /// A registry and the mirrors to try before it.
     pub registry_mirrors: Vec<(String, Vec<String>)>,
     /// Registries whose certificates are not checked.
     pub insecure_registries: Vec<String>,
@@ -95,7 +95,7 @@ impl Input {
     }
 }
 
-/// The version whose fields a configuration may have: 1.7 unless said otherwise.
+/// The version that determines the available fields: 1.7 by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Contract {
     pub major: u32,
@@ -165,7 +165,7 @@ pub enum GenerateError {
 /// Checks a cluster endpoint: a full URL with `https://`, host and port.
 ///
 /// # Errors
-/// What is missing, with an example.
+/// The missing field, with an example.
 pub fn check_endpoint(endpoint: &str) -> Result<(), GenerateError> {
     formats::endpoint(endpoint).map_err(|message| GenerateError::Endpoint { message })
 }
@@ -201,7 +201,7 @@ pub fn write_with_comments(documents: &Documents, comments: CommentStyle) -> Str
     texts.join("---\n")
 }
 
-/// What a talosconfig says about a cluster: certificates and key as base64 of PEM text.
+/// Content of a talosconfig: certificates and key as base64 of PEM text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientContext {
     pub context: String,
@@ -267,7 +267,7 @@ pub fn client_certificate(
 /// The secrets that an existing control plane configuration holds.
 ///
 /// # Errors
-/// What is missing in it, or not usable.
+/// Missing or unusable secrets.
 pub fn secrets_from_config(config: &Config) -> Result<SecretsBundle, PkiError> {
     use pki::secrets::{BootstrapSecrets, CertificateSecrets, ClusterSecrets, TrustdSecrets};
     let (machine, cluster) = (config.machine(), config.cluster());

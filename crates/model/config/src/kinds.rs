@@ -31,7 +31,7 @@ pub struct ExtensionServiceConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExtensionConfigFile {
-    /// What is in the file.
+    /// Content of the file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
     /// Where the service sees it.
@@ -39,7 +39,7 @@ pub struct ExtensionConfigFile {
     pub mount_path: String,
 }
 
-/// What happens to packets that no rule of the firewall speaks of.
+/// Default action for packets without a matching rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkDefaultActionConfig {
@@ -70,7 +70,7 @@ pub struct NetworkRuleConfig {
     /// Which ports the rule is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_selector: Option<RulePortSelector>,
-    /// Who may reach them.
+    /// Permitted sources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<IngressRule>,
 }
@@ -87,7 +87,7 @@ pub struct RulePortSelector {
     pub protocol: String,
 }
 
-/// Who may reach them.
+/// Permitted sources.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngressRule {
@@ -145,7 +145,7 @@ pub struct WatchdogTimerConfig {
     /// Path of the watchdog.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub device: String,
-    /// After how long without food it resets; at least 10s, one minute where nothing is said.
+    /// Timeout after which it resets; at least 10s, default one minute.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub timeout: String,
 }

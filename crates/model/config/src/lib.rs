@@ -2,7 +2,7 @@
 //!
 //! A configuration is a stream of YAML documents: one root document (`version: v1alpha1`, with `machine` and `cluster`)
 //! and any number of smaller ones, each with its kind. [`Documents`] holds them with their text. Nothing here reads a
-//! file or a clock, and no default is written into a document: what an absent field means is said by accessors.
+//! file or a clock, and no default is written into a document: accessors return the meaning of absent fields.
 
 pub mod acquire;
 mod decode;

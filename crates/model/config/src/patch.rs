@@ -73,7 +73,7 @@ impl Patch {
 /// comments of the original are lost unless there was nothing to do.
 ///
 /// # Errors
-/// When a patch does not fit, or what comes out is not valid.
+/// When a patch does not apply, or the result is invalid.
 pub fn apply(base: &Documents, patches: &[Patch]) -> Result<Documents, PatchError> {
     if patches.is_empty() {
         return Ok(base.clone());

@@ -49,7 +49,7 @@ pub struct Trial {
     pub reverts_at: Uptime,
 }
 
-/// What applying a configuration will do.
+/// Effect of applying a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The mode in effect; never [`ApplyMode::Auto`].
@@ -105,7 +105,7 @@ impl Revisions {
         (self.persistent != self.base).then_some(&self.persistent)
     }
 
-    /// The configuration that reverts by itself.
+    /// The configuration that reverts automatically.
     #[must_use]
     pub const fn trial(&self) -> Option<&Trial> {
         self.trial.as_ref()
@@ -123,7 +123,7 @@ impl Revisions {
         self.trial.take_if(|trial| trial.reverts_at <= now).is_some()
     }
 
-    /// What applying `new` in this mode would do.
+    /// The effect of applying `new` in this mode.
     ///
     /// # Errors
     /// Something differs from the configuration in force that cannot change while running, and the mode needs that.
@@ -216,7 +216,7 @@ mod tests {
         }
         for mode in [ApplyMode::Reboot, ApplyMode::Staged] {
             assert_eq!(booted().judge(&fixed("one"), mode).unwrap().mode, mode);
-            assert_eq!(booted().judge(&live("one"), mode).unwrap().mode, mode, "it is what was asked for");
+            assert_eq!(booted().judge(&live("one"), mode).unwrap().mode, mode, "it is the requested one");
         }
     }
 

@@ -39,7 +39,7 @@ impl fmt::Debug for SecretString {
     }
 }
 
-/// What a machine is in its cluster.
+/// Role of a machine in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineType {
@@ -47,7 +47,7 @@ pub enum MachineType {
     ControlPlane,
     /// Runs workloads.
     Worker,
-    /// A control plane that bootstraps etcd by itself: accepted for old configurations.
+    /// A control plane that bootstraps etcd automatically: accepted for old configurations.
     Init,
 }
 
@@ -162,7 +162,7 @@ pub struct AcceptedCa {
     pub crt: String,
 }
 
-/// A list, or a single element that stands for a list of one.
+/// A list, or a single element as a list of one.
 pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

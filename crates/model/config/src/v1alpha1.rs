@@ -1,7 +1,7 @@
 //! The root document: `version: v1alpha1`, with `machine` and `cluster`.
 //!
 //! Types follow the file, field by field. A scalar that is absent is an empty string or `None`; what an absent field
-//! means is said by the accessors.
+//! are returned by the accessors.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,16 +30,16 @@ pub struct Config {
     /// Version of this format.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// Writes what services log to the console as well.
+    /// Also writes service logs to the console.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
     /// Keeps the configuration across reboots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<bool>,
-    /// What concerns this one machine.
+    /// Settings of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
-    /// What all machines of the cluster share.
+    /// Settings shared by all machines of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
 }

@@ -1,4 +1,4 @@
-//! What a configuration means as a whole: required fields, fields that contradict each other, secrets in the wrong place.
+//! Semantic validation: required fields, contradictions between fields, secrets in the wrong place.
 //!
 //! The form of single values was checked when the documents were decoded.
 
@@ -16,7 +16,7 @@ use crate::effect;
 use crate::error::ConfigError;
 use yaml::FieldPath;
 
-/// Where a machine runs; decides what it must be told.
+/// Platform mode of a machine; decides the required fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Installs itself on a disk.
@@ -114,7 +114,7 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
 /// place.
 const MAX_ISSUES: usize = 100;
 
-/// Collects what is wrong with one document.
+/// Collects the errors of one document.
 struct Check<'a> {
     documents: &'a Documents,
     index: usize,

@@ -1,4 +1,4 @@
-//! Whatever bytes come, decoding answers; and what is written comes back.
+//! Decoding returns for any input, and written documents decode to the same value.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::{Documents, Patch};
 
 const SAMPLE: &str = include_str!("../../testdata/controlplane-bare.yaml");
 
-/// Texts with what YAML treats in a special way.
+/// Texts with special meaning in YAML.
 fn yaml_like() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("machine"),
@@ -80,7 +80,7 @@ proptest! {
     fn any_text_is_decoded_or_refused(text in yaml_like()) {
         if let Ok(documents) = Documents::from_yaml(text.as_bytes()) {
             let written = documents.to_yaml();
-            let again = Documents::from_yaml(written.as_bytes()).expect("what was written is valid");
+            let again = Documents::from_yaml(written.as_bytes()).expect("written documents are valid");
             prop_assert_eq!(again.documents(), documents.documents());
         }
         let _ = Patch::parse(&text);

@@ -1,6 +1,6 @@
 //! Every field of the schema is accepted, survives, and is documented; every example fits its field.
 //!
-//! `testdata/fields.txt` lists the schema: kind, path (`[]` a list step, `*` any key), and what stands there.
+//! `testdata/fields.txt` lists the schema: kind, path (`[]` a list step, `*` any key), and type.
 
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     Some(value)
 }
 
-/// Values of the right type for a field, each with what should come back where that differs.
+/// Values of the right type for a field, each with the expected result if it differs.
 fn samples(path: &str, kind: &str) -> Vec<(Value, Value)> {
     let same = |value: Value| (value.clone(), value);
     let name = path.rsplit('.').next().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The table: what each field does in this version.
+//! The table of each field's effect in this version.
 //!
-//! Whoever makes a field take effect moves its line to those that are read and lowers the number in the tests.
+//! When a field takes effect, move its line to the fields with a reader and lower the number in the tests.
 
 use super::{Effect, Field};
 
@@ -12,7 +12,7 @@ const fn pending(path: &'static str, waits_for: &'static str) -> Field {
     unless(path, "", waits_for)
 }
 
-/// `default` asks for what happens anyway.
+/// `default` equals the behaviour without the field.
 const fn unless(path: &'static str, default: &'static str, waits_for: &'static str) -> Field {
     Field { kind: "v1alpha1", path, effect: Effect::Pending { default, waits_for } }
 }

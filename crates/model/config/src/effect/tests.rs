@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// Every field of the schema: kind, path, what stands there.
+/// Every field of the schema: kind, path, type.
 const SCHEMA: &str = include_str!("../../testdata/fields.txt");
 /// Fields that are accepted besides those of the schema.
 const BESIDE_THE_SCHEMA: [(&str, &str); 1] = [("v1alpha1", "persist")];

@@ -18,7 +18,7 @@ pub(super) enum Form {
     IpFilter,
     /// `host:port`
     HostPort,
-    /// A URL with one of these schemes, a host, and a port where asked for.
+    /// A URL with one of these schemes, a host, and a port if required.
     Url {
         schemes: &'static [&'static str],
         port: bool,
@@ -91,7 +91,7 @@ impl Form {
             Self::Key32 => Err(("the key is not 32 bytes in base64".to_owned(), Some("use wg genkey".to_owned()))),
             Self::Range(low, high) => {
                 let valid = text.parse::<u64>().is_ok_and(|value| (low..=high).contains(&value));
-                // what is no number at all is the type's complaint
+                // text that is not a number is reported by the type
                 let number = text.bytes().all(|b| b.is_ascii_digit());
                 if valid || !number { Ok(()) } else { Err((format!("{text} is not between {low} and {high}"), None)) }
             }

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::documents::Documents;
 
-/// What a field does instead of the usual.
+/// Exceptions to the usual merge of a field.
 enum Rule {
-    /// The patch's value stands alone.
+    /// The patch replaces the value.
     Replace,
     /// Elements with the same value in one of these fields merge.
     ByField(&'static [&'static str]),

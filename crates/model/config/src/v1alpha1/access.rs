@@ -1,4 +1,4 @@
-//! What a configuration means where it says nothing: the defaults.
+//! Defaults: the meaning of absent fields.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Config {
         self.cluster.as_ref().unwrap_or(&EMPTY)
     }
 
-    /// Worker where nothing is said.
+    /// Default: worker.
     #[must_use]
     pub fn machine_type(&self) -> MachineType {
         self.machine().r#type.unwrap_or(MachineType::Worker)
@@ -221,7 +221,7 @@ impl Cluster {
         self.service_cidrs().iter().filter_map(|net| nth_address(net, 1)).collect()
     }
 
-    /// Flannel where nothing is said.
+    /// Default: Flannel.
     #[must_use]
     pub fn cni(&self) -> CniKind {
         let Some(cni) = self.network.as_ref().and_then(|n| n.cni.as_ref()) else { return CniKind::Flannel };
@@ -290,7 +290,7 @@ impl Cluster {
         issuing.into_iter().chain(self.accepted_cas.iter().map(|ca| ca.crt.as_str())).collect()
     }
 
-    /// Off where nothing is said.
+    /// Default: off.
     #[must_use]
     pub fn discovery_enabled(&self) -> bool {
         self.discovery.as_ref().and_then(|d| d.enabled).unwrap_or(false)

@@ -1,4 +1,4 @@
-//! The `cluster` part: what all nodes of a cluster share.
+//! The `cluster` part: settings shared by all nodes of a cluster.
 //!
 //! Only shapes: checks are in `validate`, defaults in the accessors.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{ApiServer, ControllerManager, Etcd, Proxy, Scheduler};
 use crate::scalar::{AcceptedCa, SecretString, one_or_many};
 
-/// What all machines of the cluster share.
+/// Settings shared by all machines of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cluster {
@@ -98,7 +98,7 @@ pub struct ControlPlane {
     /// URL of the Kubernetes API for the whole cluster: of a load balancer, a shared address or one machine.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub endpoint: String,
-    /// Port that API servers listen on; 6443 where nothing is said.
+    /// Port of the API servers; default 6443.
     #[serde(rename = "localAPIServerPort", skip_serializing_if = "Option::is_none")]
     pub local_api_server_port: Option<u16>,
 }
@@ -153,12 +153,12 @@ pub struct ClusterDiscovery {
     /// Switches discovery on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Where machines leave what others should know.
+    /// The discovery registries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registries: Option<DiscoveryRegistries>,
 }
 
-/// Where machines leave what others should know.
+/// The discovery registries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct DiscoveryRegistries {
@@ -231,7 +231,7 @@ pub struct InlineManifest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdminKubeconfig {
-    /// How long its certificate is valid; one year where nothing is said.
+    /// Lifetime of its certificate; default one year.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cert_lifetime: String,
 }

@@ -33,10 +33,10 @@ pub struct ApiServer {
     /// Admission plug-ins and their configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub admission_control: Vec<AdmissionPlugin>,
-    /// What the API server writes into its audit log.
+    /// Audit policy of the API server.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub audit_policy: Object,
-    /// What the API server asks for and may use.
+    /// Resource requests and limits of the API server.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub resources: Object,
 }
@@ -57,7 +57,7 @@ pub struct ControllerManager {
     /// Environment of the controller manager.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub env: IndexMap<String, String>,
-    /// What the controller manager asks for and may use.
+    /// Resource requests and limits of the controller manager.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub resources: Object,
 }
@@ -78,7 +78,7 @@ pub struct Scheduler {
     /// Environment of the scheduler.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub env: IndexMap<String, String>,
-    /// What the scheduler asks for and may use.
+    /// Resource requests and limits of the scheduler.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub resources: Object,
     /// The scheduler's configuration file, a Kubernetes object.
@@ -96,7 +96,7 @@ pub struct Proxy {
     /// Image of kube-proxy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub image: String,
-    /// iptables, ipvs or nftables; iptables where nothing is said.
+    /// iptables, ipvs or nftables; default iptables.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
     /// More flags for kube-proxy, without dashes.
@@ -117,10 +117,10 @@ pub struct Etcd {
     /// More flags for etcd, without dashes.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub extra_args: IndexMap<String, String>,
-    /// Networks of the address that etcd tells others; one with ! before it is left out.
+    /// Subnets for the address that etcd advertises; a subnet with ! is excluded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub advertised_subnets: Vec<String>,
-    /// Networks of the addresses that etcd listens on; the advertised ones where nothing is said.
+    /// Subnets for the addresses that etcd listens on; default the advertised ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listen_subnets: Vec<String>,
 }

@@ -29,7 +29,7 @@ pub struct Kubelet {
     /// Configuration of image credential providers for the kubelet.
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub credential_provider_config: Object,
-    /// Runs pods that ask for no seccomp profile with the runtime's default one.
+    /// Applies the runtime's default seccomp profile to pods without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_runtime_seccomp_profile_enabled: Option<bool>,
     /// Registers the node under its fully qualified name.

@@ -1,4 +1,4 @@
-//! The `machine` part: what concerns one node.
+//! The `machine` part: settings of one node.
 //!
 //! Only shapes: checks are in `validate`, defaults in the accessors.
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::{Install, Kubelet, MachineDisk, Network, Registries, SystemDiskEncryption};
 use crate::scalar::{AcceptedCa, MachineType, Object, SecretString, one_or_many};
 
-/// What concerns this one machine.
+/// Settings of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Machine {
     /// Role of the machine: controlplane or worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<MachineType>,
-    /// Shared secret with which workers ask control planes for their certificates.
+    /// Shared secret with which workers request certificates from control planes.
     #[serde(skip_serializing_if = "SecretString::is_empty")]
     pub token: SecretString,
     /// Certificate authority of the machine API. Workers have only its certificate.
@@ -124,7 +124,7 @@ pub struct MachineScheduler {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct MachineFile {
-    /// What is in the file.
+    /// Content of the file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
     /// Mode of the file, in octal.
@@ -145,10 +145,10 @@ pub struct Time {
     /// Leaves the clock alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
-    /// NTP servers; time.cloudflare.com where nothing is said.
+    /// NTP servers; default time.cloudflare.com.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,
-    /// How long the boot waits for the right time; for ever where nothing is said.
+    /// How long the boot waits for time synchronisation; default forever.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub boot_timeout: String,
 }
@@ -157,7 +157,7 @@ pub struct Time {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Features {
-    /// Decides by roles what a client of the machine API may do.
+    /// Enables role-based access control in the machine API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rbac: Option<bool>,
     /// Derives the host name from the machine's identity where none is given.
@@ -214,7 +214,7 @@ pub struct HostDns {
     /// Switches it on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Sends what the cluster's DNS cannot answer to this resolver.
+    /// Forwards queries that the cluster's DNS cannot answer to this resolver.
     #[serde(rename = "forwardKubeDNSToHost", skip_serializing_if = "Option::is_none")]
     pub forward_kube_dns_to_host: Option<bool>,
     /// Answers for the names of the cluster's machines.

@@ -16,7 +16,7 @@ pub struct Network {
     /// Links and their addresses. Without any, every physical link uses DHCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Device>,
-    /// DNS servers; 1.1.1.1 and 8.8.8.8 where nothing says otherwise.
+    /// DNS servers; default 1.1.1.1 and 8.8.8.8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// More lines for /etc/hosts.
@@ -112,7 +112,7 @@ pub struct Route {
     /// Source address of packets that take this route.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// Of several routes the one with the smallest number is taken; 1024 where nothing is said.
+    /// Route metric: the smallest wins; default 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
     /// Largest packet on this route.
@@ -164,10 +164,10 @@ pub struct Bond {
     /// alb.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
-    /// What the choice of a link depends on.
+    /// Bond transmit hash policy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub xmit_hash_policy: String,
-    /// How often LACP packets are asked for: slow or fast.
+    /// LACP rate: slow or fast.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lacp_rate: String,
     /// System address in LACP packets.
@@ -185,7 +185,7 @@ pub struct Bond {
     /// When to go back to the preferred link.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub primary_reselect: String,
-    /// What happens to hardware addresses when links change.
+    /// MAC address policy on failover.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fail_over_mac: String,
     /// Which aggregator is used.
@@ -194,10 +194,10 @@ pub struct Bond {
     /// Milliseconds between checks of the carrier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub miimon: Option<u32>,
-    /// Milliseconds to wait before a link that came up is used.
+    /// Milliseconds before a link that came up is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updelay: Option<u32>,
-    /// Milliseconds to wait before a link that went down is given up.
+    /// Milliseconds before a link that went down is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub downdelay: Option<u32>,
     /// Milliseconds between ARP checks.
@@ -266,10 +266,10 @@ pub struct DhcpOptions {
     /// Metric of the routes that DHCP brings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route_metric: Option<u32>,
-    /// DHCP for IPv4; on where nothing is said.
+    /// DHCP for IPv4; default on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<bool>,
-    /// DHCP for IPv6; off where nothing is said.
+    /// DHCP for IPv6; default off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<bool>,
     /// Client identifier for DHCP for IPv6, in hexadecimal.
@@ -374,19 +374,19 @@ pub struct KubeSpan {
     /// Learns more addresses of peers from running tunnels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub harvest_extra_endpoints: Option<bool>,
-    /// Largest packet in a tunnel, at least 1280; 1420 where nothing is said.
+    /// MTU of a tunnel, at least 1280; default 1420.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Limits what is told about this machine.
+    /// Filters for advertised endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<KubeSpanFilters>,
 }
 
-/// Limits what is told about this machine.
+/// Filters for advertised endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeSpanFilters {
-    /// Networks whose addresses are told to peers; one with ! before it is left out.
+    /// Subnets whose addresses are advertised to peers; a subnet with ! is excluded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
 }

@@ -12,7 +12,7 @@ use crate::scalar::SecretString;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Registries {
-    /// Servers to ask in place of a registry; * stands for all others.
+    /// Endpoints to use in place of a registry; * matches all others.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub mirrors: IndexMap<String, RegistryMirror>,
     /// TLS and credentials for single servers.
@@ -20,11 +20,11 @@ pub struct Registries {
     pub config: IndexMap<String, Registry>,
 }
 
-/// Servers to ask in place of a registry; * stands for all others.
+/// Endpoints to use in place of a registry; * matches all others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryMirror {
-    /// Servers in the order in which they are asked; the registry itself comes last.
+    /// Endpoints in the order in which they are tried; the registry itself is last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
     /// Takes the path of the endpoint as it is, without adding /v2.

@@ -13,7 +13,7 @@ pub struct Install {
     /// Disk to install to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub disk: String,
-    /// Chooses the disk by what it is in place of its path.
+    /// Selects the disk by its properties instead of its path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_selector: Option<InstallDiskSelector>,
     /// More arguments for the kernel; one that starts with - is taken away.
@@ -33,7 +33,7 @@ pub struct Install {
     pub legacy_bios_support: Option<bool>,
 }
 
-/// Chooses the disk by what it is in place of its path.
+/// Selects the disk by its properties instead of its path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstallDiskSelector {
@@ -121,7 +121,7 @@ pub struct Encryption {
     /// Keys, any of which opens the partition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<EncryptionKey>,
-    /// Cipher; aes-xts-plain64 where nothing is said.
+    /// Cipher; default aes-xts-plain64.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cipher: String,
     /// Size of the key in bits.

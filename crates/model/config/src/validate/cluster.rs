@@ -118,7 +118,7 @@ fn manifests(check: &mut Check<'_>, cluster: &Cluster) {
         if manifest.name.is_empty() {
             check.error(&path, "a manifest needs a name");
         } else if !names.insert(manifest.name.as_str()) {
-            check.error(&path, format!("a manifest named {} is there twice", manifest.name));
+            check.error(&path, format!("duplicate manifest name {}", manifest.name));
         }
     }
     if let Some(server) = &cluster.api_server {

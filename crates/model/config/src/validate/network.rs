@@ -63,7 +63,7 @@ fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool
         match vlan.vlan_id {
             None => check.error(&format!("{base}.vlanId"), "the VLAN's number is missing"),
             Some(id) if ids.contains(&id) => {
-                check.error(&format!("{base}.vlanId"), format!("VLAN {id} is there twice"));
+                check.error(&format!("{base}.vlanId"), format!("duplicate VLAN {id}"));
             }
             Some(id) => ids.push(id),
         }

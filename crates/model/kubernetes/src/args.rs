@@ -1,8 +1,8 @@
-//! Command lines of Kubernetes components: flags by name, with what the user adds.
+//! Command lines of Kubernetes components: flags by name, merged with user flags.
 
 use std::collections::BTreeMap;
 
-/// What a user's value does to a flag that we set too.
+/// Merge policy for a flag that both we and the user set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// The flag is ours: setting it is an error.
@@ -11,7 +11,7 @@ pub enum Policy {
     Append,
 }
 
-/// Flags that are not simply overridden, for one component.
+/// Exceptions to overriding, for one component.
 pub type Policies = &'static [(&'static str, Policy)];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ impl Args {
         self.0.insert(name.to_owned(), value.into());
     }
 
-    /// Takes the user's flags in, as the policies say; a flag without a policy is overridden.
+    /// Merges the user's flags by policy; a flag without a policy is overridden.
     ///
     /// # Errors
     /// A flag that is denied.

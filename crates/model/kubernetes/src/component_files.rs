@@ -38,8 +38,8 @@ pub fn admission(plugins: &[AdmissionPlugin]) -> Value {
     })
 }
 
-/// What `PodSecurity` does unless configured: baseline enforced, restricted warned about and audited, the system's
-/// own namespace exempt.
+/// Default configuration of `PodSecurity`: baseline enforced, restricted warned about and audited, the system's own
+/// namespace exempt.
 #[must_use]
 pub fn default_pod_security() -> AdmissionPlugin {
     let configuration = json!({
@@ -68,7 +68,7 @@ pub fn default_audit_policy() -> Value {
 }
 
 /// `EncryptionConfiguration` for secrets: the first key encrypts, all keys decrypt, plain text can still be read.
-/// Keys are base64; an empty one is not there.
+/// Keys are base64; an empty key is absent.
 #[must_use]
 pub fn encryption(secretbox_key: &str, aescbc_key: &str) -> Value {
     let mut providers = Vec::new();

@@ -119,7 +119,7 @@ fn rendered(version: Version) -> BTreeMap<String, String> {
     files
 }
 
-/// What does not depend on the release.
+/// Documents that do not depend on the release.
 fn rendered_once() -> BTreeMap<String, String> {
     let mut files: BTreeMap<String, String> = manifests::bootstrap(&bootstrap_input())
         .into_iter()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::yaml::{self, YamlError};
 
-/// How the client proves who it is. Certificates and keys are PEM text.
+/// Client authentication. Certificates and keys are PEM text.
 #[derive(Clone)]
 pub enum Credentials<'a> {
     ClientCertificate {
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Credentials<'_> {
     }
 }
 
-/// The authority that the server's certificate is checked against.
+/// The authority of the server certificate.
 #[derive(Debug, Clone)]
 pub enum Authority<'a> {
     /// One or more certificates, PEM.
@@ -131,7 +131,7 @@ pub fn component(
     .yaml()
 }
 
-/// The kubelet's first one, good for asking for a certificate. `token` is `id.secret`.
+/// The kubelet's bootstrap kubeconfig, for requesting a certificate. `token` is `id.secret`.
 ///
 /// # Errors
 /// As [`yaml::to_string`].

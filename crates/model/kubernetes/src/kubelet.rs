@@ -9,7 +9,7 @@ use crate::args::{Args, DeniedArgument, Policies, Policy};
 use crate::paths;
 use crate::version::{Feature, Version};
 
-/// Everything that the kubelet's start depends on.
+/// All inputs of the kubelet's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KubeletInput {
     pub version: Version,
@@ -24,12 +24,12 @@ pub struct KubeletInput {
     pub default_runtime_seccomp: bool,
     /// Runs without an API server, for static pods only.
     pub skip_node_registration: bool,
-    /// Where static pods come from; empty for nowhere.
+    /// URL of static pods; empty for none.
     pub static_pod_list_url: String,
     pub manifests_directory: bool,
     pub fs_quota_monitoring: bool,
     pub credential_provider: bool,
-    /// Fail when kernel parameters are not as the kubelet wants them, instead of setting them.
+    /// Fail if kernel parameters differ from the kubelet's expectation, instead of setting them.
     pub protect_kernel_defaults: bool,
     /// Resolver file for pods; empty for the node's own.
     pub resolv_conf: String,
@@ -130,7 +130,7 @@ fn base(input: &KubeletInput) -> Value {
         "clusterDomain": input.cluster_domain,
         "failSwapOn": false,
         // The pause between two questions for static pods. The answer is held until there is something new, so that few
-        // are asked, and what is new is not kept waiting.
+        // are polled often, so that changes are seen soon.
         "httpCheckFrequency": "100ms",
         // Computed often, so that a node is ready soon after its network is; reported only when something changed.
         "nodeStatusUpdateFrequency": "2s",

@@ -1,5 +1,5 @@
-//! What Kubernetes is told: kubelet and component configurations, static pods, kubeconfigs, bootstrap manifests and the
-//! native pod network, as pure functions of plain inputs.
+//! Configuration of Kubernetes: kubelet and component configurations, static pods, kubeconfigs, bootstrap manifests and
+//! the native pod network, as pure functions of plain inputs.
 //!
 //! Everything that differs between Kubernetes releases sits in one table, [`version::Feature`]. Nothing here reads files,
 //! the clock or a resource; `domain-k8s` converts resources to these inputs and writes the results.

@@ -1,4 +1,4 @@
-//! What is put into a new cluster once: bootstrap tokens' rights, the proxy, DNS, a pod network, and what users add.
+//! Bootstrap manifests of a new cluster: bootstrap token RBAC, proxy, DNS, pod network, and user manifests.
 //!
 //! The order of names is the order of application.
 
@@ -32,7 +32,7 @@ pub struct CoreDnsInput {
     pub service_ips: Vec<String>,
 }
 
-/// Everything that the bootstrap manifests depend on; what is `None` or empty is left out.
+/// Inputs of the bootstrap manifests; `None` and empty values are omitted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BootstrapInput {
     /// URL of the API server as pods on the host network reach it.

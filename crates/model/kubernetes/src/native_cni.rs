@@ -5,9 +5,9 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-/// The bridge that pods of a node hang on.
+/// The bridge of a node's pods.
 pub const BRIDGE: &str = "cni0";
-/// File name in the CNI configuration directory; sorts before what a network add-on would install by default.
+/// File name in the CNI configuration directory; sorts before the default names of network add-ons.
 pub const FILE_NAME: &str = "10-native.conflist";
 const NETWORK: &str = "native";
 /// Leases do not outlive a boot, as pods do not.

@@ -40,7 +40,7 @@ pub struct Resources {
     pub limits: BTreeMap<String, String>,
 }
 
-/// What changes when the pod must start anew: a change of any of these is a change of the pod.
+/// Inputs that restart the pod when they change: a change of any of these is a change of the pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revisions {
     pub secrets: String,
@@ -48,7 +48,7 @@ pub struct Revisions {
     pub config: String,
 }
 
-/// What a user may set on every component.
+/// User settings common to all components.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Customization {
     pub extra_args: BTreeMap<String, String>,

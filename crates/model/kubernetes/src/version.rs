@@ -1,4 +1,4 @@
-//! Kubernetes releases and the one table of what differs between them.
+//! Kubernetes releases and the table of differences between them.
 
 use std::fmt;
 use std::str::FromStr;

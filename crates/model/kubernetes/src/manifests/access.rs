@@ -1,11 +1,11 @@
-//! Who may do what in a new cluster: joining kubelets, and pods that need a kubeconfig.
+//! RBAC of a new cluster: joining kubelets, and pods that need a kubeconfig.
 
 use serde_json::{Value, json};
 
 use super::{cluster_role_binding, group_subject};
 use crate::kubeconfig;
 
-/// Group of everybody who holds the bootstrap token.
+/// Group of all holders of the bootstrap token.
 const BOOTSTRAPPERS: &str = "system:bootstrappers:nodes";
 const NODES: &str = "system:nodes";
 

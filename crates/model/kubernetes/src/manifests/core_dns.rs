@@ -6,7 +6,7 @@ use super::{CoreDnsInput, account_subject, cluster_role_binding, service_account
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "coredns";
-/// What DNS clients select by, whatever serves.
+/// Selector label of the cluster's DNS, independent of the implementation.
 const APP: &str = "kube-dns";
 
 pub(super) fn objects(input: &CoreDnsInput) -> Vec<Value> {

@@ -16,7 +16,7 @@ pub struct ProxyInput {
 pub fn args(pod_cidrs: &[String], mode: &str, extra: &std::collections::BTreeMap<String, String>) -> Vec<String> {
     let mut args = std::collections::BTreeMap::from([
         ("cluster-cidr".to_owned(), pod_cidrs.join(",")),
-        // The table of connections belongs to the kernel's owner, who may not be us.
+        // The connection table belongs to the owner of the kernel, which may be the host.
         ("conntrack-max-per-core".to_owned(), "0".to_owned()),
         ("hostname-override".to_owned(), "$(NODE_NAME)".to_owned()),
         ("kubeconfig".to_owned(), "/etc/kubernetes/kubeconfig".to_owned()),

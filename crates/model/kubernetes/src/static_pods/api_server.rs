@@ -71,7 +71,7 @@ pub fn api_server(input: &ApiServerInput) -> Result<Value, DeniedArgument> {
         revisions: &input.revisions,
         default_cpu: "200m",
         default_memory: "512Mi",
-        // The image's file capability asks for it; without it the kernel refuses to run the program.
+        // The image's file capability requires it; without it the kernel refuses to run the program.
         capabilities: &["NET_BIND_SERVICE"],
         config_files: true,
         volumes: vec![pod::host_path("audit", paths::AUDIT_LOG_DIR, paths::AUDIT_LOG_DIR, "DirectoryOrCreate", false)],

@@ -1,6 +1,6 @@
 //! Keys, certificate authorities, certificates, signing requests, roles and the secrets bundle.
 //!
-//! All functions are pure except for random bytes: no file is read, no clock is asked. Times are passed in as
+//! All functions are pure except for random bytes: they read neither files nor clocks. Times are passed in as
 //! [`Validity`], and a caller that renews certificates compares [`Certificate::not_after`] with its own clock.
 //!
 //! Private keys are written in the encoding of machine configurations (`ED25519 PRIVATE KEY`, `EC PRIVATE KEY`, `RSA

@@ -17,14 +17,14 @@ pub const NAMESPACE: &str = "config";
 pub struct MachineConfig {
     /// The text, all documents.
     pub text: String,
-    /// What the text says, once somebody has asked: all readers of a resource share it.
+    /// The decoded documents, computed on first use and shared by all readers of the resource.
     decoded: OnceLock<Result<Documents, ConfigErrors>>,
 }
 
 impl MachineConfig {
     /// The configuration in force.
     pub const ACTIVE_ID: &'static str = "v1alpha1";
-    /// What the maintenance mode was given.
+    /// The configuration received in maintenance mode.
     pub const MAINTENANCE_ID: &'static str = "maintenance";
 
     /// A configuration of this text.
@@ -116,7 +116,7 @@ mod tests {
         let clone = config.clone();
         let cloned: *const Config = MachineConfig::root_of(Some(&clone)).unwrap().unwrap();
         assert_eq!((first, first), (again, cloned));
-        assert_eq!(config, MachineConfig::new(clone.text), "what was decoded does not count");
+        assert_eq!(config, MachineConfig::new(clone.text), "decoded documents do not affect equality");
         assert!(MachineConfig::root_of(None).unwrap().is_none());
     }
 

@@ -1,4 +1,4 @@
-//! What containerd is told about containers.
+//! Container runtime settings.
 
 use crate::object::Object;
 

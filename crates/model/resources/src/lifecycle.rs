@@ -1,4 +1,4 @@
-//! What the machine runs: its sequence and its services. Types of ours; no client of Talos knows them.
+//! Sequences and services of the machine. Our own types, unknown to clients of Talos.
 
 use crate::values::Mount;
 
@@ -54,7 +54,7 @@ resource! {
     {
         sequence: SequenceName = 1 "sequence",
         state: SequenceState = 2 "state",
-        /// Who asked; empty for the machine itself.
+        /// The actor; empty for the machine itself.
         actor: String = 3 "actor",
         /// Counts runs of sequences from 1.
         run: u64 = 4 "run",
@@ -74,7 +74,7 @@ impl SequenceStatus {
     /// Its only id.
     pub const ID: &'static str = "machine";
 
-    /// Whether services are to end or ending: nobody may start one.
+    /// Whether services are stopping or must stop: none may be started.
     #[must_use]
     pub fn stops_services(&self) -> bool {
         use SequenceName as Name;
@@ -100,7 +100,7 @@ resource! {
     {
         /// The machine is not booted, and not ready, without it.
         required: bool = 1 "required",
-        /// What keeps it from being started; empty when nothing does. A service that runs is not stopped by it.
+        /// The unmet condition of its start; empty if there is none. It does not stop a running service.
         waits_for: String = 2 "waitsFor",
         /// Another value restarts the service: for changes that no other field shows.
         revision: String = 3 "revision",
@@ -120,7 +120,7 @@ resource! {
 }
 
 resource! {
-    /// What an operator wants of a service, beside its spec. The id is the service's.
+    /// An operator's override of a service, beside its spec. The id is the service's.
     ServiceOverride: "ServiceOverrides.runtime.talos.dev" in "runtime",
     columns ["Stopped" => "{.stopped}", "Restarts" => "{.restarts}"],
     {
@@ -131,7 +131,7 @@ resource! {
 }
 
 impl ServiceOverride {
-    /// Who writes it: the machine API, for its callers.
+    /// The writer: the machine API, on behalf of its callers.
     pub const OWNER: &'static str = "machine-api.ServiceOverride";
 }
 

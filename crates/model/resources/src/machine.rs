@@ -23,7 +23,7 @@ impl From<PlatformMode> for ::config::Mode {
 }
 
 closed_enum! {
-    /// Whose a part of the machine is: the host sets up and keeps what is its own, the machine the rest.
+    /// Owner of a part of the machine: the host maintains its own parts, the machine the rest.
     Ownership {
         Host = 0 "host",
         Machine = 1 "machine",
@@ -31,7 +31,7 @@ closed_enum! {
 }
 
 resource! {
-    /// What this machine owns. There before any controller has to decide by it; it never changes while the machine runs.
+    /// The parts that this machine owns. Present before any controller depends on it; constant while the machine runs.
     PlatformCapabilities: "PlatformCapabilities.runtime.talos.dev" in "runtime", aliases ["capabilities"],
     columns [
         "Mode" => "{.mode}",
@@ -82,7 +82,7 @@ closed_enum! {
 }
 
 resource! {
-    /// Whom a machine without a configuration takes one from. There while it is in maintenance mode.
+    /// The clients that may configure a machine without a configuration. Present in maintenance mode.
     MaintenanceAccess: "MaintenanceAccesses.runtime.talos.dev" in "runtime",
     columns ["Clients" => "{.clients}", "Reason" => "{.reason}"],
     {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resource! {
-//!     /// What it is.
+//! /// Documentation.
 //!     AddressStatus: "AddressStatuses.net.talos.dev" in "network", aliases ["address"],
 //!     columns ["Address" => "{.address}"],
 //!     {

@@ -111,7 +111,7 @@ impl MachineResetSignal {
 }
 
 message! {
-    /// What keeps a machine from being ready.
+    /// An unmet condition of a machine's readiness.
     UnmetCondition {
         name: String = 1 "name",
         reason: String = 2 "reason",
@@ -127,7 +127,7 @@ message! {
 }
 
 resource! {
-    /// What the machine is doing.
+    /// Stage and readiness of the machine.
     MachineStatus: "MachineStatuses.runtime.talos.dev" in "runtime",
     columns ["Stage" => "{.stage}", "Ready" => "{.status.ready}"],
     {
@@ -201,12 +201,12 @@ resource! {
 impl MountStatus {
     /// The label of the volume with the machine's identity and configuration.
     pub const STATE: &'static str = "STATE";
-    /// The label of the volume with what services keep: images, pods, logs, etcd's data.
+    /// Label of the volume with service data: images, pods, logs, etcd.
     pub const EPHEMERAL: &'static str = "EPHEMERAL";
 }
 
 resource! {
-    /// What the platform says about the machine.
+    /// Metadata of the platform.
     PlatformMetadata: "PlatformMetadatas.talos.dev" in "runtime",
     columns [
         "Platform" => "{.platform}",
@@ -294,14 +294,14 @@ message! {
 }
 
 message! {
-    /// What an extension works with.
+    /// Compatibility of an extension.
     ExtensionCompatibility {
         talos: ExtensionConstraint = 1 "talos",
     }
 }
 
 message! {
-    /// What an extension says about itself.
+    /// Metadata of an extension.
     ExtensionMetadata {
         name: String = 1 "name",
         version: String = 2 "version",

@@ -67,9 +67,9 @@ resource! {
     columns ["Ready" => "{.ready}", "Waits for" => "{.waitsFor}"],
     {
         ready: bool = 1 "ready",
-        /// Changes when the kubelet has to start anew to use what was written.
+        /// Changes when the kubelet must restart to use new files.
         revision: u64 = 2 "revision",
-        /// What is missing, and the last error; empty when ready.
+        /// The unmet condition and the last error; empty when ready.
         waits_for: String = 3 "waitsFor",
     }
 }

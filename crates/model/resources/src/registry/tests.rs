@@ -1,7 +1,7 @@
 use super::*;
 use crate::spec::Sensitivity;
 
-/// `testdata/types.txt`, the list of types that clients know, beside what is registered.
+/// `testdata/types.txt`, the list of types that clients know, against the registered types.
 #[test]
 fn every_type_that_clients_know_is_registered_with_its_namespace_aliases_and_columns() {
     let expected: Vec<&str> =

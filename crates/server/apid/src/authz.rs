@@ -1,4 +1,4 @@
-//! Who may call what: one table over all methods of all services that pass through `apid`. A test holds it against the
+//! Authorization: one table over all methods of all services that pass through `apid`. A test holds it against the
 //! wire, so a method that is added there fails until it has a row here.
 //!
 //! Which resources a role may read is decided by the state service, from the roles that `apid` passes on.
@@ -16,9 +16,9 @@ pub enum Shape {
     ClientStream,
 }
 
-/// Whether a call may go to several nodes at once.
+/// Whether a call may be routed to several nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spread {
+pub enum NodeTargets {
     /// It may: the responses have room for the name of the node.
     Nodes,
     /// One node at a time.
@@ -44,7 +44,7 @@ pub struct Method {
     /// The roles of which a client must have one.
     pub roles: &'static [Role],
     /// Whether it may go to several nodes.
-    pub spread: Spread,
+    pub spread: NodeTargets,
     /// Whether it is served in maintenance mode.
     pub maintenance: Maintenance,
     /// The most bytes of a request; of a stream of requests there is no bound.
@@ -66,7 +66,7 @@ const fn method(path: &'static str, shape: Shape, roles: &'static [Role]) -> Met
         Shape::ClientStream => None,
         Shape::Unary | Shape::ServerStream => Some(SMALL_REQUEST),
     };
-    Method { path, shape, roles, spread: Spread::Nodes, maintenance: Maintenance::Refused, request }
+    Method { path, shape, roles, spread: NodeTargets::Nodes, maintenance: Maintenance::Refused, request }
 }
 
 const fn unary(path: &'static str, roles: &'static [Role]) -> Method {
@@ -79,7 +79,7 @@ const fn stream(path: &'static str, roles: &'static [Role]) -> Method {
 
 impl Method {
     const fn one_node(self) -> Self {
-        Self { spread: Spread::OneNode, ..self }
+        Self { spread: NodeTargets::OneNode, ..self }
     }
 
     const fn in_maintenance(self) -> Self {

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct NodeCall {
     /// The node as the client named it.
     pub(crate) name: String,
-    /// The call; polled first when its turn comes.
+    /// The call; polled first in its turn.
     pub(crate) call: Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>,
 }
 
@@ -75,7 +75,7 @@ async fn unary(node: NodeCall, deadline: Duration) -> Bytes {
     let answer = async {
         let mut messages = begin(call.await?)?;
         let message = messages.next().await?;
-        // The status comes after the message.
+        // The status follows the message.
         while messages.next().await?.is_some() {}
         name_node(Shape::Unary, &message.unwrap_or_default(), &name)
     };

@@ -39,7 +39,7 @@ impl Messages {
         Self { body, buffer: BytesMut::new(), status: None, done: false }
     }
 
-    /// Of a response whose headers have said already that it ended well.
+    /// For a response whose headers already reported success.
     pub(crate) fn ended(body: Body) -> Self {
         Self { status: Some(Status::ok("")), ..Self::new(body) }
     }
@@ -74,7 +74,7 @@ impl Messages {
     fn take(&mut self) -> Result<Option<Bytes>, Status> {
         let Some(prefix) = self.buffer.get(..PREFIX) else { return Ok(None) };
         if prefix[0] != 0 {
-            return Err(Status::internal("the node compressed its response, which nobody asked for"));
+            return Err(Status::internal("unexpected compression of the node's response"));
         }
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         if length > transport::MAX_MESSAGE {
@@ -99,7 +99,7 @@ impl Messages {
 /// Collects a request that is a single message, with its prefix.
 ///
 /// # Errors
-/// It is larger than the API takes, or the client went away.
+/// It exceeds the limit of the API, or the client disconnected.
 pub(crate) async fn collect(body: Body) -> Result<Bytes, Status> {
     let limited = http_body_util::Limited::new(body, transport::MAX_MESSAGE + PREFIX);
     let collected = limited.collect().await.map_err(|error| {
@@ -182,7 +182,7 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Status> {
     prost::encoding::decode_varint(rest).map_err(|_| malformed())
 }
 
-/// Takes `length` bytes, or as many as the length in front says.
+/// Takes `length` bytes, or the length in the frame's header.
 fn take<'a>(rest: &mut &'a [u8], length: Option<usize>) -> Result<&'a [u8], Status> {
     let length = match length {
         Some(length) => length,

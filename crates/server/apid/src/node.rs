@@ -1,4 +1,4 @@
-//! What `apid` knows of its node and of its cluster.
+//! Facts about this node and its cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! The proxy service: decides about a call and carries it, byte for byte, to where it goes.
+//! The proxy service: authorizes a call, routes it and forwards it byte for byte.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,12 +27,12 @@ use crate::quota::{Account, CallLimits, CallQuota, Class};
 use crate::request_limit;
 use crate::route::{Caller, NODE, NODES, PROXY_FROM, ROLE, Route, route};
 
-/// A connection to another node that nobody used for so long is closed.
+/// Idle timeout of connections to other nodes.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 /// Connections to other nodes at a time: a client may name any address. Beyond that the one that was used longest ago
 /// goes.
 const MAX_REMOTE: usize = 1024;
-/// Looking up the name of a node may take this long.
+/// Timeout of resolving a node's name.
 const LOOKUP: Duration = Duration::from_secs(5);
 
 /// How much of a path that is no method is quoted.
@@ -186,7 +186,7 @@ impl Proxy {
     }
 }
 
-/// What the next server is told of the caller.
+/// Metadata about the caller for the next server.
 #[derive(Debug, Clone)]
 pub(crate) struct OnBehalf {
     pub(crate) roles: RoleSet,
@@ -241,7 +241,7 @@ pub(crate) fn is_privileged(peer: &PeerInfo) -> bool {
     certified_roles(peer).intersects(&[Role::Admin, Role::Impersonator])
 }
 
-/// Carries a call to a backend; the response is passed on as it comes.
+/// Forwards a call to a backend; the response is streamed.
 pub(crate) async fn call(backend: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
     backend.oneshot(request).await.map_err(|error| transport_status(&error))
 }
@@ -257,7 +257,7 @@ fn transport_status(error: &tonic::transport::Error) -> Status {
     Status::unavailable(format!("node is not reachable: {}", stdx::error_chain(error)))
 }
 
-/// A request for `machined`, which trusts what `apid` says about roles.
+/// A request for `machined`, which trusts `apid`'s metadata about roles.
 pub(crate) fn local_request(request: Request<Body>, on_behalf: &OnBehalf) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     parts.extensions = http::Extensions::new();
@@ -274,7 +274,7 @@ fn remote_request(request: Request<Body>, on_behalf: &OnBehalf, node: &NodeState
     request
 }
 
-/// Removes what only this node may say, and says the roles and the caller.
+/// Removes the metadata that only this node may set, and sets roles and caller.
 fn clean(headers: &mut HeaderMap, on_behalf: &OnBehalf) {
     for key in [NODE, NODES, PROXY_FROM, ROLE, CALLER, "host"] {
         headers.remove(key);

@@ -23,7 +23,7 @@ use crate::authz::Shape;
 /// How many calls may be open.
 #[derive(Debug, Clone, Copy)]
 pub struct CallLimits {
-    /// All together: no more than the streams of the one connection to `machined`.
+    /// Total: no more than the streams of the one connection to `machined`.
     pub total: usize,
     /// The part of `total` that only administrators get.
     pub reserved: usize,
@@ -41,7 +41,7 @@ impl CallLimits {
     /// Of `apid`.
     pub const APID: Self =
         Self { total: 4096, reserved: 1024, per_key: 512, streams_per_key: 256, per_admin_key: 768, per_address: 1024 };
-    /// Of maintenance mode, in which nobody has a key.
+    /// For maintenance mode, where callers have no key.
     pub const MAINTENANCE: Self =
         Self { total: 256, reserved: 0, per_key: 256, streams_per_key: 256, per_admin_key: 256, per_address: 64 };
 }
@@ -53,11 +53,11 @@ pub(crate) enum Class {
     Ordinary,
 }
 
-/// What a call counts against.
+/// The subject of a quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) class: Class,
-    /// The key of the caller, or what a node tells of the caller it forwards.
+    /// The key of the caller, or the forwarded caller's as reported by its node.
     pub(crate) key: Option<Arc<str>>,
     /// Where the caller connects from; nothing for a caller of another node, which counted it.
     pub(crate) address: Option<IpAddr>,
@@ -93,7 +93,7 @@ impl CallQuota {
         Self { limits, open: Arc::default() }
     }
 
-    /// Counts `calls` calls at once.
+    /// Counts `calls` calls together.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` with the limit that is reached.

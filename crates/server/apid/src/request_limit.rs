@@ -20,7 +20,7 @@ pub(crate) struct CutOff {
 }
 
 impl CutOff {
-    /// What a failed call is answered with: that the request was too large, if that is why it failed.
+    /// The response to a failed call: request too large, if that is the reason.
     pub(crate) fn explain(&self, status: Status) -> Status {
         if self.reached.load(Ordering::Relaxed) { too_large(self.most) } else { status }
     }

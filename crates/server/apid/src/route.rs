@@ -1,4 +1,4 @@
-//! Where a call goes, as a pure function of who calls, what it asks for and what the node is.
+//! Routing of calls, as a pure function of caller, request and node.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use http::HeaderMap;
 use pki::{Role, RoleSet};
 use tonic::Status;
 
-use crate::authz::{Method, Spread};
+use crate::authz::{Method, NodeTargets};
 use crate::node::{Forwarding, NodeState};
 
 /// Metadata: the one node that a call is for.
@@ -18,10 +18,10 @@ pub(crate) const PROXY_FROM: &str = "proxyfrom";
 /// Metadata: a role of the client on whose behalf a call is made; repeated.
 pub(crate) const ROLE: &str = "talos-role";
 
-/// The most nodes that one call goes to.
+/// Maximum number of nodes per call.
 const MAX_NODES: usize = 1024;
 
-/// Who calls.
+/// The caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// The roles that count.
@@ -44,7 +44,7 @@ impl Caller {
     }
 }
 
-/// Where a call goes.
+/// The destination of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To the `machined` of this node.
@@ -55,7 +55,7 @@ pub(crate) enum Route {
     Nodes(Vec<String>),
 }
 
-/// Decides where a call goes, or why not.
+/// Decides the destination of a call, or its refusal.
 pub(crate) fn route(method: &Method, caller: &Caller, headers: &HeaderMap, node: &NodeState) -> Result<Route, Status> {
     if !method.allows(&caller.roles) {
         return Err(Status::permission_denied(format!(
@@ -72,7 +72,7 @@ pub(crate) fn route(method: &Method, caller: &Caller, headers: &HeaderMap, node:
     match (one.as_slice(), many.as_slice()) {
         ([], []) => Ok(Route::Local),
         ([], many) => {
-            if method.spread == Spread::OneNode {
+            if method.spread == NodeTargets::OneNode {
                 let why = format!("{} takes one node at a time: use \"node\" instead of \"nodes\"", method.path);
                 return Err(Status::invalid_argument(why));
             }

@@ -1,4 +1,4 @@
-//! Puts the parts together and runs them until told to stop.
+//! Assembles the server and runs it until cancelled.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Roots, 
 use crate::node::NodeState;
 use crate::proxy::{Backends, Proxy, caller_of, is_privileged};
 use crate::quota::CallLimits;
-use crate::watch::{self, Certificates, Seen};
+use crate::watch::{self, Certificates, WatchedState};
 
-/// How often it is said what is waited for.
+/// Interval of reminders while waiting.
 const REMIND: Duration = Duration::from_secs(30);
 
-/// What `apid` is told when it starts.
+/// Arguments of `apid`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen.
@@ -94,9 +94,9 @@ pub async fn serve(
     transport::serve::tls(listener, tls, limits, service, stop).await.map_err(RunError::Serve)
 }
 
-/// Waits for the first certificates; `None` when told to stop before there are any.
+/// Waits for the first certificates; `None` if cancelled before.
 async fn first_certificates(
-    seen: &mut tokio::sync::watch::Receiver<Seen>,
+    seen: &mut tokio::sync::watch::Receiver<WatchedState>,
     stop: &CancellationToken,
 ) -> Option<Certificates> {
     loop {
@@ -112,9 +112,9 @@ async fn first_certificates(
     }
 }
 
-/// Takes up what changes, until the watch ends.
+/// Applies changes until the watch ends.
 async fn reload_forever(
-    mut seen: tokio::sync::watch::Receiver<Seen>,
+    mut seen: tokio::sync::watch::Receiver<WatchedState>,
     mut current: Certificates,
     node: Slot<NodeState>,
     server: Slot<ServerConfig>,

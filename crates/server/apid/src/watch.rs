@@ -1,4 +1,4 @@
-//! What `apid` follows on the state socket of this node, folded into one value.
+//! The state that `apid` follows on this node's state socket, folded into one value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use wire::talos::resource::definitions::secrets::ApiCertsSpec;
 
 use crate::node::{Forwarding, NodeState};
 
-/// The types that `apid` reads, with their namespaces: what its state socket must show.
+/// The types that `apid` reads, with their namespaces: the content of its state socket.
 pub const TYPES: &[(&str, &str)] = &[
     ("secrets", "ApiCertificates.secrets.talos.dev"),
     ("config", "MachineTypes.config.talos.dev"),
@@ -36,14 +36,14 @@ pub(crate) struct Certificates {
 
 /// All that was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct WatchedState {
     pub(crate) certificates: Option<Certificates>,
     pub(crate) node: NodeState,
 }
 
 /// Starts a watch for each type in `tasks`.
-pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<Seen> {
-    let (sender, receiver) = watch::channel(Seen::default());
+pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedState> {
+    let (sender, receiver) = watch::channel(WatchedState::default());
     let channel = transport::unix::channel(socket);
     for (namespace, kind) in TYPES {
         let (channel, sender) = (channel.clone(), sender.clone());
@@ -61,7 +61,7 @@ pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<Seen> {
 }
 
 /// Folds the contents of a type into what was seen. What does not decode counts as absent.
-fn take_up(seen: &mut Seen, kind: &str, contents: &Contents) {
+fn take_up(seen: &mut WatchedState, kind: &str, contents: &Contents) {
     match kind {
         "ApiCertificates.secrets.talos.dev" => {
             seen.certificates = contents.get("api").and_then(|form| certificates(&form.proto));

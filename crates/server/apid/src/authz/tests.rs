@@ -5,7 +5,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 
 use super::*;
 
-/// Services of the wire that do not pass through here, and who serves them.
+/// Services of the wire that do not pass through here, with their servers.
 const ELSEWHERE: &[&str] = &[
     "securityapi.SecurityService",     // trustd
     "sidero.discovery.server.Cluster", // discoveryd
@@ -59,7 +59,7 @@ fn the_table_has_each_method_of_the_wire_once_with_its_shape() {
         methods_of_the_wire(&wire()).into_iter().map(|(path, (shape, _))| (path, format!("{shape:?}"))).collect();
     let table: BTreeMap<_, _> = METHODS.iter().map(|m| (m.path.to_owned(), format!("{:?}", m.shape))).collect();
     assert_eq!(table, wire);
-    assert_eq!(METHODS.len(), table.len(), "a row is there twice");
+    assert_eq!(METHODS.len(), table.len(), "duplicate row");
 }
 
 fn messages(files: &[FileDescriptorProto]) -> BTreeMap<String, DescriptorProto> {
@@ -91,7 +91,7 @@ fn what_may_go_to_several_nodes_has_room_for_the_name_of_the_node() {
             Shape::ServerStream => has_metadata(response),
             Shape::ClientStream => false,
         };
-        assert_eq!(method.spread == Spread::Nodes, room, "{}", method.path);
+        assert_eq!(method.spread == NodeTargets::Nodes, room, "{}", method.path);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What one caller can take from others: connections, streams, memory. Over real TLS on loopback.
+//! Limits on one caller: connections, streams, memory. Over real TLS on loopback.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,7 +43,7 @@ async fn idle_connections_do_not_keep_an_administrator_behind_the_same_address_o
         idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
     }
     answers(&mut admin(&ca, address)).await;
-    // The flood goes on while the administrator works.
+    // The flood continues while the administrator works.
     for _ in 0..8 {
         for _ in 0..32 {
             idle.push(tokio::net::TcpStream::connect(address).await.unwrap());

@@ -299,7 +299,7 @@ async fn a_stream_ends_at_its_source_when_its_reader_leaves() {
         assert_eq!(*open.borrow_and_update(), 1, "{target:?}");
         drop(stream);
         let ended = tokio::time::timeout(Duration::from_secs(10), open.wait_for(|open| *open == 0)).await;
-        assert_eq!(*ended.expect("it goes on").unwrap(), 0);
+        assert_eq!(*ended.expect("it continues").unwrap(), 0);
     }
 }
 

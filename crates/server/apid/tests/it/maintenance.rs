@@ -12,7 +12,7 @@ use wire::machine::machine_service_client::MachineServiceClient;
 
 use crate::support::{HOUR, authority, client, client_certificate, machined_of, now, server_certificate};
 
-/// A node in maintenance mode, whose certificate is of an authority that nobody else has.
+/// A node in maintenance mode with a certificate of a temporary authority.
 struct Maintained {
     own: Authority,
     address: SocketAddr,

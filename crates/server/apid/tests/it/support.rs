@@ -21,7 +21,7 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use transport::{ClientAuth, Identity, Roots, Slot};
 
-/// What a large message carries; with its frame it is just within what the API takes.
+/// Payload of a large message; with its frame just within the limit.
 pub(crate) const LARGE: usize = transport::MAX_MESSAGE - 1024;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -57,7 +57,7 @@ pub(crate) struct Node {
     pub(crate) ip: IpAddr,
     pub(crate) tls: Slot<rustls::ServerConfig>,
     pub(crate) state: Slot<NodeState>,
-    /// What its machined sends without end.
+    /// A stream of its machined without end.
     pub(crate) endless: Endless,
     runtime: Option<Runtime>,
     _tasks: TaskSet,
@@ -222,7 +222,7 @@ pub(crate) fn machined_of(
     tower::service_fn(move |request| machined(request, tag, Endless::default()))
 }
 
-/// Speaks gRPC by hand, so that it can send what a generated server would not.
+/// Speaks gRPC by hand, to send messages that a generated client would not.
 async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -262,7 +262,7 @@ async fn machined(request: Request<Body>, tag: &'static str, endless: Endless) -
             trailers.insert("x-custom", "kept".parse().unwrap());
             respond(vec![], trailers)
         }
-        // What came in goes out, whatever it is: here a client stream of two messages.
+        // Bytes are echoed unchanged: here a client stream of two messages.
         "EtcdRecover" | "ApplyConfiguration" => {
             let mut response = respond(vec![], trailers("0"));
             response.headers_mut().insert("x-length", body.len().into());

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub struct RateLimit {
     /// Requests that are earned each second.
     pub per_second: f64,
-    /// Requests that may be made at once after a pause.
+    /// Burst size.
     pub burst: f64,
 }
 
@@ -33,12 +33,12 @@ struct Bucket {
 /// Sources that are remembered at the same time. A bucket is full, and forgotten, four seconds after its last request.
 const MAX_SOURCES: usize = 65_536;
 
-/// One bucket for each source that asked lately.
+/// One bucket per recent source.
 #[derive(Debug)]
 pub struct RateLimiter {
     limit: RateLimit,
     buckets: HashMap<IpAddr, Bucket>,
-    /// When all buckets were looked at last because there were too many.
+    /// Last cleanup of the buckets.
     searched: Option<Instant>,
 }
 
@@ -51,7 +51,7 @@ impl RateLimiter {
         Self { limit, buckets: HashMap::new(), searched: None }
     }
 
-    /// Takes one request from the bucket of `from`; false when it is empty, or when there are too many buckets.
+    /// Takes one request from the bucket of `from`; false if it is empty or there are too many buckets.
     pub fn allow(&mut self, now: Instant, from: IpAddr) -> bool {
         let limit = self.limit;
         if self.buckets.len() >= MAX_SOURCES && !self.buckets.contains_key(&from) {
@@ -129,7 +129,7 @@ mod tests {
             assert!(limiter.allow(now, source(n)));
         }
         assert!(!limiter.allow(now, source(u32::MAX)));
-        assert!(limiter.allow(now, source(0)), "a known one goes on");
+        assert!(limiter.allow(now, source(0)), "a known source continues");
         assert!(limiter.allow(now + Duration::from_secs(1), source(u32::MAX)), "full buckets make room");
     }
 

@@ -28,13 +28,13 @@ pub struct Limits {
     pub endpoints: usize,
     /// Affiliates of one cluster.
     pub affiliates: usize,
-    /// Longest life that may be asked for.
+    /// Maximum time to live.
     pub ttl: Duration,
     /// Clusters, all together.
     pub clusters: usize,
-    /// Bytes of all clusters together, with what it takes to keep them.
+    /// Bytes of all clusters together, including overhead.
     pub bytes: usize,
-    /// Bytes of what one source left: three clusters of 1,000 nodes with 4 endpoints each.
+    /// Bytes left by one source: three clusters of 1,000 nodes with 4 endpoints each.
     pub bytes_per_source: usize,
 }
 
@@ -74,19 +74,19 @@ pub enum RefusedError {
         /// The longest that is taken.
         limit: Duration,
     },
-    /// The affiliate would have too many endpoints.
+    /// Too many endpoints for the affiliate.
     #[error("affiliate has more than {limit} endpoints")]
     TooManyEndpoints {
         /// The most that are kept.
         limit: usize,
     },
-    /// The cluster has too many affiliates.
+    /// Too many affiliates in the cluster.
     #[error("cluster has more than {limit} affiliates")]
     TooManyAffiliates {
         /// The most that are kept.
         limit: usize,
     },
-    /// There are too many clusters.
+    /// Too many clusters.
     #[error("there are {limit} clusters already")]
     TooManyClusters {
         /// The most that are kept.
@@ -98,7 +98,7 @@ pub enum RefusedError {
         /// The most that are kept.
         limit: usize,
     },
-    /// What the source left takes too much.
+    /// The source has left too many bytes.
     #[error("affiliates from this address take more than {limit} bytes")]
     SourceFull {
         /// The most that are kept.
@@ -106,7 +106,7 @@ pub enum RefusedError {
     },
 }
 
-/// What a client says about an affiliate.
+/// A client's description of an affiliate.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
     /// Who says it, for the count of bytes; `None` is nobody in particular.
@@ -127,20 +127,20 @@ pub struct AffiliateView {
     pub id: String,
     /// The sealed description, empty when only endpoints are known.
     pub data: Bytes,
-    /// Sealed endpoints in the order in which they were first heard of.
+    /// Sealed endpoints in the order of arrival.
     pub endpoints: Vec<Bytes>,
 }
 
-/// What watchers of a cluster hear.
+/// A change for watchers of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The affiliate is new or looks different.
     Updated(AffiliateView),
-    /// The affiliate is gone.
+    /// The affiliate was deleted.
     Deleted(String),
 }
 
-/// What an affiliate and an endpoint take besides their bytes: entries of maps and lists, and pointers. Rounded up.
+/// Overhead of an affiliate and an endpoint: entries of maps and lists, and pointers. Rounded up.
 const AFFILIATE_OVERHEAD: usize = 512;
 const ENDPOINT_OVERHEAD: usize = 96;
 
@@ -202,7 +202,7 @@ impl Cluster {
     }
 }
 
-/// How many bytes are kept, and for whom.
+/// Bytes kept, by source.
 #[derive(Debug, Default)]
 struct Usage {
     total: usize,
@@ -279,7 +279,7 @@ impl Registry {
         }
         let next = updated(known, update, now, limits.endpoints)?;
         let (before, after) = (known.map_or(0, |a| a.bytes(cluster, affiliate)), next.bytes(cluster, affiliate));
-        // What the source has now of what it will have.
+        // The source's bytes after the operation.
         let own = known.filter(|known| known.source == next.source).map_or(0, |_| before);
         if after > before && self.usage.total - before + after > limits.bytes {
             return Err(RefusedError::Full { limit: limits.bytes });

@@ -1,4 +1,4 @@
-//! Runs the service on a listener until it is told to stop.
+//! Serves on a listener until cancelled.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::service::{Options, Service};
 
 /// The largest request: a full update with room for framing.
 const MAX_REQUEST: usize = 64 << 10;
-/// Calls that are open are given this long to end.
+/// Grace period for open calls.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Why the server ended.
@@ -45,7 +45,7 @@ pub async fn serve(
             None => transport::serve::plain(listener, Limits::CLUSTERS, server, stop.clone()).await,
         }
     };
-    // Every arm ends the server; what another arm was doing is dropped with it.
+    // Every arm ends the server; the work of the others is dropped with it.
     tokio::select! {
         served = serving => served.map_err(ServeError::Transport),
         () = async { collector.collect_forever().await; tokio::time::sleep(GRACE).await } => Ok(()),

@@ -1,4 +1,4 @@
-//! The gRPC edge of the registry: checks the rate, locks, asks the state machine, and carries changes to watchers.
+//! The gRPC layer of the registry: rate limits, locking, the state machine, and notification of watchers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,10 +23,10 @@ const WATCH_BACKLOG: usize = 128;
 /// The longest version of a client that is logged.
 const MAX_VERSION: usize = 64;
 
-/// What the service allows and how often it tidies up.
+/// Limits of the service and its cleanup interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Bounds on what clients leave.
+    /// Limits on data from clients.
     pub limits: Limits,
     /// Requests per source.
     pub rate: RateLimit,
@@ -34,7 +34,7 @@ pub struct Options {
     pub watches: usize,
     /// Watches of one source: those of a full cluster behind one address.
     pub watches_per_source: usize,
-    /// How often what has run out is dropped.
+    /// Interval of dropping expired data.
     pub collect_every: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Default for Options {
 struct Inner {
     registry: Registry,
     limiter: RateLimiter,
-    /// Who watches, by cluster. A watcher that falls behind is dropped here, which ends its stream.
+    /// Watchers by cluster. A watcher that falls behind is dropped, which ends its stream.
     watchers: HashMap<String, Vec<mpsc::Sender<Change>>>,
     watches: Watches,
 }
@@ -124,8 +124,8 @@ impl Service {
     fn collect(&self, now: Instant) {
         let mut inner = self.inner.lock();
         for (cluster, changes) in inner.registry.collect(now) {
-            tracing::debug!(cluster, changes = changes.len(), "dropped what has run out");
-            inner.tell(&cluster, changes);
+            tracing::debug!(cluster, changes = changes.len(), "dropped expired affiliates");
+            inner.notify(&cluster, changes);
         }
         inner.limiter.collect(now);
         inner.watchers.retain(|_, watchers| {
@@ -158,7 +158,7 @@ impl Service {
         let source = from.map(transport::source);
         let watches = &mut inner.watches;
         if watches.total >= self.options.watches {
-            return Err(Status::resource_exhausted("too many watches are open"));
+            return Err(Status::resource_exhausted("too many open watches"));
         }
         if let Some(source) = source {
             let count = watches.by_source.entry(source).or_default();
@@ -173,7 +173,7 @@ impl Service {
 }
 
 impl Inner {
-    /// Runs an operation and tells watchers what changed, also when it was refused.
+    /// Runs an operation and notifies watchers of the changes, even after a refusal.
     fn apply<T>(
         &mut self,
         cluster: &str,
@@ -181,14 +181,14 @@ impl Inner {
     ) -> Result<T, Status> {
         let mut changes = Vec::new();
         let result = operation(&mut self.registry, &mut changes);
-        self.tell(cluster, changes);
+        self.notify(cluster, changes);
         result.map_err(status)
     }
 
-    fn tell(&mut self, cluster: &str, changes: Vec<Change>) {
+    fn notify(&mut self, cluster: &str, changes: Vec<Change>) {
         let Some(watchers) = self.watchers.get_mut(cluster) else { return };
         for change in changes {
-            // One that is gone or too far behind gets nothing more.
+            // Dropped and lagging watchers get nothing more.
             watchers.retain(|watcher| watcher.try_send(change.clone()).is_ok());
         }
         if watchers.is_empty() {
@@ -206,7 +206,7 @@ impl api::cluster_server::Cluster for Service {
         let hello = request.into_inner();
         self.inner.lock().registry.check_cluster(&hello.cluster_id).map_err(status)?;
         let version: String = hello.client_version.chars().take(MAX_VERSION).collect();
-        tracing::info!(cluster = hello.cluster_id, version, ?from, "client said hello");
+        tracing::info!(cluster = hello.cluster_id, version, ?from, "client connected");
         let client_ip = match from {
             Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
             Some(IpAddr::V6(ip)) => ip.octets().to_vec(),

@@ -15,7 +15,7 @@ fn update(data: &'static str, endpoints: &[&'static str], ttl: Duration) -> Upda
     }
 }
 
-/// Runs an operation and returns what changed.
+/// Runs an operation and returns the changes.
 fn changed<T>(
     operation: impl FnOnce(&mut Vec<Change>) -> Result<T, RefusedError>,
 ) -> Result<Vec<Change>, RefusedError> {
@@ -95,7 +95,7 @@ fn one_source_cannot_take_the_room_of_the_others() {
     assert_eq!(left("10.0.0.2", "d".into()), Ok(()));
     assert_eq!(left("10.0.0.3", "e".into()), Ok(()));
     assert_eq!(left("10.0.0.4", "f".into()), Err(RefusedError::Full { limit: 12_000 }));
-    assert_eq!(left("10.0.0.2", "d".into()), Ok(()), "what is there may be renewed");
+    assert_eq!(left("10.0.0.2", "d".into()), Ok(()), "an existing one may be renewed");
     registry.collect(now + MINUTE);
     assert_eq!((registry.bytes(), registry.clusters(), registry.usage.by_source.len()), (0, 0, 0));
 }
@@ -205,7 +205,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A watcher that knows only what the changes told it.
+/// A watcher that only knows the changes.
 fn follow(view: &mut BTreeMap<String, AffiliateView>, changes: Vec<Change>) {
     for change in changes {
         match change {
@@ -213,7 +213,7 @@ fn follow(view: &mut BTreeMap<String, AffiliateView>, changes: Vec<Change>) {
                 let before = view.insert(affiliate.id.clone(), affiliate.clone());
                 assert_ne!(before.as_ref(), Some(&affiliate), "an update without news");
             }
-            Change::Deleted(id) => assert!(view.remove(&id).is_some(), "deleted what was not there"),
+            Change::Deleted(id) => assert!(view.remove(&id).is_some(), "deleted an unknown affiliate"),
         }
     }
 }

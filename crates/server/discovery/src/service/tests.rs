@@ -145,7 +145,7 @@ async fn a_watcher_that_does_not_read_is_told_to_start_again() {
     let mut watch = api::cluster_server::Cluster::watch(&service, request).await.unwrap().into_inner();
     for n in 0..=WATCH_BACKLOG {
         let change = Change::Deleted(n.to_string());
-        service.inner.lock().tell("c", vec![change]);
+        service.inner.lock().notify("c", vec![change]);
     }
     assert!(service.inner.lock().watchers.is_empty(), "it holds no more than the backlog");
     let mut seen = 0;

@@ -1,11 +1,11 @@
-//! Who may read which resources.
+//! Read access to resources by role.
 
 use resources::Sensitivity;
 use state::{Kind, Store};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-/// Metadata: a role of the client, as `apid` says it; repeated.
+/// Metadata: a role of the client, set by `apid`; repeated.
 const ROLE: &str = "talos-role";
 /// How much of a name from a request is quoted in an answer.
 const QUOTED: usize = 128;
@@ -42,7 +42,7 @@ impl Access {
     }
 }
 
-/// A name from a request, cut to what an answer may quote.
+/// A name from a request, truncated for quoting in a response.
 pub(crate) fn quoted(name: &str) -> String {
     if name.len() <= QUOTED {
         return name.to_owned();
@@ -60,7 +60,7 @@ fn denied(kind: &Kind, why: &str) -> Status {
     Status::permission_denied(format!("reading {}/{} is not allowed: {why}", quoted(namespace), quoted(type_name)))
 }
 
-/// Whether `apid` says that the caller is an administrator. The maintenance proxy never says so.
+/// Whether `apid` reports the caller as an administrator. The maintenance proxy never does.
 pub(crate) fn is_admin(metadata: &MetadataMap) -> bool {
     metadata.get_all(ROLE).iter().any(|role| role == pki::Role::Admin.as_str())
 }

@@ -1,6 +1,6 @@
 //! A talosconfig with a certificate of chosen roles and lifetime, signed by this node's authority.
 //!
-//! Who may ask is decided in front of this service. The node does not know how clients reach it: endpoints and nodes are
+//! Authorization is decided before this service. The node does not know how clients reach it: endpoints and nodes are
 //! left empty.
 
 use std::time::Duration;

@@ -21,7 +21,7 @@ use wire::cluster::{ClusterInfo, HealthCheckProgress, HealthCheckRequest};
 use crate::access::is_admin;
 use crate::machine::Machine;
 use crate::machine_service::Service;
-use checks::{CHECKS, Check, ClusterNodes, Holds, View};
+use checks::{CHECKS, Check, CheckOutcome, ClusterNodes, ClusterView};
 use nodes::ApidView;
 use scope::{Asker, Known};
 
@@ -29,13 +29,13 @@ mod checks;
 mod nodes;
 mod scope;
 
-/// How long all checks may take where the client does not say.
+/// Default deadline of all checks.
 const DEFAULT_WAIT: Duration = Duration::from_secs(20 * 60);
 /// How long all checks may take, whatever the client says.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Pause between two tries of a check.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Messages that may wait for the client; there is one per change of what is waited for.
+/// Bound of the queue to the client; one message per change of the unmet condition.
 const BACKLOG: usize = 16;
 
 type Progress = mpsc::Sender<Result<HealthCheckProgress, Status>>;
@@ -61,7 +61,7 @@ impl ClusterService for Service {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let task = stdx::tasks::spawn("health check", async move {
             if let Err(status) = run(view.as_ref(), nodes, until, &sender).await {
-                // The receiver is gone only when the client is.
+                // The receiver is dropped only with the client.
                 drop(sender.send(Err(status)).await);
             }
         });
@@ -123,7 +123,12 @@ fn cluster_nodes(
 
 /// All checks in order; the first whose time is over ends the run with what it last waited for. Where `nodes` are not
 /// known, those that Kubernetes has are checked.
-async fn run(view: &dyn View, nodes: Option<ClusterNodes>, until: Instant, progress: &Progress) -> Result<(), Status> {
+async fn run(
+    view: &dyn ClusterView,
+    nodes: Option<ClusterNodes>,
+    until: Instant,
+    progress: &Progress,
+) -> Result<(), Status> {
     let nodes = match nodes {
         Some(nodes) => nodes,
         None => {
@@ -139,23 +144,23 @@ async fn run(view: &dyn View, nodes: Option<ClusterNodes>, until: Instant, progr
 
 async fn wait_for(
     check: &Check,
-    view: &dyn View,
+    view: &dyn ClusterView,
     nodes: &ClusterNodes,
     until: Instant,
     progress: &Progress,
 ) -> Result<(), Status> {
     let until = until.min(Instant::now() + check.deadline);
     let mut last = "...".to_owned();
-    tell(progress, check, &last).await?;
+    report(progress, check, &last).await?;
     loop {
         let why = match tokio::time::timeout_at(until, check.kind.holds(view, nodes)).await {
-            Ok(Ok(Holds::Yes)) => return tell(progress, check, "OK").await,
-            Ok(Ok(Holds::NotNeeded)) => return tell(progress, check, "SKIP").await,
+            Ok(Ok(CheckOutcome::Yes)) => return report(progress, check, "OK").await,
+            Ok(Ok(CheckOutcome::NotNeeded)) => return report(progress, check, "SKIP").await,
             Ok(Err(why)) => why,
             Err(_) => last.clone(),
         };
         if why != last {
-            tell(progress, check, &why).await?;
+            report(progress, check, &why).await?;
             last = why;
         }
         if Instant::now() + PAUSE >= until {
@@ -165,12 +170,12 @@ async fn wait_for(
     }
 }
 
-async fn tell(progress: &Progress, check: &Check, what: &str) -> Result<(), Status> {
+async fn report(progress: &Progress, check: &Check, what: &str) -> Result<(), Status> {
     let message = format!("waiting for {}: {what}", check.what);
     progress
         .send(Ok(HealthCheckProgress { metadata: None, message }))
         .await
-        .map_err(|_| Status::cancelled("the client went away"))
+        .map_err(|_| Status::cancelled("the client disconnected"))
 }
 
 #[cfg(test)]

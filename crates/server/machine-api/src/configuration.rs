@@ -22,14 +22,14 @@ const OWNER: &str = "machine-api";
 /// How long a configuration may take to be judged and written to disk.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long a trial lasts where the client does not say (Talos 1.7).
+/// Default duration of a trial (Talos 1.7).
 const TRIAL: Duration = Duration::from_secs(60);
 
 /// How much of a refusal is told: it travels in a header, of which clients take 16 KiB with everything in it that is not a
 /// letter at three times its size.
 const QUOTED: usize = 3 << 10;
 
-/// Applies a configuration. The work goes on when the client goes away meanwhile.
+/// Applies a configuration. The work continues if the client disconnects.
 pub(crate) async fn apply(
     machine: &Machine,
     caller: ConfigCaller,
@@ -116,7 +116,7 @@ async fn answer(store: &Store, request: MachineConfigRequest) -> Result<MachineC
         }
     };
     let found = tokio::time::timeout(ANSWER, found).await;
-    // Nobody else holds it, so that it goes at once; its result follows.
+    // It has no other holder, so it is destroyed immediately; its result follows.
     store.destroy(&Key::of::<MachineConfigRequest>(&id), OWNER).map_err(internal)?;
     let late = |_| {
         let why = format!("no answer within {} s; whether the configuration is applied is not known", ANSWER.as_secs());

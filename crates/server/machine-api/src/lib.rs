@@ -1,9 +1,9 @@
 //! The machine API of a node, served on Unix sockets: what `apid` carries calls to, and the filtered state that `apid`
 //! and `trustd` read.
 //!
-//! Who may call a method is decided by `apid`; here only what depends on the answer is checked (sensitive resources).
-//! What the services need of the machine is gathered in [`Machine`]. Methods that do not work yet answer
-//! `UNIMPLEMENTED` and say what they wait for.
+//! Authorization of methods is decided by `apid`; only read access to sensitive resources is checked here. What the
+//! services need of the machine is gathered in [`Machine`]. Methods that do not work yet answer `UNIMPLEMENTED` and say
+//! what they wait for.
 
 mod access;
 mod client_configuration;

@@ -1,4 +1,4 @@
-//! What the API needs of the machine, as handles and small traits.
+//! The API's dependencies on the machine, as handles and small traits.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl ContainerList for Containerd {
 }
 
 impl Machine {
-    /// What this machine owns.
+    /// Capabilities of this machine.
     ///
     /// # Errors
     /// UNAVAILABLE in the moment before it is known.
@@ -136,9 +136,9 @@ pub struct Machine {
     pub controllers: Runtime,
     /// The services.
     pub supervisor: Supervisor,
-    /// What services print.
+    /// Logs of services.
     pub logs: LogStore,
-    /// What happens.
+    /// Events.
     pub events: EventBus,
     /// Sequences of the machine.
     pub lifecycle: Arc<dyn SequenceRequests>,

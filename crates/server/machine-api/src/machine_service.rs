@@ -33,7 +33,7 @@ impl Service {
         Self { machine }
     }
 
-    /// Refuses what a machine that is a container leaves to its host.
+    /// Refuses operations that a container leaves to its host.
     fn not_in_container(&self) -> Result<(), Status> {
         match self.machine.capabilities()?.mode {
             PlatformMode::Container => Err(Status::failed_precondition("method is not supported in container mode")),
@@ -263,7 +263,7 @@ impl MachineService for Service {
         later("Rollback", INSTALLER)
     }
     async fn reset(&self, request: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
-        // The door of maintenance mode lets everybody in, and Talos 1.7 serves this there only over SideroLink.
+        // Maintenance mode has unauthenticated clients, and Talos 1.7 serves this there only over SideroLink.
         if !is_admin(request.metadata()) {
             return Err(Status::unimplemented("API is not implemented in maintenance mode"));
         }
@@ -325,8 +325,8 @@ impl MachineService for Service {
     }
 }
 
-/// Does what may block, as file systems do whose server is gone, on a thread of its own: the few workers of PID 1 must not
-/// stand still.
+/// Runs blocking work, such as access to an unresponsive network file system, on a thread of its own: the few workers
+/// of PID 1 must not stand still.
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
     let failed = |error| Err(Status::internal(format!("answering failed: {error}")));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)

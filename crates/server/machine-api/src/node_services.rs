@@ -1,4 +1,4 @@
-//! Small services of a node that have little to say yet: disks and time.
+//! Small services of a node with minimal content: disks and time.
 
 use tonic::{Request, Response, Status};
 use wire::storage::DisksResponse;

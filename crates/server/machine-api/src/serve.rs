@@ -22,7 +22,7 @@ use crate::state_service::StateService;
 /// Serves all services of `machine` on `socket` until `stop` fires. Whoever may connect is trusted to say in metadata
 /// with which roles it calls, so that must be `apid` alone: `mode` and `owner` (user and group) are the socket's.
 ///
-/// The socket is there when this returns; the future inside serves.
+/// The socket exists on return; the future inside serves.
 ///
 /// # Errors
 /// The socket cannot be made.
@@ -55,7 +55,7 @@ pub fn serve(
 
 /// Serves `types` of `store`, read only, on `socket` until `stop` fires: for one process that runs without rights.
 ///
-/// The socket is there when this returns; the future inside serves.
+/// The socket exists on return; the future inside serves.
 ///
 /// # Errors
 /// The socket cannot be made.

@@ -1,4 +1,4 @@
-//! The COSI state API: reading for everybody who may, writing for nobody.
+//! The COSI state API: reads by role, no writes.
 
 use std::pin::Pin;
 
@@ -12,7 +12,7 @@ use crate::access::{Access, quoted};
 
 mod convert;
 
-/// Metadata of a refusal that says that the history a watch needs is gone. Clients that know it start over.
+/// Metadata of a status for a watch whose history is lost. Clients that know it restart the watch.
 pub const HISTORY_LOST: &str = "cosi-history-lost";
 
 /// The largest request, in bytes: names, queries and bookmarks.
@@ -26,7 +26,7 @@ pub struct StateService {
 }
 
 impl StateService {
-    /// A server of `store` for whoever `access` lets read.
+    /// A server of `store` with read access by `access`.
     #[must_use]
     pub fn new(store: Store, access: Access) -> Self {
         Self { store, access }

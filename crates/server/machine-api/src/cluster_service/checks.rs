@@ -24,9 +24,9 @@ impl ClusterNodes {
     }
 }
 
-/// What can be seen of a cluster. Errors are for people.
+/// A view of a cluster. Errors are for operators.
 #[async_trait]
-pub(super) trait View: Send + Sync {
+pub(super) trait ClusterView: Send + Sync {
     /// The services of a node.
     async fn services(&self, node: IpAddr) -> Result<Vec<api::ServiceInfo>, String>;
     /// The members of etcd as a node sees them.
@@ -39,9 +39,9 @@ pub(super) trait View: Send + Sync {
 
 /// A check that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(super) enum CheckOutcome {
     Yes,
-    /// What it is about is not part of this cluster.
+    /// Its subject is not part of this cluster.
     NotNeeded,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Check {
     pub(super) kind: Kind,
 }
 
-/// What is checked.
+/// Description of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     NodesKnown,
@@ -103,9 +103,9 @@ const STATIC_PODS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "ku
 
 impl Kind {
     /// Whether it holds now.
-    pub(super) async fn holds(self, view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
+    pub(super) async fn holds(self, view: &dyn ClusterView, nodes: &ClusterNodes) -> Result<CheckOutcome, String> {
         match self {
-            Self::NodesKnown => nodes_of_kubernetes(view).await.map(|_| Holds::Yes),
+            Self::NodesKnown => nodes_of_kubernetes(view).await.map(|_| CheckOutcome::Yes),
             Self::Etcd => service(view, "etcd", &nodes.control_planes).await,
             Self::Apid => service(view, "apid", &nodes.all()).await,
             Self::Kubelet => service(view, "kubelet", &nodes.all()).await,
@@ -124,9 +124,9 @@ impl Kind {
 }
 
 /// One line for each node that has a problem.
-fn problems(found: Vec<(IpAddr, String)>) -> Result<Holds, String> {
+fn problems(found: Vec<(IpAddr, String)>) -> Result<CheckOutcome, String> {
     if found.is_empty() {
-        return Ok(Holds::Yes);
+        return Ok(CheckOutcome::Yes);
     }
     let mut text = String::new();
     for (node, why) in found {
@@ -137,11 +137,11 @@ fn problems(found: Vec<(IpAddr, String)>) -> Result<Holds, String> {
     Err(text)
 }
 
-async fn service(view: &dyn View, id: &str, nodes: &[IpAddr]) -> Result<Holds, String> {
+async fn service(view: &dyn ClusterView, id: &str, nodes: &[IpAddr]) -> Result<CheckOutcome, String> {
     let answers = join_all(nodes.iter().map(|node| async move { (*node, view.services(*node).await) })).await;
     let problem = |services: Vec<api::ServiceInfo>| {
         let Some(service) = services.into_iter().find(|service| service.id == id) else {
-            return Some(format!("service {id} is not there"));
+            return Some(format!("there is no service {id}"));
         };
         if service.state != "Running" {
             let event = service.events.and_then(|events| events.events.into_iter().next_back());
@@ -159,7 +159,7 @@ async fn service(view: &dyn View, id: &str, nodes: &[IpAddr]) -> Result<Holds, S
     problems(found.collect())
 }
 
-async fn etcd_consistent(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
+async fn etcd_consistent(view: &dyn ClusterView, nodes: &ClusterNodes) -> Result<CheckOutcome, String> {
     let mut first: Option<(IpAddr, BTreeSet<(u64, String)>)> = None;
     for node in &nodes.control_planes {
         let members = view.members(*node).await.map_err(|why| format!("{node}: {why}"))?;
@@ -172,11 +172,11 @@ async fn etcd_consistent(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds,
             }
         }
     }
-    Ok(Holds::Yes)
+    Ok(CheckOutcome::Yes)
 }
 
-async fn etcd_on_control_planes(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
-    let Some(node) = nodes.control_planes.first() else { return Ok(Holds::NotNeeded) };
+async fn etcd_on_control_planes(view: &dyn ClusterView, nodes: &ClusterNodes) -> Result<CheckOutcome, String> {
+    let Some(node) = nodes.control_planes.first() else { return Ok(CheckOutcome::NotNeeded) };
     let members = view.members(*node).await.map_err(|why| format!("{node}: {why}"))?;
     if members.len() != nodes.control_planes.len() {
         return Err(format!(
@@ -195,11 +195,11 @@ async fn etcd_on_control_planes(view: &dyn View, nodes: &ClusterNodes) -> Result
         Some(member) => {
             Err(format!("etcd member {} at {} is no control plane node", member.hostname, member.peer_urls.join(", ")))
         }
-        None => Ok(Holds::Yes),
+        None => Ok(CheckOutcome::Yes),
     }
 }
 
-async fn boot(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
+async fn boot(view: &dyn ClusterView, nodes: &ClusterNodes) -> Result<CheckOutcome, String> {
     let all = nodes.all();
     let answers = join_all(all.iter().map(|node| async move { (*node, view.unfinished(*node).await) })).await;
     let found = answers.into_iter().filter_map(|(node, answer)| Some((node, answer.unwrap_or_else(Some)?)));
@@ -210,12 +210,12 @@ fn kube_error(error: &KubeError) -> String {
     format!("Kubernetes: {}", stdx::error_chain(error))
 }
 
-async fn kube_nodes(view: &dyn View) -> Result<Vec<Node>, String> {
+async fn kube_nodes(view: &dyn ClusterView) -> Result<Vec<Node>, String> {
     view.kubernetes().await?.nodes().await.map_err(|error| kube_error(&error))
 }
 
 /// The nodes that Kubernetes has, by their internal addresses.
-pub(super) async fn nodes_of_kubernetes(view: &dyn View) -> Result<ClusterNodes, String> {
+pub(super) async fn nodes_of_kubernetes(view: &dyn ClusterView) -> Result<ClusterNodes, String> {
     let mut nodes = ClusterNodes::default();
     for node in kube_nodes(view).await? {
         let Some(address) = node.ips("InternalIP").next() else { continue };
@@ -232,7 +232,7 @@ fn find(nodes: &[Node], address: IpAddr) -> Option<&Node> {
     nodes.iter().find(|node| node.ips("InternalIP").any(|ip| ip == address))
 }
 
-async fn nodes_report(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, String> {
+async fn nodes_report(view: &dyn ClusterView, nodes: &ClusterNodes) -> Result<CheckOutcome, String> {
     let known = kube_nodes(view).await?;
     let expected = nodes.all();
     let missing = expected.iter().filter(|address| find(&known, **address).is_none());
@@ -241,15 +241,15 @@ async fn nodes_report(view: &dyn View, nodes: &ClusterNodes) -> Result<Holds, St
         let names: Vec<_> = known.iter().map(|node| node.name.as_str()).collect();
         return Err(format!("Kubernetes has {} nodes ({}), not {}", known.len(), names.join(", "), expected.len()));
     }
-    Ok(Holds::Yes)
+    Ok(CheckOutcome::Yes)
 }
 
 async fn each_node(
-    view: &dyn View,
+    view: &dyn ClusterView,
     nodes: &ClusterNodes,
     is_fine: fn(&Node) -> bool,
     problem: &str,
-) -> Result<Holds, String> {
+) -> Result<CheckOutcome, String> {
     let known = kube_nodes(view).await?;
     let found = nodes.all().into_iter().filter_map(|address| match find(&known, address) {
         Some(node) if is_fine(node) => None,
@@ -260,11 +260,11 @@ async fn each_node(
 }
 
 async fn static_pods(
-    view: &dyn View,
+    view: &dyn ClusterView,
     nodes: &ClusterNodes,
     is_fine: fn(&PodSummary) -> bool,
     wanted: &str,
-) -> Result<Holds, String> {
+) -> Result<CheckOutcome, String> {
     let kubernetes = view.kubernetes().await?;
     let known = kubernetes.nodes().await.map_err(|error| kube_error(&error))?;
     let pods = kubernetes.pods(SYSTEM).await.map_err(|error| kube_error(&error))?;
@@ -289,11 +289,11 @@ async fn static_pods(
     problems(found)
 }
 
-async fn workload(view: &dyn View, kind: Workload, name: &str) -> Result<Holds, String> {
+async fn workload(view: &dyn ClusterView, kind: Workload, name: &str) -> Result<CheckOutcome, String> {
     let kubernetes = view.kubernetes().await?;
     match kubernetes.readiness(kind, SYSTEM, name).await.map_err(|error| kube_error(&error))? {
-        None => Ok(Holds::NotNeeded),
-        Some(readiness) if readiness.is_complete() => Ok(Holds::Yes),
+        None => Ok(CheckOutcome::NotNeeded),
+        Some(readiness) if readiness.is_complete() => Ok(CheckOutcome::Yes),
         Some(readiness) => Err(format!("{} of {} pods of {name} are ready", readiness.ready, readiness.desired)),
     }
 }

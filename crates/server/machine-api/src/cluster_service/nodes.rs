@@ -21,7 +21,7 @@ use wire::cosi::resource::state_client::StateClient;
 use wire::machine as api;
 use wire::machine::machine_service_client::MachineServiceClient;
 
-use super::checks::View;
+use super::checks::ClusterView;
 use crate::kubeconfig;
 use crate::machine::Machine;
 
@@ -94,7 +94,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Res
 }
 
 #[async_trait]
-impl View for ApidView {
+impl ClusterView for ApidView {
     async fn services(&self, node: IpAddr) -> Result<Vec<api::ServiceInfo>, String> {
         let mut client = MachineServiceClient::new(self.channel(node)?);
         let answer = in_time(client.service_list(self.request(()))).await?.into_inner();

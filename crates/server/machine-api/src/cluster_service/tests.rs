@@ -48,7 +48,7 @@ fn cluster() -> Cluster {
 }
 
 #[async_trait]
-impl View for Cluster {
+impl ClusterView for Cluster {
     async fn services(&self, node: IpAddr) -> Result<Vec<api::ServiceInfo>, String> {
         if self.down.contains(&node) {
             return Err("connection refused".into());
@@ -81,12 +81,12 @@ impl View for Cluster {
 }
 
 /// The messages of a run and how it ended.
-async fn checked(view: &dyn View) -> (Vec<String>, Result<(), Status>) {
+async fn checked(view: &dyn ClusterView) -> (Vec<String>, Result<(), Status>) {
     let nodes = ClusterNodes { control_planes: vec![CP], workers: vec![WORKER] };
     checked_for(view, Some(nodes)).await
 }
 
-async fn checked_for(view: &dyn View, nodes: Option<ClusterNodes>) -> (Vec<String>, Result<(), Status>) {
+async fn checked_for(view: &dyn ClusterView, nodes: Option<ClusterNodes>) -> (Vec<String>, Result<(), Status>) {
     let (sender, mut receiver) = mpsc::channel(BACKLOG);
     let until = Instant::now() + Duration::from_secs(60);
     let checking = async move { run(view, nodes, until, &sender).await };

@@ -8,10 +8,10 @@ use wire::machine as api;
 
 use crate::machine::Machine;
 
-/// Type names stand behind this in the URL of an event.
+/// Prefix of the type name in an event's type URL.
 const PREFIX: &str = "talos/runtime/";
 
-/// Past events that were asked for, then each later one.
+/// The requested past events, then each later one.
 pub(super) fn events(
     machine: &Machine,
     request: &api::EventsRequest,

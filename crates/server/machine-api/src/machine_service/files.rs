@@ -89,12 +89,12 @@ pub(super) async fn list(request: ListRequest) -> Result<BoxStream<'static, Resu
 struct Walk {
     root: PathBuf,
     types: Vec<Type>,
-    /// What is yet to be visited, the next last, with how many levels below it are wanted.
+    /// Entries to visit, the next last, with the number of levels below each.
     pending: Vec<(PathBuf, usize)>,
 }
 
 impl Walk {
-    /// Visits the next so many entries and returns those of them that are wanted.
+    /// Visits the next batch of entries and returns the matching ones.
     fn batch(&mut self) -> Vec<FileInfo> {
         let mut batch = Vec::new();
         for _ in 0..BATCH {

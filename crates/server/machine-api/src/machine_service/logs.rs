@@ -1,4 +1,4 @@
-//! What services, containers and the kernel say.
+//! Logs of services, containers and the kernel.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::machine::Machine;
 pub(super) const CHUNK: usize = 32 << 10;
 /// How often a followed file is looked at.
 const POLL: std::time::Duration = std::time::Duration::from_millis(250);
-/// Where the kubelet puts what containers print.
+/// The kubelet's directory of container logs.
 const POD_LOGS: &str = "/var/log/pods";
 
 pub(super) type DataStream = BoxStream<'static, Result<Data, Status>>;
@@ -69,7 +69,7 @@ async fn pod_log(machine: &Machine, id: &str) -> Result<PathBuf, Status> {
     on_thread(move || {
         let missing = |error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display()));
         let file = newest_file(&directory).map_err(missing)?;
-        // Pods that may write below /var/log must not choose what a reader of logs reads.
+        // Pods with write access below /var/log must not redirect a log reader.
         let real = std::fs::canonicalize(&file).map_err(missing)?;
         if !std::fs::canonicalize(POD_LOGS).is_ok_and(|logs| real.starts_with(logs)) {
             return Err(Status::permission_denied(format!("the log of {id} leads out of {POD_LOGS}")));

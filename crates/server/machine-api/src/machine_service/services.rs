@@ -11,7 +11,7 @@ use crate::machine::Machine;
 /// How long a stop may take: longer than the supervisor waits for a service.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What may be done with which service.
+/// Permitted operations by service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Start,
@@ -28,13 +28,13 @@ impl Operation {
         }
     }
 
-    /// Those of Talos 1.7: extension services, and the kubelet, which nobody may stop for good.
+    /// As in Talos 1.7: extension services, and restarts of the kubelet.
     fn is_allowed(self, id: &str) -> bool {
         id.starts_with("ext-") || (id == "kubelet" && self != Self::Stop)
     }
 }
 
-/// Refuses what is not allowed, then writes the change.
+/// Refuses disallowed operations, then writes the override.
 fn apply(
     machine: &Machine,
     operation: Operation,

@@ -1,6 +1,6 @@
-//! What the kernel counts: memory, processors, disks, network devices, mounts and processes.
+//! Kernel statistics: memory, processors, disks, network devices, mounts and processes.
 //!
-//! The parsers are functions of the text of a file below `/proc` and skip what they do not understand.
+//! The parsers are pure functions of the content of files below `/proc` and skip unknown lines.
 
 use tonic::Status;
 use wire::machine as api;

@@ -37,12 +37,12 @@ use self::role::{Role, RoleLock};
 
 pub use crate::program::AgentProgram;
 
-/// Where a registry listens unless somebody else does.
+/// Default port of a registry.
 const USUAL_PORT: u16 = 5000;
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What can go wrong with an agent.
+/// Failure of an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(transparent)]
@@ -69,7 +69,7 @@ pub enum AgentError {
     NotStarted { name: String, last_words: String, log: PathBuf },
 }
 
-/// What the agent says of itself.
+/// The agent's self-description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AgentRecord {
@@ -89,7 +89,7 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     pub pid: i32,
-    /// Where agent and guard say what happens to them.
+    /// Log of agent and guard.
     pub log: PathBuf,
 }
 
@@ -126,7 +126,7 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
         () = logs::keep_bounded(folder.logs()) => {}
         () = own.until_gone() => tracing::info!("the cluster is gone or being destroyed"),
         _ = requests.next() => {
-            tracing::info!("asked to stop");
+            tracing::info!("stop requested");
             stopping.cancel();
             // The guard first, while this process still is the agent: it has no reason to start another.
             RoleLock::seize(folder, Role::Guard)?;
@@ -252,7 +252,7 @@ pub fn guarded(root: &Path, name: &str) -> Option<Guard> {
 ///
 /// # Errors
 ///
-/// When it does not serve in time.
+/// If it does not serve before the deadline.
 pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, AgentError> {
     if let Some(agent) = status(root, name) {
         return Ok(agent);
@@ -280,7 +280,7 @@ pub fn start(root: &Path, name: &str, how: &AgentProgram) -> Result<Agent, Agent
         }
         std::thread::park_timeout(STEP);
     }
-    // What did not come up in time must not come up later.
+    // A process that missed its deadline must not come up later.
     if matches!(child.try_wait(), Ok(None)) {
         drop(child.kill());
         stop(&folder, &mut Vec::new());

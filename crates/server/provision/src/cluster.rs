@@ -1,4 +1,4 @@
-//! A cluster: creating it, starting its nodes, looking at it. What a node is made of, its driver knows.
+//! A cluster: creating it, starting its nodes, reporting on it. The driver implements nodes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Cluster {
     _lock: FolderLock,
 }
 
-/// What is known of a node.
+/// Status of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {
     pub name: String,
@@ -38,7 +38,7 @@ pub struct NodeReport {
 impl Cluster {
     /// Makes the cluster's folder, network and root, but starts no node. `program` is what stays with nodes.
     ///
-    /// What was made stays when a later step fails; [`crate::destroy`] removes it.
+    /// Created parts stay when a later step fails; [`crate::destroy`] removes them.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl Cluster {
         &self.state.plan
     }
 
-    /// What nodes have to do without on this host, and what of it keeps them from others; a sentence each.
+    /// Restrictions of nodes on this host, and limits of their isolation; one sentence each.
     #[must_use]
     pub fn notices(&self) -> Vec<String> {
         self.driver.notices(&self.state.plan)
@@ -201,15 +201,15 @@ impl Cluster {
         logs::tail(&self.folder.log(node), lines, |line| !line.contains("transport::audit: call "))
     }
 
-    /// What is known of the nodes of a cluster, whether or not a command works on it.
+    /// Status of a cluster's nodes, whether or not a command holds its lock.
     ///
     /// # Errors
     ///
-    /// When there is no such cluster or its state cannot be read.
+    /// If there is no such cluster, or its state cannot be read.
     pub async fn show(root: &Path, name: &str) -> Result<(State, Vec<NodeReport>), ProvisionError> {
         let folder = Folder::new(root, name)?;
         let state = read(root, name, &folder)?;
-        // Nothing is started by who only looks.
+        // A report starts nothing.
         let nothing = AgentProgram { program: PathBuf::new(), arguments: Vec::new() };
         let driver = open_driver(state.driver, root, &folder, name, &nothing)?;
         let mut nodes = Vec::new();

@@ -43,7 +43,7 @@ impl Tool {
         FOLDERS.iter().map(|folder| Path::new(folder).join(self.program)).find(|path| path.is_file())
     }
 
-    /// Runs the tool to its end and gives what it printed.
+    /// Runs the tool to completion and returns its output.
     pub(crate) fn run<I, S>(self, arguments: I) -> Result<String, CommandError>
     where
         I: IntoIterator<Item = S>,
@@ -61,7 +61,7 @@ impl Tool {
         self.execute(arguments, Stdin::Text(input), None)
     }
 
-    /// As [`Tool::run`], but standard output and error go to `log`; for what leaves a process behind.
+    /// As [`Tool::run`], with standard output and error in `log`; for tools that leave a process running.
     pub(crate) fn run_with_log<I, S>(self, arguments: I, log: &File) -> Result<(), CommandError>
     where
         I: IntoIterator<Item = S>,
@@ -92,7 +92,7 @@ impl Tool {
         }
         let mut child = command.spawn().map_err(start)?;
         if let (Stdin::Text(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-            // A tool that ends before it has read everything says why by its status.
+            // A tool that ends before reading all input reports the reason by its status.
             drop(pipe.write_all(text.as_bytes()));
         }
         let output = child.wait_with_output().map_err(start)?;

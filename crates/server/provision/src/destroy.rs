@@ -1,4 +1,4 @@
-//! Removing a cluster, however far its creation came and whatever happened since.
+//! Removal of a cluster in any state.
 //!
 //! Everything is found by the cluster's name and folder, everything is tried, and errors are collected.
 
@@ -16,7 +16,7 @@ use crate::state::{Contexts, Phase, State};
 /// How long the agent may take to start a node again, which keeps other commands away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What to do about what cannot be removed.
+/// Policy for parts that cannot be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
     /// Keep the cluster's folder, so that it can be tried again.
@@ -25,12 +25,12 @@ pub enum Leftovers {
     Forget,
 }
 
-/// What became of a cluster that was to be removed.
+/// Result of removing a cluster.
 #[derive(Debug)]
 pub struct Destroyed {
-    /// What could not be removed; empty when nothing is left.
+    /// Parts that could not be removed; empty if complete.
     pub errors: Vec<ProvisionError>,
-    /// What the cluster has in files of the operator, which are left as they are.
+    /// The cluster's contexts in the operator's files, which are left unchanged.
     pub contexts: Contexts,
 }
 
@@ -75,7 +75,7 @@ async fn destroy_with(
     }
     let lock = FolderLock::of_cluster_within(folder, name, PATIENCE)?;
     let mut errors: Vec<ProvisionError> = Vec::new();
-    // Whoever held the lock may have written more of it.
+    // The former holder of the lock may have written more.
     let state = State::read(folder).ok().flatten().or(state);
     let contexts = state.as_ref().map_or(contexts, |state| state.contexts.clone());
     if let Some(state) = state {
@@ -83,7 +83,7 @@ async fn destroy_with(
     }
     let stopped = agent::stop(folder, &mut errors);
     errors.extend(driver.remove_all().await.into_iter().map(ProvisionError::from));
-    // While something failed, the folder stays: it is what the next attempt goes by.
+    // After a failure the folder stays: the next attempt needs it.
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(folder, &mut errors);
     }

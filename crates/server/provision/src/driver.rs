@@ -1,4 +1,4 @@
-//! What nodes are: the seam between a cluster and its machines.
+//! Drivers of nodes: the seam between a cluster and its machines.
 //!
 //! A driver makes the nodes of one cluster and knows how they run: as runc containers today ([`DriverKind::Runc`]); virtual
 //! machines and Docker's containers have a place beside it. Everything above the trait (plan, state, agent, `up`, `destroy`)
@@ -38,7 +38,7 @@ impl DriverKind {
     }
 }
 
-/// What a node starts with.
+/// Inputs of a node's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seed<'a> {
     /// The machine configuration; without one the node waits in maintenance mode.
@@ -64,7 +64,7 @@ pub enum Ended {
 pub enum Exit {
     Code(i32),
     Signal(i32),
-    /// Nobody saw it: whatever watched the process ended before it.
+    /// Unobserved: its monitor ended first.
     Unknown,
 }
 
@@ -88,12 +88,12 @@ impl fmt::Display for Ended {
             Self::Reboot => f.write_str("rebooting"),
             Self::Crashed(Exit::Code(code)) => write!(f, "crashed (exit code {code})"),
             Self::Crashed(Exit::Signal(signal)) => write!(f, "crashed (signal {signal})"),
-            Self::Crashed(Exit::Unknown) => f.write_str("crashed (nobody saw how)"),
+            Self::Crashed(Exit::Unknown) => f.write_str("crashed (exit status unknown)"),
         }
     }
 }
 
-/// What a node is doing.
+/// Status of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeStatus {
     /// It was never started, or it was removed.
@@ -129,10 +129,10 @@ pub trait NodeDriver: fmt::Debug + Send + Sync {
     /// All reasons why this host cannot make nodes from the image. Reads only.
     fn problems(&self, image: &Path) -> Vec<Problem>;
 
-    /// What nodes have to do without here, a sentence each. Reads only.
+    /// Restrictions of nodes here, one sentence each. Reads only.
     fn notices(&self, plan: &Plan) -> Vec<String>;
 
-    /// Makes what the nodes share: their network and their image.
+    /// Creates the nodes' shared parts: network and image.
     async fn prepare(&self, spec: &ClusterSpec) -> Result<(), DriverError>;
 
     /// Lets nodes reach a TCP port of the gateway.
@@ -153,14 +153,14 @@ pub trait NodeDriver: fmt::Debug + Send + Sync {
     /// Ends a node and removes it with its disks.
     async fn remove(&self, plan: &Plan, node: &PlannedNode) -> Result<(), DriverError>;
 
-    /// What a node is doing.
+    /// Status of a node.
     async fn report(&self, node: &PlannedNode) -> Result<NodeStatus, DriverError>;
 
     /// Removes all that the driver made of the cluster, however far it came, but for files in the cluster's folder. Everything
     /// is tried; the errors say what is left.
     async fn remove_all(&self) -> Vec<DriverError>;
 
-    /// Whether anything of the cluster is on this host; for a cluster whose folder is gone.
+    /// Whether any part of the cluster exists on this host; for a cluster without a folder.
     fn has_traces(&self) -> bool;
 }
 

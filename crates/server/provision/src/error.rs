@@ -9,9 +9,9 @@ use crate::plan::PlanError;
 /// One reason why a cluster cannot be created, found before anything changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What the operator can do about it.
+    /// Advice for the operator.
     pub remedy: String,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What can go wrong when a cluster is made, looked at or removed.
+/// Failure to create, inspect or remove a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     #[error(transparent)]

@@ -65,7 +65,7 @@ impl Folder {
         self.node(node).join("exit.json")
     }
 
-    /// Who the agent is, written by itself.
+    /// The agent, recorded by itself.
     pub(crate) fn agent(&self) -> PathBuf {
         self.0.join("agent.json")
     }
@@ -75,7 +75,7 @@ impl Folder {
         self.0.join("agent.lock")
     }
 
-    /// Who the agent's guard is, written by itself.
+    /// The agent's guard, recorded by itself.
     pub(crate) fn guard(&self) -> PathBuf {
         self.0.join("guard.json")
     }
@@ -85,7 +85,7 @@ impl Folder {
         self.0.join("guard.lock")
     }
 
-    /// Who the discovery server is, written by the agent.
+    /// The discovery server, recorded by the agent.
     pub(crate) fn discoveryd(&self) -> PathBuf {
         self.0.join("discoveryd.json")
     }
@@ -113,7 +113,7 @@ impl FolderLock {
         Ok(Self { _folder: folder })
     }
 
-    /// Takes the lock of one cluster, or says that somebody has it.
+    /// Takes the lock of a cluster, or fails if it is held.
     pub(crate) fn of_cluster(folder: &Folder, name: &str) -> Result<Self, ProvisionError> {
         let path = folder.path();
         let file = File::open(path).map_err(HostError::io("opening", path))?;
@@ -124,7 +124,7 @@ impl FolderLock {
         }
     }
 
-    /// As [`Self::of_cluster`], but somebody who lets go of it soon is waited for.
+    /// As [`Self::of_cluster`], but waits for a short-lived holder.
     pub(crate) fn of_cluster_within(folder: &Folder, name: &str, patience: Duration) -> Result<Self, ProvisionError> {
         const STEP: Duration = Duration::from_millis(50);
         for _ in 0..patience.as_millis() / STEP.as_millis() {

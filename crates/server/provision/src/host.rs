@@ -23,7 +23,7 @@ fn parse_routes(table: &str) -> Vec<(Ipv4Net, String)> {
         .collect()
 }
 
-/// Ports on which somebody listens on all addresses of the host.
+/// Ports with listeners on all addresses of the host.
 pub(crate) fn wildcard_listeners() -> Vec<u16> {
     let mut ports = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {

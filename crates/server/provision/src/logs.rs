@@ -39,7 +39,7 @@ fn bound_all(folder: &Path, limit: u64) -> Vec<HostError> {
     logs.filter_map(|path| bound(&path, limit).err()).collect()
 }
 
-/// Cuts a log that is larger than the limit; what it held is in `NAME.log.1` then.
+/// Truncates a log above the limit after copying it to `NAME.log.1`.
 fn bound(path: &Path, limit: u64) -> Result<(), HostError> {
     if std::fs::metadata(path).map_or(0, |metadata| metadata.len()) <= limit {
         return Ok(());
@@ -48,7 +48,7 @@ fn bound(path: &Path, limit: u64) -> Result<(), HostError> {
     name.push(".1");
     let old = PathBuf::from(name);
     let mut log = File::options().read(true).write(true).open(path).map_err(HostError::io("opening", path))?;
-    // Only the last part, if nobody looked for long.
+    // Only the last part, after a long interval without a check.
     let size = log.metadata().map_err(HostError::io("reading", path))?.len();
     log.seek(SeekFrom::Start(size.saturating_sub(limit))).map_err(HostError::io("reading", path))?;
     let mut copy = File::create(&old).map_err(HostError::io("writing", &old))?;

@@ -18,7 +18,7 @@ pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), HostError> 
 
 /// Unmounts everything at and below `folder`, deepest first; errors are collected, everything is tried.
 pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<HostError>) {
-    // A mount may lie on top of another on the same folder, and one that is gone may uncover more.
+    // Mounts may be stacked on a directory; removing one may uncover another.
     for _ in 0..16 {
         let mut found = match below(folder) {
             Ok(found) => found,
@@ -34,7 +34,7 @@ pub(crate) fn unmount_below(folder: &Path, errors: &mut Vec<HostError>) {
         let mut failed = Vec::new();
         for path in &found {
             let done = UMOUNT.run([path.as_os_str()]).or_else(|_| {
-                // Somebody may stand in it: the mount leaves the tree now and ends when they leave.
+                // A process may use it: the mount is detached lazily.
                 UMOUNT.run([std::ffi::OsStr::new("--lazy"), path.as_os_str()])
             });
             if let Err(error) = done.operation(|| format!("unmounting {}", path.display())) {

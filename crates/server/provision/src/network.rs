@@ -40,7 +40,7 @@ pub(crate) fn open_port(plan: &Plan, port: u16) -> Result<(), HostError> {
     NFT.run_with_input(["-f", "-"], &command).map(drop).operation(|| format!("opening port {port} to nodes"))
 }
 
-/// Removes a link, if it is there.
+/// Removes a link, if it exists.
 pub(crate) fn remove_link(link: &str, errors: &mut Vec<HostError>) {
     let there = || Path::new("/sys/class/net").join(link).exists();
     if !there() {
@@ -55,7 +55,7 @@ pub(crate) fn remove_link(link: &str, errors: &mut Vec<HostError>) {
     }
 }
 
-/// Removes what [`create`] made, and all links of nodes, by the cluster's name alone.
+/// Removes the results of [`create`], and all links of nodes, by the cluster's name alone.
 pub(crate) fn remove(name: &str, errors: &mut Vec<HostError>) {
     links(name).iter().for_each(|link| remove_link(link, errors));
     host_firewall::remove_room(&bridge_name(name), errors);

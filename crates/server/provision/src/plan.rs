@@ -1,6 +1,6 @@
-//! What a cluster will consist of: names, addresses and links, decided before anything is made.
+//! The parts of a cluster: names, addresses and links, planned before anything is created.
 //!
-//! Every name follows from the cluster's name alone, so that what a killed create left behind can be found again. Pure.
+//! All names are derived from the cluster's name, so that the remains of a killed create can be found. Pure.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +17,7 @@ pub const DISCOVERY_PORT: u16 = 3000;
 /// Eight hexadecimal digits follow in the name of each cluster's bridge.
 pub(crate) const BRIDGE_PREFIX: &str = "talos";
 
-/// What a node is for.
+/// Role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -36,14 +36,14 @@ impl Role {
     }
 }
 
-/// What is asked for.
+/// The request.
 #[derive(Debug, Clone)]
 pub struct NodeSpec {
     pub controlplanes: usize,
     pub workers: usize,
 }
 
-/// A node and what belongs to it on the host.
+/// A node with its resources on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedNode {
@@ -83,7 +83,7 @@ pub enum PlanError {
         "cluster name {0:?} is not usable: lower-case letters, digits and inner hyphens, at most {NAME_LIMIT} characters"
     )]
     Name(String),
-    #[error("network {cidr} has room for {room} nodes, {wanted} are asked for")]
+    #[error("network {cidr} has room for {room} nodes, {wanted} are requested")]
     Room { cidr: Ipv4Net, room: usize, wanted: usize },
     #[error("network {0:?} is not an IPv4 network like 10.5.0.0/24 (IPv6 networks are not supported yet)")]
     Network(String),
@@ -218,7 +218,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Eight hexadecimal digits that stand for the cluster's name in the 15 characters of a link's name.
+/// Eight hexadecimal digits derived from the cluster's name, for the 15 characters of a link's name.
 fn tag(name: &str) -> String {
     let digest = digest::digest(&digest::SHA256, name.as_bytes());
     stdx::hex(&digest.as_ref()[..4])

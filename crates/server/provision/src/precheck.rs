@@ -1,4 +1,4 @@
-//! Everything that stands against creating a cluster, found before anything is changed. What its driver needs, the driver says.
+//! Obstacles to creating a cluster, found before anything is changed. The driver reports its own.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::plan::{DISCOVERY_PORT, Plan};
 use crate::spec::ClusterSpec;
 use crate::state::siblings;
 
-/// Pod and service networks that every configuration has unless told otherwise.
+/// Default pod and service networks of configurations.
 const INNER: [(&str, &str); 2] = [("pods", "10.244.0.0/16"), ("services", "10.96.0.0/12")];
 
-/// All problems at once, so that they can be solved at once.
+/// All problems together, so that they can be solved together.
 pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) -> Vec<Problem> {
     let mut problems = driver.problems(&spec.image);
     if let Some(bundle) = &spec.bundle
@@ -26,8 +26,10 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
     check_network(root, &spec.plan, &mut problems);
     if host::wildcard_listeners().contains(&DISCOVERY_PORT) {
         let what = format!("port {DISCOVERY_PORT} of all addresses is taken, the discovery service needs it");
-        problems
-            .push(Problem::new(what, format!("stop what listens there; `ss -ltnp sport = {DISCOVERY_PORT}` shows it")));
+        problems.push(Problem::new(
+            what,
+            format!("stop the process that listens there; `ss -ltnp sport = {DISCOVERY_PORT}` shows it"),
+        ));
     }
     problems
 }

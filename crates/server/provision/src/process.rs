@@ -22,17 +22,17 @@ impl Identity {
         Some(Self { pid, started: started(pid)?, boot: boot() })
     }
 
-    /// As [`Self::of`], also for a dead process that nobody waited for.
+    /// As [`Self::of`], also for a zombie.
     pub(crate) fn of_any(pid: i32) -> Option<Self> {
         Some(Self { pid, started: stat(pid)?.started, boot: boot() })
     }
 
-    /// Whether it still runs; a dead one that nobody waited for does not.
+    /// Whether it is running; a zombie is not.
     pub(crate) fn is_alive(&self) -> bool {
         self.boot == boot() && started(self.pid) == Some(self.started)
     }
 
-    /// Ends the process: asks first, then does not. Whether it is gone.
+    /// Ends the process: SIGTERM, then SIGKILL. Returns whether it ended.
     pub(crate) fn end(&self, grace: Duration) -> bool {
         let Some(pid) = Pid::from_raw(self.pid) else { return true };
         // The descriptor keeps meaning one process, so the check after opening it holds for the signals.
@@ -50,7 +50,7 @@ impl Identity {
         false
     }
 
-    /// Waits until the process is gone; whether it is.
+    /// Waits for the process to end; returns whether it did.
     pub(crate) fn wait(&self, at_most: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(10);
         for _ in 0..at_most.as_millis() / STEP.as_millis() {
@@ -79,7 +79,7 @@ struct Stat {
 
 fn stat(pid: i32) -> Option<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name may hold blanks and parentheses; what follows the last one does not.
+    // The program's name may contain blanks and parentheses; the fields begin after the last parenthesis.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let is_dead = matches!(fields.next()?, "Z" | "X");

@@ -15,7 +15,7 @@ pub struct AgentProgram {
     pub arguments: Vec<String>,
 }
 
-/// What a process of the program is for.
+/// Role of a process of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Duty<'a> {
     Agent,
@@ -36,7 +36,7 @@ pub(crate) struct Launcher {
 enum Source {
     /// The file of that path.
     File,
-    /// What this process runs, under that path as its name: the file may have been replaced or removed meanwhile.
+    /// The running program under its own path: the file may have been replaced or removed.
     ThisProcess,
 }
 
@@ -46,7 +46,7 @@ impl Launcher {
         Self { program, source: Source::File, root: root.to_path_buf(), name: name.to_owned() }
     }
 
-    /// Starts what this process runs, which is the program.
+    /// Starts the running program again.
     pub(crate) fn of_this_process(program: AgentProgram, root: &Path, name: &str) -> Self {
         Self { source: Source::ThisProcess, ..Self::of_file(program, root, name) }
     }

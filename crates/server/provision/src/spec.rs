@@ -1,4 +1,4 @@
-//! What a cluster is made from.
+//! Inputs of a cluster.
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 
-/// What a cluster is made from.
+/// Inputs of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
     pub plan: Plan,
-    /// What all nodes run.
+    /// Settings of all nodes.
     pub image: PathBuf,
     /// The OCI image layout that the cluster's registry serves.
     pub bundle: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub struct ClusterSpec {
     pub reachable: Vec<SocketAddrV4>,
 }
 
-/// What a node may use at most.
+/// Resource limits of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {

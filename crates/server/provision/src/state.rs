@@ -1,4 +1,4 @@
-//! What is remembered of a cluster between commands: one JSON file in the cluster's folder.
+//! The persistent state of a cluster: one JSON file in its folder.
 //!
 //! The file is written before anything is made and replaced as a whole, so a killed command leaves a readable one. It has a
 //! version: an older one is brought up to date when it is read, a newer one is refused. Nothing keeps a copy of it for long:
@@ -21,7 +21,7 @@ use crate::spec::Limits;
 /// 1 (which had no number) listed nodes without slots and limits by role; 2 has slots for good, and settings by node.
 pub(crate) const VERSION: u64 = 2;
 
-/// How far a cluster's creation came.
+/// Progress of a cluster's creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -30,7 +30,7 @@ pub enum Phase {
     Destroying,
 }
 
-/// What is remembered.
+/// The persistent state of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
@@ -45,15 +45,15 @@ pub struct State {
     pub discoveryd: Option<PathBuf>,
     pub kubernetes_version: Option<String>,
     pub kubernetes_endpoint: Option<String>,
-    /// What nodes were given and in which state they shall be, by name; a node that is missing here has the defaults.
+    /// Settings and desired power state of nodes, by name; a missing node has the defaults.
     #[serde(default)]
     pub nodes: BTreeMap<String, NodeSettings>,
-    /// What was written into the operator's files.
+    /// The contexts written to the operator's files.
     #[serde(default)]
     pub contexts: Contexts,
 }
 
-/// What is remembered of one node.
+/// The persistent state of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSettings {
@@ -69,7 +69,7 @@ pub enum Power {
     /// It is powered on again when it ends.
     #[default]
     On,
-    /// It powered itself off, and stays so until somebody powers it on.
+    /// It powered itself off, and stays off until it is powered on by command.
     Off,
 }
 
@@ -112,7 +112,7 @@ impl State {
         }
     }
 
-    /// What is remembered of a node.
+    /// The persistent state of a node.
     #[must_use]
     pub fn settings(&self, node: &str) -> NodeSettings {
         self.nodes.get(node).copied().unwrap_or_default()

@@ -35,11 +35,11 @@ pub use failure::{Failure, UpError};
 pub use offline::Offline;
 pub use timings::{Reached, ServiceWait, Timings, Witness};
 
-/// Told what happens, as it happens.
+/// Receives progress.
 pub trait Progress {
     /// A step begins.
     fn begin(&self, step: &str);
-    /// What the step waits for, or does, right now.
+    /// Current activity of the step, or the condition that it waits for.
     fn detail(&self, text: &str);
     /// The step that began last is done.
     fn end(&self, step: &str, took: Duration);
@@ -47,11 +47,11 @@ pub trait Progress {
     fn notice(&self, text: &str);
     /// Whether nodes shall be asked for their part of [`Self::timings`].
     fn wants_timings(&self) -> bool;
-    /// When what was reached: once at the end, also when it failed.
+    /// When conditions were reached: once at the end, also after a failure.
     fn timings(&self, timings: &Timings);
 }
 
-/// What a cluster should be like.
+/// The requested cluster.
 #[derive(Debug)]
 pub struct UpRequest {
     /// The folder of all clusters.
@@ -61,7 +61,7 @@ pub struct UpRequest {
     pub config: ConfigRequest,
     pub delivery: Delivery,
     pub limits: BTreeMap<Role, Limits>,
-    /// Where the cluster's context goes.
+    /// File for the cluster's context.
     pub talosconfig: PathBuf,
     pub wait: Wait,
 }
@@ -74,7 +74,7 @@ pub enum Delivery {
     Injected,
     /// Through the API in maintenance mode.
     Applied,
-    /// Not at all: they wait in maintenance mode for somebody else.
+    /// None: nodes wait in maintenance mode for a configuration.
     Withheld,
 }
 
@@ -99,7 +99,7 @@ pub struct Up {
     pub cluster: Cluster,
     /// The name under which the talosconfig has the cluster.
     pub context: String,
-    /// The administrator's; none when nobody waited for it.
+    /// The administrator's kubeconfig; none without waiting.
     pub kubeconfig: Option<String>,
     pub kubernetes_version: String,
     pub nodes: Vec<ReadyNode>,
@@ -117,7 +117,7 @@ pub struct ReadyNode {
 ///
 /// # Errors
 ///
-/// When the provisioner refused, nothing was changed; anything else leaves what was made for inspection.
+/// A refusal by the provisioner changed nothing; other failures leave the created parts for inspection.
 pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
     let recorder = Recorder::new(progress);
     let began = SystemClock.now();
@@ -152,7 +152,7 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
 }
 
-/// Waits for what was asked for; the kubeconfig and the nodes where that is all of it.
+/// Waits for the requested state; returns the kubeconfig and the nodes if that includes them.
 async fn wait(
     request: &UpRequest,
     rendered: &Rendered,

@@ -46,10 +46,10 @@ impl Pace {
     }
 }
 
-/// What was done about a node that ended.
+/// The action taken for a node that ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Done {
-    /// Somebody else decides: another command works on the cluster, or it is being destroyed.
+    /// None: another command works on the cluster, or it is being destroyed.
     Nothing,
     PoweredOn(Ended),
     LeftOff,
@@ -72,7 +72,7 @@ pub(super) async fn keep(folder: Folder, name: String, driver: Arc<dyn NodeDrive
     }
 }
 
-/// Looks at one node and does about it what is to be done.
+/// Polls one node and acts on its state.
 async fn check(folder: &Folder, name: &str, driver: &dyn NodeDriver, node: &PlannedNode, pace: &mut Pace) {
     let node_name = &node.name;
     let done = match driver.has_ended(node).await {
@@ -91,7 +91,7 @@ async fn check(folder: &Folder, name: &str, driver: &dyn NodeDriver, node: &Plan
     pace.powered_on();
 }
 
-/// Decides about a node that ended, by what state and driver say while no other command can change it.
+/// Decides about a node that ended, from state and driver, while no other command can change it.
 async fn settle(folder: &Folder, name: &str, driver: &dyn NodeDriver, node: &str) -> Result<Done, ProvisionError> {
     let _lock = match FolderLock::of_cluster(folder, name) {
         Err(ProvisionError::Busy { .. }) => return Ok(Done::Nothing),
@@ -176,7 +176,7 @@ mod tests {
         host.driver.end(WORKER, Ended::PoweredOff);
         host.run(2).await;
         assert_eq!(host.state().settings(WORKER).power, Power::Off);
-        // What a later look says of it does not matter any more: a reboot of the host forgets how it ended.
+        // A later poll does not matter: a reboot of the host discards the exit status.
         host.driver.end(WORKER, CRASH);
         host.run(600).await;
         assert_eq!(host.driver.calls(), []);

@@ -25,7 +25,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 /// How the other process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PeerExit {
-    /// Somebody ended it: that says nothing of the next one.
+    /// It was killed: this says nothing about the next one.
     Killed,
     /// It could not go on, or not even start: the next one is likely to end the same way.
     ByItself { after: Duration },
@@ -90,7 +90,7 @@ impl Respawner {
         Self { own, other, stopping }
     }
 
-    /// Keeps the other process on this thread, until the cluster is gone or the agent stops.
+    /// Keeps the other process running, on this thread, until the cluster is removed or the agent stops.
     pub(super) fn keep(mut self) {
         keep(&mut self);
     }
@@ -128,7 +128,7 @@ impl Peer for Respawner {
     }
 }
 
-/// What the status of a process says of its end; none when it could not be started.
+/// The exit status as text; none if it could not be started.
 fn end(status: Option<ExitStatus>, after: Duration) -> PeerExit {
     let from_outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
     match status.and_then(|status| status.signal()) {

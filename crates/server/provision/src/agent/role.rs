@@ -1,4 +1,4 @@
-//! The roles of an agent's two processes, each with a lock: whoever has it has the role, and nobody else can.
+//! The roles of the agent's two processes, each with a lock: the holder of the lock has the role exclusively.
 //!
 //! The kernel takes a lock away from a process that ends, however it ends. The files of the locks are made before the
 //! processes, by [`make_locks`], and never by them: a process that comes late must not put a file into a folder that is
@@ -19,11 +19,11 @@ use crate::program::Duty;
 
 /// Between two attempts to take a lock.
 const STEP: Duration = Duration::from_millis(10);
-/// Whoever only looks whether a lock is free has it for a moment; that is not somebody who keeps it.
+/// A probe of the lock holds it for a moment; a probe is not a holder.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How long a process may take to end when it is asked, and again when it is killed.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long a process may have a lock before it says who it is.
+/// Time between taking the lock and writing the identity.
 const ANONYMOUS: Duration = Duration::from_secs(5);
 
 /// The role of a process of the agent.
@@ -58,7 +58,7 @@ impl Role {
         }
     }
 
-    /// Who said last that it has this role; it need not live any more.
+    /// The last process with this role; it may have ended.
     pub(super) fn process(self, folder: &Folder) -> Option<Identity> {
         match self {
             Self::Server => super::read_record(folder).map(|record| record.process),
@@ -110,7 +110,7 @@ impl RoleLock {
         }
     }
 
-    /// Takes the role from whoever has it, who is ended.
+    /// Takes the role from its holder, which is ended.
     pub(super) fn seize(folder: &Folder, role: Role) -> Result<Self, HostError> {
         let mut lock = Self::open(folder, role)?;
         // One that is ended may have started another just before, which is ended too; there is no third.
@@ -174,7 +174,7 @@ mod tests {
         assert!(RoleLock::take(&folder, Role::Server).unwrap().is_none());
         let _guard = RoleLock::take(&folder, Role::Guard).unwrap().unwrap();
         make_locks(&folder).unwrap();
-        assert!(RoleLock::take(&folder, Role::Server).unwrap().is_none(), "files that are there stay the same");
+        assert!(RoleLock::take(&folder, Role::Server).unwrap().is_none(), "existing files are unchanged");
         drop(server);
         RoleLock::until_free(&folder, Role::Server).unwrap();
         RoleLock::take(&folder, Role::Server).unwrap().unwrap();

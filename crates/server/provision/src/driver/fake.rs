@@ -1,4 +1,4 @@
-//! Nodes that are only written down, for tests of what decides about nodes.
+//! Recorded nodes, for tests of decisions about nodes.
 //!
 //! Stricter than a real one: starting a node that was not seeded or runs, and power-cycling one that was never started, panic.
 

@@ -75,7 +75,7 @@ fn is_of_cluster(link: &str) -> bool {
     super::is_bridge(link) || link.starts_with("tn")
 }
 
-/// Drops what the host did not forward before. Made anew where an interrupted create left one.
+/// Drops packets that the host did not forward before. Recreated after an interrupted create.
 fn rules(links: &[String]) -> String {
     let names: Vec<String> = links.iter().map(|link| format!("\"{link}\"")).collect();
     let names = names.join(", ");

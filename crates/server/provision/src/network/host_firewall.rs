@@ -12,7 +12,7 @@ use crate::plan::Plan;
 /// Docker evaluates it before its own rules, and leaves it alone.
 const DOCKER_CHAIN: &str = "DOCKER-USER";
 
-/// A base chain that drops what none of its rules accepts.
+/// A base chain with policy drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Dropping {
     hook: &'static str,
@@ -36,7 +36,7 @@ pub(super) fn make_room(bridge: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Takes back what [`make_room`] did, if it did.
+/// Reverts [`make_room`].
 pub(super) fn remove_room(bridge: &str, errors: &mut Vec<HostError>) {
     if !iptables_in_use() {
         return;
@@ -55,7 +55,7 @@ fn room_of(chain: &str, bridge: &str) -> Vec<Vec<String>> {
     ours.map(|rule| std::iter::once("-D".to_owned()).chain(rule.split(' ').map(str::to_owned)).collect()).collect()
 }
 
-/// What is to be said of the host's firewall, a sentence each.
+/// Notes about the host's firewall, one sentence each.
 pub(crate) fn notices(plan: &Plan) -> Vec<String> {
     let bridge = &plan.bridge;
     let rules = NFT.run(["-j", "list", "ruleset"]).unwrap_or_default();
@@ -95,7 +95,7 @@ fn docker_drops() -> bool {
         && IPTABLES.run(["--wait", "-S", DOCKER_CHAIN]).is_ok()
 }
 
-/// Whether anybody uses the filter table. Asking `iptables` itself would make one.
+/// Whether the filter table is in use. Querying with `iptables` would create one.
 fn iptables_in_use() -> bool {
     let legacy = || std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| names.contains("filter"));
     IPTABLES.find().is_some() && (NFT.run(["list", "table", "ip", "filter"]).is_ok() || legacy())

@@ -13,7 +13,7 @@ pub struct Layout {
     root: PathBuf,
 }
 
-/// What the layout says of a manifest.
+/// A manifest's entry in the layout.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -52,7 +52,7 @@ impl Layout {
         Self { root: root.into() }
     }
 
-    /// All manifests of the index, read anew: a bundle may be rebuilt while it is served.
+    /// All manifests of the index, read each time: a bundle may be rebuilt while it is served.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Layout {
         Ok(manifests.iter().filter_map(Descriptor::reference).map(str::to_owned).collect())
     }
 
-    /// The manifest of a repository's tag or digest. `host` is the registry that the client wanted; without it, any.
+    /// The manifest of a repository's tag or digest. `host` is the requested registry; without it, any.
     pub(super) fn find(
         &self,
         host: Option<&str>,
@@ -94,7 +94,7 @@ impl Layout {
         Ok(found)
     }
 
-    /// Where a blob with a valid digest lies, whether or not it is there.
+    /// Path of a blob with a valid digest, whether or not it exists.
     pub(super) fn blob(&self, digest_text: &str) -> Option<PathBuf> {
         digest(digest_text).map(|hex| self.root.join("blobs/sha256").join(hex))
     }

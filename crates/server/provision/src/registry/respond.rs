@@ -16,7 +16,7 @@ use tokio_util::io::ReaderStream;
 
 use super::layout::{Layout, LayoutError, digest};
 
-/// What the registry answers with.
+/// A response of the registry.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -85,7 +85,7 @@ async fn route(layout: &Layout, request: &Parts) -> Result<Response<Body>, Refus
     blob(layout, wanted, range).await
 }
 
-/// The registry that the client wanted: containerd sends `?ns=HOST` to mirrors.
+/// The requested registry: containerd sends `?ns=HOST` to mirrors.
 fn namespace(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("ns="))?;
     // Hosts need no escapes but for the colon of a port.
@@ -126,7 +126,7 @@ async fn read_manifest(path: &Path) -> Option<Vec<u8>> {
     tokio::fs::read(path).await.ok()
 }
 
-/// What a manifest says it is. Layers and configurations are not manifests.
+/// Media type of a manifest. Layers and configurations are not manifests.
 fn media_type(bytes: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     if let Some(said) = json.get("mediaType").and_then(serde_json::Value::as_str) {
@@ -186,7 +186,7 @@ enum ByteRange {
     Outside,
 }
 
-/// One range of bytes. What is no such range, or several, is answered with everything, as RFC 9110 allows.
+/// A single byte range. Invalid or multiple ranges are answered with the whole content, as RFC 9110 allows.
 fn byte_range(range: &str, size: u64) -> ByteRange {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return ByteRange::All;

@@ -1,4 +1,5 @@
-//! The registry's listener and its limits. Every wait for a client ends: the registry answers whoever reaches it.
+//! The registry's listener and its limits. Every wait for a client has a deadline: the registry serves any host that
+//! reaches it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -92,7 +93,7 @@ where
     server.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES);
     let stream = TokioIo::new(IdleTimeout::new(stream, limits.idle));
     let mut connection = pin!(server.serve_connection(stream, service));
-    // Dropping the connection in the middle of a response is what the limit is for.
+    // The limit is meant to cut a connection in the middle of a response.
     let ended = match tokio::time::timeout(limits.connection, connection.as_mut()).await {
         Ok(ended) => ended,
         Err(_) => {
@@ -231,7 +232,7 @@ mod tests {
         while client.read_u8().await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        // What lies in the pipe is read after its end.
+        // The rest of the pipe is read after its end.
         assert!(began.elapsed() < LIMITS.connection + LIMITS.head + Duration::from_secs(4200), "{:?}", began.elapsed());
         drop(client);
         task.join().await.unwrap();

@@ -1,4 +1,4 @@
-//! The machine configurations of a local cluster, and the talosconfig that goes with them.
+//! The machine configurations of a local cluster and its talosconfig.
 //!
 //! What every cluster has alike comes from `config`; this module says what a local one differs in: the version and images
 //! of the bundle, mirrors, discovery on the gateway, the native pod network, and the operator's patches.
@@ -21,10 +21,10 @@ use crate::plan::{Plan, PlannedNode, Role};
 /// Registries whose images a bundle may have.
 const MIRRORED: [&str; 5] = ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"];
 
-/// What the operator chose.
+/// The operator's choices.
 #[derive(Debug, Clone)]
 pub struct ConfigRequest {
-    /// With or without `v`; else what the bundle has, else the default.
+    /// With or without `v`; defaults to the bundle's version, else to ours.
     pub kubernetes_version: Option<String>,
     pub dns_domain: String,
     pub nameservers: Vec<String>,
@@ -73,11 +73,11 @@ pub(super) struct Rendered {
     pub(super) dns: ClusterDns,
 }
 
-/// Who answers for names in the cluster.
+/// The resolver of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClusterDns {
     CoreDns,
-    /// Nobody, or somebody that the operator brings.
+    /// None, or one that the operator deploys.
     Foreign,
 }
 
@@ -162,7 +162,7 @@ pub(super) fn render(
     })
 }
 
-/// What a control plane's configuration says, patches included.
+/// A control plane's configuration, with patches.
 fn cluster_dns(document: &[u8]) -> Result<ClusterDns, UpError> {
     let documents = Documents::from_yaml(document).map_err(generating("control plane configuration"))?;
     let disabled = |value: serde_json::Value| value.pointer("/cluster/coreDNS/disabled") == Some(&json!(true));
@@ -208,7 +208,7 @@ fn address_of(url: &str) -> Option<SocketAddrV4> {
     authority.parse().ok().or_else(|| Some(SocketAddrV4::new(authority.parse().ok()?, port)))
 }
 
-/// What a control plane takes from the bundle.
+/// Images of a control plane from the bundle.
 fn control_plane_patch(offline: Option<&Offline>) -> serde_json::Value {
     let mut cluster = json!({});
     if let Some(etcd) = offline.and_then(Offline::etcd) {
@@ -221,7 +221,7 @@ fn control_plane_patch(offline: Option<&Offline>) -> serde_json::Value {
 }
 
 /// Nodes share the host's disk, which the kubelet takes for its own: at its usual thresholds (10 and 15 % free) it would
-/// evict pods because of what lies elsewhere on the host.
+/// evict pods because of other data on the host.
 ///
 /// The kubelet shows static pods to the API when it next looks at them after its node was registered, a minute or more
 /// later as a rule (`syncFrequency`, 1 m by default); a cluster that is made to be used at once does not wait that long.
@@ -241,7 +241,7 @@ fn kubelet_patch() -> serde_json::Value {
     json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": config } } })
 }
 
-/// What an operator chose may be wrong; a node must not be the one to say so.
+/// Validates the operator's choices here instead of on a node.
 fn document(input: &Input, kind: MachineType, patches: &[Patch]) -> Result<Vec<u8>, UpError> {
     let subject = match kind {
         MachineType::Worker => "worker configuration",

@@ -12,11 +12,11 @@ use crate::registry::LayoutError;
 /// A wait that ended badly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What was waited for.
+    /// The awaited condition.
     pub step: String,
     pub node: String,
     pub address: std::net::Ipv4Addr,
-    /// What was heard last, or why waiting longer is pointless.
+    /// The last observation, or the reason to give up.
     pub reason: String,
     /// The service that did not come up, where one is known.
     pub service: Option<String>,
@@ -42,7 +42,7 @@ pub enum UpError {
     Bundle(#[from] LayoutError),
     #[error("bundle {} has no image {image}", .bundle.display())]
     MissingImage { bundle: PathBuf, image: String },
-    #[error("bundle {} has Kubernetes {has}, not {wanted}", .bundle.display())]
+    #[error("bundle {} has Kubernetes {has} instead of {wanted}", .bundle.display())]
     KubernetesVersion { bundle: PathBuf, has: String, wanted: String },
     #[error("generating {subject}")]
     Generate { subject: &'static str, source: Box<dyn std::error::Error + Send + Sync> },

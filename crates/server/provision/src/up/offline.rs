@@ -1,4 +1,4 @@
-//! What a bundle says about the cluster that it can make: the version of Kubernetes and its images.
+//! Facts from a bundle: version of Kubernetes and images.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Offline {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or lacks what every cluster needs.
+    /// An unreadable bundle, or one without a required image.
     pub fn read(bundle: &Path) -> Result<Self, UpError> {
         let references = Layout::new(bundle).references()?;
         let offline = Self { bundle: bundle.to_path_buf(), references };

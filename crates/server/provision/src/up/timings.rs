@@ -1,4 +1,4 @@
-//! When what was reached while a cluster came up, and what services on the nodes waited for.
+//! When a cluster's conditions were reached while it came up, and what services on the nodes waited for.
 //!
 //! Three see it: this program, which asks; the nodes, whose services keep their last changes of state; and Kubernetes, whose
 //! objects have times in whole seconds. All run on one host and so by one clock.
@@ -12,10 +12,10 @@ use wire::machine::ServiceInfo;
 
 use super::Progress;
 
-/// Shorter waits are how services start, not what anybody waited for.
+/// Shorter waits are a normal part of a start.
 const WORTH_TELLING: Duration = Duration::from_millis(10);
 
-/// Who saw that something was reached.
+/// The observer of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Witness {
     /// This program: later than it happened by up to a fifth of a second, its pause between two looks.
@@ -67,7 +67,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Adds what a node's services tell of themselves.
+    /// Adds the events of a node's services.
     pub(super) fn add_services(&mut self, node: &str, services: &[ServiceInfo], began: SystemTime) {
         for service in services {
             self.add_service(node, service, began);
@@ -106,7 +106,7 @@ impl Timings {
         self.reached.extend(healthy.map(|after| reached(after, "is healthy")));
     }
 
-    /// Adds what Kubernetes knows of its nodes.
+    /// Adds the conditions of nodes in Kubernetes.
     pub(super) fn add_nodes(&mut self, nodes: &[Node], began: SystemTime) {
         for node in nodes {
             let steps = [("registered", node.created_at), ("Ready", node.ready_since.filter(|_| node.ready))];

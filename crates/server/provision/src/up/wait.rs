@@ -25,15 +25,15 @@ const LOG_LINES: usize = 15;
 const DNS: (&str, &str) = ("kube-system", "coredns");
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 
-/// What one look found.
-enum Seen<T> {
+/// Result of one poll.
+enum Poll<T> {
     Done(T),
     NotYet(Missing),
     /// Looking again changes nothing.
     Hopeless(Missing),
 }
 
-/// What is missing, and on which node; on the first control plane where none is named.
+/// The missing condition and its node; the first control plane if no node is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Missing {
     reason: String,
@@ -46,7 +46,7 @@ impl From<String> for Missing {
     }
 }
 
-/// What all waits need.
+/// Dependencies of all waits.
 pub(super) struct Waiting<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: &'a Client,
@@ -77,13 +77,13 @@ impl Waiting<'_> {
             };
             let answer = client.apply_configuration(request).await;
             let error = match answer.map(|replies| replies.into_iter().find_map(|reply| reply.result.err())) {
-                Ok(None) => return Seen::Done(()),
+                Ok(None) => return Poll::Done(()),
                 Ok(Some(error)) => (error.code, error.to_string()),
                 Err(error) => (error.code(), stdx::error_chain(&error)),
             };
             match error {
-                (Code::InvalidArgument, text) => Seen::Hopeless(on(text)),
-                (_, text) => Seen::NotYet(on(text)),
+                (Code::InvalidArgument, text) => Poll::Hopeless(on(text)),
+                (_, text) => Poll::NotYet(on(text)),
             }
         })
         .await
@@ -92,8 +92,8 @@ impl Waiting<'_> {
     /// The machine API of the first control plane.
     pub(super) async fn api(&self) -> Result<(), UpError> {
         self.until("machine API", "apid", async || match self.client.version().await {
-            Ok(_) => Seen::Done(()),
-            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+            Ok(_) => Poll::Done(()),
+            Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
@@ -104,17 +104,17 @@ impl Waiting<'_> {
             let request = BootstrapRequest { recover_etcd: false, recover_skip_hash_check: false };
             let answer = self.client.bootstrap(request).await;
             let error = match answer.map(|replies| replies.into_iter().find_map(|reply| reply.result.err())) {
-                Ok(None) => return Seen::Done(()),
+                Ok(None) => return Poll::Done(()),
                 Ok(Some(error)) => (error.code, error.to_string()),
                 Err(error) => (error.code(), stdx::error_chain(&error)),
             };
             match error {
                 // An answer that was lost; etcd's own wait follows.
-                (Code::AlreadyExists, _) => Seen::Done(()),
+                (Code::AlreadyExists, _) => Poll::Done(()),
                 (Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented, text) => {
-                    Seen::Hopeless(text.into())
+                    Poll::Hopeless(text.into())
                 }
-                (_, text) => Seen::NotYet(text.into()),
+                (_, text) => Poll::NotYet(text.into()),
             }
         })
         .await
@@ -123,11 +123,11 @@ impl Waiting<'_> {
     pub(super) async fn etcd(&self) -> Result<(), UpError> {
         self.until("etcd", "etcd", async || match services_of(self.client).await {
             Ok(services) => match services.iter().find(|service| service.id == "etcd") {
-                Some(etcd) if etcd.health.as_ref().is_some_and(|health| health.healthy) => Seen::Done(()),
-                Some(etcd) => Seen::NotYet(describe(etcd).into()),
-                None => Seen::NotYet("there is no service etcd yet".to_owned().into()),
+                Some(etcd) if etcd.health.as_ref().is_some_and(|health| health.healthy) => Poll::Done(()),
+                Some(etcd) => Poll::NotYet(describe(etcd).into()),
+                None => Poll::NotYet("there is no service etcd yet".to_owned().into()),
             },
-            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+            Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
@@ -138,17 +138,17 @@ impl Waiting<'_> {
             let text = match self.client.kubeconfig().await {
                 Ok(text) => text,
                 Err(error) if error.code() == Code::DataLoss => {
-                    return Seen::Hopeless(stdx::error_chain(&error).into());
+                    return Poll::Hopeless(stdx::error_chain(&error).into());
                 }
-                Err(error) => return Seen::NotYet(stdx::error_chain(&error).into()),
+                Err(error) => return Poll::NotYet(stdx::error_chain(&error).into()),
             };
             let asked = match RealKube::from_kubeconfig(&text).await {
                 Ok(kube) => kube.version().await,
                 Err(error) => Err(error),
             };
             match asked {
-                Ok(_) => Seen::Done(text),
-                Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+                Ok(_) => Poll::Done(text),
+                Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
             }
         })
         .await
@@ -165,16 +165,16 @@ impl Waiting<'_> {
                     }
                 }
                 if let Some(missing) = missing_nodes(self.cluster.plan(), &nodes) {
-                    return Seen::NotYet(missing);
+                    return Poll::NotYet(missing);
                 }
                 let ready = |node: kube_edge::Node| ReadyNode {
                     name: node.name,
                     ready: node.ready,
                     kubelet_version: node.kubelet_version,
                 };
-                Seen::Done(nodes.into_iter().map(ready).collect())
+                Poll::Done(nodes.into_iter().map(ready).collect())
             }
-            Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+            Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
         })
         .await
     }
@@ -184,19 +184,19 @@ impl Waiting<'_> {
         let (namespace, name) = DNS;
         self.until("cluster DNS", "kubelet", async || {
             match kube.readiness(Workload::Deployment, namespace, name).await {
-                Ok(Some(readiness)) if readiness.desired > 0 && readiness.is_complete() => Seen::Done(()),
+                Ok(Some(readiness)) if readiness.desired > 0 && readiness.is_complete() => Poll::Done(()),
                 Ok(Some(readiness)) => match kube.pods(namespace).await {
-                    Ok(pods) => Seen::NotYet(missing_dns(readiness, &pods)),
-                    Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+                    Ok(pods) => Poll::NotYet(missing_dns(readiness, &pods)),
+                    Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
                 },
-                Ok(None) => Seen::NotYet(format!("there is no deployment {name} yet").into()),
-                Err(error) => Seen::NotYet(stdx::error_chain(&error).into()),
+                Ok(None) => Poll::NotYet(format!("there is no deployment {name} yet").into()),
+                Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
             }
         })
         .await
     }
 
-    /// What the services of all nodes tell of themselves; of a node that does not answer, nothing.
+    /// The services of all nodes; none for an unreachable node.
     pub(super) async fn all_services(&self) -> Vec<(String, Vec<ServiceInfo>)> {
         let mut all = Vec::new();
         for node in &self.cluster.plan().nodes {
@@ -209,22 +209,22 @@ impl Waiting<'_> {
     }
 
     /// Looks until it is done, the deadline has come, or a node's container has ended.
-    async fn until<T>(&self, step: &str, service: &str, mut look: impl AsyncFnMut() -> Seen<T>) -> Result<T, UpError> {
+    async fn until<T>(&self, step: &str, service: &str, mut look: impl AsyncFnMut() -> Poll<T>) -> Result<T, UpError> {
         let began = Instant::now();
         self.progress.begin(step);
         let mut last = Missing::from("nothing was heard".to_owned());
         loop {
             // A look that is cut off at the deadline leaves nothing behind but a connection.
             match tokio::time::timeout_at(self.deadline, look()).await {
-                Ok(Seen::Done(value)) => {
+                Ok(Poll::Done(value)) => {
                     self.progress.end(step, began.elapsed());
                     return Ok(value);
                 }
-                Ok(Seen::NotYet(missing)) => {
+                Ok(Poll::NotYet(missing)) => {
                     self.progress.detail(&missing.reason);
                     last = missing;
                 }
-                Ok(Seen::Hopeless(missing)) => return Err(self.failed(step, service, missing).await?),
+                Ok(Poll::Hopeless(missing)) => return Err(self.failed(step, service, missing).await?),
                 Err(_) => {
                     let took = stdx::duration::format(Duration::from_secs(began.elapsed().as_secs()));
                     let reason = format!("time is up after {took}; last: {}", last.reason);
@@ -282,7 +282,7 @@ impl Waiting<'_> {
     }
 }
 
-/// What is wrong with nodes of the plan; the first of them is where to look.
+/// Problems of the planned nodes; the first of them is the node to inspect.
 fn missing_nodes(plan: &Plan, nodes: &[kube_edge::Node]) -> Option<Missing> {
     let wrong = plan.nodes.iter().filter_map(|planned| match nodes.iter().find(|node| node.name == planned.name) {
         None => Some((planned, format!("{} is not registered", planned.name))),
@@ -295,7 +295,7 @@ fn missing_nodes(plan: &Plan, nodes: &[kube_edge::Node]) -> Option<Missing> {
     Some(Missing { reason: reasons.join(", "), node: Some(first.name.clone()) })
 }
 
-/// What is wrong with the pods of the cluster's DNS, and the node of the first of them.
+/// Problems of the cluster DNS pods, and the node of the first.
 fn missing_dns(readiness: Readiness, pods: &[PodSummary]) -> Missing {
     let (label, value) = DNS_LABEL;
     let of_dns = pods.iter().filter(|pod| pod.labels.get(label).is_some_and(|of| of == value));

@@ -66,7 +66,7 @@ fn guard(place: &Place, name: &str) -> i32 {
     agent::guarded(&place.root(), name).unwrap().pid
 }
 
-/// Waits until another agent serves than the one that was there.
+/// Waits until an agent other than the former one serves.
 fn another(place: &Place, name: &str, than: Agent) -> Agent {
     wait_for("another agent", || serving(place, name).is_some_and(|agent| agent.pid != than.pid));
     serving(place, name).unwrap()
@@ -174,7 +174,7 @@ fn an_agent_that_is_killed_does_not_come_back_to_a_cluster_that_is_being_destroy
     let mut cluster = cluster(&place, "pt-killed", "10.221.0.0/24");
     let agent = agent::start(&place.root(), "pt-killed", &program()).unwrap();
     guard(&place, "pt-killed");
-    // What a destroy leaves that is killed when it has just ended the agent.
+    // Remains of a destroy that was killed right after it ended the agent.
     cluster.remember(|state| state.phase = Phase::Destroying).unwrap();
     drop(cluster);
     kill(agent.pid);
@@ -267,7 +267,7 @@ fn an_agent_that_cannot_serve_says_why() {
     let cluster = cluster(&place, "pt-why", "10.214.0.0/24");
     crate::support::run("ip", &["link", "delete", &cluster.plan().bridge]);
     let error = agent::start(&place.root(), "pt-why", &program()).unwrap_err();
-    assert_eq!(processes(" --name pt-why "), [""; 0], "what did not start is tried again");
+    assert_eq!(processes(" --name pt-why "), [""; 0], "a failed start is retried");
     let AgentError::NotStarted { last_words, .. } = &error else { panic!("{error}") };
     assert!(last_words.contains("Listen") && last_words.contains("10.214.0.1"), "{last_words}");
 }

@@ -1,4 +1,4 @@
-//! What is left of a cluster after it is removed, and what is refused before anything is made.
+//! Remains of a cluster after its removal, and refusals before anything is created.
 
 use provision::{Cluster, NodeStatus, Problem, ProvisionError};
 
@@ -30,7 +30,7 @@ fn nothing_is_left_of_a_cluster_that_is_destroyed() {
 #[test]
 fn a_create_that_was_killed_at_any_step_is_cleaned_up() {
     let place = Place::new();
-    // The state is written first; what a killed create made so far is a prefix of what a whole one makes.
+    // The state is written first; a killed create leaves a prefix of the parts.
     let mut cluster = place.create("pt-half", "10.205.0.0/24");
     start(&mut cluster, "pt-half-worker-1", None);
     let plan = cluster.plan().clone();

@@ -8,7 +8,7 @@ use provision::Cluster;
 
 use crate::support::{self, Place, make, run, start};
 
-/// What other hosts are in: their link here, this host's address, theirs.
+/// The network of other hosts: their link here, this host's address, theirs.
 const OUTSIDE: [&str; 3] = ["outside", "198.51.100.1", "198.51.100.2"];
 const FAR: [&str; 3] = ["far", "203.0.113.1", "203.0.113.2"];
 

@@ -1,4 +1,4 @@
-//! What a node finds when its init starts.
+//! The environment of a node's init.
 
 use provision::{Limits, NodeStatus};
 

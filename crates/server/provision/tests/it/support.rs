@@ -1,4 +1,4 @@
-//! A node image whose init writes down what it finds, and a census of what clusters leave on the machine.
+//! A node image whose init records its environment, and an inventory of clusters' remains on the machine.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

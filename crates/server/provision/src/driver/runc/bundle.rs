@@ -1,4 +1,4 @@
-//! What a node's container is made from: its persistent folders, its environment, and the bundle that runc reads.
+//! Inputs of a node's container: persistent folders, environment, and the bundle for runc.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::error::HostError;
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(20);
 
-/// Waits until what was killed is gone; the kernel and the host's init need a moment for that.
+/// Waits for killed processes to disappear; the kernel and the host's init need a moment.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub(crate) fn wait_until_empty(group: &str) -> Result<(), Vec<u32>> {
     if left.is_empty() { Ok(()) } else { Err(left) }
 }
 
-/// Processes in the group and below it, dead ones that nobody waited for included.
+/// Processes in the group and its descendants, including zombies.
 fn processes(group: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());

@@ -1,4 +1,4 @@
-//! The OCI runtime configuration of a node, as a pure function of what the node needs and what the host gives.
+//! The OCI runtime configuration of a node, as a pure function of the node's needs and the host's capabilities.
 
 use std::path::{Path, PathBuf};
 
@@ -39,10 +39,10 @@ const MASKED: [&str; 11] = [
     "/sys/firmware",
 ];
 
-/// What a node may read but not set: interrupts, buses and file systems of the host.
+/// Read-only for nodes: interrupts, buses and file systems of the host.
 const READ_ONLY: [&str; 3] = ["/proc/bus", "/proc/fs", "/proc/irq"];
 
-/// What one node's container is made from.
+/// Inputs of a node's container.
 #[derive(Debug)]
 pub(super) struct NodeContainer<'a> {
     pub(super) hostname: &'a str,

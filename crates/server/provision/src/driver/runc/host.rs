@@ -1,4 +1,4 @@
-//! What the host can give to containers: capabilities, cgroups, limits. Reads only.
+//! Capabilities of the host for containers: capabilities, cgroups, limits. Reads only.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(super) enum Cgroups {
     V2,
 }
 
-/// What containers may be given here.
+/// Capabilities available to containers here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) capabilities: Vec<&'static str>,
@@ -32,7 +32,7 @@ impl Host {
         }
     }
 
-    /// What nodes have to do without, a sentence each.
+    /// Restrictions of nodes, one sentence each.
     fn lacks(&self) -> Vec<String> {
         let mut lacks = Vec::new();
         let missing: Vec<_> = NAMES.iter().filter(|c| !self.capabilities.contains(c)).copied().collect();
@@ -54,7 +54,7 @@ impl Host {
     }
 }
 
-/// What this machine lacks for nodes, a sentence each; nodes run in spite of it.
+/// Missing prerequisites of this machine, one sentence each; nodes run in spite of them.
 pub(super) fn notices() -> Vec<String> {
     let mut notices = Host::inspect().lacks();
     if !Path::new("/dev/kmsg").exists() {

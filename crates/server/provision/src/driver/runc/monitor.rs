@@ -52,7 +52,7 @@ pub(super) fn exit_of(folder: &Folder, node: &str, init: &Identity) -> Option<Ex
     (exited.init == *init).then_some(exited.exit)
 }
 
-/// The one line that a monitor says to who started it.
+/// The one line of a monitor to its starter.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Started {
@@ -103,7 +103,7 @@ pub fn run(root: &Path, cluster: &str, node: &str) -> Result<(), ProvisionError>
     };
     let encode = |source| HostError::Encode { subject: "start of a node", source };
     let line = serde_json::to_string(&started).map_err(encode)?;
-    // Whoever started this process may be gone.
+    // The starter of this process may have ended.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
     let Ok(launched) = launched else { return Ok(()) };
     let exit = wait_for(launched.init.pid);
@@ -112,7 +112,7 @@ pub fn run(root: &Path, cluster: &str, node: &str) -> Result<(), ProvisionError>
     Ok(write_private(&folder.exit(node), &serde_json::to_vec(&exited).map_err(encode)?)?)
 }
 
-/// Starts the container of the bundle that is there, and notes who its init is.
+/// Starts the container of an existing bundle and records its init.
 fn launch(folder: &Folder, node: &str) -> Result<Launched, HostError> {
     let log = open_log(&folder.log(node))?;
     let (root, bundle, runc_log) = (folder.runc(), folder.bundle(node), runc_log(folder, node));
@@ -139,7 +139,7 @@ fn launch(folder: &Folder, node: &str) -> Result<Launched, HostError> {
     let text = std::fs::read_to_string(&pid).map_err(HostError::io("reading", &pid))?;
     // An init that is dead already has an identity all the same: this process has not reaped it.
     let init = text.trim().parse().ok().and_then(Identity::of_any);
-    let gone = || HostError::io("reading", &pid)(std::io::Error::other("its process is gone"));
+    let gone = || HostError::io("reading", &pid)(std::io::Error::other("its process has exited"));
     let own = Identity::of(rustix::process::getpid().as_raw_nonzero().get());
     let launched = Launched { init: init.ok_or_else(gone)?, monitor: own };
     let encode = |source| HostError::Encode { subject: "init of a node", source };
@@ -153,7 +153,7 @@ fn wait_for(init: i32) -> Exit {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if Pid::from_raw(init) == Some(pid) => return exit(status),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // There is no child: somebody else has reaped it.
+            // There is no child: it was reaped by another process.
             Err(_) => return Exit::Unknown,
         }
     }

@@ -38,7 +38,7 @@ impl Reserved {
     }
 }
 
-/// What of a request is granted.
+/// The granted part of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) common_name: Option<String>,
@@ -50,7 +50,7 @@ pub(crate) struct Granted {
 /// Sorts the names of a request.
 ///
 /// # Errors
-/// For people: what no node can ask for.
+/// Description of the refused names.
 pub(crate) fn grant(subject: &Subject, sans: &Sans, reserved: &Reserved) -> Result<Granted, String> {
     if sans.ips.len() + sans.dns.len() > MAX_NAMES {
         return Err(format!("more than {MAX_NAMES} alternative names"));

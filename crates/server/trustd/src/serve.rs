@@ -1,4 +1,4 @@
-//! Runs `trustd` until told to stop.
+//! Runs `trustd` until cancelled.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use wire::securityapi::security_service_server::SecurityServiceServer;
 
 use crate::names::Reserved;
 use crate::service::{Security, Trust};
-use crate::watch::{self, Root, Seen};
+use crate::watch::{self, Root, WatchedState};
 
 /// The largest request that is read, in bytes. Callers are not known until it was: a certificate request with an RSA key
 /// and every name that is accepted is below this.
 const MAX_REQUEST: usize = 64 << 10;
-/// How often it is said what is waited for.
+/// Interval of reminders while waiting.
 const REMIND: Duration = Duration::from_secs(30);
 
-/// What `trustd` is told when it starts.
+/// Arguments of `trustd`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen.
@@ -81,7 +81,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     }
 }
 
-async fn first(seen: &mut Receiver<Seen>, stop: &CancellationToken) -> Option<(PemPair, Root)> {
+async fn first(seen: &mut Receiver<WatchedState>, stop: &CancellationToken) -> Option<(PemPair, Root)> {
     loop {
         let now = seen.borrow_and_update().clone();
         // Nothing is signed before the names of control planes were read once.
@@ -102,7 +102,7 @@ async fn first(seen: &mut Receiver<Seen>, stop: &CancellationToken) -> Option<(P
 }
 
 async fn reload_forever(
-    mut seen: Receiver<Seen>,
+    mut seen: Receiver<WatchedState>,
     mut server: PemPair,
     mut root: Root,
     tls: Slot<rustls::ServerConfig>,
@@ -130,7 +130,7 @@ async fn reload_forever(
 }
 
 fn keep_old(what: &str, error: &dyn std::error::Error) {
-    tracing::error!(error = %stdx::error_chain(error), "new {what} cannot be used; keeping the old");
+    tracing::error!(error = %stdx::error_chain(error), "new {what} is unusable; keeping the old");
 }
 
 fn config(server: &PemPair) -> Result<rustls::ServerConfig, IdentityError> {

@@ -16,14 +16,14 @@ use crate::names::{Reserved, grant};
 /// How long a certificate of a worker lives.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// Whom `trustd` trusts and with what it signs.
+/// Authority and token of `trustd`.
 #[derive(Debug)]
 pub struct Trust {
     /// Signs.
     pub authority: Authority,
     /// Authorities that workers should accept, PEM.
     pub accepted: Vec<String>,
-    /// What a worker must know.
+    /// The token that workers must present.
     pub token: Secret<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What `trustd` follows on its state socket, folded into one value.
+//! The state that `trustd` follows on its state socket, folded into one value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use wire::talos::resource::definitions::secrets::{OsRootSpec, TrustdCertsSpec};
 
 use crate::names::Reserved;
 
-/// The types that `trustd` reads, with their namespaces: what its state socket must show.
+/// The types that `trustd` reads, with their namespaces: the content of its state socket.
 pub const TYPES: &[(&str, &str)] = &[
     ("secrets", "TrustdCertificates.secrets.talos.dev"),
     ("secrets", "OSRootSecrets.secrets.talos.dev"),
@@ -30,7 +30,7 @@ pub const TYPES: &[(&str, &str)] = &[
     ("cluster", "Members.cluster.talos.dev"),
 ];
 
-/// How many of them tell names of control planes.
+/// Number of types with control plane names.
 const TELL_NAMES: usize = 4;
 
 /// The part of the root secrets that matters here.
@@ -43,15 +43,15 @@ pub(crate) struct Root {
 
 /// All that was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct WatchedState {
     pub(crate) server: Option<PemPair>,
     pub(crate) root: Option<Root>,
-    /// Names of control planes, by the type that tells them: this node's own, and those of the others.
+    /// Control plane names by type: this node's own, and those of the others.
     reserved: BTreeMap<&'static str, Reserved>,
 }
 
-impl Seen {
-    /// Whether each type that tells names of control planes was read.
+impl WatchedState {
+    /// Whether each type with control plane names has been read.
     pub(crate) fn has_reserved(&self) -> bool {
         self.reserved.len() == TELL_NAMES
     }
@@ -68,8 +68,8 @@ impl Seen {
 }
 
 /// Starts to follow each type in `tasks`.
-pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<Seen> {
-    let (sender, receiver) = watch::channel(Seen::default());
+pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedState> {
+    let (sender, receiver) = watch::channel(WatchedState::default());
     let channel = transport::unix::channel(socket);
     for (namespace, kind) in TYPES {
         let sender = sender.clone();
@@ -86,7 +86,7 @@ pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<Seen> {
     receiver
 }
 
-fn take_up(seen: &mut Seen, kind: &'static str, contents: &Contents) {
+fn take_up(seen: &mut WatchedState, kind: &'static str, contents: &Contents) {
     match kind {
         "TrustdCertificates.secrets.talos.dev" => {
             let spec = contents.get("trustd").and_then(|form| TrustdCertsSpec::decode(form.proto.clone()).ok());
@@ -129,7 +129,7 @@ fn take_up(seen: &mut Seen, kind: &'static str, contents: &Contents) {
     }
 }
 
-/// The specs that decode; what does not counts as absent.
+/// The specs that decode; others count as absent.
 fn decoded<M: Message + Default>(contents: &Contents) -> impl Iterator<Item = M> {
     contents.values().filter_map(|form| M::decode(form.proto.clone()).ok())
 }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn names_of_control_planes_are_reserved_and_follow_what_is_seen() {
-        let mut seen = Seen::default();
+        let mut seen = WatchedState::default();
         let members = [
             ("cp-2", member("CP-2.example.org", 12, MachineType::TypeControlPlane)),
             ("worker-1", member("worker-1", 13, MachineType::TypeWorker)),

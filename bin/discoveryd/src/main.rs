@@ -22,7 +22,7 @@ struct Arguments {
     /// File with the private key of the certificate, PEM
     #[arg(long, requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
-    /// What to log, as a filter of the tracing-subscriber kind.
+    /// Log filter, in the syntax of tracing-subscriber.
     #[arg(long, default_value = "info", env = "DISCOVERYD_LOG")]
     log: String,
 }

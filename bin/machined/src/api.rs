@@ -1,4 +1,4 @@
-//! What the machine API needs of this machine, and the sockets that it is served on.
+//! The machine API's dependencies on this machine, and its sockets.
 
 use std::future::Future;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(crate) fn serve(node: &Node, stop: &CancellationToken) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Serves what `open` opens until `stop` fires: a server that ends before, also by a panic, is opened again.
+/// Serves until `stop` fires: a server that ends earlier, even by a panic, is reopened.
 ///
 /// # Errors
 /// When it cannot be opened the first time.

@@ -16,9 +16,9 @@ use crate::paths::{ETC, RENDERED_ETC};
 
 /// A task that only talks to the kernel.
 pub(crate) const QUICK: Duration = Duration::from_secs(30);
-/// How long those who write to a volume may take to stop.
+/// Time for writers of a volume to stop.
 const UNMOUNT: Duration = Duration::from_secs(10);
-/// Owner of the resources that ask controllers to do a sequence's work.
+/// Owner of the resources that request a sequence's work from controllers.
 const SEQUENCER: &str = "sequencer";
 
 /// Directories of the system that are made at each boot, with their modes.
@@ -42,7 +42,7 @@ pub(crate) fn mount(name: &'static str, store: &Store, volume: &'static str) -> 
     })
 }
 
-/// A task that takes a volume from those who write to it. One that is still used keeps no machine from ending.
+/// A task that withdraws a volume from its writers. A volume still in use does not block the end of the machine.
 pub(crate) fn unmount(name: &'static str, store: &Store, volume: &'static str) -> Task {
     let store = store.clone();
     let unmount = Task::new(name, QUICK, move |_| {
@@ -66,7 +66,7 @@ pub(crate) fn begin_acquisition(store: &Store) -> Result<(), StateError> {
     store.put(AcquireConfigSpec::ID, AcquireConfigSpec {}, SEQUENCER).map(drop)
 }
 
-/// The configuration is there.
+/// The configuration exists.
 pub(crate) fn end_acquisition(store: &Store) -> Result<(), StateError> {
     match store.destroy(&Key::of::<AcquireConfigSpec>(AcquireConfigSpec::ID), SEQUENCER) {
         Err(StateError::NotFound(_)) => Ok(()),
@@ -83,7 +83,7 @@ pub(crate) fn directories() -> std::io::Result<()> {
 }
 
 /// Mounts have to reach containers and come back from them; the kubelet and containerd make control groups and set
-/// kernel parameters. Where the host refuses, the machine says so once and goes on.
+/// kernel parameters. If the host refuses, a warning is logged once.
 pub(crate) fn mounts() -> Result<(), TaskError> {
     sys::mounts::make_shared(Path::new("/"))?;
     for mount in sys::mounts::table()? {

@@ -16,7 +16,7 @@ use supervisor::{LogStore, Supervisor};
 
 use crate::paths::{BOOTSTRAP_FILE, CONTAINERD_SOCKET, ETCD_DATA};
 
-/// What exists before there is a lifecycle, which is planned with it.
+/// The components that exist before the lifecycle, whose plans use them.
 #[derive(Debug, Clone)]
 pub(crate) struct Components {
     pub(crate) platform: Arc<dyn Platform>,

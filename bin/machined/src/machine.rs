@@ -84,7 +84,7 @@ fn config_revisions(store: &Store) -> (tasks::Task<()>, watch::Receiver<u64>) {
         async move {
             loop {
                 let changes = store.watch_kind(&Kind::of::<MachineConfig>(), WatchOptions::default());
-                // Looked at after the watch began: what it misses is an event.
+                // Checked after the watch began: a change in between is an event.
                 let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID).ok().flatten();
                 if let Some(active) = active {
                     let version = active.metadata.version;

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 fn run(logs: LogStore) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(machine::run(environment(), logs));
-    // Threads that wait for a disk or a host that is gone keep no machine from ending.
+    // Threads blocked on a disk or an absent host do not block the end of the machine.
     runtime.shutdown_background();
     outcome
 }
@@ -56,7 +56,7 @@ struct Tee(logs::Sink);
 impl io::Write for Tee {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         (self.0)(line);
-        // A machine whose output nobody takes runs on.
+        // A closed standard output must not stop the machine.
         io::stdout().write_all(line).ok();
         Ok(line.len())
     }

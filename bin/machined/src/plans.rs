@@ -49,7 +49,8 @@ fn initialize(machine: &Machine) -> Plan {
             let machine = machine.clone();
             async move {
                 machine.components.controllers.start();
-                // They serve until the process ends: also while services stop, and for as long as somebody may ask why.
+                // They serve until the process ends: while services stop, and as long as operators may ask for the
+                // reason.
                 Ok(api::serve(&machine, &CancellationToken::new())?)
             }
         })
@@ -98,7 +99,7 @@ fn boot(machine: &Machine) -> Plan {
     Plan::new(Then::Idle).phase("startEverything", vec![up])
 }
 
-/// Ends all services, takes the volumes from those who write to them, and ends the machine.
+/// Ends all services, withdraws the volumes from their writers, and ends the machine.
 fn stop(machine: &Machine, outcome: Outcome) -> Plan {
     let supervisor = machine.components.supervisor.clone();
     let stop = Task::new("stopAllServices", STOP, move |_| {
@@ -116,7 +117,7 @@ fn stop(machine: &Machine, outcome: Outcome) -> Plan {
     )
 }
 
-/// Waits until a service is on its way; what keeps it from being up is told by its own state.
+/// Waits until a service is started; its own state shows its unmet condition.
 async fn is_started(supervisor: Supervisor, id: &'static str, context: TaskContext) -> Result<(), TaskError> {
     let mut revision = supervisor.revision();
     loop {
@@ -165,7 +166,7 @@ async fn all_up(store: Store, supervisor: Supervisor, context: TaskContext) -> R
         if missing.is_empty() {
             return Ok(());
         }
-        // All arms are cancel-safe: what they miss is seen at the next look.
+        // All arms are cancel-safe: a missed change is seen at the next check.
         tokio::select! {
             changed = revision.changed() => changed?,
             event = changes.next() => drop(event),

@@ -22,7 +22,7 @@ pub(crate) struct ClusterFlags {
     /// Name of the cluster
     #[arg(long, global = true, value_name = "string", default_value = "talos-default")]
     pub(crate) name: String,
-    /// What makes the nodes: runc containers (`docker` is accepted and means the same; virtual machines come later)
+    /// Driver of the nodes: runc containers (`docker` is accepted as an alias; virtual machines come later)
     #[arg(long, global = true, value_name = "string", default_value = "docker")]
     pub(crate) provisioner: String,
     /// Directory with the state of local clusters (default: $HOME/.talos/clusters)

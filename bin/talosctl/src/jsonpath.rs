@@ -9,11 +9,11 @@ mod tests;
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<Segment>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Part {
+enum Segment {
     Text(String),
     Path(Vec<Step>),
 }
@@ -47,24 +47,24 @@ impl Template {
     /// A template without braces is one path.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         if !text.contains('{') {
-            return Ok(Self { parts: vec![Part::Path(path(text)?)] });
+            return Ok(Self { parts: vec![Segment::Path(path(text)?)] });
         }
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             if open > 0 {
-                parts.push(Part::Text(unescape(&rest[..open])));
+                parts.push(Segment::Text(unescape(&rest[..open])));
             }
             let close = close_of(&rest[open..]).ok_or_else(|| TemplateError::OpenBrace(text.to_owned()))?;
             let inner = rest[open + 1..open + close].trim();
             parts.push(match quoted(inner) {
-                Some(literal) => Part::Text(unescape(literal)),
-                None => Part::Path(path(inner)?),
+                Some(literal) => Segment::Text(unescape(literal)),
+                None => Segment::Path(path(inner)?),
             });
             rest = &rest[open + close + 1..];
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(unescape(rest)));
+            parts.push(Segment::Text(unescape(rest)));
         }
         Ok(Self { parts })
     }
@@ -74,8 +74,8 @@ impl Template {
         let mut text = String::new();
         for part in &self.parts {
             match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Path(steps) => {
+                Segment::Text(literal) => text.push_str(literal),
+                Segment::Path(steps) => {
                     let found: Vec<String> = walk(steps, value).iter().map(|value| shown(value)).collect();
                     text.push_str(&found.join(" "));
                 }

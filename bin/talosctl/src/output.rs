@@ -11,7 +11,7 @@ pub(crate) mod table;
 
 /// Whether a stream supports colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum ColorMode {
     Coloured,
     Plain,
 }
@@ -19,7 +19,7 @@ pub(crate) enum Look {
 /// Destination of output.
 #[derive(Debug)]
 pub(crate) struct Output {
-    stderr: Look,
+    stderr: ColorMode,
 }
 
 /// Colours in use.
@@ -40,7 +40,7 @@ impl Colour {
     }
 }
 
-impl Look {
+impl ColorMode {
     pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
         match self {
             Self::Coloured => format!("{}{text}\u{1b}[0m", colour.code()),
@@ -53,14 +53,14 @@ impl Output {
     /// Standard output and error; coloured where they are terminals and `NO_COLOR` is not set.
     pub(crate) fn standard() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let look = |terminal: bool| if terminal && wanted { Look::Coloured } else { Look::Plain };
+        let look = |terminal: bool| if terminal && wanted { ColorMode::Coloured } else { ColorMode::Plain };
         Self { stderr: look(io::stderr().is_terminal()) }
     }
 
     /// Without colours.
     #[cfg(test)]
     pub(crate) fn plain() -> Self {
-        Self { stderr: Look::Plain }
+        Self { stderr: ColorMode::Plain }
     }
 
     /// Prints a line of the result.

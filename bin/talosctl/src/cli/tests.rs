@@ -111,7 +111,7 @@ fn help_of_every_command_is_as_recorded() {
         }
     }
     assert!(differing.is_empty(), "help differs from testdata/help for {differing:?}; renew with UPDATE_GOLDEN=1");
-    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), files.len(), "a file of a command that is gone is left");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), files.len(), "a file of a removed command is left");
 }
 
 fn append_help(command: &clap::Command, text: &mut String) {

@@ -14,7 +14,7 @@ pub(crate) struct AgentArgs {
     /// Starts the agent in the background, unless it runs
     #[arg(long)]
     detach: bool,
-    /// Starts the agent whenever there is none, until the cluster is gone
+    /// Keeps the agent running until the cluster is removed
     #[arg(long, hide = true, conflicts_with = "detach")]
     guard: bool,
     /// Starts a node and stays until its init has ended
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &AgentArgs, name: &str, root: &Path, session: &Ses
     }
     // Where an operator asked for logs there is a subscriber already.
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init().ok();
-    // Whoever started this process called it by the path of the program, which may be gone by now.
+    // The program's path as passed by the starter; the file may no longer exist.
     let called = std::env::args_os().next().map(PathBuf::from);
     let program = AgentProgram { program: called.unwrap_or_default(), arguments: arguments() };
     if let Some(node) = &args.monitor {

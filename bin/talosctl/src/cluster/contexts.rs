@@ -7,7 +7,7 @@ use crate::command_error::CommandError;
 use crate::commands::kubeconfig::{self, Removed};
 use crate::session::Session;
 
-/// Removes what is still there. A file that cannot be changed is a warning: the cluster is gone all the same.
+/// Removes the remaining contexts. A file that cannot be changed causes a warning: the cluster is removed in any case.
 pub(super) fn remove(contexts: &Contexts, session: &Session) {
     if let Some(written) = &contexts.talosconfig {
         tell(written, "talosconfig", remove_from_talosconfig(written), session);

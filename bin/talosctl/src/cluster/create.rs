@@ -47,7 +47,7 @@ pub(crate) struct CreateArgs {
     /// CPUs of each worker
     #[arg(long, value_name = "string", default_value = "2.0")]
     cpus_workers: String,
-    /// Prints what failed services logged (always done)
+    /// Prints the logs of failed services (always on)
     #[arg(long, hide = true)]
     crashdump: bool,
     /// Manifest of another pod network
@@ -100,7 +100,7 @@ pub(crate) struct CreateArgs {
     /// Leaves the kubeconfig alone
     #[arg(long)]
     skip_kubeconfig: bool,
-    /// Prints when what was reached, and what services on the nodes waited for
+    /// Prints when each condition was reached, and the conditions that services waited for
     #[arg(long)]
     timings: bool,
     /// Waits until the cluster is ready: all nodes, and the cluster's DNS
@@ -242,7 +242,7 @@ fn milli_cpus(text: &str) -> Result<Option<u64>, CommandError> {
     Ok((milli > 0).then_some(milli))
 }
 
-/// What failed, where to look, and how to get rid of what was made.
+/// The failure, where to look, and how to remove the created parts.
 fn explain(error: UpError, name: &str, root: &Path, session: &Session) -> CommandError {
     let left = error.left_something();
     let mut hints = Vec::new();

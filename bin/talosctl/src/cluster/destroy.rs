@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &DestroyArgs, name: &str, root: PathBuf, session: 
             let hint = match &error {
                 ProvisionError::Busy { .. } => "wait for the other command, or end it",
                 ProvisionError::NewerState { .. } => {
-                    "use the talosctl that made the cluster; --force removes what this one finds by the cluster's name"
+                    "use the talosctl that created the cluster; --force removes all parts found by the cluster's name"
                 }
                 _ => "--name and --state choose another cluster",
             };

@@ -1,4 +1,4 @@
-//! The steps of `cluster create` as lines: each with its duration, and what a slow one waits for.
+//! The steps of `cluster create` as lines: each with its duration, and the unmet condition of a slow one.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::output::table::Table;
 use crate::output::{Colour, Output};
 
-/// A step that takes longer than this says what it waits for.
+/// A step that takes longer than this shows its unmet condition.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// And again this often, when that has changed.
 const PACE: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub(super) struct Steps<'a> {
     timings: ShowTimings,
 }
 
-/// Whether to print when what was reached.
+/// Whether to print the timings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShowTimings {
     No,
@@ -81,7 +81,7 @@ impl Progress for Steps<'_> {
     }
 }
 
-/// When what was reached, and who waited for what.
+/// When each condition was reached, and who waited for it.
 fn tables(timings: &Timings) -> String {
     let seconds = |time: Duration| format!("{:.2}", time.as_secs_f64());
     let mut reached = Table::new(["SECONDS", "SEEN BY", "NODE", "REACHED"]);

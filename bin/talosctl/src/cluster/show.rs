@@ -1,4 +1,4 @@
-//! `cluster show`: what a local cluster consists of.
+//! `cluster show`: the parts of a local cluster.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(name: &str, root: &Path, session: &Session) -> Result<()
     Ok(())
 }
 
-/// What is to be said of the cluster's agent: nothing while it serves.
+/// A note about the cluster's agent: none while it serves.
 fn agent_warning(name: &str, agent: Option<Agent>, guard: Option<Guard>) -> Option<String> {
     const WITHOUT: &str = "nodes can neither pull images nor find new nodes";
     match (agent, guard) {
@@ -48,7 +48,7 @@ fn agent_warning(name: &str, agent: Option<Agent>, guard: Option<Guard>) -> Opti
     }
 }
 
-/// What is to be said of a node: nothing while it runs.
+/// A note about a node: none while it runs.
 fn node_warning(cluster: &str, node: &NodeReport) -> Option<String> {
     let NodeReport { name, status, .. } = node;
     match status {

@@ -68,11 +68,12 @@ pub(crate) async fn run(args: HealthArgs, session: &Session) -> Result<(), Comma
             "the cluster was not healthy within {}",
             stdx::duration::format(args.wait_timeout)
         ))
-        .hint("the last line above says what was waited for")),
+        .hint("the last line above shows the unmet condition")),
     }
 }
 
-/// Shows what the node checks; its last word decides. The node keeps the time, this program a little longer.
+/// Prints the node's checks; its last message decides. The node enforces the deadline, this program a slightly longer
+/// one.
 async fn on_server(
     client: &Client,
     info: ClusterInfo,
@@ -91,6 +92,6 @@ async fn on_server(
     };
     match tokio::time::timeout(wait_timeout.saturating_add(GRACE), check).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(CommandError::failed("the node did not end its checks in time")),
+        Err(_) => Err(CommandError::failed("the node's checks timed out")),
     }
 }

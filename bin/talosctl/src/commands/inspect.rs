@@ -31,7 +31,7 @@ pub(crate) async fn run(command: InspectCommand, session: &Session) -> Result<()
     let routed = client.to_nodes([node.as_str()]);
     let mut nodes = Replies::new(&session.out, &routed);
     for (name, reply) in nodes.take_all(routed.dependencies().await?) {
-        let mut found = resources::Found::default();
+        let mut found = resources::ExistingResources::default();
         if args.with_resources {
             found = resources::existing(&client.to_node(&node).state(), &reply.edges).await?;
         }

@@ -76,7 +76,8 @@ fn target(args: &KubeconfigArgs, session: &Session) -> Result<Target, CommandErr
     Ok(Target::File(if path.is_dir() { path.join("kubeconfig") } else { path }))
 }
 
-/// Merges a cluster's kubeconfig into the default file, as the command does without arguments; returns what was written.
+/// Merges a cluster's kubeconfig into the default file, as the command does without arguments; returns the written
+/// context.
 pub(crate) fn merge_usual(text: &str, session: &Session) -> Result<Option<WrittenContext>, CommandError> {
     let args = KubeconfigArgs { local_path: None, force: false, force_context_name: None, merge: true };
     let fetched = KubeconfigFile::parse(text).map_err(CommandError::wrap("reading the kubeconfig of the node"))?;

@@ -1,4 +1,4 @@
-//! The checks of `health --server=false`: in order, each waited for with its own deadline, each wait with its reason.
+//! The checks of `health --server=false`: in order, each with its own deadline, each wait with its reason.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,25 +13,25 @@ use wire::machine::{EtcdMembers, ServiceList};
 use crate::command_error::CommandError;
 use crate::session::Session;
 
-/// Time between two looks.
+/// Poll interval.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Most checks get this long.
+/// Deadline of most checks.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// Nodes may take longer to be ready.
+/// Deadline for nodes to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// What to check and how to reach it.
+/// The checks' connections and nodes.
 pub(super) struct Cluster {
     pub(super) client: Client,
-    /// The node that is asked for the others.
+    /// The node that is asked about the others.
     pub(super) node: String,
-    /// As given on the command line; empty: as discovered.
+    /// From the command line; empty: discovered.
     pub(super) control_planes: Vec<String>,
     pub(super) workers: Vec<String>,
     pub(super) k8s_endpoint: Option<String>,
 }
 
-/// Why a check does not hold yet.
+/// Reason that a check does not hold yet.
 type Unmet = String;
 
 pub(super) async fn run(mut cluster: Cluster, session: &Session) -> Result<(), CommandError> {
@@ -52,7 +52,7 @@ pub(super) async fn run(mut cluster: Cluster, session: &Session) -> Result<(), C
     wait(session, "all Kubernetes nodes to be ready", READY_TIMEOUT, || ready(&cluster, &kube)).await
 }
 
-/// Looks again and again; says once what is waited for, and again whenever the reason changes.
+/// Polls a check; prints its condition once, and again whenever the reason changes.
 async fn wait<T, F: Future<Output = Result<T, Unmet>>>(
     session: &Session,
     what: &str,
@@ -115,7 +115,7 @@ fn by_type<'a>(members: impl Iterator<Item = &'a Value>) -> (Vec<String>, Vec<St
     (control_planes, workers)
 }
 
-/// Whether a service runs and is healthy on all these nodes.
+/// Whether a service is running and healthy on all these nodes.
 async fn service(cluster: &Cluster, id: &str, nodes: &[String]) -> Result<(), Unmet> {
     for node in nodes {
         let replies = cluster.client.to_nodes([node.as_str()]).services().await.map_err(unmet)?;
@@ -140,7 +140,7 @@ fn service_state(list: &ServiceList, id: &str) -> Result<(), Unmet> {
     }
 }
 
-/// Whether each control plane knows the same members, one for each control plane and none a learner.
+/// Whether each control plane reports the same members, one per control plane and no learner.
 async fn etcd_members(cluster: &Cluster) -> Result<(), Unmet> {
     let mut known: Option<BTreeSet<u64>> = None;
     for node in &cluster.control_planes {
@@ -178,7 +178,7 @@ async fn kubernetes(cluster: &Cluster) -> Result<RealKube, Unmet> {
     Ok(kube)
 }
 
-/// The kubeconfig with another address of the API server.
+/// The kubeconfig with the API server's address replaced.
 fn with_server(text: &str, endpoint: &str) -> Result<String, Unmet> {
     let mut tree: Value = yaml::from_str(text).map_err(unmet)?;
     let server = if endpoint.contains("://") { endpoint.to_owned() } else { format!("https://{endpoint}:6443") };
@@ -188,16 +188,16 @@ fn with_server(text: &str, endpoint: &str) -> Result<String, Unmet> {
     yaml::to_string(&tree).map_err(unmet)
 }
 
-/// Whether each node is a Kubernetes node, and all of those are ready.
+/// Whether each node is registered in Kubernetes, and all of these are ready.
 async fn ready(cluster: &Cluster, kube: &RealKube) -> Result<(), Unmet> {
     let nodes = kube.nodes().await.map_err(unmet)?;
     let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| node.ips("InternalIP")).collect();
     let missing = cluster.control_planes.iter().chain(&cluster.workers).find(|node| {
-        // Nodes that are given by name cannot be compared with addresses.
+        // Nodes given by name cannot be compared with addresses.
         node.parse::<IpAddr>().is_ok_and(|address| !addresses.contains(&address))
     });
     if let Some(missing) = missing {
-        return Err(format!("{missing} is not a Kubernetes node yet"));
+        return Err(format!("{missing} is not registered in Kubernetes yet"));
     }
     match nodes.iter().find(|node| !node.ready) {
         Some(node) => Err(format!("node {} is not ready", node.name)),

@@ -9,17 +9,20 @@ use super::Existing;
 
 /// The resources, and the types that could not be listed with the reason.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct ExistingResources {
     pub(super) existing: Vec<Existing>,
     pub(super) failed: Vec<(String, CallError)>,
 }
 
 /// # Errors
 /// The node does not list its types.
-pub(super) async fn existing(state: &StateClient, edges: &[ControllerDependencyEdge]) -> Result<Found, CallError> {
+pub(super) async fn existing(
+    state: &StateClient,
+    edges: &[ControllerDependencyEdge],
+) -> Result<ExistingResources, CallError> {
     let definitions = state.definitions().await?;
     let namespaces = definitions.into_iter().map(|one| (one.resource_type, one.default_namespace)).collect();
-    let mut found = Found::default();
+    let mut found = ExistingResources::default();
     for (namespace, resource_type) in kinds(edges, &namespaces) {
         match state.list(&namespace, &resource_type).await {
             Ok(resources) => {

@@ -1,2 +1,1 @@
-//! Tests of the whole system; what they are is in `tests/system`. This library is empty, as a package needs a target
-//! besides its tests.
+//! Tests of the whole system, in `tests/system`. This library is empty, as a package needs a target besides its tests.

@@ -1,4 +1,4 @@
-//! Who may do what: certificates, roles, forwarding, and what is refused the second time.
+//! Authorization: certificates, roles, forwarding, and repeated refusals.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,7 +122,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The endpoint and the authority to check servers by are the cluster's; only who asks differs.
+    /// Endpoint and authority are the cluster's; only the client differs.
     pub(crate) fn make(
         cluster: &Cluster,
         folder: &Path,

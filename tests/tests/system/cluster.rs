@@ -1,4 +1,4 @@
-//! The cluster that the checks share: made from what the environment names, reached by its own talosctl and kubectl.
+//! The cluster that the checks share: created from the environment's settings, reached by its own talosctl and kubectl.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
     images: Vec<String>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test program is told by its environment what to test")]
+#[expect(clippy::disallowed_methods, reason = "a test program is configured by its environment")]
 fn variable(name: &str) -> anyhow::Result<PathBuf> {
     let value = std::env::var(name);
     value.map(PathBuf::from).with_context(|| format!("reading {name} (cargo xtask test sets it)"))
@@ -56,7 +56,7 @@ fn images(bundle: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 impl Cluster {
-    /// Makes the cluster and waits until its nodes are Ready; what an earlier run left behind is removed first.
+    /// Creates the cluster and waits until its nodes are Ready; remains of an earlier run are removed first.
     pub(crate) fn create() -> anyhow::Result<Self> {
         let bundle = variable("TEST_BUNDLE")?;
         let images = images(&bundle)?;
@@ -72,7 +72,7 @@ impl Cluster {
             cluster.talosctl(&["cluster", "destroy", "--name", NAME])?.ok().context("removing an earlier cluster")?;
         }
         if cluster.folder.exists() {
-            std::fs::remove_dir_all(&cluster.folder).context("removing what an earlier run left")?;
+            std::fs::remove_dir_all(&cluster.folder).context("removing the remains of an earlier run")?;
         }
         std::fs::create_dir_all(&cluster.folder).context("making the folder of the tests")?;
         if let Err(error) = cluster.create_another(NAME, CIDR)?.ok() {
@@ -194,7 +194,7 @@ impl Cluster {
         values.with_context(|| format!("reading {kind} of {}", node.name))
     }
 
-    /// Shows the end of what every node logged.
+    /// Shows the end of each node's log.
     pub(crate) fn show_logs(&self) {
         for node in [CONTROL_PLANE, WORKER] {
             let path = self.state().join(NAME).join("logs").join(format!("{}.log", node.name));
@@ -227,7 +227,7 @@ impl Cluster {
         let talosconfig = std::fs::read_to_string(self.file("talosconfig")).context("reading the talosconfig")?;
         ensure!(!talosconfig.contains(&format!("{NAME}:")), "the context of the cluster stays: {talosconfig}");
         let show = self.talosctl(&["cluster", "show", "--name", NAME])?.refused()?;
-        ensure!(show.contains("no cluster"), "showing a cluster that is gone: {show}");
+        ensure!(show.contains("no cluster"), "showing a removed cluster: {show}");
         std::fs::remove_dir_all(&self.folder).context("removing the folder of the tests")
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a cluster when one of its processes is killed.
+//! Recovery of a cluster when one of its processes is killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -30,13 +30,13 @@ pub(crate) fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>>
 /// The discovery server of the cluster, which runs beside the nodes.
 fn discovery_server(cluster: &Cluster) -> anyhow::Result<Vec<Process>> {
     let path = cluster.state().join(NAME).join("discoveryd.json");
-    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).context("reading who it is")?)?;
+    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).context("reading its record")?)?;
     let pid = card.get("pid").and_then(serde_json::Value::as_u64);
     let is_it = |process: &Process| Some(u64::from(process.pid)) == pid && process.command.contains("discoveryd");
     Ok(processes()?.into_iter().filter(is_it).collect())
 }
 
-/// All discovery servers of the cluster, also those that nobody knows.
+/// All discovery servers of the cluster, including orphaned ones.
 fn discovery_servers() -> anyhow::Result<Vec<Process>> {
     let listens = format!("--listen {GATEWAY}:");
     Ok(processes()?.into_iter().filter(|process| process.command.contains(&listens)).collect())
@@ -173,7 +173,7 @@ pub(crate) fn the_guard_of_the_cluster_agent_returns(cluster: &Cluster) -> anyho
     images_are_served(cluster)
 }
 
-/// The one case that nothing on the host cures is told, with what the operator can do about it.
+/// The one case without recovery on the host is reported with advice for the operator.
 pub(crate) fn a_cluster_agent_without_a_guard_is_started_by_the_operator(cluster: &Cluster) -> anyhow::Result<()> {
     let both = [server()?, guard()?].concat();
     let pids: Vec<_> = both.iter().map(|process| process.pid.to_string()).collect();
@@ -211,7 +211,7 @@ pub(crate) fn a_control_plane_whose_machined_is_killed_starts_again(cluster: &Cl
 }
 
 /// The node waits for an administrator of its cluster, with its identity kept, and is a member again with the configuration
-/// it is given. Nobody else is answered, since the node has state.
+/// it is given. Other clients are refused, since the node has state.
 pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluster) -> anyhow::Result<()> {
     let path = cluster.configuration(WORKER);
     let good = cluster.file("worker.yaml");
@@ -244,7 +244,7 @@ pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluste
 
     cluster.talosctl(&apply)?.ok()?;
     converges(cluster)?;
-    ensure!(std::fs::read(&path)? == std::fs::read(&good)?, "what is persisted is not what was applied");
+    ensure!(std::fs::read(&path)? == std::fs::read(&good)?, "the persisted configuration is not the applied one");
     ensure!(node_identity(cluster)? == identity, "the node has another identity");
     let [after] = init(WORKER)?.try_into().map_err(|found| anyhow::anyhow!("the inits are {found:?}"))?;
     ensure!(before.pid == after.pid, "the node started again by itself: it loops");

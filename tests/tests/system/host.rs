@@ -1,4 +1,4 @@
-//! What of a cluster can be seen on the host, found without asking the programs under test.
+//! A cluster's traces on the host, found without the programs under test.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::run;
 
-/// What to look for on the host; taken while the cluster is there, as its links have names that only its state tells.
+/// Search terms; recorded while the cluster exists, as only its state knows the names of its links.
 #[derive(Debug)]
 pub(crate) struct Traces {
     folder: PathBuf,
@@ -27,7 +27,7 @@ impl Traces {
         Ok(Self { folder, name: name.to_owned(), links })
     }
 
-    /// Everything that is there now, each as its kind and its name.
+    /// Everything that exists now, as kind and name.
     pub(crate) fn found(&self) -> anyhow::Result<Vec<String>> {
         let Self { folder, name, links } = self;
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The Kubernetes API itself does what clusters are made for.
+//! Function of the Kubernetes API.
 
 use std::time::Duration;
 

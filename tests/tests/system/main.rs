@@ -1,4 +1,4 @@
-//! The system tests: one cluster of two nodes, which all checks share in their order, and which is gone at the end.
+//! The system tests: one cluster of two nodes, shared by all checks in order and removed at the end.
 //!
 //! It has a runner of its own because the order matters: the checks that break things come last, and the very last is
 //! that nothing is left. A check that fails does not keep the later ones from running. Arguments are substrings of the

@@ -24,7 +24,7 @@ fn manifest(name: &str, node: &str) -> String {
 
 /// The pods on the nodes of the shared cluster.
 const PODS: [(&str, &str); 2] = [("on-control-plane", CONTROL_PLANE.name), ("on-worker", WORKER.name)];
-/// Who asks whom.
+/// Client and server of a request.
 const WAYS: [(&str, &str); 2] = [("on-worker", "on-control-plane"), ("on-control-plane", "on-worker")];
 
 /// Makes a pod on each of the nodes, and removes them when the check is done with them.
@@ -71,7 +71,7 @@ pub(crate) fn services_are_reached(kubernetes: &Kubernetes, nodes: [(&str, &str)
     })
 }
 
-/// Names of Services, short and whole, from both nodes; a name that nobody has is refused by CoreDNS itself.
+/// Names of Services, short and qualified, from both nodes; an unknown name is refused by CoreDNS itself.
 pub(crate) fn pods_resolve_names(cluster: &Cluster) -> anyhow::Result<()> {
     with_pods(cluster, || {
         for (from, to) in WAYS {
@@ -86,7 +86,7 @@ pub(crate) fn pods_resolve_names(cluster: &Cluster) -> anyhow::Result<()> {
             }
             let unknown = ["exec", from, "--", "nslookup", "no-such-service.default.svc.cluster.local"];
             let answer = cluster.kubectl(&unknown)?;
-            ensure!(!answer.succeeded && answer.stdout.contains("NXDOMAIN"), "a name that nobody has: {answer:?}");
+            ensure!(!answer.succeeded && answer.stdout.contains("NXDOMAIN"), "an unknown name: {answer:?}");
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! What the checks have in common: running programs, waiting with a deadline, and the one place that prints.
+//! Shared helpers: running programs, waiting with a deadline, and the only module that prints.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -57,7 +57,7 @@ pub(crate) fn filters(arguments: impl Iterator<Item = String>) -> Vec<String> {
     filters
 }
 
-/// What a program answered.
+/// Result of a program.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) succeeded: bool,
@@ -85,7 +85,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::R
 }
 
 impl Answer {
-    /// What was printed, when the program succeeded.
+    /// Output of a successful program.
     pub(crate) fn ok(self) -> anyhow::Result<String> {
         if self.succeeded {
             return Ok(self.stdout);
@@ -93,7 +93,7 @@ impl Answer {
         bail!("the program failed: {}{}", self.stdout, self.stderr)
     }
 
-    /// What was said as the reason, when the program failed.
+    /// Error message of a failed program.
     pub(crate) fn refused(self) -> anyhow::Result<String> {
         if self.succeeded {
             bail!("the program succeeded where it must not: {}", self.stdout);
@@ -124,7 +124,7 @@ pub(crate) fn eventually<T>(
         match check() {
             Ok(value) => return Ok(value),
             Err(error) if clock.elapsed() >= at_most => {
-                return Err(error.context(format!("{what}: not within {} s", at_most.as_secs())));
+                return Err(error.context(format!("{what}: timed out after {} s", at_most.as_secs())));
             }
             Err(_) => std::thread::park_timeout(PAUSE),
         }

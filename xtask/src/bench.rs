@@ -1,5 +1,5 @@
-//! `bench`: measures what the design has budgets for and keeps the table in the repository, with the machine it was
-//! measured on. What cannot be measured says why in its row; nothing is estimated.
+//! `bench`: measures everything with a budget and keeps the table in the repository, with the machine that it was
+//! measured on. A failed measurement shows its reason in its row; nothing is estimated.
 #![expect(clippy::disallowed_types, reason = "durations of real commands; no time is paused here")]
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::step::{Step, Steps, command, say};
 
 mod memory;
 
-/// What is measured.
+/// The measured version.
 const KUBERNETES: Kubernetes = Kubernetes::V1_30;
 
 /// Name and network of the cluster that is made for measuring and removed afterwards.
@@ -37,7 +37,7 @@ const RUNS: usize = 41;
 /// How long each load is put on the API, in seconds.
 const LOAD: &str = "5";
 
-/// Debian packages of the programs that Kubernetes is started with by hand, and of what is measured for comparison.
+/// Debian packages for starting Kubernetes by hand, and for measurements in comparison.
 const BARE_PACKAGES: &[&str] = &["containerd", "etcd-server", "openssl", "iproute2", "iptables", "util-linux"];
 
 const BARE: &str = include_str!("../bench/bare.sh");
@@ -63,7 +63,7 @@ pub(crate) fn bench(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     programs::image(steps, paths, &programs)?;
     let bundle = bundle::build(steps, paths, &programs, KUBERNETES)?;
     let mut rows = vec![image_size(paths)?];
-    steps.run("packages for what is measured beside it", |step| host::install(step, BARE_PACKAGES))?;
+    steps.run("packages for comparisons", |step| host::install(step, BARE_PACKAGES))?;
     rows.extend(steps.run("gen config", |_| Ok(gen_config(&programs)))?);
     let bare = steps.run("the same processes by hand", |step| Ok(bare(step, paths, &bundle)))?;
     let ready_by_hand = bare.as_ref().ok().map(|times| times.ready);
@@ -116,7 +116,7 @@ fn median(mut program: std::process::Command) -> anyhow::Result<String> {
     Ok(format!("{} ms", times[RUNS / 2].as_millis()))
 }
 
-/// Makes a cluster, measures it and removes it, whatever happened.
+/// Creates a cluster, measures it and removes it in any case.
 fn cluster(
     steps: &mut Steps,
     paths: &Paths,
@@ -186,7 +186,7 @@ fn reached(output: &str, event: &str) -> anyhow::Result<f64> {
     times.next().with_context(|| format!("create did not say when it reached {event:?}: {output}"))
 }
 
-/// Starts Kubernetes by hand in namespaces of its own, where nothing outlives the script.
+/// Starts Kubernetes by hand in namespaces that end with the script.
 fn bare(step: &Step, paths: &Paths, bundle: &Bundle) -> anyhow::Result<BareTimes> {
     let script = paths.out.join("bare.sh");
     std::fs::write(&script, BARE).with_context(|| format!("writing {}", script.display()))?;
@@ -202,7 +202,7 @@ fn bare(step: &Step, paths: &Paths, bundle: &Bundle) -> anyhow::Result<BareTimes
             .arg(&work),
     );
     for path in missing {
-        // Only what was made for the script, and is empty again now that its mounts are gone.
+        // Directories made for the script, empty now that its mounts are removed.
         let _ = std::fs::remove_dir(path);
     }
     let _ = std::fs::remove_dir(&work);
@@ -224,7 +224,7 @@ impl std::fmt::Display for BareTimes {
     }
 }
 
-/// What the script printed last.
+/// The last output of the script.
 fn bare_times(output: &str) -> anyhow::Result<BareTimes> {
     let last = output.lines().last().unwrap_or_default();
     let times: Result<Vec<f64>, _> = last.split(' ').map(str::parse).collect();

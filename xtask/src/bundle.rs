@@ -37,7 +37,7 @@ const ADDONS: &[(&str, &str)] = &[("coredns", "1.11.1"), ("flannel", "0.25.7")];
 /// A file of a recipe: its path below the recipe's directory, and its text.
 type RecipeFile = (&'static str, &'static str);
 
-/// What every version is built with; the first is the script.
+/// Build inputs of every version; the first is the script.
 const SHARED_FILES: &[RecipeFile] = &[
     ("build.sh", include_str!("../bundle/modules/build.sh")),
     ("coredns/go.mod", include_str!("../bundle/modules/coredns/go.mod")),
@@ -98,7 +98,7 @@ impl Kubernetes {
     }
 }
 
-/// What the offline cluster is made of.
+/// The parts of an offline cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Bundle {
     /// The image layout.
@@ -111,7 +111,7 @@ pub(crate) struct Bundle {
     pub(crate) version: &'static str,
 }
 
-/// Makes the bundle with the `imager` in `programs`, unless it is there already.
+/// Builds the bundle with the `imager` in `programs`, unless it exists.
 pub(crate) fn build(
     steps: &mut Steps,
     paths: &Paths,
@@ -124,8 +124,8 @@ pub(crate) fn build(
     let binaries = directory.join("bin");
     if !directory.join("complete").exists() {
         steps.run("packages for building Kubernetes", |step| host::install(step, PACKAGES))?;
-        steps.run(&format!("what Kubernetes {version} is built with"), |step| {
-            // What an interrupted run left is of no use.
+        steps.run(&format!("tools for building Kubernetes {version}"), |step| {
+            // The remains of an interrupted run are useless.
             remove(&directory)?;
             std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
             ingredients(step, paths, &directory, programs, recipe)
@@ -193,7 +193,7 @@ fn compile(step: &mut Step, directory: &Path, binaries: &Path, recipe: &Recipe) 
     std::fs::write(directory.join("complete"), "").context("marking the build complete")
 }
 
-/// Makes `link` a link to `target`, whatever it was.
+/// Makes `link` a link to `target`, replacing anything there.
 fn link(target: &Path, link: &Path) -> anyhow::Result<()> {
     if std::fs::read_link(link).is_ok_and(|there| there == target) {
         return Ok(());
@@ -221,7 +221,7 @@ impl Recipe {
         SHARED_FILES.iter().chain(self.files)
     }
 
-    /// What the script is told, by the names of its variables.
+    /// Environment variables of the script.
     fn versions(&self) -> Vec<(String, String)> {
         let addons = ADDONS.iter().map(|(name, version)| (format!("{}_VERSION", name.to_uppercase()), *version));
         [("KUBERNETES_VERSION".to_owned(), self.version), ("KUBERNETES_DATE".to_owned(), self.date)]
@@ -231,14 +231,14 @@ impl Recipe {
             .collect()
     }
 
-    /// A fingerprint of what the build reads, which names its cache directory.
+    /// A fingerprint of the build's inputs, which names its cache directory.
     fn fingerprint(&self) -> u64 {
         let versions: String = self.versions().into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         fingerprint(std::iter::once(versions.as_str()).chain(self.all_files().map(|(_, text)| *text)))
     }
 }
 
-/// FNV-1a of all texts: it tells directories of a cache apart, it protects nothing.
+/// FNV-1a of all texts: distinguishes cache directories; not a security measure.
 fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     texts
         .flat_map(str::bytes)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Row, row};
 
-/// Our processes on a node: what they are called here, and their program inside the node.
+/// Our processes on a node: display name and program path inside the node.
 const PROCESSES: &[(&str, &str)] = &[("machined", "sbin/init"), ("apid", "bin/apid"), ("trustd", "bin/trustd")];
 
 const BUDGET: &str = "40 MiB on a control plane";

@@ -137,8 +137,14 @@ impl Session {
             .map_err(|error| CommandError::usage("reading --cert-fingerprint").caused_by(Box::new(error) as Box<_>))?;
         // Most nodes in maintenance mode belong to no cluster, and there may be no talosconfig yet.
         let credentials = self.context().ok().and_then(|context| context.credentials().ok());
-        let options = ConnectOptions::insecure(vec![endpoint], fingerprints, credentials);
-        Client::connect(options).await.map_err(CommandError::without_certificate)
+        let options = |credentials| ConnectOptions::insecure(vec![endpoint.clone()], fingerprints.clone(), credentials);
+        let refused = match Client::connect(options(None)).await {
+            Ok(client) => return Ok(client),
+            Err(error) => CommandError::without_certificate(error),
+        };
+        // One that belongs to a cluster asks for a certificate.
+        let Some(credentials) = credentials else { return Err(refused) };
+        Client::connect(options(Some(credentials))).await.map_err(|_| refused)
     }
 
     /// Runs `work` on each node in maintenance mode; a failing node does not stop the others.

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use crate::fingerprint::Fingerprint;
 use crate::identity::{Identity, IdentityError, Roots};
-use crate::pinned::{ForMaintenance, Pinned};
+use crate::pinned::{Pinned, Servers};
 
 const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const TLS12_AND_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -69,12 +68,11 @@ impl ClientTls {
                 }
             }
             Trust::Fingerprints(accepted) => {
-                let key = self.identity.map(|own| CertifiedKey::from_der(own.chain, own.key, &provider)).transpose()?;
-                let pinned = Pinned::new(accepted, provider);
-                let resolver = key.map(|key| ForMaintenance::new(key, &pinned));
-                let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
-                match resolver {
-                    Some(resolver) => builder.with_client_cert_resolver(Arc::new(resolver)),
+                let servers = if self.identity.is_some() { Servers::InMaintenance } else { Servers::Any };
+                let pinned = Arc::new(Pinned::new(accepted, provider, servers));
+                let builder = builder.dangerous().with_custom_certificate_verifier(pinned);
+                match self.identity {
+                    Some(own) => builder.with_client_auth_cert(own.chain, own.key)?,
                     None => builder.with_no_client_auth(),
                 }
             }

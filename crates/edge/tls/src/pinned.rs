@@ -1,14 +1,11 @@
 //! Servers that a client knows by fingerprint or not at all: nodes in maintenance mode.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pki::MAINTENANCE_NAME;
-use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme};
 
 use crate::fingerprint::Fingerprint;
@@ -23,38 +20,21 @@ struct FingerprintMismatch(String);
 pub(crate) struct Pinned {
     accepted: Vec<Fingerprint>,
     provider: Arc<CryptoProvider>,
-    /// Whether the server of the handshake has the name of maintenance mode.
-    maintained: Arc<AtomicBool>,
+    servers: Servers,
 }
 
-/// Shows the client's certificate to a server in maintenance mode. A node that has its configuration is refused without: its
-/// own certificate can be verified, and is not when a client asks for it in this way.
-#[derive(Debug)]
-pub(crate) struct ForMaintenance {
-    key: Arc<CertifiedKey>,
-    maintained: Arc<AtomicBool>,
+/// The servers that may be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Servers {
+    Any,
+    /// Those with the name of maintenance mode. Others are turned down before they are shown the client's certificate: a node
+    /// that has its configuration has a certificate that can be verified, and is not when a client asks in this way.
+    InMaintenance,
 }
 
 impl Pinned {
-    pub(crate) fn new(accepted: Vec<Fingerprint>, provider: Arc<CryptoProvider>) -> Self {
-        Self { accepted, provider, maintained: Arc::default() }
-    }
-}
-
-impl ForMaintenance {
-    /// Shows `key` when `pinned` has seen a server in maintenance mode.
-    pub(crate) fn new(key: CertifiedKey, pinned: &Pinned) -> Self {
-        Self { key: Arc::new(key), maintained: Arc::clone(&pinned.maintained) }
-    }
-}
-
-impl ResolvesClientCert for ForMaintenance {
-    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.maintained.load(Ordering::SeqCst).then(|| Arc::clone(&self.key))
-    }
-
-    fn has_certs(&self) -> bool {
-        true
+    pub(crate) const fn new(accepted: Vec<Fingerprint>, provider: Arc<CryptoProvider>, servers: Servers) -> Self {
+        Self { accepted, provider, servers }
     }
 }
 
@@ -73,7 +53,9 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        self.maintained.store(is_of_maintenance(end_entity), Ordering::SeqCst);
+        if self.servers == Servers::InMaintenance && !is_of_maintenance(end_entity) {
+            return Err(TlsError::General("the node is not in maintenance mode".to_owned()));
+        }
         if self.accepted.is_empty() || self.accepted.iter().any(|one| one.matches(end_entity)) {
             return Ok(ServerCertVerified::assertion());
         }

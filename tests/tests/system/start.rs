@@ -15,9 +15,12 @@ const CONTROL_PLANE_PODS: &[&str] = &["kube-apiserver", "kube-controller-manager
 /// What a component says when it asked before it could be answered. Each such answer costs it a pause.
 const REFUSALS: &[&str] = &["unauthorized", "forbidden"];
 
-/// What is still refused: the kubelet of the control plane may write down its static pods in the moment between the API server's
-/// first answer and its priority classes. It costs no pause: it does so again with the next look at the pod.
-const KNOWN: &str = "no PriorityClass with name system-";
+/// Refusals that remain, of which none costs a pause:
+/// * The kubelet of the control plane may write down its static pods in the moment between the API server's first answer and its
+///   priority classes. It does so again with the next look at the pod.
+/// * A kubelet may ask for the volumes of a new pod in the moment before the API server's node authorizer has seen that pod. It
+///   asks again within a second; upstream has that moment wherever a pod is scheduled.
+const KNOWN: &[&str] = &["no PriorityClass with name system-", "no relationship found between node"];
 
 /// The address of the cluster's DNS, and a name that every cluster has.
 const DNS: &str = "10.96.0.10";
@@ -52,7 +55,8 @@ pub(crate) fn no_component_of_a_new_cluster_was_refused(cluster: &Cluster) -> an
         logs.push(("kubelet".to_owned(), kubelet));
         for (name, text) in logs {
             let refused = |line: &&str| {
-                REFUSALS.iter().any(|word| line.to_ascii_lowercase().contains(word)) && !line.contains(KNOWN)
+                let lower = line.to_ascii_lowercase();
+                REFUSALS.iter().any(|word| lower.contains(word)) && !KNOWN.iter().any(|known| line.contains(known))
             };
             refusals.extend(text.lines().filter(refused).map(|line| format!("{} {name}: {line}", node.name)));
         }

@@ -9,7 +9,8 @@ mod offline;
 mod timings;
 mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -126,8 +127,8 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let secrets = configs::secrets()?;
-    configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
-    let made = make(&request, secrets, offline, &recorder).await;
+    let tried = configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
+    let made = make(&request, secrets, offline, tried.addresses(), &recorder).await;
     let (mut cluster, rendered) = made.inspect_err(|_| progress.timings(&recorder.timings()))?;
     let context = write_context(&mut cluster, &request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {
@@ -201,10 +202,11 @@ async fn make(
     request: &UpRequest,
     secrets: SecretsBundle,
     offline: Option<Offline>,
+    reachable: BTreeSet<SocketAddrV4>,
     progress: &Recorder<'_>,
 ) -> Result<(Cluster, Rendered), UpError> {
     let mut spec = request.spec.clone();
-    spec.reachable.extend(request.config.mirrors_by_address());
+    spec.reachable.extend(reachable);
     let creating = Cluster::create(&request.root, &spec, &request.agent);
     let mut cluster = step(progress, "network and root file system", creating).await?;
     cluster.notices().iter().for_each(|notice| progress.notice(notice));

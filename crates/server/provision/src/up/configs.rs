@@ -3,7 +3,7 @@
 //! What every cluster has alike comes from `config`; this module says what a local one differs in: the version and images
 //! of the bundle, mirrors, discovery on the gateway, the native pod network, and the operator's patches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 
 use client::talosconfig::SecretText;
@@ -85,6 +85,14 @@ impl Rendered {
     /// The configuration of a node of the plan.
     pub(super) fn of(&self, node: &PlannedNode) -> &[u8] {
         self.nodes.get(&node.name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Addresses and ports of all URLs in the configurations: mirrors of registries, manifests, time and log servers. Some of them
+    /// may be on this host, whose firewall lets nodes reach nothing but what is listed.
+    pub(super) fn addresses(&self) -> BTreeSet<SocketAddrV4> {
+        let texts = self.nodes.values().map(|document| String::from_utf8_lossy(document));
+        let separates = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']' | '{' | '}');
+        texts.flat_map(|text| text.split(separates).filter_map(address_of).collect::<Vec<_>>()).collect()
     }
 }
 
@@ -179,11 +187,6 @@ impl ConfigRequest {
         Ok(version.unwrap_or(images::DEFAULT_KUBERNETES_VERSION).trim_start_matches('v').to_owned())
     }
 
-    /// Mirrors that are named by an address: they may be on this host, where nodes reach only what they are let.
-    pub(super) fn mirrors_by_address(&self) -> Vec<SocketAddrV4> {
-        self.mirrors.iter().filter_map(|(_, url)| address_of(url)).collect()
-    }
-
     fn mirrors(&self, registry: Option<&str>) -> Vec<(String, Vec<String>)> {
         let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
         for (host, url) in &self.mirrors {
@@ -203,7 +206,7 @@ impl ConfigRequest {
 /// Address and port of a URL like `http://10.5.0.1:5001/path`.
 fn address_of(url: &str) -> Option<SocketAddrV4> {
     let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split('/').next()?;
+    let authority = rest.split('/').next()?.rsplit('@').next()?;
     let port = if scheme == "https" { 443 } else { 80 };
     authority.parse().ok().or_else(|| Some(SocketAddrV4::new(authority.parse().ok()?, port)))
 }
@@ -374,9 +377,25 @@ mod tests {
     #[test]
     fn mirrors_on_addresses_are_known_with_their_ports() {
         let addresses =
-            ["http://10.5.0.1:5001/v2", "https://192.0.2.1", "http://mirror:5000", "10.5.0.1:5000"].map(address_of);
+            ["http://a:b@10.5.0.1:5001/v2", "https://192.0.2.1", "http://mirror:5000", "10.5.0.1:5000"].map(address_of);
         let address = |text: &str| Some(text.parse().unwrap());
         assert_eq!(addresses, [address("10.5.0.1:5001"), address("192.0.2.1:443"), None, None]);
+    }
+
+    #[test]
+    fn every_url_of_the_configurations_is_reachable_from_the_nodes_also_that_of_a_patch() {
+        let patch = r#"{"machine": {"registries": {"mirrors": {"ghcr.io": {"endpoints": ["http://10.6.0.1:5002"]}}}}}"#;
+        let rendered = rendered(&ConfigRequest {
+            custom_cni: vec!["http://10.6.0.1:8099/network.json".to_owned()],
+            mirrors: vec![("quay.io".to_owned(), "http://10.6.0.1:5001".to_owned())],
+            patches: Patches { all: vec![Patch::parse(patch).unwrap()], ..Patches::default() },
+            ..request()
+        })
+        .unwrap();
+        let addresses = rendered.addresses();
+        for expected in ["10.6.0.1:8099", "10.6.0.1:5001", "10.6.0.1:5002"] {
+            assert!(addresses.contains(&expected.parse().unwrap()), "{expected} is not in {addresses:?}");
+        }
     }
 
     #[test]

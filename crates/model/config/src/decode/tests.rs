@@ -94,7 +94,7 @@ fn text_that_is_no_yaml_is_refused_with_its_line() {
     assert!(error.message.starts_with("not valid YAML"), "{error}");
     let error = one("machine:\n  type: worker\n  type: worker\n");
     assert_eq!((error.line, error.column), (3, 3));
-    assert!(error.message.contains("there twice"), "{error}");
+    assert!(error.message.contains("duplicate key \"type\""), "{error}");
     let error = Documents::from_yaml(b"machine:\n  token: \xff\n").unwrap_err();
     assert_eq!(error.0[0].line, 2);
 }

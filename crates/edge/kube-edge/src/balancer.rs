@@ -19,7 +19,7 @@ use stdx::tasks::TaskSet;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use health::Table;
 
@@ -31,8 +31,10 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long such a check may take, so that one upstream that drops packets does not keep the others from being seen.
 const EAGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is held while no upstream takes it. Clients written in Go give up a TLS handshake after 10 s; ending
-/// it first lets them see a closed connection, which they repeat at once.
+/// How long connections are held from the moment since which no upstream takes one; later ones are closed at once. Clients
+/// written in Go give up a TLS handshake after 10 s; ending it first lets them see a closed connection, which they repeat at
+/// once. They repeat ten times, and some wait for the last: a kubelet that starts again mounts no volume, that of the API
+/// server's own pod included, until its question for its node has failed. So an outage is held once, and not for each attempt.
 const HOLD: Duration = Duration::from_secs(8);
 /// How many connections are held at a time; more are closed at once. A node has a handful of clients, each with a few.
 const MOST_HELD: usize = 256;
@@ -93,6 +95,7 @@ impl Balancer {
             poke: poke.clone(),
             healthy: healthy.clone(),
             holds: Arc::new(Semaphore::new(MOST_HELD)),
+            outage: Arc::default(),
         };
         let listener = Arc::new(listener);
         tasks.keep("accept", move || accept(Arc::clone(&listener), ways.clone()));
@@ -128,6 +131,8 @@ struct Ways {
     healthy: watch::Receiver<bool>,
     /// One for each connection that may be held.
     holds: Arc<Semaphore>,
+    /// Since when no upstream took a connection.
+    outage: Arc<Mutex<Option<Instant>>>,
 }
 
 async fn accept(listener: Arc<TcpListener>, ways: Ways) {
@@ -165,7 +170,10 @@ impl Ways {
         let candidates = self.table.lock().candidates();
         for upstream in candidates {
             match timeout(DIAL_TIMEOUT, upstream.connect()).await {
-                Ok(Ok(server)) => return Some(server),
+                Ok(Ok(server)) => {
+                    *self.outage.lock() = None;
+                    return Some(server);
+                }
                 Ok(Err(error)) => tracing::debug!(%error, host = upstream.host, "upstream refuses connections"),
                 Err(_) => tracing::debug!(host = upstream.host, "upstream does not answer"),
             }
@@ -174,9 +182,10 @@ impl Ways {
         None
     }
 
-    /// As [`Self::connect`], once a check finds an upstream that answers; gives up after [`HOLD`].
+    /// As [`Self::connect`], once a check finds an upstream that answers; gives up when the outage is older than [`HOLD`].
     async fn hold(&self) -> Option<TcpStream> {
         let Ok(_held) = self.holds.try_acquire() else { return None };
+        let until = *self.outage.lock().get_or_insert_with(Instant::now) + HOLD;
         let mut healthy = self.healthy.clone();
         let wait = async {
             loop {
@@ -189,7 +198,7 @@ impl Ways {
                 }
             }
         };
-        timeout(HOLD, wait).await.ok().flatten()
+        timeout_at(until, wait).await.ok().flatten()
     }
 }
 
@@ -214,7 +223,7 @@ async fn check_all(table: Arc<Mutex<Table>>, poke: watch::Sender<u64>, healthy: 
 }
 
 async fn check(upstream: Upstream, limit: Duration, table: &Mutex<Table>, healthy: &watch::Sender<bool>) {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let passed = matches!(timeout(limit, upstream.connect()).await, Ok(Ok(_)));
     if passed {
         table.lock().passed(&upstream, started.elapsed());

@@ -89,6 +89,18 @@ async fn connection_is_not_held_for_ever() {
     assert!(begun.elapsed() >= HOLD && begun.elapsed() < HOLD + Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_held_once_and_not_for_each_attempt() {
+    let balancer = Balancer::bind(LOOPBACK).await.unwrap();
+    assert_eq!(ask(&balancer).await, "");
+    let begun = tokio::time::Instant::now();
+    // As many as a client written in Go makes.
+    for _ in 0..10 {
+        assert_eq!(ask(&balancer).await, "");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn upstream_that_went_away_is_passed_over() {
     let balancer = Balancer::bind(LOOPBACK).await.unwrap();

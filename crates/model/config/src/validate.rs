@@ -73,6 +73,11 @@ impl Report {
         self
     }
 
+    /// Warnings, those about fields without effect after the others.
+    pub fn warnings(&self) -> impl Iterator<Item = &ConfigError> {
+        self.warnings.iter().chain(&self.without_effect)
+    }
+
     /// The warnings, those about fields without effect after the others, or everything that is wrong.
     ///
     /// # Errors

@@ -128,6 +128,7 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let secrets = configs::secrets()?;
     let tried = configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
+    tried.warnings.iter().for_each(|warning| progress.notice(warning));
     let made = make(&request, secrets, offline, tried.addresses(), &recorder).await;
     let (mut cluster, rendered) = made.inspect_err(|_| progress.timings(&recorder.timings()))?;
     let context = write_context(&mut cluster, &request.talosconfig, &rendered.talosconfig)?;

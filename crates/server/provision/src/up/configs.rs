@@ -9,7 +9,7 @@ use std::net::SocketAddrV4;
 use client::talosconfig::SecretText;
 use client::{ConfigContext, TalosConfig};
 use config::generate::{CLIENT_LIFETIME, CommentStyle, Input, client_context, generate};
-use config::{Documents, MachineType, Mode, Patch, images, validate};
+use config::{ConfigError, Documents, MachineType, Mode, Patch, images, validate};
 use pki::{RoleSet, SecretsBundle, SecretsOptions};
 use serde_json::json;
 use stdx::{Clock as _, SystemClock};
@@ -68,6 +68,8 @@ pub(super) struct Rendered {
     pub(super) endpoint: String,
     /// By name of the node.
     nodes: BTreeMap<String, Vec<u8>>,
+    /// Warnings about the operator's patches, each once for all nodes.
+    pub(super) warnings: BTreeSet<String>,
     pub(super) talosconfig: TalosConfig,
     /// Whether the nodes will run the cluster's DNS.
     pub(super) dns: ClusterDns,
@@ -151,19 +153,22 @@ pub(super) fn render(
     if let Some(name) = request.patches.nodes.keys().find(|name| plan.nodes.iter().all(|node| node.name != **name)) {
         return Err(UpError::NoSuchNode(name.clone()));
     }
-    let mut nodes = BTreeMap::new();
+    let (mut nodes, mut warnings) = (BTreeMap::new(), BTreeSet::new());
     for node in &plan.nodes {
-        let (kind, first) = match node.role {
-            Role::ControlPlane => (MachineType::ControlPlane, Some(&own)),
-            Role::Worker => (MachineType::Worker, None),
+        let (kind, own) = match node.role {
+            Role::ControlPlane => (MachineType::ControlPlane, vec![own.clone(), shared.clone()]),
+            Role::Worker => (MachineType::Worker, vec![shared.clone()]),
         };
-        let patches = first.into_iter().chain([&shared]).chain(request.patches.of(node)).cloned();
-        nodes.insert(node.name.clone(), document(&input, kind, &patches.collect::<Vec<_>>())?);
+        let wanted: Vec<Patch> = request.patches.of(node).cloned().collect();
+        let (text, noticed) = document(&input, kind, &own, &wanted)?;
+        warnings.extend(noticed);
+        nodes.insert(node.name.clone(), text);
     }
     let first = plan.first_control_plane().and_then(|node| nodes.get(&node.name));
     Ok(Rendered {
         dns: first.map_or(Ok(ClusterDns::Foreign), |document| cluster_dns(document))?,
         nodes,
+        warnings,
         talosconfig: TalosConfig { context: plan.name.clone(), contexts },
         kubernetes_version: version,
         endpoint,
@@ -244,17 +249,28 @@ fn kubelet_patch() -> serde_json::Value {
     json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": config } } })
 }
 
-/// Validates the operator's choices here instead of on a node.
-fn document(input: &Input, kind: MachineType, patches: &[Patch]) -> Result<Vec<u8>, UpError> {
+/// Validates the operator's choices here instead of on a node. Returns the text, and warnings about what the operator's patches
+/// brought in; those about defaults say nothing that the operator could change.
+fn document(
+    input: &Input,
+    kind: MachineType,
+    own: &[Patch],
+    wanted: &[Patch],
+) -> Result<(Vec<u8>, Vec<String>), UpError> {
     let subject = match kind {
         MachineType::Worker => "worker configuration",
         _ => "control plane configuration",
     };
     let text = generate(input, kind, CommentStyle::NONE).map_err(generating(subject))?;
     let documents = Documents::from_yaml(text.as_bytes()).map_err(generating(subject))?;
-    let documents = config::patch::apply(&documents, patches).map_err(generating(subject))?;
-    validate(&documents, Mode::Container).into_result().map_err(generating(subject))?;
-    Ok(documents.to_yaml().into_bytes())
+    let documents = config::patch::apply(&documents, own).map_err(generating(subject))?;
+    let field = |warning: &ConfigError| (warning.kind.clone(), warning.path.clone());
+    let known: BTreeSet<_> = validate(&documents, Mode::Container).warnings().map(field).collect();
+    let documents = config::patch::apply(&documents, wanted).map_err(generating(subject))?;
+    let warnings = validate(&documents, Mode::Container).into_result().map_err(generating(subject))?;
+    let new = warnings.into_iter().filter(|warning| !known.contains(&field(warning)));
+    let texts = new.map(|warning| format!("{} {}: {}", warning.kind, warning.path, warning.message));
+    Ok((documents.to_yaml().into_bytes(), texts.collect()))
 }
 
 fn generating<E: std::error::Error + Send + Sync + 'static>(subject: &'static str) -> impl Fn(E) -> UpError {
@@ -380,6 +396,16 @@ mod tests {
             ["http://a:b@10.5.0.1:5001/v2", "https://192.0.2.1", "http://mirror:5000", "10.5.0.1:5000"].map(address_of);
         let address = |text: &str| Some(text.parse().unwrap());
         assert_eq!(addresses, [address("10.5.0.1:5001"), address("192.0.2.1:443"), None, None]);
+    }
+
+    #[test]
+    fn a_patch_without_effect_is_told_once_and_defaults_are_not() {
+        assert_eq!(rendered(&request()).unwrap().warnings, BTreeSet::new());
+        let patch = r#"{"machine": {"files": [{"path": "/var/etc/a", "op": "create", "content": "a"}]}}"#;
+        let patches = Patches { all: vec![Patch::parse(patch).unwrap()], ..Patches::default() };
+        let warnings = rendered(&ConfigRequest { patches, ..request() }).unwrap().warnings;
+        let [warning] = &warnings.iter().collect::<Vec<_>>()[..] else { panic!("{warnings:?}") };
+        assert!(warning.starts_with("v1alpha1 machine.files: has no effect yet"), "{warning}");
     }
 
     #[test]

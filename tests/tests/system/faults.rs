@@ -232,7 +232,7 @@ pub(crate) fn a_damaged_configuration_leads_to_maintenance_mode(cluster: &Cluste
     let apply = [&["apply-config", "--file", &file], &insecure[..]].concat();
     let said = cluster.talosctl_as(&nobody, &apply)?.refused()?;
     ensure!(said.contains("CertificateRequired"), "refused otherwise: {said}");
-    let folder = cluster.file("reader");
+    let folder = cluster.file("reader-of-a-damaged-node");
     std::fs::create_dir_all(&folder).context("making a folder")?;
     let reader = Identity::make(cluster, &folder, Authority::Own, "os:reader", "1")?;
     let said = cluster.talosctl_as(&reader.talosconfig, &apply)?.refused()?;

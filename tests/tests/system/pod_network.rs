@@ -25,7 +25,7 @@ const MANIFEST: &str = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet",
       "volumes": [{"name": "cni", "hostPath": {"path": "/etc/cni"}}],
       "containers": [{"name": "writer", "image": "docker.io/library/busybox:1.37.0",
         "volumeMounts": [{"name": "cni", "mountPath": "/cni"}],
-        "env": [{"name": "CONF", "value": "{\"cniVersion\": \"0.4.0\", \"name\": \"test\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"test0\", \"isGateway\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.77.0.0/24\"}}]}"}],
+        "env": [{"name": "CONF", "value": "{\"cniVersion\": \"0.4.0\", \"name\": \"test\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"test0\", \"isDefaultGateway\": true, \"ipMasq\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.77.0.0/24\"}}]}"}],
         "command": ["sh", "-c", "mkdir -p /cni/net.d && echo \"$CONF\" > /cni/net.d/10-test.conflist && exec sleep 86400"]}]}}}}
 "#;
 

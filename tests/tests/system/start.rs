@@ -1,12 +1,13 @@
 //! A new cluster: it can be used when `create` ends, and no part of it was refused on the way.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
 use crate::cluster::{CONTROL_PLANE, Cluster, NAME, Node, WORKER};
 use crate::faults::of_node;
-use crate::support::run;
+use crate::support::{eventually, run};
 
 /// Pods that every node has, and that the control plane has.
 const EVERYWHERE: &[&str] = &["kube-proxy"];
@@ -24,17 +25,24 @@ const KNOWN: &[&str] = &["no PriorityClass with name system-", "no relationship 
 
 /// The address of the cluster's DNS, and a name that every cluster has.
 const DNS: &str = "10.96.0.10";
+
+/// How long a proxy that is ready may take for its rules.
+const RULES: Duration = Duration::from_secs(5);
 const KUBERNETES: &str = "kubernetes.default.svc.cluster.local";
 
-/// From every node, once and at once: `create` has waited for it.
+/// From every node: `create` has waited for the servers and for the proxies of Services. A proxy that is ready may still write its
+/// rules for a moment.
 pub(crate) fn the_clusters_dns_answers_when_create_ends(cluster: &Cluster) -> anyhow::Result<()> {
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output", "jsonpath={.spec.clusterIP}"])?.ok()?;
     for node in [CONTROL_PLANE, WORKER] {
         // Every process of the node that is no pod is in its network.
         let process = of_node(node, "apid")?.into_iter().next().context("a node without apid")?;
         let network = format!("--net=/proc/{}/ns/net", process.pid);
-        let answer = run(Path::new("nsenter"), &[&network, "busybox", "nslookup", KUBERNETES, DNS])?.ok()?;
-        ensure!(answer.contains(&address), "{} got {answer:?}", node.name);
+        eventually("the cluster's DNS answers", RULES, || {
+            let answer = run(Path::new("nsenter"), &[&network, "busybox", "nslookup", KUBERNETES, DNS])?.ok()?;
+            ensure!(answer.contains(&address), "{} got {answer:?}", node.name);
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -23,6 +23,8 @@ const LOG_LINES: usize = 15;
 
 /// The Deployment of the cluster's DNS, and the label of its pods.
 const DNS: (&str, &str) = ("kube-system", "coredns");
+/// Makes Services reachable on every node; a cluster may be without it.
+const PROXY: (&str, &str) = ("kube-system", "kube-proxy");
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 
 /// Result of one poll.
@@ -184,7 +186,10 @@ impl Waiting<'_> {
         let (namespace, name) = DNS;
         self.until("cluster DNS", "kubelet", async || {
             match kube.readiness(Workload::Deployment, namespace, name).await {
-                Ok(Some(readiness)) if readiness.desired > 0 && readiness.is_complete() => Poll::Done(()),
+                // Pods and nodes reach it by its Service.
+                Ok(Some(readiness)) if readiness.desired > 0 && readiness.is_complete() => {
+                    services(kube, self.cluster.plan().nodes.len()).await
+                }
                 Ok(Some(readiness)) => match kube.pods(namespace).await {
                     Ok(pods) => Poll::NotYet(missing_dns(readiness, &pods)),
                     Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
@@ -355,6 +360,19 @@ fn describe(service: &ServiceInfo) -> String {
     let event = service.events.as_ref().and_then(|events| events.events.last());
     let said = event.map(|event| event.msg.as_str()).filter(|_| health.is_empty()).unwrap_or(health);
     if said.is_empty() { format!("{id} is {state}") } else { format!("{id} is {state}: {said}") }
+}
+
+/// Whether Services are reachable from all of so many nodes.
+async fn services(kube: &dyn KubeApi, nodes: usize) -> Poll<()> {
+    let (namespace, name) = PROXY;
+    match kube.readiness(Workload::DaemonSet, namespace, name).await {
+        // Kubernetes counts a new node in its own time.
+        Ok(Some(readiness)) if !readiness.is_complete() || (readiness.desired as usize) < nodes => {
+            Poll::NotYet(format!("{} of {nodes} pods of {name} are ready", readiness.ready).into())
+        }
+        Ok(_) => Poll::Done(()),
+        Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
+    }
 }
 
 #[cfg(test)]

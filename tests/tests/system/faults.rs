@@ -59,9 +59,14 @@ fn kill_and_wait(
 
 /// Kills the only one of the processes; its number.
 fn kill(processes: &[Process], program: &str) -> anyhow::Result<u32> {
+    send("-KILL", processes, program)
+}
+
+/// Sends a signal to the only one of the processes; its number.
+fn send(signal: &str, processes: &[Process], program: &str) -> anyhow::Result<u32> {
     let [process] = processes else { bail!("{} processes of {program} run, not one", processes.len()) };
     let pid = process.pid;
-    run(Path::new("kill"), &["-KILL", &pid.to_string()])?.ok().with_context(|| format!("killing {program}"))?;
+    run(Path::new("kill"), &[signal, &pid.to_string()])?.ok().with_context(|| format!("signalling {program}"))?;
     Ok(pid)
 }
 
@@ -208,6 +213,32 @@ pub(crate) fn a_worker_whose_machined_is_killed_starts_again(cluster: &Cluster) 
 
 pub(crate) fn a_control_plane_whose_machined_is_killed_starts_again(cluster: &Cluster) -> anyhow::Result<()> {
     kill_and_wait(cluster, "machined", || init(CONTROL_PLANE))
+}
+
+/// The agent starts a node again that ends to reboot, and leaves one alone that powered itself off, until the operator asks.
+pub(crate) fn a_worker_reboots_and_stays_off_as_it_was_asked(cluster: &Cluster) -> anyhow::Result<()> {
+    // SIGRTMIN+5 as the host's tools count.
+    let before = send("-39", &init(WORKER)?, "machined")?;
+    eventually("the worker reboots", RETURN, || {
+        let now = init(WORKER)?;
+        ensure!(now.len() == 1 && now.iter().all(|process| process.pid != before), "its inits are {now:?}");
+        Ok(())
+    })?;
+    converges(cluster)?;
+    send("-TERM", &init(WORKER)?, "machined")?;
+    eventually("the worker is off", RETURN, || {
+        let now = init(WORKER)?;
+        ensure!(now.is_empty(), "its inits are {now:?}");
+        Ok(())
+    })?;
+    // The agent looks twice a second.
+    std::thread::park_timeout(Duration::from_secs(5));
+    ensure!(init(WORKER)?.is_empty(), "the agent started a node that powered itself off");
+    let shown = cluster.talosctl(&["cluster", "show", "--name", NAME])?;
+    let advice = format!("`talosctl cluster power-on --name {NAME} {}` starts it", WORKER.name);
+    ensure!(shown.stderr.contains(&advice), "{shown:?}");
+    cluster.talosctl(&["cluster", "power-on", "--name", NAME, WORKER.name])?.ok()?;
+    converges(cluster)
 }
 
 /// The node waits for an administrator of its cluster, with its identity kept, and is a member again with the configuration

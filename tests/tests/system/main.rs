@@ -70,6 +70,7 @@ const CHECKS: &[(&str, Check)] = &[
         faults::a_cluster_agent_without_a_guard_is_started_by_the_operator,
     ),
     ("a_worker_whose_machined_is_killed_starts_again", faults::a_worker_whose_machined_is_killed_starts_again),
+    ("a_worker_reboots_and_stays_off_as_it_was_asked", faults::a_worker_reboots_and_stays_off_as_it_was_asked),
     (
         "a_control_plane_whose_machined_is_killed_starts_again",
         faults::a_control_plane_whose_machined_is_killed_starts_again,

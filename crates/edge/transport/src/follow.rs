@@ -15,17 +15,8 @@ use wire::cosi::resource::{EventType, WatchOptions, WatchRequest};
 /// Pause before a broken watch is begun again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A spec in both of its forms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Form {
-    /// The protobuf form; empty where the type has none.
-    pub proto: Bytes,
-    /// The YAML form.
-    pub yaml: String,
-}
-
-/// The resources of a type by id.
-pub type Contents = BTreeMap<String, Form>;
+/// The specs of a type in their protobuf form, by id.
+pub type Contents = BTreeMap<String, Bytes>;
 
 /// Starts a task in `tasks` that calls `seen` with all resources of a type, first when they are complete and then after
 /// each change.
@@ -79,7 +70,7 @@ async fn follow(channel: Channel, namespace: &str, kind: &str, seen: &(impl Fn(&
                         contents.remove(&id);
                     } else {
                         let spec = resource.spec.unwrap_or_default();
-                        contents.insert(id, Form { proto: spec.proto_spec, yaml: spec.yaml_spec });
+                        contents.insert(id, spec.proto_spec);
                     }
                 }
             }

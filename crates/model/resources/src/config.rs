@@ -4,9 +4,12 @@ use std::sync::OnceLock;
 
 use ::config::v1alpha1::Config;
 use ::config::{ConfigErrors, Documents};
+use prost::Message as _;
 use serde_json::Value;
+use wire::resource::config as proto;
 
 pub use crate::enums::MachineType;
+use crate::field::Field;
 use crate::spec::{Column, Definition, Sensitivity, Spec};
 
 /// Where both are.
@@ -50,6 +53,29 @@ impl MachineConfig {
     }
 }
 
+/// The document that a configuration shows as its YAML form: a form is one document, and a configuration may be several.
+struct Shown {
+    text: String,
+    tree: Value,
+}
+
+/// `None` for a text that is no YAML, or nothing.
+fn shown(text: &str) -> Option<Shown> {
+    let parsed = |text: String| Some((yaml::parse(&text).ok()?.into_iter().next()?, text));
+    let mut documents = yaml::split(text).into_iter().map(parsed).collect::<Option<Vec<_>>>()?;
+    let root = documents.iter().position(|(node, _)| node.get("kind").is_none()).unwrap_or_default();
+    if documents.is_empty() {
+        return None;
+    }
+    let (node, mut text) = documents.remove(root);
+    for (other, _) in &documents {
+        let part = |key| other.get(key).and_then(yaml::Node::as_str).unwrap_or_default().escape_debug().to_string();
+        let name = format!("{} {}", part("kind"), part("name"));
+        text.push_str(&format!("# one more document: {}\n", name.trim_end()));
+    }
+    Some(Shown { text, tree: node.to_value() })
+}
+
 impl PartialEq for MachineConfig {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -72,13 +98,17 @@ impl Spec for MachineConfig {
         columns: &[],
         sensitivity: Sensitivity::Sensitive,
     };
-    /// A string: the text itself.
+    /// The root document, or the first one where there is no root yet; a text that is no YAML is a string.
     fn to_yaml(&self) -> Value {
-        Value::from(self.text.as_str())
+        shown(&self.text).map_or_else(|| Value::from(self.text.as_str()), |shown| shown.tree)
     }
-    /// The text itself; the type has no message.
+    /// The same as it was written, with its comments, and a comment that names the other documents.
+    fn to_yaml_text(&self) -> String {
+        shown(&self.text).map_or_else(|| crate::spec::yaml_text(&Value::from(self.text.as_str())), |shown| shown.text)
+    }
+    /// All documents.
     fn to_proto(&self) -> Vec<u8> {
-        self.text.clone().into_bytes()
+        proto::MachineConfigSpec { yaml_marshalled: self.text.clone().into() }.encode_to_vec()
     }
 }
 
@@ -98,9 +128,10 @@ impl Spec for MachineType {
     fn to_yaml(&self) -> Value {
         Value::from(self.as_str())
     }
-    /// The word; the type has no message.
     fn to_proto(&self) -> Vec<u8> {
-        self.as_str().into()
+        let mut out = Vec::new();
+        Field::encode(self, 1, &mut out);
+        out
     }
 }
 
@@ -118,6 +149,27 @@ mod tests {
         assert_eq!((first, first), (again, cloned));
         assert_eq!(config, MachineConfig::new(clone.text), "decoded documents do not affect equality");
         assert!(MachineConfig::root_of(None).unwrap().is_none());
+    }
+
+    /// A string in place of the document: scripts that read `.spec.machine` found nothing.
+    #[test]
+    fn the_yaml_form_is_the_root_document_with_its_comments() {
+        let root = "version: v1alpha1 # the schema\nmachine:\n  # who it is\n  type: worker\n";
+        let config = MachineConfig::new(root);
+        assert_eq!(config.to_yaml_text(), root);
+        assert_eq!(config.to_yaml()["machine"]["type"], "worker");
+
+        let sink = "apiVersion: v1alpha1\nkind: EventSinkConfig\nendpoint: 10.0.0.1:80\n";
+        let kmsg = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: remote\nurl: udp://10.0.0.1:9\n";
+        let several = MachineConfig::new(format!("{sink}---\n{root}---\n{kmsg}"));
+        let named = "# one more document: EventSinkConfig\n# one more document: KmsgLogConfig remote\n";
+        assert_eq!(several.to_yaml_text(), format!("{root}{named}"));
+        assert_eq!(several.to_yaml(), config.to_yaml());
+        let message = proto::MachineConfigSpec::decode(several.to_proto().as_slice()).unwrap();
+        assert_eq!(message.yaml_marshalled, several.text);
+
+        assert_eq!(MachineConfig::new(sink).to_yaml()["kind"], "EventSinkConfig", "a part that waits for the rest");
+        assert_eq!(MachineConfig::new("machine: [broken").to_yaml(), "machine: [broken");
     }
 
     #[test]

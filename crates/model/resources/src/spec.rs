@@ -93,6 +93,11 @@ pub trait Spec: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// The YAML form as an ordered tree, with the keys that clients know.
     fn to_yaml(&self) -> serde_json::Value;
 
+    /// The YAML form as text: of a type whose form has comments, more than [`to_yaml`](Self::to_yaml) can hold.
+    fn to_yaml_text(&self) -> String {
+        yaml_text(&self.to_yaml())
+    }
+
     /// The protobuf form; empty where the type has none.
     fn to_proto(&self) -> Vec<u8>;
 }
@@ -125,7 +130,7 @@ impl<S: Spec> AnySpec for S {
     }
 
     fn yaml(&self) -> String {
-        yaml_text(&Spec::to_yaml(self))
+        Spec::to_yaml_text(self)
     }
 
     fn proto(&self) -> Vec<u8> {

@@ -11,6 +11,8 @@ use stdx::tasks::TaskSet;
 use tokio::sync::watch;
 use transport::follow::Contents;
 use wire::common::{NetIp, PemEncodedCertificateAndKey};
+use wire::resource::config::MachineTypeSpec;
+use wire::resource::config::machine_type_spec::MachineType;
 use wire::talos::resource::definitions::cluster::MemberSpec;
 use wire::talos::resource::definitions::network::{HostnameStatusSpec, NodeAddressSpec};
 use wire::talos::resource::definitions::secrets::ApiCertsSpec;
@@ -64,28 +66,28 @@ pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedSt
 fn take_up(seen: &mut WatchedState, kind: &str, contents: &Contents) {
     match kind {
         "ApiCertificates.secrets.talos.dev" => {
-            seen.certificates = contents.get("api").and_then(|form| certificates(&form.proto));
+            seen.certificates = contents.get("api").and_then(certificates);
         }
         "MachineTypes.config.talos.dev" => {
-            let kind = contents.get("machine-type").map(|form| form.yaml.trim());
-            seen.node.forwarding = match kind {
-                Some("controlplane" | "init") => Forwarding::Forwards,
-                _ => Forwarding::Refuses,
+            let spec = contents.get("machine-type").and_then(|form| MachineTypeSpec::decode(form.clone()).ok());
+            seen.node.forwarding = match spec.map(|spec| spec.machine_type()) {
+                Some(MachineType::ControlPlane | MachineType::Init) => Forwarding::Forwards,
+                Some(MachineType::Worker | MachineType::Unknown) | None => Forwarding::Refuses,
             };
         }
         "NodeAddresses.net.talos.dev" => {
-            let specs = contents.values().filter_map(|form| NodeAddressSpec::decode(form.proto.clone()).ok());
+            let specs = contents.values().filter_map(|form| NodeAddressSpec::decode(form.clone()).ok());
             seen.node.addresses =
                 specs.flat_map(|spec| spec.addresses).filter_map(|prefix| to_address(&prefix.ip)).collect();
         }
         "HostnameStatuses.net.talos.dev" => {
-            let specs = contents.values().filter_map(|form| HostnameStatusSpec::decode(form.proto.clone()).ok());
+            let specs = contents.values().filter_map(|form| HostnameStatusSpec::decode(form.clone()).ok());
             seen.node.names = specs.flat_map(|spec| names(&spec)).collect();
         }
         "Members.cluster.talos.dev" => {
             let specs = contents
                 .iter()
-                .filter_map(|(id, form)| MemberSpec::decode(form.proto.clone()).ok().map(|spec| (id.clone(), spec)));
+                .filter_map(|(id, form)| MemberSpec::decode(form.clone()).ok().map(|spec| (id.clone(), spec)));
             seen.node.members = by_name(specs.collect());
         }
         _ => {}

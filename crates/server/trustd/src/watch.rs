@@ -89,11 +89,11 @@ pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedSt
 fn take_up(seen: &mut WatchedState, kind: &'static str, contents: &Contents) {
     match kind {
         "TrustdCertificates.secrets.talos.dev" => {
-            let spec = contents.get("trustd").and_then(|form| TrustdCertsSpec::decode(form.proto.clone()).ok());
+            let spec = contents.get("trustd").and_then(|form| TrustdCertsSpec::decode(form.clone()).ok());
             seen.server = spec.and_then(|spec| pair(spec.server?));
         }
         "OSRootSecrets.secrets.talos.dev" => {
-            let spec = contents.get("os").and_then(|form| OsRootSpec::decode(form.proto.clone()).ok());
+            let spec = contents.get("os").and_then(|form| OsRootSpec::decode(form.clone()).ok());
             seen.root = spec.and_then(root);
         }
         "NodeAddresses.net.talos.dev" => {
@@ -117,7 +117,7 @@ fn take_up(seen: &mut WatchedState, kind: &'static str, contents: &Contents) {
         "Members.cluster.talos.dev" => {
             let (mut addresses, mut names) = (BTreeSet::new(), BTreeSet::new());
             for (id, form) in contents {
-                let Ok(spec) = MemberSpec::decode(form.proto.clone()) else { continue };
+                let Ok(spec) = MemberSpec::decode(form.clone()) else { continue };
                 if matches!(spec.machine_type(), MachineType::TypeInit | MachineType::TypeControlPlane) {
                     addresses.extend(spec.addresses.iter().filter_map(|one| address(&one.ip)));
                     names.extend([id.clone(), spec.hostname]);
@@ -131,7 +131,7 @@ fn take_up(seen: &mut WatchedState, kind: &'static str, contents: &Contents) {
 
 /// The specs that decode; others count as absent.
 fn decoded<M: Message + Default>(contents: &Contents) -> impl Iterator<Item = M> {
-    contents.values().filter_map(|form| M::decode(form.proto.clone()).ok())
+    contents.values().filter_map(|form| M::decode(form.clone()).ok())
 }
 
 fn reserved(addresses: BTreeSet<IpAddr>, names: BTreeSet<String>) -> Reserved {
@@ -162,13 +162,12 @@ fn text(bytes: &Bytes) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use transport::follow::Form;
     use wire::common::NetIp;
 
     use super::*;
 
     fn contents(of: &[(&str, Vec<u8>)]) -> Contents {
-        let form = |proto: &Vec<u8>| Form { proto: proto.clone().into(), yaml: String::new() };
+        let form = |proto: &Vec<u8>| Bytes::from(proto.clone());
         of.iter().map(|(id, proto)| ((*id).to_owned(), form(proto))).collect()
     }
 

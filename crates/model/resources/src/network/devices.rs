@@ -1,8 +1,11 @@
-//! Types whose spec is not a list of fields on the wire: configured devices and DNS upstreams.
+//! Types whose spec is not a list of fields on the wire: configured devices are YAML in a protobuf message, DNS upstreams
+//! have no protobuf form.
 
 use std::net::SocketAddr;
 
+use prost::Message as _;
 use serde_json::{Value, json};
+use wire::resource::network as proto;
 
 use crate::object::Object;
 use crate::spec::{Column, Definition, Sensitivity, Spec};
@@ -25,8 +28,10 @@ impl Spec for DeviceConfigSpec {
     fn to_yaml(&self) -> Value {
         json!({ "device": self.device })
     }
+    /// The device as YAML.
     fn to_proto(&self) -> Vec<u8> {
-        Vec::new()
+        let device = yaml::to_text(&Value::Object(self.device.clone()));
+        proto::DeviceConfigSpecSpec { yaml_marshalled: device.into() }.encode_to_vec()
     }
 }
 

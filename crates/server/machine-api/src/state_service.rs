@@ -91,7 +91,9 @@ impl State for StateService {
         } else {
             events.map(move |event| respond(vec![event], tells_errors)).boxed()
         };
-        Ok(Response::new(responses))
+        // Clients of Talos 1.7 wait for a first message and drop it: the watch is in place.
+        let begun = stream::iter([Ok(api::WatchResponse::default())]);
+        Ok(Response::new(begun.chain(responses).boxed()))
     }
 
     async fn create(&self, request: Request<api::CreateRequest>) -> Result<Response<api::CreateResponse>, Status> {

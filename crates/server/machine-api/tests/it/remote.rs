@@ -157,9 +157,13 @@ impl Reader for Remote {
             options: Some(asked),
             api_version: 1,
         };
-        let stream = self.client().watch(self.request(request)).await.map_err(|s| error(kind, "", s))?;
+        let failed = |status| error(kind, "", status);
+        let mut stream = self.client().watch(self.request(request)).await.map_err(failed)?.into_inner();
+        // As clients of Talos 1.7 do: one of them would lose an event, and the other wait, without it.
+        let first = stream.message().await.map_err(failed)?;
+        assert_eq!(first, Some(api::WatchResponse::default()), "a watch begins with an empty message");
         let kind = kind.clone();
-        let events = stream.into_inner().flat_map(move |response| {
+        let events = stream.flat_map(move |response| {
             let events = match response {
                 Ok(response) => response.event.into_iter().map(|event| read_event(&kind, event)).collect(),
                 Err(status) => vec![Err(error(&kind, "", status))],

@@ -160,10 +160,25 @@ fn inline(value: &Value, indent: usize) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(value) => value.to_string(),
+        Value::Number(value) => number(value),
         Value::String(text) => block(text, indent).unwrap_or_else(|| scalar(text)),
         Value::Array(_) => "[]".to_owned(),
         Value::Object(_) => "{}".to_owned(),
+    }
+}
+
+/// Integers in full; fractions with the fewest digits that name them, and an exponent from a million on and below a ten
+/// thousandth, as Go's encoder writes them.
+fn number(value: &serde_json::Number) -> String {
+    let Some(float) = value.as_f64().filter(|_| value.is_f64()) else { return value.to_string() };
+    let scientific = format!("{float:e}");
+    let split = scientific.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?)));
+    match split {
+        Some((digits, exponent)) if !(-4..6).contains(&exponent) && float != 0.0 => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => float.to_string(),
     }
 }
 

@@ -36,6 +36,9 @@ pub trait Field: Sized {
 
 /// A value that may repeat (`Vec`) or be absent (`Option`).
 pub trait Element: Sized {
+    /// Whether `omitempty` omits present values too: Go's encoder takes structs without exported fields, as its addresses
+    /// and prefixes are, for empty.
+    const OMITTED: bool = false;
     /// The YAML form.
     fn element_yaml(&self) -> Value;
     /// The YAML form of an absent value.
@@ -161,7 +164,7 @@ impl<T: Element> Field for Option<T> {
         self.as_ref().map_or_else(T::absent_yaml, Element::element_yaml)
     }
     fn is_empty(&self) -> bool {
-        self.is_none()
+        self.is_none() || T::OMITTED
     }
     fn encode(&self, number: u32, out: &mut Vec<u8>) {
         if let Some(element) = self {
@@ -174,13 +177,10 @@ impl<T: Element> Field for Option<T> {
     }
 }
 
-/// Bytes: UTF-8 text as is, other bytes as base64.
+/// Bytes: a list of numbers in YAML.
 impl Field for Vec<u8> {
     fn yaml(&self) -> Value {
-        match std::str::from_utf8(self) {
-            Ok(text) => Value::from(text),
-            Err(_) => Value::from(base64(self)),
-        }
+        self.iter().map(|byte| Value::from(*byte)).collect()
     }
     fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
@@ -293,6 +293,7 @@ fn decode_address(wire_type: WireType, input: &mut &[u8]) -> Result<(IpAddr, i32
 }
 
 impl Element for IpAddr {
+    const OMITTED: bool = true;
     fn element_yaml(&self) -> Value {
         Value::from(self.to_string())
     }
@@ -308,6 +309,7 @@ impl Element for IpAddr {
 }
 
 impl Element for IpNet {
+    const OMITTED: bool = true;
     fn element_yaml(&self) -> Value {
         Value::from(self.to_string())
     }
@@ -327,6 +329,7 @@ impl Element for IpNet {
 }
 
 impl Element for SocketAddr {
+    const OMITTED: bool = true;
     fn element_yaml(&self) -> Value {
         Value::from(self.to_string())
     }

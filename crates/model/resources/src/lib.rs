@@ -15,8 +15,11 @@ mod forms;
 pub mod meta;
 pub mod object;
 mod registry;
+#[cfg(test)]
+mod sample;
 pub mod spec;
 pub mod subnets;
+pub mod url;
 pub mod values;
 
 pub mod block;

@@ -12,6 +12,8 @@
 //! }
 //! ```
 //!
+//! `omitempty` is that of Go's encoder: of an address, prefix or endpoint the key is never there.
+//!
 //! `sensitive` after the namespace lets only administrators read the type. `message!` is the same for parts of specs.
 
 /// A part of a spec.
@@ -23,6 +25,14 @@ macro_rules! message {
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
+        }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            #[allow(unused_variables, reason = "a spec may have no fields")]
+            fn sample(next: &mut $crate::sample::Numbers) -> Self {
+                Self { $($field: $crate::sample::Sample::sample(next),)* }
+            }
         }
 
         impl $crate::field::Message for $name {
@@ -73,8 +83,9 @@ macro_rules! message {
             fn yaml(&self) -> ::serde_json::Value {
                 $crate::field::Element::element_yaml(self)
             }
+            /// As Go's encoder has it: each field is.
             fn is_empty(&self) -> bool {
-                *self == Self::default()
+                true $(&& $crate::field::Field::is_empty(&self.$field))*
             }
             fn encode(&self, number: u32, out: &mut Vec<u8>) {
                 if *self != Self::default() {
@@ -194,6 +205,13 @@ macro_rules! closed_enum {
             }
         }
 
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(next: &mut $crate::sample::Numbers) -> Self {
+                Self::ALL[1 + next.below(Self::ALL.len() - 1)]
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = $crate::field::DecodeError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -233,6 +251,14 @@ macro_rules! open_enum {
                     Some((_, name)) => f.pad(name),
                     None => write!(f, "{}", self.0),
                 }
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(next: &mut $crate::sample::Numbers) -> Self {
+                let set: Vec<i32> = Self::NAMES.iter().map(|(number, _)| *number).filter(|number| *number != 0).collect();
+                Self(set[next.below(set.len())])
             }
         }
 
@@ -334,6 +360,15 @@ macro_rules! flags {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let names = Self::NAMES.iter().filter(|(bits, _)| self.0 & bits != 0).map(|(_, name)| *name);
                 f.pad(&names.collect::<Vec<_>>().join(","))
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(next: &mut $crate::sample::Numbers) -> Self {
+                let bit = |at: usize| Self::NAMES[at % Self::NAMES.len()].0;
+                let at = next.below(Self::NAMES.len());
+                Self(bit(at) | bit(at + 1))
             }
         }
 

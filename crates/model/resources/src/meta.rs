@@ -60,18 +60,18 @@ impl Spec for ResourceDefinition {
     fn to_yaml(&self) -> Value {
         let columns: Vec<Value> =
             self.0.columns.iter().map(|c| json!({ "name": c.name, "jsonPath": c.json_path })).collect();
-        json!({
+        let mut tree = json!({
             "type": self.0.type_name,
             "displayType": self.0.display_type(),
             "aliases": self.0.all_aliases(),
             "allAliases": self.0.all_aliases(),
             "printColumns": columns,
             "defaultNamespace": self.0.namespace,
-            "sensitivity": match self.0.sensitivity {
-                Sensitivity::NonSensitive => "",
-                Sensitivity::Sensitive => "sensitive",
-            },
-        })
+        });
+        if self.0.sensitivity == Sensitivity::Sensitive {
+            tree["sensitivity"] = "sensitive".into();
+        }
+        tree
     }
 
     fn to_proto(&self) -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! Value types that the standard library lacks: PEM pairs, URLs, hardware addresses, durations, instants.
+//! Value types that the standard library lacks: PEM pairs, hardware addresses, durations, instants; URLs have their own
+//! module.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use prost::encoding::WireType;
 use serde_json::Value;
 
-use crate::field::{DecodeError, Element, Field, base64, encode_payload, take_payload};
+use crate::field::{DecodeError, Field, base64, encode_payload, take_payload};
+pub use crate::url::Url;
 
 /// PEM bytes; `Debug` shows only the length.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -87,54 +89,6 @@ impl Key {
     /// The key in a PEM text.
     pub fn new(key: impl Into<Vec<u8>>) -> Self {
         Self { key: Pem(key.into()) }
-    }
-}
-
-/// A URL, kept as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Url(pub String);
-
-impl<T: Into<String>> From<T> for Url {
-    fn from(text: T) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Element for Url {
-    fn element_yaml(&self) -> Value {
-        Value::from(self.0.as_str())
-    }
-    fn encode_element(&self, number: u32, out: &mut Vec<u8>) {
-        let mut payload = Vec::new();
-        self.0.encode(1, &mut payload);
-        encode_payload(number, &payload, out);
-    }
-    fn decode_element(wire_type: WireType, input: &mut &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self(<wire::common::Url as prost::Message>::decode(take_payload(wire_type, input)?)?.full_path))
-    }
-}
-
-impl Field for Url {
-    fn yaml(&self) -> Value {
-        self.element_yaml()
-    }
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-    fn encode(&self, number: u32, out: &mut Vec<u8>) {
-        if !self.0.is_empty() {
-            self.encode_element(number, out);
-        }
-    }
-    fn merge(&mut self, wire_type: WireType, input: &mut &[u8]) -> Result<(), DecodeError> {
-        *self = Self::decode_element(wire_type, input)?;
-        Ok(())
     }
 }
 

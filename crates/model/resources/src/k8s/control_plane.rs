@@ -1,7 +1,11 @@
 //! Control plane components and bootstrap manifests.
 
+use serde_json::Value;
+
 use crate::StringMap;
+use crate::field::{Field as _, Message as _};
 use crate::object::Object;
+use crate::spec::{Definition, Spec};
 
 message! {
     /// An admission plug-in and its configuration.
@@ -146,11 +150,24 @@ message! {
     }
 }
 
-resource! {
+message! {
     /// Objects to apply to the cluster in one step.
-    Manifest: "Manifests.kubernetes.talos.dev" in "controlplane" sensitive,
-    {
+    Manifest {
         items: Vec<SingleManifest> = 1 "items",
+    }
+}
+
+impl Spec for Manifest {
+    const DEFINITION: Definition =
+        definition!("Manifests.kubernetes.talos.dev" in "controlplane" sensitive, aliases [], columns []);
+    /// The list alone.
+    fn to_yaml(&self) -> Value {
+        self.items.yaml()
+    }
+    fn to_proto(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_proto(&mut out);
+        out
     }
 }
 

@@ -57,7 +57,7 @@ fn unknown(what: &str, name: &str) -> Status {
 
 fn denied(kind: &Kind, why: &str) -> Status {
     let Kind { namespace, type_name } = kind;
-    Status::permission_denied(format!("reading {}/{} is not allowed: {why}", quoted(namespace), quoted(type_name)))
+    Status::permission_denied(format!("not authorized: {}/{}: {why}", quoted(namespace), quoted(type_name)))
 }
 
 /// Whether `apid` reports the caller as an administrator. The maintenance proxy never does.

@@ -12,6 +12,7 @@ use wire::machine::{DmesgRequest, LogsRequest};
 
 use super::containers::{PodContainer, namespace};
 use super::on_thread;
+use crate::access::quoted;
 use crate::machine::Machine;
 
 /// Bytes in one message of a stream.
@@ -37,7 +38,8 @@ pub(super) async fn logs(machine: &Machine, request: LogsRequest) -> Result<Data
     // Negative: everything that is kept.
     let start = usize::try_from(request.tail_lines).map_or(Start::Beginning, Start::Tail);
     let mut reader = machine.logs.reader(&request.id, start).ok_or_else(|| {
-        Status::not_found(format!("no log of {}; there are logs of {}", request.id, machine.logs.ids().join(", ")))
+        let (id, known) = (quoted(&request.id), machine.logs.ids().join(", "));
+        Status::not_found(format!("log {id:?} was not registered; there are logs of {known}"))
     })?;
     if request.follow {
         let chunks = stream::unfold(reader, |mut reader| async move {

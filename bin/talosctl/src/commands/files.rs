@@ -57,12 +57,11 @@ pub(crate) struct ReadArgs {
 }
 
 pub(crate) async fn list(args: ListArgs, session: &Session) -> Result<(), CommandError> {
-    let recurse = args.recurse || args.depth != 1;
-    let depth = if args.recurse && args.depth == 1 { 0 } else { args.depth };
+    let (recurse, recursion_depth) = recursion(args.recurse, args.depth);
     let request = ListRequest {
         root: args.path.clone(),
         recurse,
-        recursion_depth: depth,
+        recursion_depth,
         types: args.types.iter().map(|one| request_type(*one).into()).collect(),
     };
     let client = session.client().await?;
@@ -87,6 +86,12 @@ pub(crate) async fn list(args: ListArgs, session: &Session) -> Result<(), Comman
     }
     nodes.print(&mut table)?;
     nodes.finish()
+}
+
+/// The request's fields for the flags. A depth alone recurses, if it is more than one level; --recurse alone has no limit
+/// (0 on the wire).
+fn recursion(recurse: bool, depth: i32) -> (bool, i32) {
+    (recurse || depth > 1, if recurse && depth == 1 { 0 } else { depth })
 }
 
 fn request_type(file_type: FileType) -> list_request::Type {
@@ -136,6 +141,21 @@ pub(crate) async fn read(args: ReadArgs, session: &Session) -> Result<(), Comman
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A depth of 0 or -1 listed the whole file system.
+    #[test]
+    fn a_depth_recurses_if_it_is_more_than_one_level() {
+        for (recurse, depth, sent) in [
+            (false, 1, (false, 1)),
+            (false, 0, (false, 0)),
+            (false, -1, (false, -1)),
+            (false, 2, (true, 2)),
+            (true, 1, (true, 0)),
+            (true, 3, (true, 3)),
+        ] {
+            assert_eq!(recursion(recurse, depth), sent, "--recurse={recurse} --depth={depth}");
+        }
+    }
 
     #[test]
     fn old_files_show_the_year_and_links_their_target() {

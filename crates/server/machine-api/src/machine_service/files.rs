@@ -56,14 +56,15 @@ pub(super) async fn read(path: &str) -> Result<DataStream, Status> {
 
 /// A file or a directory and what is in it, parents first, siblings by name. The walk goes on as the reader reads.
 pub(super) async fn list(request: ListRequest) -> Result<BoxStream<'static, Result<FileInfo, Status>>, Status> {
-    let root = absolute(&request.root)?;
-    let root = tokio::fs::canonicalize(&root).await.map_err(|error| failed(&root, &error))?;
+    let asked = absolute(&request.root)?;
+    let root = tokio::fs::canonicalize(&asked).await.map_err(|error| failed(&asked, &error))?;
     let depth = match (request.recurse, request.recursion_depth) {
         (false, _) => 1,
         (true, ..=0) => usize::MAX,
         (true, depth) => usize::try_from(depth).unwrap_or(usize::MAX),
     };
-    let walk = Walk { pending: vec![(root.clone(), depth)], root, types: request.types().collect() };
+    let walk =
+        Walk { pending: vec![(root.clone(), depth)], root, name: name(&asked), types: request.types().collect() };
     let batches = stream::unfold(walk, |mut walk| async move {
         if walk.pending.is_empty() {
             return None;
@@ -78,7 +79,7 @@ pub(super) async fn list(request: ListRequest) -> Result<BoxStream<'static, Resu
             Ok((batch, walk)) => Some((batch.into_iter().map(Ok).collect(), walk)),
             Err(error) => {
                 let failed = Status::internal(format!("listing failed: {error}"));
-                let ended = Walk { root: PathBuf::new(), types: Vec::new(), pending: Vec::new() };
+                let ended = Walk { root: PathBuf::new(), name: String::new(), types: Vec::new(), pending: Vec::new() };
                 Some((vec![Err(failed)], ended))
             }
         }
@@ -86,8 +87,14 @@ pub(super) async fn list(request: ListRequest) -> Result<BoxStream<'static, Resu
     Ok(batches.flat_map(stream::iter).boxed())
 }
 
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 struct Walk {
     root: PathBuf,
+    /// The last part of the path that was asked for: a file is listed by it.
+    name: String,
     types: Vec<Type>,
     /// Entries to visit, the next last, with the number of levels below each.
     pending: Vec<(PathBuf, usize)>,
@@ -128,9 +135,10 @@ impl Walk {
             })
     }
 
-    fn relative(&self, path: &Path) -> String {
+    fn relative(&self, path: &Path, is_dir: bool) -> String {
         match path.strip_prefix(&self.root) {
-            Ok(relative) if relative.as_os_str().is_empty() => ".".to_owned(),
+            Ok(relative) if relative.as_os_str().is_empty() && is_dir => ".".to_owned(),
+            Ok(relative) if relative.as_os_str().is_empty() => self.name.clone(),
             Ok(relative) => relative.display().to_string(),
             Err(_) => path.display().to_string(),
         }
@@ -139,7 +147,7 @@ impl Walk {
     fn broken(&self, path: &Path, error: &std::io::Error) -> FileInfo {
         FileInfo {
             name: path.display().to_string(),
-            relative_name: self.relative(path),
+            relative_name: self.relative(path, false),
             error: error.to_string(),
             ..FileInfo::default()
         }
@@ -156,7 +164,7 @@ impl Walk {
             is_dir: metadata.is_dir(),
             error: String::new(),
             link: link.map(|link| link.display().to_string()).unwrap_or_default(),
-            relative_name: self.relative(path),
+            relative_name: self.relative(path, metadata.is_dir()),
             uid: metadata.uid(),
             gid: metadata.gid(),
         }
@@ -214,6 +222,17 @@ mod tests {
         assert_eq!(names(listed(deeper).await), [".", "a", "b", "b/c", "z"]);
         let all = ListRequest { recurse: true, types: vec![Type::Regular.into()], ..request };
         assert_eq!(names(listed(all).await), ["a", "b/c/d"]);
+    }
+
+    /// It was called `.`, so that a listing of a file said nothing.
+    #[tokio::test]
+    async fn a_file_is_listed_by_its_name() {
+        let root = tree();
+        for file in ["a", "z"] {
+            let request = ListRequest { root: root.path().join(file).display().to_string(), ..Default::default() };
+            let names: Vec<_> = listed(request).await.into_iter().map(|info| info.relative_name).collect();
+            assert_eq!(names, [file]);
+        }
     }
 
     #[tokio::test]

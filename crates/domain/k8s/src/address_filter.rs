@@ -5,7 +5,7 @@ use controller::Controller;
 use ipnet::IpNet;
 use resources::network::NodeAddressFilter;
 
-use crate::machine_config::Projection;
+use controller::Projection;
 
 /// Addresses that are not of Kubernetes.
 const NO_K8S: &str = "no-k8s";

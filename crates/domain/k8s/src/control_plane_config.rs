@@ -15,7 +15,9 @@ use resources::k8s::{
 };
 use serde_json::Value;
 
-use crate::machine_config::{self, Projection};
+use controller::Projection;
+
+use crate::machine_config;
 
 /// Manifests of a pod network come before what needs it, those of a cloud provider next, the user's last.
 const NETWORK_PRIORITY: &str = "05";

@@ -10,7 +10,7 @@ use resources::k8s::{NodeIp, NodeIpConfig};
 use resources::network::NodeAddress;
 use resources::subnets::{SubnetError, SubnetFilter};
 
-use crate::machine_config::Projection;
+use controller::Projection;
 
 /// Addresses that others reach the node at.
 const ROUTED: &str = "routed";

@@ -4,7 +4,7 @@ use config::v1alpha1::Config;
 use controller::Controller;
 use resources::k8s::{NodeLabelSpec, NodeTaintSpec};
 
-use crate::machine_config::Projection;
+use controller::Projection;
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const NO_SCHEDULE: &str = "NoSchedule";

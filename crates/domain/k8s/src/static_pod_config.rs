@@ -5,7 +5,7 @@ use controller::Controller;
 use resources::k8s::StaticPod;
 use serde_json::Value;
 
-use crate::machine_config::Projection;
+use controller::Projection;
 
 pub(crate) fn controller() -> Box<dyn Controller> {
     Projection::shared("k8s.StaticPodConfigController", pods)

@@ -10,6 +10,7 @@ mod graph;
 mod hold;
 mod index;
 mod io;
+mod projection;
 mod run;
 mod runtime;
 mod signal;
@@ -26,6 +27,7 @@ pub use error::ReconcileError;
 pub use graph::{Edge, EdgeKind, GraphError};
 pub use hold::Held;
 pub use io::{Input, Output, OutputMode, Strength};
+pub use projection::Projection;
 pub use runtime::{Runtime, Status};
 pub use signal::Waker;
 

@@ -234,26 +234,44 @@ fn bare_times(output: &str) -> anyhow::Result<BareTimes> {
     Ok(BareTimes { api, registered, ready })
 }
 
-/// Calls through apid of the control plane, a row for each load.
+/// Calls through apid of the control plane and calls of the bare echo server, a row for each load.
 fn api(step: &Step, programs: &Path, talosconfig: &Path) -> anyhow::Result<Vec<Row>> {
     let output = step.call(command(programs.join("api-load")).arg(talosconfig).arg(LOAD))?;
-    output.lines().map(api_row).collect()
+    api_rows(&output)
 }
 
-fn api_row(line: &str) -> anyhow::Result<Row> {
+fn api_rows(output: &str) -> anyhow::Result<Vec<Row>> {
+    let mut echo = std::collections::BTreeMap::new();
+    output.lines().map(|line| api_row(line, &mut echo)).collect()
+}
+
+/// A row, beside the same load of the echo server, whose rows come first.
+fn api_row(line: &str, echo: &mut std::collections::BTreeMap<String, f64>) -> anyhow::Result<Row> {
     let value: serde_json::Value = serde_json::from_str(line).with_context(|| format!("reading {line:?}"))?;
     let number = |key: &str| value[key].as_f64().with_context(|| format!("{line} has no {key}"));
     let call = value["call"].as_str().unwrap_or_default();
     let clients = number("clients")?;
+    let (p50, p99, per_second) = (number("p50")?, number("p99")?, number("perSecond")?);
+    let is_echo = call == "Echo";
     let (rate, budget) = match value["rate"].as_f64() {
-        Some(rate) => (format!(" at {rate}/s"), "p99 2 ms"),
+        Some(rate) if is_echo => (format!(" at {rate}/s"), ""),
+        Some(rate) => (format!(" at {rate}/s"), "p99 2 ms, 1.5 times the echo"),
         None if call.starts_with("Watch") => (String::new(), "5 ms"),
         None => (String::new(), ""),
     };
     let plural = if clients > 1.0 { "clients" } else { "client" };
-    let (p50, p99, per_second) = (number("p50")?, number("p99")?, number("perSecond")?);
-    let measured = format!("p50 {p50:.2} ms, p99 {p99:.2} ms, {per_second:.0}/s");
-    Ok(row(&format!("{call} through apid, {clients} {plural}{rate}"), budget, Ok(measured)))
+    let load = format!("{clients} {plural}{rate}");
+    let mut measured = format!("p50 {p50:.2} ms, p99 {p99:.2} ms, {per_second:.0}/s");
+    let what = if is_echo {
+        echo.insert(load.clone(), p99);
+        format!("a gRPC echo with mutual TLS, no apid, {load}")
+    } else {
+        if let Some(reference) = echo.get(&load).filter(|_| !call.starts_with("Watch")) {
+            let _ = write!(measured, "; p99 {:.1} times the echo", p99 / reference);
+        }
+        format!("{call} through apid, {load}")
+    };
+    Ok(row(&what, budget, Ok(measured)))
 }
 
 fn machine() -> String {
@@ -313,11 +331,19 @@ mod tests {
     }
 
     #[test]
-    fn a_load_at_a_rate_stands_beside_its_budget() {
-        let line = r#"{"call":"Version","clients":16,"rate":1000,"calls":9,"perSecond":999.6,"p50":0.5,"p99":1.75}"#;
-        let read = api_row(line).unwrap();
-        assert_eq!((read.what.as_str(), read.budget), ("Version through apid, 16 clients at 1000/s", "p99 2 ms"));
-        assert_eq!(read.measured, "p50 0.50 ms, p99 1.75 ms, 1000/s");
-        api_row("error").unwrap_err();
+    fn a_load_at_a_rate_stands_beside_its_budget_and_the_echo() {
+        let line = |call: &str, p99: f64| {
+            format!(r#"{{"call":"{call}","clients":16,"rate":1000,"calls":9,"perSecond":999.6,"p50":0.5,"p99":{p99}}}"#)
+        };
+        let rows = api_rows(&format!("{}\n{}", line("Echo", 1.25), line("Version", 1.75))).unwrap();
+        let [echo, version] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!(
+            (echo.what.as_str(), echo.budget),
+            ("a gRPC echo with mutual TLS, no apid, 16 clients at 1000/s", "")
+        );
+        let budget = "p99 2 ms, 1.5 times the echo";
+        assert_eq!((version.what.as_str(), version.budget), ("Version through apid, 16 clients at 1000/s", budget));
+        assert_eq!(version.measured, "p50 0.50 ms, p99 1.75 ms, 1000/s; p99 1.4 times the echo");
+        api_rows("error").unwrap_err();
     }
 }

@@ -1,8 +1,11 @@
 //! Puts load on a node's API and prints how long calls took, for `cargo xtask bench`: each client has its own connection
 //! and sends its next call when the last one was answered, or at a given rate. Last it measures how long the event of a
 //! written resource takes to a watching client, for which the node must have the clock of this machine: a local cluster.
+//! The same loads on a bare echo server come first: the reference.
 //! Not part of the node and not for operators.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its result")]
+
+mod echo;
 
 use std::error::Error;
 use std::path::Path;
@@ -44,13 +47,16 @@ enum Call {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [talosconfig, seconds] = arguments.as_slice() else {
-        eprintln!("usage: api-load TALOSCONFIG SECONDS");
-        return ExitCode::FAILURE;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let work = async {
+        match arguments.as_slice() {
+            [echo::FLAG] => echo::serve().await,
+            [talosconfig, seconds] => measure(talosconfig, seconds).await,
+            _ => Err("usage: api-load TALOSCONFIG SECONDS".into()),
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(measure(talosconfig, seconds)));
-    match result {
+    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(work)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -64,6 +70,14 @@ async fn measure(talosconfig: &str, seconds: &str) -> Result<(), Failure> {
     let duration = Duration::from_secs(seconds.parse()?);
     let config = TalosConfig::load(Path::new(talosconfig))?;
     let (_, context) = config.select(None)?;
+    {
+        let echo = echo::Echo::start()?;
+        for &(clients, rate) in LOADS {
+            let mut times = load(echo.options()?, Call::Version, clients, rate, duration).await?;
+            times.sort_unstable();
+            report("Echo", clients, rate, &times, duration);
+        }
+    }
     for call in [Call::Version, Call::List] {
         for &(clients, rate) in LOADS {
             let mut times = load(ConnectOptions::from_context(context)?, call, clients, rate, duration).await?;

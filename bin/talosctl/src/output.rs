@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::command_error::{CommandError, Kind};
 
+pub(crate) mod json;
 pub(crate) mod table;
 
 /// Whether a stream supports colours.

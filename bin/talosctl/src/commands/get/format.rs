@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::command_error::CommandError;
 use crate::jsonpath::Template;
+use crate::output::json;
 use crate::output::table::Table;
 
 #[cfg(test)]
@@ -56,9 +57,8 @@ impl FromStr for Format {
                 Some(template) => Template::parse(template)
                     .map(Self::JsonPath)
                     .map_err(|error| CommandError::usage("reading --output").caused_by(error)),
-                None => {
-                    Err(CommandError::usage(format!("--output {text:?} is not table, yaml, json or jsonpath=TEMPLATE")))
-                }
+                None => Err(CommandError::usage(format!("output format {text:?} is not supported"))
+                    .hint("the formats are table, yaml, json and jsonpath=TEMPLATE")),
             },
         }
     }
@@ -102,19 +102,21 @@ impl Printer {
                 }
                 row.extend([metadata.namespace.clone(), display_type.clone()]);
                 row.extend([metadata.id.clone(), metadata.version.clone()]);
-                row.extend(columns.iter().map(|column| column.render(&resource.spec)));
+                for column in columns {
+                    let cell = column.cell(&resource.spec);
+                    row.push(cell.map_err(CommandError::wrap(format!("formatting {}", metadata.id)))?);
+                }
                 table.row(row);
             }
             Form::Yaml { begun } => {
                 let separator = if std::mem::replace(begun, true) { "---\n" } else { "" };
                 self.pending.push(format!("{separator}{}", yaml(node, resource, event)));
             }
-            Form::Json => {
-                let text = serde_json::to_string_pretty(&tree(node, resource, event))
-                    .map_err(CommandError::wrap("encoding the resource"))?;
-                self.pending.push(text);
+            Form::Json => self.pending.push(json::pretty(&tree(node, resource, event))),
+            Form::JsonPath(template) => {
+                let text = template.render(&tree(node, resource, event));
+                self.pending.push(text.map_err(CommandError::wrap(format!("formatting {}", resource.metadata.id)))?);
             }
-            Form::JsonPath(template) => self.pending.push(template.render(&tree(node, resource, event))),
         }
         Ok(())
     }

@@ -121,17 +121,45 @@ fn yaml_of_block_scalars_and_empty_specs_reads_back() {
 fn json_and_jsonpath_see_node_metadata_and_spec() {
     let mut json_printer = printer("json", Change::Shown);
     json_printer.add("n", &address(), Some(&WatchEventKind::Created)).unwrap();
-    let read: Value = serde_json::from_str(&json_printer.take()).unwrap();
-    assert_eq!(read["event"], "created");
-    assert_eq!(read["metadata"]["id"], "eth0/10.5.0.2/24");
+    let expected = r#"{
+    "event": "created",
+    "metadata": {
+        "created": "2023-11-14T22:13:20Z",
+        "id": "eth0/10.5.0.2/24",
+        "namespace": "network",
+        "owner": "network.AddressStatusController",
+        "phase": "running",
+        "type": "AddressStatuses.net.talos.dev",
+        "updated": "2023-11-14T22:14:20Z",
+        "version": 2
+    },
+    "node": "n",
+    "spec": {
+        "address": "10.5.0.2/24",
+        "linkName": "eth0"
+    }
+}"#;
+    assert_eq!(json_printer.take(), expected);
     let mut path_printer = printer("jsonpath={.metadata.id}={.spec.linkName}", Change::Hidden);
     path_printer.add("n", &address(), None).unwrap();
     assert_eq!(path_printer.take(), "eth0/10.5.0.2/24=eth0");
 }
 
 #[test]
+fn a_jsonpath_that_leads_nowhere_is_an_error_and_an_empty_column_is_not() {
+    let mut printer = printer("jsonpath={.spec.nope}", Change::Hidden);
+    let error = printer.add("n", &address(), None).unwrap_err();
+    assert_eq!(error.kind, crate::command_error::Kind::Failed);
+    assert_eq!(stdx::error_chain(error.error.as_ref()), "formatting eth0/10.5.0.2/24: nope is not found");
+    let mut table = self::printer("table", Change::Hidden);
+    table.add("n", &resource("a", "{}", json!({})), None).unwrap();
+    assert!(table.take().ends_with("AddressStatus   a    2                   "), "both cells are empty");
+}
+
+#[test]
 fn other_outputs_are_refused() {
     let error = "wide".parse::<Format>().unwrap_err();
     assert_eq!(error.kind, crate::command_error::Kind::Usage);
+    assert_eq!(error.error.to_string(), "output format \"wide\" is not supported");
     assert_eq!("jsonpath={.a".parse::<Format>().unwrap_err().kind, crate::command_error::Kind::Usage);
 }

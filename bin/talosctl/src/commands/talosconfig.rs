@@ -115,21 +115,27 @@ pub(crate) async fn run(command: ConfigCommand, session: &Session) -> Result<(),
         }),
         ConfigCommand::Contexts => contexts(session),
         ConfigCommand::Endpoint { endpoints } => change(session, |config| {
+            let endpoints = trimmed(&endpoints);
             for endpoint in &endpoints {
                 endpoint.parse::<client::Endpoint>().map_err(CommandError::wrap("reading the endpoints"))?;
             }
-            config.select_mut(session.globals.context.as_deref())?.endpoints.clone_from(&endpoints);
+            config.select_mut(session.globals.context.as_deref())?.endpoints = endpoints;
             Ok(())
         }),
         ConfigCommand::Info(args) => info::run(&args.output, session),
         ConfigCommand::Merge { from } => merge(&from, session),
         ConfigCommand::New(args) => new(&args, session).await,
         ConfigCommand::Node { nodes } => change(session, |config| {
-            config.select_mut(session.globals.context.as_deref())?.nodes.clone_from(&nodes);
+            config.select_mut(session.globals.context.as_deref())?.nodes = trimmed(&nodes);
             Ok(())
         }),
         ConfigCommand::Remove(args) => remove(&args, session),
     }
+}
+
+/// Without white space around them, which a shell may leave there.
+fn trimmed(addresses: &[String]) -> Vec<String> {
+    addresses.iter().map(|address| address.trim().to_owned()).collect()
 }
 
 /// Reads, changes and writes the talosconfig.
@@ -144,6 +150,9 @@ fn change(
 }
 
 fn add(args: &AddArgs, session: &Session) -> Result<(), CommandError> {
+    if args.crt.is_some() != args.key.is_some() {
+        return Err(CommandError::usage("--crt and --key belong together: give both or neither"));
+    }
     let file = |path: &Option<PathBuf>| match path {
         Some(path) => Ok::<_, CommandError>(STANDARD.encode(local_file::read_bytes(path)?)),
         None => Ok(String::new()),
@@ -191,7 +200,7 @@ fn merge(from: &Path, session: &Session) -> Result<(), CommandError> {
     let renames = config.merge(&other);
     config.save(&path)?;
     for Rename { from, to } in renames {
-        session.out.note(format!("renamed talosconfig context {from:?} -> {to:?}"));
+        session.out.line(format!("renamed talosconfig context {from:?} -> {to:?}"))?;
     }
     Ok(())
 }
@@ -226,23 +235,25 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<(), CommandError> {
     if matching.is_empty() {
         return Err(TalosConfigError::UnknownContext(args.context.clone()).into());
     }
-    if args.dry_run {
-        return Ok(session.out.line(format!("would remove: {}", matching.join(", ")))?);
+    let (current, removable): (Vec<String>, Vec<String>) =
+        matching.into_iter().partition(|name| *name == config.context);
+    for name in current {
+        session.out.note(format!(
+            "skipping the current context {name:?}: make another one current first, with `talosctl config context NAME`"
+        ));
     }
-    if !args.noconfirm && !session.out.confirm(&format!("remove contexts {}?", matching.join(", ")))? {
+    if removable.is_empty() {
+        return Ok(());
+    }
+    if args.dry_run {
+        return Ok(session.out.line(format!("would remove: {}", removable.join(", ")))?);
+    }
+    if !args.noconfirm && !session.out.confirm(&format!("remove contexts {}?", removable.join(", ")))? {
         return Err(CommandError::usage("nothing was removed").hint("confirm with y, or give --noconfirm"));
     }
-    for name in &matching {
+    for name in &removable {
+        session.out.note(format!("removing context {name:?}"));
         config.contexts.shift_remove(name);
-        if config.context == *name {
-            config.context.clear();
-        }
-    }
-    if config.context.is_empty()
-        && let Some(first) = config.contexts.keys().next()
-    {
-        session.out.note(format!("the current context is now {first:?}"));
-        config.context.clone_from(first);
     }
     Ok(config.save(&path)?)
 }

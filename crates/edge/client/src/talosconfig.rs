@@ -198,12 +198,12 @@ impl TalosConfig {
         self.contexts.get_mut(&name).ok_or(TalosConfigError::UnknownContext(name))
     }
 
-    /// Adds the contexts of another file and makes its current context current. A context whose name is taken by a
-    /// different one gets a number behind its name; the renames are returned.
+    /// Adds the contexts of another file and makes its current context current. A context whose name is taken, even by the
+    /// same one, gets a number behind its name; the renames are returned.
     pub fn merge(&mut self, other: &Self) -> Vec<Rename> {
         let mut renames = Vec::new();
         for (name, context) in &other.contexts {
-            let target = self.free_name(name, context);
+            let target = self.free_name(name);
             if other.context == *name {
                 self.context.clone_from(&target);
             }
@@ -215,12 +215,10 @@ impl TalosConfig {
         renames
     }
 
-    fn free_name(&self, name: &str, context: &ConfigContext) -> String {
-        let fits = |candidate: &str| self.contexts.get(candidate).is_none_or(|taken| taken == context);
-        if fits(name) {
-            return name.to_owned();
-        }
-        (1u64..).map(|n| format!("{name}-{n}")).find(|candidate| fits(candidate)).unwrap_or_else(|| name.to_owned())
+    fn free_name(&self, name: &str) -> String {
+        let numbered = (1u64..).map(|n| format!("{name}-{n}"));
+        let mut candidates = std::iter::once(name.to_owned()).chain(numbered);
+        candidates.find(|candidate| !self.contexts.contains_key(candidate)).unwrap_or_else(|| name.to_owned())
     }
 }
 

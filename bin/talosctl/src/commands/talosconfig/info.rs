@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use stdx::{Clock as _, SystemClock};
 
 use crate::command_error::CommandError;
-use crate::output::{relative, yaml_of};
+use crate::output::{json, relative, yaml_of};
 use crate::session::Session;
 
 pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
     if !matches!(output, "text" | "json" | "yaml") {
-        return Err(CommandError::usage(format!("--output {output:?} is not text, json or yaml")));
+        return Err(CommandError::usage(format!("unknown output format: {output:?}"))
+            .hint("the formats are text, json and yaml"));
     }
     let config = session.talosconfig()?;
     let selected = config.select(session.globals.context.as_deref());
@@ -32,7 +33,7 @@ pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
         "certTTL": remaining, "certNotAfter": not_after,
     });
     let text = match output {
-        "json" => serde_json::to_string_pretty(&info).map_err(CommandError::wrap("encoding the context"))?,
+        "json" => json::pretty(&info),
         "yaml" => yaml_of(&info),
         _ => text_of(&info),
     };

@@ -59,7 +59,43 @@ fn another_context_becomes_current_only_if_it_exists() {
 }
 
 #[test]
-fn removing_needs_a_confirmation_and_moves_the_current_context() {
+fn white_space_around_endpoints_and_nodes_is_not_stored() {
+    let bench = Bench::new(TWO);
+    bench.run(ConfigCommand::Endpoint { endpoints: vec![" 10.0.0.2 ".into(), "\t10.0.0.3\n".into()] }).unwrap();
+    bench.run(ConfigCommand::Node { nodes: vec!["\n10.0.0.4 ".into()] }).unwrap();
+    let context = &bench.config().contexts["a"];
+    assert_eq!((context.endpoints.join(","), context.nodes.join(",")), ("10.0.0.2,10.0.0.3".into(), "10.0.0.4".into()));
+}
+
+#[test]
+fn half_a_pair_of_certificate_and_key_is_refused() {
+    let bench = Bench::new(TWO);
+    let file = || Some(bench.path());
+    for (crt, key) in [(file(), None), (None, file())] {
+        let add = ConfigCommand::Add(AddArgs { context: "half".into(), ca: None, crt, key });
+        assert_eq!(bench.run(add).unwrap_err().kind, crate::command_error::Kind::Usage);
+    }
+    assert_eq!(bench.config(), TalosConfig::from_yaml(TWO).unwrap());
+}
+
+#[test]
+fn merging_the_same_file_again_renames() {
+    let bench = Bench::new(TWO);
+    bench.run(ConfigCommand::Merge { from: bench.path() }).unwrap();
+    let config = bench.config();
+    assert_eq!(config.contexts.keys().collect::<Vec<_>>(), ["a", "b", "a-1", "b-1"]);
+    assert_eq!(config.context, "a-1");
+}
+
+#[test]
+fn an_unknown_output_format_is_refused() {
+    let bench = Bench::new(TWO);
+    let error = bench.run(ConfigCommand::Info(InfoArgs { output: "wide".into() })).unwrap_err();
+    assert_eq!(error.error.to_string(), "unknown output format: \"wide\"");
+}
+
+#[test]
+fn removing_needs_a_confirmation_and_skips_the_current_context() {
     let bench = Bench::new(TWO);
     let remove = |context: &str, dry_run, noconfirm| {
         bench.run(ConfigCommand::Remove(RemoveArgs { context: context.into(), dry_run, noconfirm }))
@@ -67,9 +103,13 @@ fn removing_needs_a_confirmation_and_moves_the_current_context() {
     remove("*", true, false).unwrap();
     assert_eq!(bench.config().contexts.len(), 2);
     assert_eq!(remove("z*", false, true).unwrap_err().kind, crate::command_error::Kind::Usage);
+    assert_eq!(remove("b", false, false).unwrap_err().kind, crate::command_error::Kind::Usage);
     remove("a", false, true).unwrap();
+    assert_eq!(bench.config(), TalosConfig::from_yaml(TWO).unwrap());
+    remove("*", false, true).unwrap();
     let left = bench.config();
-    assert_eq!((left.context.as_str(), left.contexts.len()), ("b", 1));
+    assert_eq!(left.context, "a");
+    assert_eq!(left.contexts.keys().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]

@@ -76,11 +76,12 @@ fn merge_renames_a_context_whose_name_is_taken_and_follows_the_current_one() {
 }
 
 #[test]
-fn merging_the_same_context_twice_changes_nothing() {
+fn merging_the_same_context_twice_renames_it() {
     let mut own = config("b", &[("a", "10.5.0.2"), ("b", "10.6.0.2")]);
-    let before = own.contexts.clone();
-    assert_eq!(own.merge(&config("", &[("a", "10.5.0.2")])), []);
-    assert_eq!((own.contexts, own.context.as_str()), (before, "b"));
+    let renames = own.merge(&config("", &[("a", "10.5.0.2")]));
+    assert_eq!(renames, [Rename { from: "a".to_owned(), to: "a-1".to_owned() }]);
+    assert_eq!(own.contexts.keys().collect::<Vec<_>>(), ["a", "b", "a-1"]);
+    assert_eq!((&own.contexts["a-1"], own.context.as_str()), (&context("10.5.0.2"), "b"));
 }
 
 #[test]

@@ -89,16 +89,22 @@ impl Session {
 
     /// The nodes to act on, without duplicates; at least one.
     pub(crate) fn nodes(&self) -> Result<Vec<String>, CommandError> {
-        let given = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
         let mut nodes: Vec<String> = Vec::new();
-        for node in given.iter().map(|node| node.trim()) {
-            // An empty variable in a script must not select other nodes than intended.
-            if node.is_empty() {
-                return Err(CommandError::usage(format!("empty node name in {given:?}")));
+        for node in self.given_nodes()? {
+            if !nodes.contains(&node) {
+                nodes.push(node);
             }
-            if !nodes.iter().any(|known| known == node) {
-                nodes.push(node.to_owned());
-            }
+        }
+        Ok(nodes)
+    }
+
+    /// The nodes as they were given; at least one.
+    fn given_nodes(&self) -> Result<Vec<String>, CommandError> {
+        let given = if self.globals.nodes.is_empty() { self.context()?.nodes } else { self.globals.nodes.clone() };
+        let nodes: Vec<String> = given.iter().map(|node| node.trim().to_owned()).collect();
+        // An empty variable in a script must not select other nodes than intended.
+        if nodes.iter().any(String::is_empty) {
+            return Err(CommandError::usage(format!("empty node name in {given:?}")));
         }
         if nodes.is_empty() {
             return Err(CommandError::usage("no nodes given")
@@ -107,9 +113,9 @@ impl Session {
         Ok(nodes)
     }
 
-    /// The only node, for commands that take exactly one.
+    /// The only node, for commands that take exactly one; the same node twice is two.
     pub(crate) fn one_node(&self, command: &str) -> Result<String, CommandError> {
-        let mut nodes = self.nodes()?;
+        let mut nodes = self.given_nodes()?;
         match nodes.pop() {
             Some(node) if nodes.is_empty() => Ok(node),
             _ => Err(CommandError::usage(format!("`talosctl {command}` takes exactly one node"))),

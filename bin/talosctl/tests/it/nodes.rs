@@ -40,9 +40,11 @@ fn logs_are_whole_lines_behind_their_node() {
 fn commands_for_one_node_refuse_several() {
     let bench = Bench::start(Mode::Cluster);
     for command in [&["read", "/etc/hosts"][..], &["kubeconfig", "-"], &["health"], &["inspect", "dependencies"]] {
-        let outcome = bench.run(&[command, &["-n", "a,b"]].concat());
-        assert_eq!(outcome.code, 1, "{outcome:?}");
-        assert!(outcome.stderr.contains("takes exactly one node"), "{outcome:?}");
+        for nodes in ["a,b", "127.0.0.1,127.0.0.1"] {
+            let outcome = bench.run(&[command, &["-n", nodes]].concat());
+            assert_eq!(outcome.code, 1, "{outcome:?}");
+            assert!(outcome.stderr.contains("takes exactly one node"), "{outcome:?}");
+        }
     }
 }
 

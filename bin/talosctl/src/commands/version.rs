@@ -2,6 +2,7 @@
 
 use clap::Args;
 use client::Client;
+use serde_json::{Map, Value, json};
 use stdx::version::TAG;
 use wire::machine;
 
@@ -17,44 +18,75 @@ pub(crate) struct VersionArgs {
     /// Asks a node in maintenance mode, without a client certificate
     #[arg(short, long)]
     insecure: bool,
+    /// Prints the answers of the nodes as JSON
+    #[arg(long, hide = true)]
+    json: bool,
     /// Shows the short version
     #[arg(long)]
     short: bool,
 }
 
 pub(crate) async fn run(args: VersionArgs, session: &Session) -> Result<(), CommandError> {
-    if args.short {
-        session.out.line(format!("Client {TAG}"))?;
-    } else {
+    // JSON is about nodes alone.
+    if !args.json {
         session.out.line("Client:")?;
-        session.out.line(block(&own_version()))?;
+        session.out.line(if args.short { format!("Talos {TAG}") } else { block(&own_version()) })?;
+        if args.client {
+            return Ok(());
+        }
+        session.out.line("Server:")?;
     }
-    if args.client {
-        return Ok(());
+    let show = async |client: Client| {
+        let nodes = Replies::new(&session.out, &client);
+        let replies = client.version().await?;
+        if args.json { show_json(replies, nodes, session) } else { show(replies, nodes, session) }
+    };
+    if args.insecure { session.on_insecure_nodes(&[], show).await } else { show(session.client().await?).await }
+}
+
+/// The answers on one line, in the JSON form of their messages; fields that are not set are left out.
+fn show_json(
+    replies: Vec<client::NodeReply<machine::Version>>,
+    mut nodes: Replies<'_>,
+    session: &Session,
+) -> Result<(), CommandError> {
+    let messages: Vec<Value> = nodes.take_all(replies).into_iter().map(|(node, reply)| message(&node, reply)).collect();
+    session.out.line(json!({ "messages": messages }).to_string())?;
+    nodes.finish()
+}
+
+fn message(node: &str, reply: machine::Version) -> Value {
+    let version = reply.version.unwrap_or_default();
+    let texts = [
+        ("tag", version.tag),
+        ("sha", version.sha),
+        ("built", version.built),
+        ("goVersion", version.go_version),
+        ("os", version.os),
+        ("arch", version.arch),
+    ];
+    let set = texts.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut message = json!({
+        "metadata": { "hostname": node },
+        "version": set.map(|(key, text)| (key.to_owned(), Value::from(text))).collect::<Map<_, _>>(),
+    });
+    if let Some(platform) = reply.platform {
+        message["platform"] = json!({ "name": platform.name, "mode": platform.mode });
     }
-    session.out.line("Server:")?;
-    if !args.insecure {
-        let client = session.client().await?;
-        return show(client.version().await?, args.short, Replies::new(&session.out, &client), session);
+    if let Some(features) = reply.features {
+        message["features"] = if features.rbac { json!({ "rbac": true }) } else { json!({}) };
     }
-    let ask =
-        async |client: Client| show(client.version().await?, args.short, Replies::new(&session.out, &client), session);
-    session.on_insecure_nodes(&[], ask).await
+    message
 }
 
 fn show(
     replies: Vec<client::NodeReply<machine::Version>>,
-    short: bool,
     mut nodes: Replies<'_>,
     session: &Session,
 ) -> Result<(), CommandError> {
     for (node, reply) in nodes.take_all(replies) {
         let version = reply.version.unwrap_or_default();
         session.out.line(format!("\tNODE:        {node}"))?;
-        if short {
-            session.out.line(format!("\tTag:         {}", version.tag))?;
-            continue;
-        }
         session.out.line(block(&version))?;
         if let Some(platform) = reply.platform {
             session.out.line(format!("\tPlatform:    {} ({})", platform.name, platform.mode))?;

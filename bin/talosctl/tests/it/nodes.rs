@@ -11,6 +11,25 @@ fn version_shows_client_and_server() {
 }
 
 #[test]
+fn the_short_version_is_that_of_the_client() {
+    let bench = Bench::start(Mode::Cluster);
+    assert_eq!(bench.run(&["version", "--short", "--client"]).stdout, "Client:\nTalos v1.7.0\n");
+    let outcome = bench.run(&["version", "--short"]);
+    let server = "Client:\nTalos v1.7.0\nServer:\n\tNODE:        127.0.0.1\n\tTag:         v1.7.0\n";
+    assert!(outcome.stdout.starts_with(server), "{outcome:?}");
+}
+
+#[test]
+fn the_versions_of_nodes_are_printed_as_json() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["version", "--json", "-n", "10.5.0.2,10.9.9.9"]);
+    let expected = "{\"messages\":[{\"metadata\":{\"hostname\":\"10.5.0.2\"},\"version\":{\"tag\":\"v1.7.0\",\"os\":\"linux\",\
+                    \"arch\":\"amd64\"},\"platform\":{\"name\":\"container\",\"mode\":\"container\"},\"features\":{\"rbac\":true}}]}\n";
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!((outcome.stderr.contains("10.9.9.9: no route to host"), outcome.code), (true, 1), "{outcome:?}");
+}
+
+#[test]
 fn an_unreachable_node_is_reported_beside_the_others_and_fails_the_command() {
     let bench = Bench::start(Mode::Cluster);
     let nodes = format!("10.5.0.2,{DEAD_NODE}");

@@ -193,14 +193,16 @@ impl SecretsBundle {
         out.text
     }
 
-    /// Checks that the bundle is complete: authorities with matching keys, well-formed tokens.
+    /// Checks that the bundle is complete: authorities with matching keys, and tokens.
     pub fn check(&self) -> Result<(), PkiError> {
         let bundle = |field, reason: &str| Err(PkiError::Bundle { field, reason: reason.to_owned() });
-        if !token::is_bootstrap_token(&self.secrets.bootstrap_token) {
-            return bundle("secrets.bootstraptoken", "must look like abcdef.0123456789abcdef");
-        }
-        if self.trustd.token.is_empty() {
-            return bundle("trustdinfo.token", "must not be empty");
+        // Tokens of an existing cluster have any form.
+        for (field, token) in
+            [("secrets.bootstraptoken", &self.secrets.bootstrap_token), ("trustdinfo.token", &self.trustd.token)]
+        {
+            if token.is_empty() {
+                return bundle(field, "must not be empty");
+            }
         }
         if self.secrets.secretbox_encryption_secret.is_empty() && self.secrets.aescbc_encryption_secret.is_empty() {
             return bundle("secrets.secretboxencryptionsecret", "must not be empty");
@@ -224,10 +226,24 @@ impl SecretsBundle {
     }
 }
 
-/// Writes this file's few value types. All values are base64, base62 or tokens, so only a leading digit needs quoting.
+/// Writes this file's few value types: base64, base62, and tokens, whose characters an existing cluster may have chosen.
 #[derive(Default)]
 struct Writer {
     text: String,
+}
+
+/// A double-quoted text of YAML.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
 }
 
 impl Writer {
@@ -240,7 +256,7 @@ impl Writer {
         let plain = value.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
             && value.len() > 5
             && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=._-".contains(&b));
-        let value = if plain { value.to_owned() } else { format!("{value:?}") };
+        let value = if plain { value.to_owned() } else { quoted(value) };
         self.text.push_str(&format!("{:1$}{key}: {value}\n", "", depth * 4));
     }
 
@@ -309,6 +325,26 @@ mod tests {
         assert_eq!(new.certs.k8s, old.certs.k8s);
         assert_eq!(new.secrets.bootstrap_token, "abcdef.0123456789abcdef");
         assert_ne!(new.certs.os, old.certs.os);
+    }
+
+    #[test]
+    fn a_bootstrap_token_of_an_existing_cluster_may_have_any_form() {
+        let old = SecretsBundle::generate(SystemTime::UNIX_EPOCH, fast()).unwrap();
+        let pki = KubernetesPki {
+            ca: old.certs.k8s.clone(),
+            etcd: old.certs.etcd.clone(),
+            front_proxy: old.certs.k8s_aggregator.clone(),
+            service_account: old.certs.k8s_service_account.clone(),
+        };
+        for token in ["my-token", "yes", "1e3", "a \"b\" \\ c: #\t\u{85}\u{e9}"] {
+            let import = |token: &str| {
+                SecretsBundle::from_kubernetes_pki(&pki, Some(token.to_owned()), SystemTime::UNIX_EPOCH, fast())
+            };
+            let text = import(token).unwrap().to_yaml();
+            assert_eq!(SecretsBundle::from_yaml(&text).unwrap().secrets.bootstrap_token, token, "{text}");
+            let error = import("").unwrap_err();
+            assert!(matches!(error, PkiError::Bundle { field: "secrets.bootstraptoken", .. }), "{error:?}");
+        }
     }
 
     #[test]

@@ -171,6 +171,10 @@ fn aliases_lead_to_their_commands() {
         ("config nodes a", "Config"),
         ("cp a b", "Planned(\"copy\")"),
         ("images p x", "Planned(\"image pull\")"),
+        ("image ls", "Planned(\"image list\")"),
+        ("image l", "Planned(\"image list\")"),
+        ("inject tsa -f x", "Planned(\"inject serviceaccount\")"),
+        ("conformance k8s", "Planned(\"conformance kubernetes\")"),
         ("du", "Planned(\"usage\")"),
         ("ss -t", "Planned(\"netstat\")"),
     ] {

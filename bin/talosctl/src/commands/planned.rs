@@ -8,7 +8,7 @@ use Argument::{Flag, Positional, Value};
 struct Planned {
     path: &'static str,
     about: &'static str,
-    alias: Option<&'static str>,
+    aliases: &'static [&'static str],
     arguments: &'static [Argument],
 }
 
@@ -28,16 +28,16 @@ enum Count {
 }
 
 const fn planned(path: &'static str, about: &'static str, arguments: &'static [Argument]) -> Planned {
-    Planned { path, about, alias: None, arguments }
+    Planned { path, about, aliases: &[], arguments }
 }
 
 const fn aliased(
     path: &'static str,
-    alias: &'static str,
+    aliases: &'static [&'static str],
     about: &'static str,
     arguments: &'static [Argument],
 ) -> Planned {
-    Planned { path, about, alias: Some(alias), arguments }
+    Planned { path, about, aliases, arguments }
 }
 
 const INSECURE: Argument = Flag('i', "insecure", "Connects to a node in maintenance mode");
@@ -55,14 +55,15 @@ const WITH_EXAMPLES: Argument = Value(' ', "with-examples", "bool=true", "Shows 
 
 const COMMANDS: &[Planned] = &[
     planned("conformance", "Tests conformance", &[]),
-    planned(
+    aliased(
         "conformance kubernetes",
+        &["k8s"],
         "Runs the conformance tests of Kubernetes",
         &[Value(' ', "mode", "string=fast", "fast or certified")],
     ),
     aliased(
         "copy",
-        "cp",
+        &["cp"],
         "Copies files from a node",
         &[Positional("src-path", Count::One), Positional("local-path", Count::One)],
     ),
@@ -100,26 +101,27 @@ const COMMANDS: &[Planned] = &[
     ),
     aliased(
         "image",
-        "images",
+        &["images"],
         "Manages images",
         &[Value(' ', "namespace", "string=cri", "Namespace of containerd: system or cri")],
     ),
     planned("image default", "Lists the images that the system uses", &[]),
-    planned("image list", "Lists the images of nodes", &[]),
-    aliased("image pull", "p", "Pulls an image", &[Positional("image", Count::One)]),
+    aliased("image list", &["l", "ls"], "Lists the images of nodes", &[]),
+    aliased("image pull", &["p"], "Pulls an image", &[Positional("image", Count::One)]),
     planned("inject", "Injects access into Kubernetes manifests", &[]),
-    planned(
+    aliased(
         "inject serviceaccount",
+        &["tsa"],
         "Adds access to the API to a manifest",
         &[Value('f', "file", "string", "Manifest"), Value('r', "roles", "strings=os:reader", "Roles of the access")],
     ),
     planned("meta", "Writes and deletes keys of the META partition", &[INSECURE]),
     planned("meta delete", "Deletes a key", &[Positional("key", Count::One)]),
     planned("meta write", "Writes a key", &[Positional("key", Count::One), Positional("value", Count::One)]),
-    aliased("mounts", "mount", "Lists mounts", &[]),
+    aliased("mounts", &["mount"], "Lists mounts", &[]),
     aliased(
         "netstat",
-        "ss",
+        &["ss"],
         "Lists sockets",
         &[
             Flag('a', "all", "All states"),
@@ -153,7 +155,7 @@ const COMMANDS: &[Planned] = &[
     ),
     aliased(
         "pcap",
-        "tcpdump",
+        &["tcpdump"],
         "Captures packets of a node",
         &[
             Value(' ', "bpf-filter", "string", "Filter as `tcpdump -dd` prints it"),
@@ -258,7 +260,7 @@ const COMMANDS: &[Planned] = &[
     ),
     aliased(
         "usage",
-        "du",
+        &["du"],
         "Shows disk usage",
         &[
             Positional("path", Count::Any),
@@ -303,10 +305,7 @@ fn insert(command: Command, path: &[&'static str], planned: &Planned) -> Command
 
 fn build(name: &'static str, planned: &Planned, has_below: bool) -> Command {
     let command = Command::new(name).about(format!("{} (not available yet)", planned.about));
-    let command = match planned.alias {
-        Some(alias) => command.visible_alias(alias),
-        None => command,
-    };
+    let command = command.visible_aliases(planned.aliases);
     let command = command.subcommand_required(has_below).arg_required_else_help(has_below);
     planned.arguments.iter().fold(command, |command, argument| command.arg(convert(argument, has_below)))
 }

@@ -47,15 +47,16 @@ pub(crate) fn check_absent<'a>(
 ) -> Result<(), CommandError> {
     // A dangling symlink is in the way as well.
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
-    let hint = match overwrite {
-        Overwrite::Never => "choose another path, or remove it first",
-        Overwrite::Refuse => "overwrite it with --force",
-        Overwrite::Allow => return Ok(()),
-    };
-    match paths.into_iter().find(|path| is_there(path)) {
-        None => Ok(()),
-        Some(path) => Err(CommandError::usage(format!("{} already exists", path.display())).hint(hint)),
+    if overwrite == Overwrite::Allow {
+        return Ok(());
     }
+    let Some(path) = paths.into_iter().find(|path| is_there(path)) else { return Ok(()) };
+    let exists = format!("file {:?} already exists", path.display().to_string());
+    Err(match overwrite {
+        // Scripts match these words.
+        Overwrite::Refuse => CommandError::usage(format!("{exists}, use --force to overwrite")),
+        _ => CommandError::usage(exists).hint("choose another path, or remove it first"),
+    })
 }
 
 /// Writes a file atomically. An overwritten file gets the mode of a new one: content that has become secret must not
@@ -100,7 +101,8 @@ mod tests {
         write(&path, b"one", Access::Owner, Overwrite::Refuse).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let error = write(&path, b"two", Access::Owner, Overwrite::Refuse).unwrap_err();
-        assert_eq!(error.hints, ["overwrite it with --force"]);
+        let expected = format!("file {:?} already exists, use --force to overwrite", path.display().to_string());
+        assert_eq!(error.error.to_string(), expected);
         assert_eq!(read(&path).unwrap(), "one");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         write(&path, b"2", Access::Owner, Overwrite::Allow).unwrap();

@@ -130,7 +130,7 @@ fn merge_into(
     let renames = existing.merge(fetched, conflict);
     local_file::write(path, existing.to_yaml().as_bytes(), Access::Owner, Overwrite::Allow)?;
     for (what, from, to) in renames {
-        session.out.note(format!("renamed {what} {from:?} -> {to:?}"));
+        session.out.line(format!("renamed {what} {from:?} -> {to:?}"))?;
     }
     Ok(existing)
 }

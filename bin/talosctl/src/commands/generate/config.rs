@@ -54,6 +54,9 @@ pub(crate) struct GenConfigArgs {
     /// Directory to write to, or file when there is one output type; `-` prints (default: the current directory)
     #[arg(short, long, value_name = "string")]
     output: Option<PathBuf>,
+    /// Directory to write to
+    #[arg(long, value_name = "string", hide = true)]
+    output_dir: Option<PathBuf>,
     /// Files to generate
     #[arg(short = 't', long, value_name = "strings", value_delimiter = ',',
           default_values = ["controlplane", "worker", "talosconfig"])]
@@ -105,9 +108,9 @@ impl OutputType {
             "controlplane" => Ok(Self::ControlPlane),
             "worker" => Ok(Self::Worker),
             "talosconfig" => Ok(Self::Talosconfig),
-            _ => {
-                Err(CommandError::usage(format!("--output-types {text:?} is not controlplane, worker or talosconfig")))
-            }
+            // Scripts match these words.
+            _ => Err(CommandError::usage(format!("invalid output type: {text:?}"))
+                .hint("the types are controlplane, worker and talosconfig")),
         }
     }
 
@@ -122,7 +125,7 @@ impl OutputType {
 
 pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session) -> Result<(), CommandError> {
     let mut types: Vec<OutputType> = Vec::new();
-    for wanted in &args.output_types {
+    for wanted in args.output_types.iter().filter(|text| !text.is_empty()) {
         let wanted = OutputType::parse(wanted)?;
         if !types.contains(&wanted) {
             types.push(wanted);
@@ -133,7 +136,16 @@ pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session)
     }
     // All input is validated before a key is generated or a file written.
     check_endpoint(&args.cluster_endpoint)?;
-    let targets = targets(args.output.as_deref(), &types)?;
+    let targets = match &args.output_dir {
+        Some(_) if args.output.is_some() => {
+            return Err(CommandError::usage("--output-dir cannot be used together with --output"));
+        }
+        Some(directory) => {
+            session.out.note("flag --output-dir is deprecated, use --output instead");
+            targets(Some(&directory.join("")), &types)?
+        }
+        None => targets(args.output.as_deref(), &types)?,
+    };
     if let Targets::Files(paths) = &targets {
         local_file::check_absent(paths.iter().map(PathBuf::as_path), overwrite)?;
     }
@@ -274,11 +286,12 @@ enum Targets {
 fn targets(output: Option<&Path>, types: &[OutputType]) -> Result<Targets, CommandError> {
     let in_directory = |directory: &Path| types.iter().map(|one| directory.join(one.file_name())).collect();
     match (output, types) {
-        (_, []) => Err(CommandError::usage("--output-types names nothing to generate")),
+        (_, []) => Err(CommandError::usage("at least one output type must be specified")),
         (None, _) => Ok(Targets::Files(in_directory(Path::new("")))),
         (Some(path), [_]) if path == Path::new("-") => Ok(Targets::Stdout),
         (Some(path), _) if path == Path::new("-") => {
-            Err(CommandError::usage("only one file can go to standard output").hint("choose it with --output-types"))
+            Err(CommandError::usage("can't use multiple output types with stdout")
+                .hint("choose one with --output-types"))
         }
         (Some(path), [_]) if !path.is_dir() && !path.to_string_lossy().ends_with('/') => {
             Ok(Targets::Files(vec![path.to_owned()]))

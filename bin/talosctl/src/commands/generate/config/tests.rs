@@ -71,9 +71,12 @@ fn patches_reach_the_machines_they_are_for() {
 fn nothing_is_written_when_a_file_exists_or_the_line_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("worker.yaml"), "mine").unwrap();
-    assert_eq!(generate_in(dir.path(), &[]).unwrap_err().hints, ["overwrite it with --force"]);
+    let exists = generate_in(dir.path(), &[]).unwrap_err().error.to_string();
+    assert!(exists.ends_with("worker.yaml\" already exists, use --force to overwrite"), "{exists}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    assert_eq!(generate_in(dir.path(), &["-t", "init"]).unwrap_err().kind, Kind::Usage);
+    let refusal = |flags: &[&str]| generate_in(dir.path(), flags).unwrap_err().error.to_string();
+    assert_eq!(refusal(&["-t", "init"]), "invalid output type: \"init\"");
+    assert_eq!(refusal(&["-t", ""]), "at least one output type must be specified");
     assert_eq!(generate_in(dir.path(), &["--registry-mirror", "x"]).unwrap_err().kind, Kind::Usage);
     assert_eq!(check_endpoint("10.5.0.2").unwrap_err().kind, Kind::Usage);
     let error = generate_in(&dir.path().join("new"), &["--kubernetes-version", "latest", "-t", "worker,worker"]);
@@ -89,7 +92,24 @@ fn one_type_may_have_its_own_file_name_or_go_to_standard_output() {
     assert_eq!(targets(Some(Path::new("x.yaml")), &all[..1]).unwrap(), files(&["x.yaml"]));
     assert_eq!(targets(Some(Path::new("d/")), &all[..1]).unwrap(), files(&["d/controlplane.yaml"]));
     assert_eq!(targets(Some(Path::new("-")), &all[1..2]).unwrap(), Targets::Stdout);
-    assert_eq!(targets(Some(Path::new("-")), &all).unwrap_err().kind, Kind::Usage);
+    let several = targets(Some(Path::new("-")), &all).unwrap_err();
+    assert_eq!(several.error.to_string(), "can't use multiple output types with stdout");
+}
+
+#[test]
+fn the_old_name_of_the_flag_for_the_directory_is_still_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secrets, new) = (bundle(dir.path()), dir.path().join("new"));
+    let run_with = |flags: &[&str]| {
+        let line =
+            ["gen", "demo", "https://10.5.0.2:6443", "-t", "worker", "--with-secrets", secrets.to_str().unwrap()];
+        let args = Line::try_parse_from(line.into_iter().chain(flags.iter().copied())).unwrap().args;
+        run(&args, Overwrite::Refuse, &Session::new(GlobalFlags::default(), Environment::default(), Output::plain()))
+    };
+    // Also with a single type it is a directory.
+    run_with(&["--output-dir", new.to_str().unwrap()]).unwrap();
+    assert!(new.join("worker.yaml").is_file());
+    assert_eq!(run_with(&["--output-dir", "x", "--output", "y"]).unwrap_err().kind, Kind::Usage);
 }
 
 #[test]

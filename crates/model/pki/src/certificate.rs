@@ -23,6 +23,7 @@ pub struct Certificate {
     subject: Subject,
     issuer: Subject,
     subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
     spki_der: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
     sans: Sans,
@@ -50,6 +51,7 @@ impl Certificate {
             subject: subject(x509.subject()),
             issuer: subject(x509.issuer()),
             subject_der: x509.subject().as_raw().to_vec(),
+            issuer_der: x509.issuer().as_raw().to_vec(),
             spki_der: x509.public_key().raw.to_vec(),
             subject_key_id: subject_key_id(&x509),
             sans: sans.map(|s| alternative_names(&s.value.general_names)).unwrap_or_default(),
@@ -173,6 +175,10 @@ impl Certificate {
 
     pub(crate) fn subject_der(&self) -> &[u8] {
         &self.subject_der
+    }
+
+    pub(crate) fn issuer_der(&self) -> &[u8] {
+        &self.issuer_der
     }
 
     pub(crate) fn subject_key_id(&self) -> Option<&[u8]> {

@@ -1,4 +1,4 @@
-//! Keys, certificate authorities, certificates, signing requests, roles and the secrets bundle.
+//! Keys, certificate authorities, certificates, signing requests, roles, the secrets bundle, and the variables of Secure Boot.
 //!
 //! All functions are pure except for random bytes: they read neither files nor clocks. Times are passed in as
 //! [`Validity`], and a caller that renews certificates compares [`Certificate::not_after`] with its own clock.
@@ -18,6 +18,7 @@ pub mod pem;
 pub mod request;
 pub mod role;
 pub mod secrets;
+pub mod secureboot;
 pub mod token;
 
 pub use authority::{Authority, CaProfile, Template, Usage, Validity};

@@ -8,18 +8,24 @@ use crate::session::Session;
 
 pub(crate) mod apply_config;
 pub(crate) mod bootstrap;
+mod change;
 pub(crate) mod completion;
 pub(crate) mod containers;
+pub(crate) mod edit;
 pub(crate) mod etcd;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod health;
+pub(crate) mod image;
+pub(crate) mod inject;
 pub(crate) mod inspect;
 pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod machineconfig;
+pub(crate) mod mounts;
+pub(crate) mod patch;
 pub(crate) mod planned;
 pub(crate) mod processes;
 pub(crate) mod services;
@@ -51,6 +57,8 @@ pub(crate) enum Command {
     Containers(containers::ContainersArgs),
     /// Shows the kernel log
     Dmesg(logs::DmesgArgs),
+    /// Edits the machine configuration of nodes
+    Edit(edit::EditArgs),
     /// Manages etcd
     #[command(subcommand)]
     Etcd(etcd::EtcdCommand),
@@ -69,6 +77,12 @@ pub(crate) enum Command {
     Get(get::GetArgs),
     /// Checks the health of a cluster
     Health(health::HealthArgs),
+    /// Manages images
+    #[command(visible_alias = "images")]
+    Image(image::ImageArgs),
+    /// Injects access to the machine API into Kubernetes manifests
+    #[command(subcommand)]
+    Inject(inject::InjectCommand),
     /// Inspects the internals of a node
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
@@ -85,6 +99,11 @@ pub(crate) enum Command {
     /// Shows memory usage
     #[command(visible_aliases = ["m", "free"])]
     Memory(processes::MemoryArgs),
+    /// Lists mounts
+    #[command(visible_alias = "mount")]
+    Mounts(mounts::MountsArgs),
+    /// Patches the machine configuration of nodes
+    Patch(patch::PatchArgs),
     /// Lists processes
     #[command(visible_aliases = ["p", "ps"])]
     Processes(processes::ProcessesArgs),
@@ -117,17 +136,22 @@ pub(crate) async fn run(
         Command::Config(command) => talosconfig::run(command, session).await,
         Command::Containers(args) => containers::run(args, session).await,
         Command::Dmesg(args) => logs::dmesg(args, session).await,
+        Command::Edit(args) => edit::run(args, session).await,
         Command::Etcd(command) => etcd::run(command, session).await,
         Command::Events(args) => events::run(args, session).await,
         Command::Gen { force, command } => generate::run(command, force, session),
         Command::Get(args) => get::run(args, session).await,
         Command::Health(args) => health::run(args, session).await,
+        Command::Image(args) => image::run(&args, session),
+        Command::Inject(command) => inject::run(&command, session),
         Command::Inspect(command) => inspect::run(command, session).await,
         Command::Kubeconfig(args) => kubeconfig::run(args, session).await,
         Command::List(args) => files::list(args, session).await,
         Command::Logs(args) => logs::run(args, session).await,
         Command::Machineconfig(command) => machineconfig::run(command, session),
         Command::Memory(args) => processes::memory(args, session).await,
+        Command::Mounts(args) => mounts::run(args, session).await,
+        Command::Patch(args) => patch::run(args, session).await,
         Command::Processes(args) => processes::run(args, session).await,
         Command::Read(args) => files::read(args, session).await,
         Command::Service(args) => services::run(args, session).await,

@@ -1,10 +1,12 @@
 //! The operator's command line. Reads arguments and environment, runs one command, exits with its code.
 
+mod applying;
 mod arguments;
 mod cli;
 mod cluster;
 mod command_error;
 mod commands;
+mod editor;
 mod environment;
 mod jsonpath;
 mod local_file;

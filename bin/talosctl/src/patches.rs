@@ -13,11 +13,19 @@ pub(crate) fn read(patches: &[String]) -> Result<Vec<Patch>, CommandError> {
 }
 
 fn read_one(patch: &str) -> Result<Patch, CommandError> {
-    let (text, name) = match patch.strip_prefix('@') {
-        Some(file) => (local_file::read(Path::new(file))?, format!("patch {file}")),
-        None => (patch.to_owned(), "patch of the command line".to_owned()),
-    };
-    Patch::parse(&text).map_err(|error| CommandError::usage(format!("reading {name}")).caused_by(error))
+    match patch.strip_prefix('@') {
+        Some(file) => read_file(Path::new(file)),
+        None => parse(patch, "patch of the command line"),
+    }
+}
+
+/// Reads a patch from a file.
+pub(crate) fn read_file(file: &Path) -> Result<Patch, CommandError> {
+    parse(&local_file::read(file)?, &format!("patch {}", file.display()))
+}
+
+fn parse(text: &str, name: &str) -> Result<Patch, CommandError> {
+    Patch::parse(text).map_err(|error| CommandError::usage(format!("reading {name}")).caused_by(error))
 }
 
 /// A configuration with patches applied.

@@ -159,15 +159,24 @@ impl Session {
         fingerprints: &[String],
         work: impl AsyncFn(Client) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
+        self.one_by_one(async |node| work(self.insecure(node, fingerprints).await?).await).await
+    }
+
+    /// Runs `work` on each node with a client that is not routed yet; a failing node does not stop the others.
+    pub(crate) async fn on_each_node(
+        &self,
+        work: impl AsyncFn(Client, &str) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let client = self.connect().await?;
+        self.one_by_one(async |node| work(client.clone(), node).await).await
+    }
+
+    async fn one_by_one(&self, work: impl AsyncFn(&str) -> Result<(), CommandError>) -> Result<(), CommandError> {
         let nodes = self.nodes()?;
         let mut failed = 0;
         let mut hints: Vec<String> = Vec::new();
         for node in &nodes {
-            let outcome = match self.insecure(node, fingerprints).await {
-                Ok(client) => work(client).await,
-                Err(error) => Err(error),
-            };
-            match outcome {
+            match work(node).await {
                 Ok(()) => {}
                 Err(error) if nodes.len() == 1 || error.kind == Kind::OutputClosed => return Err(error),
                 Err(error) => {

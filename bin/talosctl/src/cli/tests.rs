@@ -173,8 +173,10 @@ fn aliases_lead_to_their_commands() {
         ("images p x", "Planned(\"image pull\")"),
         ("image ls", "Planned(\"image list\")"),
         ("image l", "Planned(\"image list\")"),
-        ("inject tsa -f x", "Planned(\"inject serviceaccount\")"),
+        ("inject tsa -f x", "Inject(Serviceaccount"),
         ("conformance k8s", "Planned(\"conformance kubernetes\")"),
+        ("mount", "Mounts"),
+        ("images default", "Image"),
         ("du", "Planned(\"usage\")"),
         ("ss -t", "Planned(\"netstat\")"),
     ] {

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use client::Client;
 use config::Documents;
-use wire::machine::ApplyConfigurationRequest;
 use wire::machine::apply_configuration_request::Mode as WireMode;
 
+use crate::applying::{self, DryRun};
 use crate::command_error::CommandError;
 use crate::local_file;
 use crate::patches;
-use crate::replies::Replies;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -66,36 +64,16 @@ pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), 
         CommandError::usage("no configuration to apply").hint("give the file with --file; `-` reads standard input")
     })?;
     let data = patched(local_file::read(path)?, path, &args.config_patch)?;
-    let request = ApplyConfigurationRequest {
-        data: data.into_bytes().into(),
-        mode: mode.into(),
-        dry_run: args.dry_run,
-        try_mode_timeout: prost_types::Duration::try_from(args.timeout).ok(),
-    };
+    let dry_run = if args.dry_run { DryRun::Yes } else { DryRun::No };
+    let request = applying::request(data, mode, dry_run, args.timeout);
     if !args.insecure {
-        return apply(&session.client().await?, request, session).await;
+        return applying::apply(&session.client().await?, request, session).await;
     }
     session
-        .on_insecure_nodes(&args.cert_fingerprint, async |client| apply(&client, request.clone(), session).await)
+        .on_insecure_nodes(&args.cert_fingerprint, async |client| {
+            applying::apply(&client, request.clone(), session).await
+        })
         .await
-}
-
-/// Sends the configuration and prints the nodes' answers: warnings and, for a dry run, the difference.
-async fn apply(client: &Client, request: ApplyConfigurationRequest, session: &Session) -> Result<(), CommandError> {
-    let mut nodes = Replies::new(&session.out, client);
-    let replies = nodes.take_all(client.apply_configuration(request).await?);
-    let several = replies.len() > 1;
-    for (node, reply) in replies {
-        for warning in &reply.warnings {
-            session.out.warning(format!("{node}: {warning}"));
-        }
-        if !reply.mode_details.is_empty() {
-            let whose = if several { format!("{node}:\n") } else { String::new() };
-            // As the original does: standard output stays empty for scripts.
-            session.out.note(format!("{whose}{}", reply.mode_details.trim_end()));
-        }
-    }
-    nodes.finish()
 }
 
 /// The file unchanged, or with patches applied.

@@ -16,6 +16,7 @@ use crate::session::Session;
 
 pub(crate) mod config;
 mod secrets;
+mod secureboot;
 
 /// Lifetime of a self-signed key pair.
 const DAY_HOURS: u32 = 24;
@@ -36,6 +37,8 @@ pub(crate) enum GenCommand {
     Keypair(KeypairArgs),
     /// Generates the secrets of a cluster
     Secrets(SecretsArgs),
+    /// Generates keys, certificates and variables for Secure Boot
+    Secureboot(secureboot::SecurebootArgs),
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +129,7 @@ pub(crate) fn run(command: GenCommand, force: bool, session: &Session) -> Result
         GenCommand::Key(args) => key(&args, overwrite),
         GenCommand::Keypair(args) => keypair(&args, overwrite),
         GenCommand::Secrets(args) => secrets::run(&args, overwrite, session),
+        GenCommand::Secureboot(args) => secureboot::run(&args, overwrite, session),
     }
 }
 

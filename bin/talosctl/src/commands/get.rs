@@ -10,7 +10,7 @@ use crate::command_error::CommandError;
 use crate::session::Session;
 
 mod format;
-mod resolve;
+pub(super) mod resolve;
 
 use format::{Change, Format, Printer};
 

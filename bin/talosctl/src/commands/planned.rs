@@ -23,7 +23,6 @@ enum Argument {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Count {
     One,
-    Optional,
     Any,
 }
 
@@ -45,11 +44,6 @@ const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits for completion");
 const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while waiting");
 const TIMEOUT: Argument = Value(' ', "timeout", "duration=30m0s", "How long to wait");
 const DRY_RUN: Argument = Flag(' ', "dry-run", "Shows the changes only");
-const MODE: Argument = Value('m', "mode", "auto|no-reboot|reboot|staged|try=auto", "How the change takes effect");
-const NAMESPACE: Argument = Value(' ', "namespace", "string", "Namespace of the resource");
-const TRY_TIMEOUT: Argument = Value(' ', "timeout", "duration=1m0s", "Time until --mode=try is rolled back");
-const TYPE: Argument = Positional("type", Count::One);
-const ID: Argument = Positional("id", Count::Optional);
 const WITH_DOCS: Argument = Value(' ', "with-docs", "bool=true", "Explains fields of configurations");
 const WITH_EXAMPLES: Argument = Value(' ', "with-examples", "bool=true", "Shows examples in configurations");
 
@@ -73,7 +67,6 @@ const COMMANDS: &[Planned] = &[
         &[Value('d', "update-interval", "duration=3s", "Time between updates")],
     ),
     planned("disks", "Lists disks", &[INSECURE]),
-    planned("edit", "Edits a resource", &[TYPE, ID, DRY_RUN, MODE, NAMESPACE, TRY_TIMEOUT]),
     planned("etcd alarm", "Manages alarms of etcd", &[]),
     planned("etcd alarm disarm", "Disarms the alarms", &[]),
     planned("etcd alarm list", "Lists the alarms", &[]),
@@ -83,42 +76,11 @@ const COMMANDS: &[Planned] = &[
     planned("etcd remove-member", "Removes a member", &[Positional("member ID", Count::One)]),
     planned("etcd snapshot", "Saves a snapshot", &[Positional("path", Count::One)]),
     planned("etcd status", "Shows the state of members", &[]),
-    planned("gen secureboot", "Generates secrets for SecureBoot", &[Value('o', "output", "string=_out", "Directory")]),
-    planned(
-        "gen secureboot database",
-        "Generates the database of UEFI variables",
-        &[
-            Value(' ', "enrolled-certificate", "string=_out/uki-signing-cert.pem", "Certificate to enrol"),
-            Value(' ', "signing-certificate", "string=_out/uki-signing-cert.pem", "Certificate to sign with"),
-            Value(' ', "signing-key", "string=_out/uki-signing-key.pem", "Key to sign with"),
-        ],
-    ),
-    planned("gen secureboot pcr", "Generates the key that signs PCR values", &[]),
-    planned(
-        "gen secureboot uki",
-        "Generates the certificate and key that sign images",
-        &[Value(' ', "common-name", "string=Test UKI Signing Key", "Common name of the certificate")],
-    ),
-    aliased(
-        "image",
-        &["images"],
-        "Manages images",
-        &[Value(' ', "namespace", "string=cri", "Namespace of containerd: system or cri")],
-    ),
-    planned("image default", "Lists the images that the system uses", &[]),
     aliased("image list", &["l", "ls"], "Lists the images of nodes", &[]),
     aliased("image pull", &["p"], "Pulls an image", &[Positional("image", Count::One)]),
-    planned("inject", "Injects access into Kubernetes manifests", &[]),
-    aliased(
-        "inject serviceaccount",
-        &["tsa"],
-        "Adds access to the API to a manifest",
-        &[Value('f', "file", "string", "Manifest"), Value('r', "roles", "strings=os:reader", "Roles of the access")],
-    ),
     planned("meta", "Writes and deletes keys of the META partition", &[INSECURE]),
     planned("meta delete", "Deletes a key", &[Positional("key", Count::One)]),
     planned("meta write", "Writes a key", &[Positional("key", Count::One), Positional("value", Count::One)]),
-    aliased("mounts", &["mount"], "Lists mounts", &[]),
     aliased(
         "netstat",
         &["ss"],
@@ -137,20 +99,6 @@ const COMMANDS: &[Planned] = &[
             Flag('u', "udp", "UDP sockets"),
             Flag('U', "udplite", "UDP-Lite sockets"),
             Flag('v', "verbose", "All details"),
-        ],
-    ),
-    planned(
-        "patch",
-        "Patches a resource",
-        &[
-            TYPE,
-            ID,
-            DRY_RUN,
-            MODE,
-            NAMESPACE,
-            Value('p', "patch", "stringArray", "Patch"),
-            Value(' ', "patch-file", "string", "File with a patch"),
-            TRY_TIMEOUT,
         ],
     ),
     aliased(

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test names its line")]
 
+mod change;
 mod files;
 mod get;
 mod nodes;

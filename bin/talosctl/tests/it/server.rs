@@ -123,6 +123,11 @@ impl Bench {
     pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
         run_in(self.dir.path(), arguments)
     }
+
+    /// As [`Self::run`], with an editor.
+    pub(crate) fn run_with_editor(&self, editor: &str, arguments: &[&str]) -> Outcome {
+        run_with(self.dir.path(), arguments, &[("EDITOR", editor), ("PATH", "/usr/bin:/bin")])
+    }
 }
 
 impl Drop for Bench {
@@ -134,14 +139,20 @@ impl Drop for Bench {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests run on a host, not under the node's reaper")]
 pub(crate) fn run_in(directory: &Path, arguments: &[&str]) -> Outcome {
+    run_with(directory, arguments, &[])
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests run on a host, not under the node's reaper")]
+fn run_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_talosctl"))
         .args(arguments)
         .current_dir(directory)
         .env_clear()
         .env("HOME", directory)
         .env("TALOSCONFIG", directory.join("talosconfig"))
+        .env("TMPDIR", directory)
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     Outcome {
@@ -172,6 +183,9 @@ impl tower::Service<http::Request<Body>> for Node {
                 }
                 "/machine.MachineService/ServiceList" => {
                     Grpc::new(ProstCodec::default()).unary(service_fn(services), request).await
+                }
+                "/machine.MachineService/Mounts" => {
+                    Grpc::new(ProstCodec::default()).unary(service_fn(mounts), request).await
                 }
                 "/machine.MachineService/ApplyConfiguration" => {
                     Grpc::new(ProstCodec::default()).unary(service_fn(apply), request).await
@@ -254,10 +268,31 @@ async fn services(request: Request<()>) -> Result<Response<machine::ServiceListR
     Ok(Response::new(machine::ServiceListResponse { messages }))
 }
 
+async fn mounts(request: Request<()>) -> Result<Response<machine::MountsResponse>, Status> {
+    let mount = |filesystem: &str, size, available, target: &str| machine::MountStat {
+        filesystem: filesystem.into(),
+        size,
+        available,
+        mounted_on: target.into(),
+    };
+    let messages = for_nodes(request.metadata(), |metadata, alive| machine::Mounts {
+        metadata,
+        stats: if alive {
+            vec![mount("proc", 0, 0, "/proc"), mount("/dev/sda6", 8_000_000_000, 7_012_800_000, "/var")]
+        } else {
+            Vec::new()
+        },
+    });
+    Ok(Response::new(machine::MountsResponse { messages }))
+}
+
 async fn apply(
     request: Request<machine::ApplyConfigurationRequest>,
 ) -> Result<Response<machine::ApplyConfigurationResponse>, Status> {
     let said = request.get_ref();
+    if String::from_utf8_lossy(&said.data).contains("hostname: refused") {
+        return Err(Status::invalid_argument("no node is called refused"));
+    }
     let details = format!("dry run: {}, {} bytes", said.dry_run, said.data.len());
     let message = machine::ApplyConfiguration {
         warnings: vec!["the sky is blue".into()],
@@ -362,6 +397,21 @@ fn member(id: &str, hostname: &str) -> pb::Resource {
     resource("cluster", "Members.cluster.talos.dev", id, &yaml)
 }
 
+/// What [`configuration`] holds.
+pub(crate) const CONFIGURATION: &str =
+    "# of the node\nversion: v1alpha1\nmachine:\n    type: worker\n    network:\n        hostname: old\n";
+
+/// As nodes send it: the text in a message, and the document as YAML.
+fn configuration() -> pb::Resource {
+    let mut resource = resource("config", "MachineConfigs.config.talos.dev", "v1alpha1", CONFIGURATION);
+    if let Some(spec) = &mut resource.spec {
+        // Field 1, length-delimited.
+        let length = u8::try_from(CONFIGURATION.len()).unwrap();
+        spec.proto_spec = [&[0x0a, length][..], CONFIGURATION.as_bytes()].concat().into();
+    }
+    resource
+}
+
 /// State belongs to one node: `nodes` is refused, as by a real server.
 fn one_node(metadata: &MetadataMap) -> Result<(), Status> {
     match metadata.get("node").map(|node| node.to_str().unwrap_or_default()) {
@@ -374,6 +424,7 @@ fn one_node(metadata: &MetadataMap) -> Result<(), Status> {
 async fn get(request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
     one_node(request.metadata())?;
     match request.get_ref().id.as_str() {
+        "v1alpha1" => Ok(Response::new(pb::GetResponse { resource: Some(configuration()) })),
         "w1" => Ok(Response::new(pb::GetResponse { resource: Some(member("w1", "worker-1")) })),
         other => Err(Status::not_found(format!("there is no member {other:?}"))),
     }
@@ -386,7 +437,10 @@ async fn list(request: Request<pb::ListRequest>) -> Result<Response<Stream<pb::L
                       - name: Addresses\n      jsonPath: '{.addresses}'\ndefaultNamespace: cluster\nsensitivity: ''\n";
     let resources = match (request.get_ref().namespace.as_str(), request.get_ref().r#type.as_str()) {
         ("meta", "ResourceDefinitions.meta.cosi.dev") => {
-            vec![resource("meta", "ResourceDefinitions.meta.cosi.dev", "members.cluster.talos.dev", definition)]
+            let config = "type: MachineConfigs.config.talos.dev\ndisplayType: MachineConfig\naliases: [mc]\nallAliases: \
+                          [machineconfig, mc]\nprintColumns: []\ndefaultNamespace: config\nsensitivity: sensitive\n";
+            let defined = |id: &str, yaml: &str| resource("meta", "ResourceDefinitions.meta.cosi.dev", id, yaml);
+            vec![defined("members.cluster.talos.dev", definition), defined("machineconfigs.config.talos.dev", config)]
         }
         ("cluster", "Members.cluster.talos.dev") => vec![member("w1", "worker-1"), member("w2", "worker-2")],
         ("secrets", _) => return Err(Status::permission_denied("it is sensitive and needs role os:admin")),

@@ -158,6 +158,11 @@ impl Client {
         split("Memory", reply, |reply| reply.messages)
     }
 
+    pub async fn mounts(&self) -> Result<Vec<NodeReply<machine::Mounts>>, CallError> {
+        let reply = self.machine().mounts(self.unary(())).await;
+        split("Mounts", reply, |reply| reply.messages)
+    }
+
     pub async fn etcd_members(&self, query_local: bool) -> Result<Vec<NodeReply<machine::EtcdMembers>>, CallError> {
         let request = machine::EtcdMemberListRequest { query_local };
         let reply = self.machine().etcd_member_list(self.unary(request)).await;

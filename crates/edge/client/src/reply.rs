@@ -74,6 +74,7 @@ with_metadata!(
     wire::machine::Hostname,
     wire::machine::LogsContainer,
     wire::machine::Memory,
+    wire::machine::Mounts,
     wire::machine::Process,
     wire::machine::GenerateClientConfiguration,
     wire::machine::ServiceList,

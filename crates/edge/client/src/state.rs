@@ -5,11 +5,13 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
 use indexmap::IndexMap;
+use prost::Message as _;
 use serde_json::Value;
 use tonic::{Request, Status};
 use wire::cosi::resource as pb;
 use wire::cosi::resource::meta::ResourceDefinitionSpec;
 use wire::cosi::resource::state_client;
+use wire::resource::config::MachineConfigSpec;
 
 use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
 use crate::error::CallError;
@@ -17,6 +19,7 @@ use crate::error::CallError;
 /// Namespace and type of the resources that describe types.
 const META_NAMESPACE: &str = "meta";
 const DEFINITION_TYPE: &str = "ResourceDefinitions.meta.cosi.dev";
+const MACHINE_CONFIG_TYPE: &str = "MachineConfigs.config.talos.dev";
 
 /// Reads the state of the node that the client is routed to.
 #[derive(Debug, Clone)]
@@ -157,6 +160,21 @@ impl StateClient {
         Ok(Box::pin(events))
     }
 
+    /// The text of a machine configuration: all its documents, as they were applied.
+    ///
+    /// Errors: code `DATA_LOSS` when the node sent something else.
+    pub async fn machine_config(&self, namespace: &str, id: &str) -> Result<String, CallError> {
+        let request = pb::GetRequest {
+            namespace: namespace.to_owned(),
+            r#type: MACHINE_CONFIG_TYPE.to_owned(),
+            id: id.to_owned(),
+            options: None,
+        };
+        let failed = |status| CallError::new("Get", status);
+        let reply = self.grpc().get(self.client.unary(request)).await.map_err(failed)?.into_inner();
+        configuration_text(reply.resource.and_then(|resource| resource.spec).unwrap_or_default()).map_err(failed)
+    }
+
     /// The definitions of all types that the node has.
     pub async fn definitions(&self) -> Result<Vec<Definition>, CallError> {
         let resources = self.list(META_NAMESPACE, DEFINITION_TYPE).await?;
@@ -190,6 +208,21 @@ fn convert(resource: Option<pb::Resource>) -> Result<Resource, Status> {
         Status::internal(format!("spec of {} {} is not YAML: {error}", metadata.r#type, metadata.id))
     })?;
     Ok(Resource { metadata: convert_metadata(metadata), spec, yaml })
+}
+
+/// The text in the message; without one, the YAML form, which is the documents themselves or a string with them.
+fn configuration_text(spec: pb::Spec) -> Result<String, Status> {
+    let broken = |reason: String| Status::data_loss(format!("the node sent no machine configuration: {reason}"));
+    let message = MachineConfigSpec::decode(&*spec.proto_spec).unwrap_or_default();
+    if !message.yaml_marshalled.is_empty() {
+        return String::from_utf8(message.yaml_marshalled.into()).map_err(|error| broken(error.to_string()));
+    }
+    match parse_spec(&spec.yaml_spec) {
+        Ok(Value::String(text)) => Ok(text),
+        Ok(Value::Null) => Err(broken("it is empty".to_owned())),
+        // Several documents are not one value.
+        Ok(_) | Err(_) => Ok(spec.yaml_spec),
+    }
 }
 
 fn parse_spec(yaml: &str) -> Result<Value, yaml::ReadError> {
@@ -271,6 +304,21 @@ mod tests {
         assert_eq!(spec.to_string(), r#"{"zeta":1,"alpha":"yes","list":["on",true]}"#);
         assert_eq!(parse_spec("").unwrap(), Value::Null);
         assert_eq!(parse_spec("controlplane").unwrap(), Value::String("controlplane".to_owned()));
+    }
+
+    #[test]
+    fn a_configuration_is_read_from_its_message_else_from_its_yaml_form() {
+        let text = |proto: &[u8], yaml: &str| {
+            configuration_text(pb::Spec { proto_spec: proto.to_vec().into(), yaml_spec: yaml.to_owned() })
+        };
+        let message = MachineConfigSpec { yaml_marshalled: "# mine\ndebug: true\n".into() }.encode_to_vec();
+        assert_eq!(text(&message, "debug: true\n").unwrap(), "# mine\ndebug: true\n");
+        assert_eq!(text(b"", "|\n    a: 1\n    b: 2\n").unwrap(), "a: 1\nb: 2\n");
+        assert_eq!(text(b"a: 1\n", "a: 1\n").unwrap(), "a: 1\n");
+        assert_eq!(text(b"", "a: 1\n---\nb: 2\n").unwrap(), "a: 1\n---\nb: 2\n");
+        assert_eq!(text(b"", "").unwrap_err().code(), tonic::Code::DataLoss);
+        let broken = MachineConfigSpec { yaml_marshalled: vec![0xff].into() }.encode_to_vec();
+        assert_eq!(text(&broken, "").unwrap_err().code(), tonic::Code::DataLoss);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use client::Definition;
 use crate::command_error::CommandError;
 
 /// A full type name wins over aliases; an ambiguous word is refused.
-pub(super) fn resolve(definitions: &[Definition], wanted: &str) -> Result<Definition, CommandError> {
+pub(crate) fn resolve(definitions: &[Definition], wanted: &str) -> Result<Definition, CommandError> {
     let is = |name: &str| name.eq_ignore_ascii_case(wanted);
     if let Some(exact) = definitions.iter().find(|one| is(&one.resource_type)) {
         return Ok(exact.clone());

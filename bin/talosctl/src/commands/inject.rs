@@ -1,0 +1,219 @@
+//! `inject`: access to the machine API for the pods of Kubernetes manifests.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::command_error::CommandError;
+use crate::local_file;
+use crate::output::yaml_of;
+use crate::session::Session;
+
+/// The volume with the talosconfig, also the end of the name of its Secret.
+const VOLUME: &str = "talos-secrets";
+/// Where clients look for a talosconfig.
+const MOUNT_PATH: &str = "/var/run/secrets/talos.dev";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InjectCommand {
+    /// Adds access to the API to the pods of a manifest
+    #[command(visible_alias = "tsa")]
+    Serviceaccount(ServiceAccountArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceAccountArgs {
+    /// Manifest; `-` reads standard input
+    #[arg(short, long, value_name = "string")]
+    file: PathBuf,
+    /// Roles of the access
+    #[arg(short, long, value_name = "strings", value_delimiter = ',', default_value = "os:reader")]
+    roles: Vec<String>,
+}
+
+pub(crate) fn run(command: &InjectCommand, session: &Session) -> Result<(), CommandError> {
+    let InjectCommand::Serviceaccount(args) = command;
+    let text = local_file::read(&args.file)?;
+    let reading = || format!("reading {}", args.file.display());
+    let documents: Vec<Value> =
+        yaml::from_multiple(&text).map_err(|error| CommandError::usage(reading()).caused_by(error))?;
+    let injected = inject(documents, &args.roles)
+        .map_err(|name| CommandError::usage(format!("{}: {name}", args.file.display())))?;
+    Ok(session.out.raw(injected.as_bytes())?)
+}
+
+/// The documents, each workload with the volume and followed by its ServiceAccount.
+fn inject(documents: Vec<Value>, roles: &[String]) -> Result<String, String> {
+    let mut text = String::new();
+    for mut document in documents.into_iter().filter(|document| !document.is_null()) {
+        let account = match pod_spec(&mut document) {
+            Some(path) => Some(inject_into(&mut document, path, roles)?),
+            None => None,
+        };
+        for document in std::iter::once(document).chain(account) {
+            text.push_str(&yaml_of(&document));
+            text.push_str("---\n");
+        }
+    }
+    Ok(text)
+}
+
+/// Where the pod specification of a workload is; none for another object.
+fn pod_spec(document: &mut Value) -> Option<&'static str> {
+    match (document["apiVersion"].as_str()?, document["kind"].as_str()?) {
+        ("v1", "Pod") => Some("/spec"),
+        ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch/v1", "Job") => Some("/spec/template/spec"),
+        ("batch/v1", "CronJob") => Some("/spec/jobTemplate/spec/template/spec"),
+        _ => None,
+    }
+}
+
+/// Adds the volume to a workload, or renews it, and returns its ServiceAccount.
+fn inject_into(document: &mut Value, path: &str, roles: &[String]) -> Result<Value, String> {
+    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = format!("{}-{VOLUME}", name.ok_or_else(|| format!("a {kind} has no name"))?);
+    let mut metadata = json!({ "name": name });
+    if let Some(namespace) = document.pointer("/metadata/namespace").and_then(Value::as_str) {
+        metadata["namespace"] = json!(namespace);
+    }
+    let spec = document.pointer_mut(path).filter(|spec| spec.is_object());
+    let spec = spec.ok_or_else(|| format!("{kind} {name:?} has no pod specification"))?;
+    put(&mut spec["volumes"], json!({ "name": VOLUME, "secret": { "secretName": name } }));
+    for containers in ["initContainers", "containers"] {
+        for container in spec.get_mut(containers).and_then(Value::as_array_mut).into_iter().flatten() {
+            if container.is_object() {
+                put(&mut container["volumeMounts"], json!({ "mountPath": MOUNT_PATH, "name": VOLUME }));
+            }
+        }
+    }
+    Ok(json!({
+        "apiVersion": "talos.dev/v1alpha1",
+        "kind": "ServiceAccount",
+        "metadata": metadata,
+        "spec": { "roles": roles },
+    }))
+}
+
+/// Puts an entry into a list, in place of one of its name.
+fn put(list: &mut Value, entry: Value) {
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    if let Some(list) = list.as_array_mut() {
+        match list.iter_mut().find(|known| known["name"] == entry["name"]) {
+            Some(known) => *known = entry,
+            None => list.push(entry),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn injected(text: &str) -> String {
+        inject(yaml::from_multiple(text).unwrap(), &["os:reader".to_owned(), "os:operator".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn every_container_gets_the_secret_and_a_service_account_follows() {
+        let manifest = "\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: other
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: tool
+  namespace: ops
+spec:
+  template:
+    spec:
+      initContainers:
+        - name: init
+      containers:
+        - name: a
+          volumeMounts:
+            - name: data
+              mountPath: /data
+        - name: b
+";
+        let expected = "\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+    name: other
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+    name: tool
+    namespace: ops
+spec:
+    template:
+        spec:
+            initContainers:
+                - name: init
+                  volumeMounts:
+                      - mountPath: /var/run/secrets/talos.dev
+                        name: talos-secrets
+            containers:
+                - name: a
+                  volumeMounts:
+                      - name: data
+                        mountPath: /data
+                      - mountPath: /var/run/secrets/talos.dev
+                        name: talos-secrets
+                - name: b
+                  volumeMounts:
+                      - mountPath: /var/run/secrets/talos.dev
+                        name: talos-secrets
+            volumes:
+                - name: talos-secrets
+                  secret:
+                      secretName: tool-talos-secrets
+---
+apiVersion: talos.dev/v1alpha1
+kind: ServiceAccount
+metadata:
+    name: tool-talos-secrets
+    namespace: ops
+spec:
+    roles:
+        - os:reader
+        - os:operator
+---
+";
+        assert_eq!(injected(manifest), expected);
+        // A second time gives the same workload.
+        let again = injected(&injected(manifest));
+        assert_eq!(again.matches("mountPath: /var/run/secrets/talos.dev").count(), 3);
+    }
+
+    #[test]
+    fn every_kind_of_workload_is_known() {
+        for (kind, version, spec) in [
+            ("Pod", "v1", "spec: {containers: [{name: a}]}"),
+            ("StatefulSet", "apps/v1", "spec: {template: {spec: {containers: [{name: a}]}}}"),
+            ("DaemonSet", "apps/v1", "spec: {template: {spec: {containers: [{name: a}]}}}"),
+            ("Job", "batch/v1", "spec: {template: {spec: {containers: [{name: a}]}}}"),
+            ("CronJob", "batch/v1", "spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a}]}}}}}"),
+        ] {
+            let text = injected(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n{spec}\n"));
+            assert!(text.contains("secretName: x-talos-secrets") && text.contains("mountPath: "), "{kind}: {text}");
+            assert!(text.contains("metadata:\n    name: x-talos-secrets\nspec:\n"), "{kind}: {text}");
+        }
+    }
+
+    #[test]
+    fn workloads_without_a_name_or_pods_are_refused() {
+        let refused = |text: &str| inject(yaml::from_multiple(text).unwrap(), &[]).unwrap_err();
+        assert_eq!(refused("apiVersion: v1\nkind: Pod\nmetadata: {generateName: x}\n"), "a Pod has no name");
+        let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\nspec: 1\n";
+        assert_eq!(refused(text), "Job \"x-talos-secrets\" has no pod specification");
+    }
+}

@@ -7,12 +7,14 @@ use resources::config::MachineType;
 use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
 use sequencer::{OnFailure, Outcome, Plan, Planner, Request, Sequence, Task, TaskContext, TaskError, Then};
+use services::MachinedService;
 use state::{Kind, Store, WatchOptions};
 use stdx::tasks::CancellationToken;
 use supervisor::Supervisor;
 
 use crate::boot::QUICK;
 use crate::components::Machine;
+use crate::paths::MACHINE_SOCKET;
 use crate::{api, boot};
 
 /// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
@@ -51,7 +53,9 @@ fn initialize(machine: &Machine) -> Plan {
                 machine.components.controllers.start();
                 // They serve until the process ends: while services stop, and as long as operators may ask for the
                 // reason.
-                Ok(api::serve(&machine, &CancellationToken::new())?)
+                api::serve(&machine, &CancellationToken::new())?;
+                machine.components.supervisor.ensure(Arc::new(MachinedService::new(MACHINE_SOCKET)));
+                Ok(())
             }
         })
     };

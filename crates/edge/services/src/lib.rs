@@ -10,6 +10,7 @@ mod daemon;
 mod etcd;
 mod factory;
 mod kubelet;
+mod machined;
 pub mod oci;
 
 pub use bootstrap::BootstrapGate;
@@ -19,6 +20,7 @@ pub use daemon::{DaemonService, DaemonSpec};
 pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
 pub use factory::{FactoryError, NodeServices, Prefetch, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
+pub use machined::MachinedService;
 
 /// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.
 const WITHHELD: [u32; 2] = [sys::capabilities::CAP_SYS_BOOT, sys::capabilities::CAP_SYS_MODULE];

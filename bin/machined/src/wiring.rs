@@ -9,14 +9,18 @@ use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::configuration::ConfigurationController;
 use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::cri_parts::{CONTAINERD_FILE, CriConfigPartsController};
+use domain_runtime::document_config;
 use domain_runtime::etc_file::EtcFileController;
 use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::maintenance::MaintenanceServiceController;
+use domain_runtime::maintenance_config::MaintenanceConfigController;
 use domain_runtime::mount::MountController;
+use domain_runtime::perf_stats::{self, StatsController};
 use domain_runtime::platform_config::{PlatformCapabilitiesController, PlatformConfigController};
+use domain_runtime::platform_status::{DevicesStatusController, SecurityStateController};
 use domain_runtime::sequence_status::SequenceStatusController;
 use domain_runtime::service_run::ServiceRunController;
 use domain_runtime::service_spec::{ServicePaths, ServiceSpecController};
@@ -63,7 +67,7 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         containerd_socket: CONTAINERD_SOCKET.into(),
         etcd_data: ETCD_DATA.into(),
     };
-    vec![
+    let mut list: Vec<Box<dyn Controller>> = vec![
         Box::new(ConfigurationController::new(Arc::clone(&components.platform), components.events.clone())),
         Box::new(MountController::new(components.platform.host_mounts())),
         Box::new(PlatformConfigController::new(components.platform.as_ref())),
@@ -82,5 +86,14 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(ServiceSpecController::new(paths)),
         Box::new(ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))),
         Box::new(SyncController),
-    ]
+        Box::new(SecurityStateController),
+        Box::new(DevicesStatusController),
+        Box::new(StatsController::new(perf_stats::of_kernel())),
+        Box::new(MaintenanceConfigController),
+    ];
+    list.extend(document_config::controllers());
+    list
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod config_status;
 mod discovery_service;
 mod endpoint;
 mod info;
+mod kubespan_config;
 mod local_affiliate;
 mod member;
 mod node_identity;
@@ -49,6 +50,7 @@ pub fn controllers(paths: &Paths) -> Vec<Box<dyn Controller>> {
         Box::new(AffiliateMergeController),
         Box::new(MemberController),
         Box::new(EndpointController),
+        kubespan_config::controller(),
     ]
 }
 

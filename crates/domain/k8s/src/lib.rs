@@ -16,6 +16,7 @@ mod kubelet_identity;
 mod kubelet_service;
 mod kubelet_spec;
 mod kubelet_static_pod;
+mod kubernetes_access;
 mod machine_config;
 mod manifest;
 mod manifest_apply;
@@ -105,6 +106,7 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
         Box::new(NativePodNetworkController::new(root, connect, routes)),
         address_filter::controller(),
         node_ip::config_controller(),
+        kubernetes_access::controller(),
         node_spec::label_controller(),
         node_spec::taint_controller(),
         static_pod_config::controller(),

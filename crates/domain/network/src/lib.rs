@@ -4,8 +4,10 @@
 //! (host name, resolvers, time servers) come in layers, are merged, and take effect.
 
 mod address_status;
+mod device_config;
 mod etc_file;
 mod hardware_addr;
+mod host_dns_config;
 mod hostname_config;
 mod hostname_spec;
 mod link_status;
@@ -25,6 +27,7 @@ use controller::Controller;
 use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Router};
 
 pub use address_status::AddressStatusController;
+pub use device_config::DeviceConfigController;
 pub use etc_file::EtcFileController;
 pub use hardware_addr::HardwareAddrController;
 pub use hostname_config::{HostnameConfigController, stable_hostname};
@@ -93,6 +96,8 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
         Box::new(TimeServerSpecController),
         Box::new(EtcFileController),
         Box::new(StatusController),
+        Box::new(DeviceConfigController),
+        host_dns_config::controller(),
     ]
 }
 

@@ -13,5 +13,6 @@ pub mod kernel_param;
 pub mod kmsg;
 pub mod mounts;
 pub mod proc;
+pub mod proc_stat;
 pub mod process;
 pub mod signals;

@@ -191,63 +191,47 @@ fn net_devices(text: &str) -> Vec<api::NetDev> {
 }
 
 pub(super) fn system() -> Result<api::SystemStat, Status> {
-    Ok(system_stat(&read("/proc/stat")?))
+    let stat = sys::proc_stat::kernel_stat().map_err(io)?;
+    let soft = |at: usize| stat.soft_irqs.get(at).copied().unwrap_or_default();
+    Ok(api::SystemStat {
+        metadata: None,
+        boot_time: stat.boot_time,
+        cpu_total: Some(cpu_stat(&stat.cpu_total)),
+        cpu: stat.cpus.iter().map(cpu_stat).collect(),
+        irq_total: stat.irq_total,
+        irq: stat.irqs.clone(),
+        context_switches: stat.context_switches,
+        process_created: stat.processes_created,
+        process_running: stat.processes_running,
+        process_blocked: stat.processes_blocked,
+        soft_irq_total: stat.soft_irq_total,
+        soft_irq: Some(api::SoftIrqStat {
+            hi: soft(0),
+            timer: soft(1),
+            net_tx: soft(2),
+            net_rx: soft(3),
+            block: soft(4),
+            block_io_poll: soft(5),
+            tasklet: soft(6),
+            sched: soft(7),
+            hrtimer: soft(8),
+            rcu: soft(9),
+        }),
+    })
 }
 
-fn system_stat(text: &str) -> api::SystemStat {
-    let mut stat = api::SystemStat::default();
-    for line in text.lines() {
-        let Some((key, rest)) = line.split_once(' ') else { continue };
-        let numbers: Vec<u64> = rest.split_whitespace().map_while(|field| field.parse().ok()).collect();
-        let of = |at: usize| numbers.get(at).copied().unwrap_or_default();
-        match key {
-            "cpu" => stat.cpu_total = Some(cpu_stat(&numbers)),
-            _ if key.starts_with("cpu") => stat.cpu.push(cpu_stat(&numbers)),
-            "btime" => stat.boot_time = of(0),
-            "ctxt" => stat.context_switches = of(0),
-            "processes" => stat.process_created = of(0),
-            "procs_running" => stat.process_running = of(0),
-            "procs_blocked" => stat.process_blocked = of(0),
-            "intr" => {
-                stat.irq_total = of(0);
-                stat.irq = numbers.get(1..).unwrap_or_default().to_vec();
-            }
-            "softirq" => {
-                stat.soft_irq_total = of(0);
-                stat.soft_irq = Some(api::SoftIrqStat {
-                    hi: of(1),
-                    timer: of(2),
-                    net_tx: of(3),
-                    net_rx: of(4),
-                    block: of(5),
-                    block_io_poll: of(6),
-                    tasklet: of(7),
-                    sched: of(8),
-                    hrtimer: of(9),
-                    rcu: of(10),
-                });
-            }
-            _ => {}
-        }
-    }
-    stat
-}
-
-/// The kernel counts in hundredths of a second, the API in seconds.
-#[expect(clippy::cast_precision_loss, reason = "ticks stay far below 2^53")]
-fn cpu_stat(ticks: &[u64]) -> api::CpuStat {
-    let of = |at: usize| ticks.get(at).copied().unwrap_or_default() as f64 / 100.0;
+fn cpu_stat(times: &sys::proc_stat::CpuTimes) -> api::CpuStat {
     api::CpuStat {
-        user: of(0),
-        nice: of(1),
-        system: of(2),
-        idle: of(3),
-        iowait: of(4),
-        irq: of(5),
-        soft_irq: of(6),
-        steal: of(7),
-        guest: of(8),
-        guest_nice: of(9),
+        user: times.user,
+        nice: times.nice,
+        system: times.system,
+        idle: times.idle,
+        iowait: times.iowait,
+        irq: times.irq,
+        soft_irq: times.soft_irq,
+        steal: times.steal,
+        guest: times.guest,
+        guest_nice: times.guest_nice,
     }
 }
 
@@ -319,13 +303,6 @@ mod tests {
         let devices = net_devices(text);
         assert_eq!(devices.len(), 1);
         assert_eq!((devices[0].name.as_str(), devices[0].rx_bytes, devices[0].tx_compressed), ("eth0", 1, 16));
-    }
-
-    #[test]
-    fn processors_are_counted_in_seconds() {
-        let stat = system_stat("cpu  100 0 50 1000 0 0 0 0 0 0\ncpu0 100 0 50 1000\nbtime 1700000000\nintr 7 1 2\n");
-        assert_eq!((stat.cpu_total.unwrap().user, stat.cpu.len(), stat.boot_time), (1.0, 1, 1_700_000_000));
-        assert_eq!((stat.irq_total, stat.irq.as_slice()), (7, &[1, 2][..]));
     }
 
     #[test]

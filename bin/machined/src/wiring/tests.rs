@@ -47,7 +47,6 @@ const WAITING: &[(&str, &[&str])] = &[
         &[
             "AddressSpecs.net.talos.dev",
             "LinkRefreshes.net.talos.dev",
-            "LinkSpecs.net.talos.dev",
             "OperatorSpecs.net.talos.dev",
             "ProbeSpecs.net.talos.dev",
             "ProbeStatuses.net.talos.dev",

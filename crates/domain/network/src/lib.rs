@@ -1,7 +1,7 @@
 //! Network controllers: the kernel's state, the desired configuration, and resources derived from both.
 //!
-//! Addresses, links and routes are observed here, not configured: a platform or an operator sets them up. Settings
-//! (host name, resolvers, time servers) come in layers, are merged, and take effect.
+//! Addresses, links but the loopback, and routes are observed here, not configured: a platform or an operator sets them up.
+//! Settings (host name, resolvers, time servers) come in layers, are merged, and take effect.
 
 mod address_status;
 mod device_config;
@@ -10,6 +10,7 @@ mod hardware_addr;
 mod host_dns_config;
 mod hostname_config;
 mod hostname_spec;
+mod link_spec;
 mod link_status;
 mod merge;
 mod network_status;
@@ -32,6 +33,7 @@ pub use etc_file::EtcFileController;
 pub use hardware_addr::HardwareAddrController;
 pub use hostname_config::{HostnameConfigController, stable_hostname};
 pub use hostname_spec::{HostnameSpecController, SetHostname};
+pub use link_spec::{LinkConfigController, LinkSpecController};
 pub use link_status::LinkStatusController;
 pub use merge::MergeController;
 pub use network_status::StatusController;
@@ -81,6 +83,9 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
     let (links, routes) = (|| Arc::clone(&edges.links), Arc::clone(&edges.routes));
     vec![
         Box::new(LinkStatusController::new(links())),
+        Box::new(LinkConfigController),
+        Box::new(MergeController::link()),
+        Box::new(LinkSpecController::new(links())),
         Box::new(AddressStatusController::new(links(), Arc::clone(&edges.addresses))),
         Box::new(RouteStatusController::new(links(), routes)),
         Box::new(HardwareAddrController),

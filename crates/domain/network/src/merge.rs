@@ -1,12 +1,13 @@
 //! Layers of a setting become one: the highest layer wins whole.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::Spec;
 use resources::enums::ConfigLayer;
-use resources::network::{CONFIG_NAMESPACE, HostnameSpec, ResolverSpec, TimeServerSpec};
+use resources::network::{CONFIG_NAMESPACE, HostnameSpec, LinkSpec, ResolverSpec, TimeServerSpec};
 
 /// A layered setting.
 pub trait Layered: Spec {
@@ -14,32 +15,44 @@ pub trait Layered: Spec {
     fn layer(&self) -> ConfigLayer;
 }
 
-/// Settings in `network-config` → the one in `network`.
+/// Settings in `network-config`, by layer and id (`default/hostname`) → those in `network`, by id.
 #[derive(Debug)]
 pub struct MergeController<S> {
     name: &'static str,
-    id: &'static str,
     spec: PhantomData<fn() -> S>,
 }
 
 impl MergeController<HostnameSpec> {
     /// Host names.
     pub const fn hostname() -> Self {
-        Self { name: "network.HostnameMergeController", id: HostnameSpec::ID, spec: PhantomData }
+        Self { name: "network.HostnameMergeController", spec: PhantomData }
     }
 }
 
 impl MergeController<ResolverSpec> {
     /// DNS servers.
     pub const fn resolver() -> Self {
-        Self { name: "network.ResolverMergeController", id: ResolverSpec::ID, spec: PhantomData }
+        Self { name: "network.ResolverMergeController", spec: PhantomData }
     }
 }
 
 impl MergeController<TimeServerSpec> {
     /// Time servers.
     pub const fn time_server() -> Self {
-        Self { name: "network.TimeServerMergeController", id: TimeServerSpec::ID, spec: PhantomData }
+        Self { name: "network.TimeServerMergeController", spec: PhantomData }
+    }
+}
+
+impl MergeController<LinkSpec> {
+    /// Links.
+    pub const fn link() -> Self {
+        Self { name: "network.LinkMergeController", spec: PhantomData }
+    }
+}
+
+impl Layered for LinkSpec {
+    fn layer(&self) -> ConfigLayer {
+        self.layer
     }
 }
 
@@ -77,8 +90,16 @@ impl<S: Layered> Controller for MergeController<S> {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let layers = ctx.list_in::<S>(CONFIG_NAMESPACE)?;
-        if let Some(highest) = layers.iter().max_by_key(|spec| spec.layer()) {
-            ctx.put(self.id, S::clone(highest))?;
+        let mut highest = BTreeMap::new();
+        for spec in &layers {
+            let id = spec.id().split_once('/').map_or(spec.id(), |(_, id)| id);
+            let known = highest.entry(id).or_insert(spec);
+            if spec.layer() >= known.layer() {
+                *known = spec;
+            }
+        }
+        for (id, spec) in highest {
+            ctx.put(id, S::clone(spec))?;
         }
         ctx.keep_touched::<S>()
     }

@@ -31,10 +31,13 @@ fn one_resource_as_yaml_json_and_jsonpath() {
 #[test]
 fn a_watch_shows_what_is_created_changed_and_destroyed() {
     let bench = Bench::start(Mode::Cluster);
-    let outcome = bench.run(&["get", "members", "--watch"]);
-    let signs: Vec<String> = outcome.stdout.lines().map(|line| line.chars().skip(12).take(1).collect()).collect();
-    assert_eq!(signs, ["*", "+", " ", "-"], "{outcome:?}");
-    assert_eq!(outcome.code, 0);
+    // With the empty message that a watch begins with, and without it.
+    for command in [&["get", "members", "--watch"][..], &["get", "members", "w1", "--watch"]] {
+        let outcome = bench.run(command);
+        let signs: Vec<String> = outcome.stdout.lines().map(|line| line.chars().skip(12).take(1).collect()).collect();
+        assert_eq!(signs, ["*", "+", " ", "-"], "{outcome:?}");
+        assert_eq!(outcome.code, 0);
+    }
 }
 
 #[test]

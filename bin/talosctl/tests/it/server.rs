@@ -461,6 +461,9 @@ async fn watch(request: Request<pb::WatchRequest>) -> Result<Response<Stream<pb:
         event(pb::EventType::Updated, Some(member("w1", "worker-1b"))),
         event(pb::EventType::Destroyed, Some(member("w1", "worker-1b"))),
     ];
-    let responses: Vec<_> = events.into_iter().map(|event| Ok(pb::WatchResponse { event: vec![event] })).collect();
+    // A watch of all begins with an empty message, as those of nodes do; that of one resource is an older server's.
+    let begun = request.get_ref().id.is_none().then(|| Ok(pb::WatchResponse::default()));
+    let events = events.into_iter().map(|event| Ok(pb::WatchResponse { event: vec![event] }));
+    let responses: Vec<_> = begun.into_iter().chain(events).collect();
     Ok(Response::new(tokio_stream::iter(responses)))
 }

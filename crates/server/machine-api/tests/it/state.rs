@@ -44,6 +44,25 @@ fn code(error: &ReadError) -> Code {
     source.downcast_ref::<tonic::Status>().unwrap().code()
 }
 
+/// Talos 1.7 has them open: tools read links before there is a configuration, when the caller has no role at all.
+#[tokio::test]
+async fn links_chains_and_access_from_pods_are_open_to_readers_and_in_maintenance_mode() {
+    let mut it = served(Access::ByRole);
+    for role in ["os:reader", "none"] {
+        it.reader.role = role;
+        for (namespace, name) in [
+            ("network", "LinkStatuses.net.talos.dev"),
+            ("network", "NfTablesChains.net.talos.dev"),
+            ("config", "KubernetesAccessConfigs.cluster.talos.dev"),
+        ] {
+            assert_eq!(it.reader.list(&Kind::new(namespace, name), &Query::default()).await.unwrap(), [], "{role}");
+        }
+        let secret = Kind::new("network", "LinkSpecs.net.talos.dev");
+        let refused = it.reader.list(&secret, &Query::default()).await.unwrap_err();
+        assert_eq!(code(&refused), Code::PermissionDenied, "a spec of a link may hold a private key");
+    }
+}
+
 #[tokio::test]
 async fn what_is_sensitive_is_for_admins() {
     let mut it = served(Access::ByRole);

@@ -19,12 +19,11 @@ const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6
 
 /// Sorted, each once.
 fn cert_sans(ips: impl IntoIterator<Item = IpAddr>, names: impl IntoIterator<Item = String>, fqdn: &str) -> CertSans {
-    let mut ips: Vec<IpAddr> = ips.into_iter().collect();
+    let pki::Sans { ips: named, dns: mut dns_names } = pki::Sans::parse(names);
+    let mut ips: Vec<IpAddr> = ips.into_iter().chain(named).collect();
     ips.sort();
     ips.dedup();
-    let mut dns_names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
     dns_names.sort();
-    dns_names.dedup();
     CertSans { ips, dns_names, fqdn: fqdn.to_owned() }
 }
 

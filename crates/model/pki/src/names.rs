@@ -78,8 +78,10 @@ impl Sans {
         sans
     }
 
-    /// Adds an address or a DNS name, unless present.
+    /// Adds an address or a DNS name, unless present. The dot at the end of an absolute name is dropped: names in certificates
+    /// have none, and Go's TLS since 1.25 refuses a certificate with such a name.
     pub fn push(&mut self, name: &str) {
+        let name = name.strip_suffix('.').unwrap_or(name);
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
         if let Ok(ip) = bare.parse::<IpAddr>() {
             if !self.ips.contains(&ip) {

@@ -4,21 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{Algorithm, Authority, PemPair, Sans, Subject, Template, Usage, Validity};
+use resources::config::MachineConfig;
 use resources::secrets::KubernetesRootSecret;
 use tonic::Status;
 
 use crate::machine::Machine;
 
-/// How long an administrator's certificate lives: a year.
-const ADMIN_LIFETIME: Duration = Duration::from_secs(8760 * 3600);
 /// How long the certificate of a health check lives.
 pub(crate) const HEALTH_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// The administrator's kubeconfig as text.
 fn admin(machine: &Machine) -> Result<String, Status> {
     let subject = Subject::common_name("admin").with_organization("system:masters");
-    let Issued { root, ca, own } = issue(machine, subject, ADMIN_LIFETIME)?;
+    let Issued { root, ca, own } = issue(machine, subject, admin_lifetime(machine)?)?;
     rendered(kubernetes::kubeconfig::admin(&root.name, &root.endpoint.0, &ca, &own.crt, &own.key))
+}
+
+/// As the configuration in force says.
+fn admin_lifetime(machine: &Machine) -> Result<Duration, Status> {
+    let active = machine.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID);
+    let active = active.map_err(|error| Status::internal(stdx::error_chain(&error)))?;
+    let config = MachineConfig::root_of(active.as_deref());
+    let config = config.map_err(|error| Status::internal(stdx::error_chain(&error)))?;
+    let config = config.ok_or_else(|| Status::failed_precondition("this machine has no configuration"))?;
+    Ok(config.cluster().admin_kubeconfig_lifetime())
 }
 
 /// A kubeconfig for health checks, for `endpoint` or else that of the cluster. What its group may do is in the manifest

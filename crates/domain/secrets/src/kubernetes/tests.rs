@@ -20,7 +20,7 @@ async fn components_and_administrator_have_kubeconfigs() {
     for (kubeconfig, server, user) in [
         (&spec.scheduler_kubeconfig, "https://127.0.0.1:7445", SCHEDULER),
         (&spec.controller_manager_kubeconfig, "https://127.0.0.1:7445", CONTROLLER_MANAGER),
-        (&spec.localhost_admin_kubeconfig, "https://127.0.0.1:7445", "talos:admin"),
+        (&spec.localhost_admin_kubeconfig, "https://127.0.0.1:7445", LOCALHOST_ADMIN),
         (&spec.admin_kubeconfig, "https://k8s.example.org:6443", "admin@demo"),
     ] {
         assert!(kubeconfig.contains(server), "{user}: {kubeconfig}");
@@ -74,4 +74,71 @@ async fn the_first_pod_of_a_node_gives_the_api_server_no_new_certificate() {
     first_pod(&harness);
     harness.settle().await;
     assert_eq!(versions(), before);
+}
+
+/// Programs that have such a certificate need not start again because of a name in another.
+#[tokio::test(start_paused = true)]
+async fn a_new_name_of_the_api_server_renews_no_clients_certificate() {
+    let harness = Harness::new();
+    harness.run(root_kubernetes());
+    harness.run(KubernetesController::default());
+    harness.run(KubernetesCertSansController);
+    harness.run(KubernetesDynamicCertsController::default());
+    let config = Cluster::new(&harness).control_plane();
+    configure(&harness, config.clone());
+    ready(&harness);
+    harness.settle().await;
+    let certs = || harness.get::<KubernetesDynamicCerts>(KubernetesDynamicCerts::ID).unwrap();
+    let secrets = || harness.get::<KubernetesSecrets>(KubernetesSecrets::ID).unwrap();
+    let before = (certs(), secrets());
+    configure(&harness, config.replace("[extra.example.org]", "[extra.example.org, k2.example.org]"));
+    harness.settle().await;
+    let after = (certs(), secrets());
+    assert!(certificate(&after.0.api_server).sans().dns.contains(&"k2.example.org".to_owned()));
+    assert_eq!(after.0.api_server_kubelet_client, before.0.api_server_kubelet_client);
+    assert_eq!(after.0.front_proxy, before.0.front_proxy);
+    assert_eq!(*after.1.spec, *before.1.spec);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_administrators_lifetime_is_the_configured_one_and_nobody_elses() {
+    let harness = Harness::new();
+    harness.run(root_kubernetes());
+    harness.run(KubernetesController::default());
+    let config = Cluster::new(&harness).control_plane();
+    configure(&harness, config.replace("cluster:\n", "cluster:\n  adminKubeconfig: { certLifetime: 2h0m0s }\n"));
+    ready(&harness);
+    harness.settle().await;
+    let secrets = || (*harness.get::<KubernetesSecrets>(KubernetesSecrets::ID).unwrap().spec).clone();
+    let first = secrets();
+    harness.advance(Duration::from_secs(1800)).await;
+    assert_eq!(secrets(), first);
+    harness.advance(Duration::from_secs(1900)).await;
+    let second = secrets();
+    assert_ne!(second.admin_kubeconfig, first.admin_kubeconfig, "half of its life is over");
+    assert_eq!(KubernetesSecrets { admin_kubeconfig: first.admin_kubeconfig.clone(), ..second }, first);
+}
+
+/// Names may be written as absolute ones; in a certificate Go refuses them.
+#[tokio::test(start_paused = true)]
+async fn no_name_in_a_certificate_ends_with_a_dot() {
+    let harness = Harness::new();
+    harness.run(root_kubernetes());
+    harness.run(crate::root_os());
+    harness.run(KubernetesCertSansController);
+    harness.run(crate::ApiCertSansController);
+    let config = Cluster::new(&harness).control_plane();
+    let config = ["extra.example.org", "api.example.org", "k8s.example.org"]
+        .iter()
+        .fold(config, |config, name| config.replace(name, &format!("{name}.")));
+    configure(&harness, config);
+    ready(&harness);
+    harness.settle().await;
+    for (id, wanted) in [(CertSans::API_ID, "api.example.org"), (CertSans::K8S_ID, "extra.example.org")] {
+        let names = harness.get::<CertSans>(id).unwrap();
+        assert!(names.dns_names.contains(&wanted.to_owned()), "{names:?}");
+        assert!(names.dns_names.iter().all(|name| !name.ends_with('.')), "{names:?}");
+    }
+    let k8s = harness.get::<CertSans>(CertSans::K8S_ID).unwrap();
+    assert!(k8s.dns_names.contains(&"k8s.example.org".to_owned()), "the endpoint: {k8s:?}");
 }

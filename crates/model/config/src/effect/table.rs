@@ -152,7 +152,7 @@ pub(super) const FIELDS: &[Field] = &[
     read("cluster.extraManifests", "k8s.ControlPlaneExtraManifestsController"),
     read("cluster.extraManifestHeaders", "k8s.ControlPlaneExtraManifestsController"),
     read("cluster.inlineManifests", "k8s.ControlPlaneExtraManifestsController"),
-    pending("cluster.adminKubeconfig", "a lifetime of the administrator's kubeconfig other than a year"),
+    read("cluster.adminKubeconfig", "secrets.KubernetesController"),
     read("cluster.allowSchedulingOnControlPlanes", "k8s.NodeTaintSpecController"),
     document("NetworkDefaultActionConfig", FIREWALL),
     document("NetworkRuleConfig", FIREWALL),

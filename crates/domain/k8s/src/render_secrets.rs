@@ -6,6 +6,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use kubernetes::kubeconfig::{self, WithCertificateFile};
 use kubernetes::static_pods::{self, API_SERVER_UID, CONTROLLER_MANAGER_UID, SCHEDULER_UID};
 use kubernetes::{component_files, paths, yaml};
 use pki::PrivateKey;
@@ -17,6 +18,9 @@ use resources::values::CertificateAndKey;
 use sys::files::{self, Access};
 
 use crate::Root;
+
+/// Client certificate and key of a component.
+const CLIENT_FILE: &str = "client.pem";
 
 #[derive(Debug)]
 pub struct RenderSecretsStaticPodController {
@@ -41,7 +45,9 @@ struct IncompleteSecrets {
 enum Change {
     /// The component reads it once, when it starts.
     Restarts,
-    /// The component reloads it: kube-apiserver watches its serving certificate (since 1.17).
+    /// The component reads it again when it changes. All supported releases do so with certificates and their keys:
+    /// kube-apiserver watches its serving certificate and the aggregator's; client-go reads files that it was given for a
+    /// client (kubelets, and those that a kubeconfig names) again; the client of etcd reads them for each connection.
     IsNoticed,
 }
 
@@ -151,14 +157,14 @@ fn api_server_files(
         file("ca.crt", accepted_authorities(root)),
         noticed("apiserver.crt", server.crt.as_bytes()),
         noticed("apiserver.key", server.key.as_bytes()),
-        text("apiserver-kubelet-client.crt", kubelet_client.crt.as_bytes()),
-        text("apiserver-kubelet-client.key", kubelet_client.key.as_bytes()),
-        text("front-proxy-client.crt", front_proxy.crt.as_bytes()),
-        text("front-proxy-client.key", front_proxy.key.as_bytes()),
+        noticed("apiserver-kubelet-client.crt", kubelet_client.crt.as_bytes()),
+        noticed("apiserver-kubelet-client.key", kubelet_client.key.as_bytes()),
+        noticed("front-proxy-client.crt", front_proxy.crt.as_bytes()),
+        noticed("front-proxy-client.key", front_proxy.key.as_bytes()),
         text("aggregator-ca.crt", aggregator.crt.as_bytes()),
         text("etcd-client-ca.crt", etcd_ca.crt.as_bytes()),
-        text("etcd-client.crt", etcd_client.crt.as_bytes()),
-        text("etcd-client.key", etcd_client.key.as_bytes()),
+        noticed("etcd-client.crt", etcd_client.crt.as_bytes()),
+        noticed("etcd-client.key", etcd_client.key.as_bytes()),
         text("service-account.key", &service_account.private),
         text("service-account.pub", service_account.public.as_bytes()),
         file(component_files::ENCRYPTION_CONFIG_FILE, yaml::to_string(&encryption)?.into_bytes()),
@@ -174,18 +180,29 @@ fn other_files(root: &KubernetesRootSecret, secrets: &KubernetesSecrets) -> Resu
         content: content.to_vec(),
         change: Change::Restarts,
     };
-    Ok(vec![
+    let mut files = vec![
         manager("ca.crt", issuing.crt.as_bytes()),
         manager("ca.key", issuing.key.as_bytes()),
         manager("service-account.key", &service_account(root)?.private),
-        manager("kubeconfig", secrets.controller_manager_kubeconfig.as_bytes()),
-        File {
-            component: static_pods::SCHEDULER,
-            uid: SCHEDULER_UID,
-            name: "kubeconfig",
-            content: secrets.scheduler_kubeconfig.as_bytes().to_vec(),
-            change: Change::Restarts,
-        },
+    ];
+    for (component, uid, kubeconfig) in [
+        (static_pods::CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, &secrets.controller_manager_kubeconfig),
+        (static_pods::SCHEDULER, SCHEDULER_UID, &secrets.scheduler_kubeconfig),
+    ] {
+        files.extend(kubeconfig_files(component, uid, kubeconfig)?);
+    }
+    Ok(files)
+}
+
+/// The certificate is apart, so that the component need not start again when it is renewed.
+fn kubeconfig_files(component: &'static str, uid: u32, kubeconfig: &str) -> Result<[File; 2], ReconcileError> {
+    let path = format!("{}/{component}/{CLIENT_FILE}", paths::SECRETS_DIR);
+    let WithCertificateFile { kubeconfig, content } = kubeconfig::with_certificate_file(kubeconfig, &path)?;
+    let kubeconfig = kubeconfig.into_bytes();
+    Ok([
+        // Before the kubeconfig that names it.
+        File { component, uid, name: CLIENT_FILE, content, change: Change::IsNoticed },
+        File { component, uid, name: "kubeconfig", content: kubeconfig, change: Change::Restarts },
     ])
 }
 

@@ -165,6 +165,47 @@ pub fn kubelet(server: &str, ca: &str, file: &str) -> Result<String, YamlError> 
     .yaml()
 }
 
+/// A kubeconfig whose client certificate is in a file.
+#[derive(Clone)]
+pub struct WithCertificateFile {
+    pub kubeconfig: String,
+    /// PEM of certificate and key.
+    pub content: Vec<u8>,
+}
+
+impl std::fmt::Debug for WithCertificateFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WithCertificateFile").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateFileError {
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
+    #[error("the kubeconfig has no client certificate in it")]
+    Missing,
+}
+
+/// Moves the client certificate out of a kubeconfig. Programs of Kubernetes read a kubeconfig once, but a certificate file that
+/// it names again whenever it changes.
+///
+/// # Errors
+/// [`CertificateFileError`]
+pub fn with_certificate_file(kubeconfig: &str, file: &str) -> Result<WithCertificateFile, CertificateFileError> {
+    let mut document = yaml::documents(kubeconfig)?.into_iter().next().ok_or(CertificateFileError::Missing)?;
+    let user = document.pointer_mut("/users/0/user").and_then(Value::as_object_mut);
+    let user = user.ok_or(CertificateFileError::Missing)?;
+    let mut content = Vec::new();
+    for key in ["client-certificate", "client-key"] {
+        let data = user.remove(&format!("{key}-data"));
+        let decoded = data.as_ref().and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
+        content.extend(decoded.ok_or(CertificateFileError::Missing)?);
+        user.insert(key.to_owned(), json!(file));
+    }
+    Ok(WithCertificateFile { kubeconfig: yaml::to_string(&document)?, content })
+}
+
 /// For pods, with their service account's token.
 #[must_use]
 pub fn in_cluster(server: &str) -> Value {
@@ -192,6 +233,19 @@ mod tests {
         assert_eq!(document["contexts"][0]["context"]["user"], "admin@prod");
         assert_eq!(document["clusters"][0]["cluster"]["certificate-authority-data"], "Q0E=");
         assert_eq!(document["users"][0]["user"]["client-key-data"], "S0VZ");
+    }
+
+    #[test]
+    fn client_certificate_moves_to_a_file() {
+        let text = component("c", "system:kube-scheduler", "https://a", "CA", "CERT\n", "KEY\n").unwrap();
+        let moved = with_certificate_file(&text, "/secrets/client.pem").unwrap();
+        assert_eq!(moved.content, b"CERT\nKEY\n");
+        let document = &yaml::documents(&moved.kubeconfig).unwrap()[0];
+        let file = "/secrets/client.pem";
+        assert_eq!(document["users"][0]["user"], json!({ "client-certificate": file, "client-key": file }));
+        assert_eq!(document["clusters"][0]["cluster"]["server"], "https://a");
+        let again = with_certificate_file(&moved.kubeconfig, file);
+        assert!(matches!(again, Err(CertificateFileError::Missing)), "{again:?}");
     }
 
     #[test]

@@ -39,28 +39,36 @@ fn secrets(world: &World) {
         ..KubernetesRootSecret::default()
     };
     world.harness.put(KubernetesRootSecret::ID, root);
-    let secrets = KubernetesSecrets {
-        scheduler_kubeconfig: "scheduler".into(),
-        controller_manager_kubeconfig: "manager".into(),
-        ..KubernetesSecrets::default()
-    };
-    world.harness.put(KubernetesSecrets::ID, secrets);
+    kubeconfigs(world, "https://127.0.0.1:7445", "first");
     certs(world, "server");
-    let etcd = EtcdSecrets { etcd_api_server: pair("etcd client"), ..EtcdSecrets::default() };
-    world.harness.put(EtcdSecrets::ID, etcd);
+    etcd_client(world, "etcd client");
     world.harness.put(EtcdRootSecret::ID, EtcdRootSecret { etcd_ca: pair("etcd ca") });
 }
 
-fn certs(world: &World, name: &str) {
-    certs_with(world, name, "kubelet client");
+fn etcd_client(world: &World, name: &str) {
+    let pair = Some(CertificateAndKey::new(format!("{name} crt"), format!("{name} key")));
+    world.harness.put(EtcdSecrets::ID, EtcdSecrets { etcd_api_server: pair, ..EtcdSecrets::default() });
 }
 
-fn certs_with(world: &World, name: &str, kubelet_client: &str) {
-    let pair = |name: &str| Some(CertificateAndKey::new(format!("{name} crt"), format!("{name} key")));
+fn kubeconfigs(world: &World, server: &str, certificate: &str) {
+    let of = |user: &str| {
+        let (crt, key) = (format!("{user} {certificate} crt\n"), format!("{user} {certificate} key\n"));
+        kubernetes::kubeconfig::component("c", user, server, "ca", &crt, &key).unwrap()
+    };
+    let secrets = KubernetesSecrets {
+        scheduler_kubeconfig: of("scheduler"),
+        controller_manager_kubeconfig: of("manager"),
+        ..KubernetesSecrets::default()
+    };
+    world.harness.put(KubernetesSecrets::ID, secrets);
+}
+
+fn certs(world: &World, name: &str) {
+    let pair = |of: &str| Some(CertificateAndKey::new(format!("{name} {of} crt"), format!("{name} {of} key")));
     let certs = KubernetesDynamicCerts {
-        api_server: pair(name),
-        api_server_kubelet_client: pair(kubelet_client),
-        front_proxy: pair("front proxy"),
+        api_server: pair("of the server"),
+        api_server_kubelet_client: pair("for kubelets"),
+        front_proxy: pair("of the front proxy"),
     };
     world.harness.put(KubernetesDynamicCerts::ID, certs);
 }
@@ -103,7 +111,7 @@ async fn pods_appear_with_healthy_etcd_and_outlive_its_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_component_reads_only_its_own_files_and_restarts_for_those_it_reads_once() {
+async fn each_component_reads_only_its_own_files() {
     let world = World::new();
     start(&world);
     world.configure(CONTROL_PLANE);
@@ -124,15 +132,38 @@ async fn each_component_reads_only_its_own_files_and_restarts_for_those_it_reads
     assert!(public.starts_with("-----BEGIN PUBLIC KEY-----"));
     let admission = world.read("/system/config/kubernetes/kube-apiserver/admission-control-config.yaml").unwrap();
     assert!(admission.contains("kind: AdmissionConfiguration"));
+}
 
-    let before = annotation(&world, "talos.dev/secrets-version");
-    certs(&world, "server, renewed");
+/// Every certificate at once, as after half of their life.
+#[tokio::test(start_paused = true)]
+async fn renewed_certificates_are_written_and_start_no_pod_again() {
+    let world = World::new();
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, true);
     world.harness.settle().await;
-    assert_eq!(world.read("/system/secrets/kubernetes/kube-apiserver/apiserver.crt").unwrap(), "server, renewed crt");
-    assert_eq!(annotation(&world, "talos.dev/secrets-version"), before, "the API server notices this one by itself");
-    certs_with(&world, "server, renewed", "kubelet client, renewed");
+    let pods = || world.harness.list::<StaticPod>().iter().map(|pod| pod.metadata.version).collect::<Vec<_>>();
+    let before = pods();
+    certs(&world, "renewed");
+    etcd_client(&world, "renewed");
+    kubeconfigs(&world, "https://127.0.0.1:7445", "renewed");
     world.harness.settle().await;
-    assert_ne!(annotation(&world, "talos.dev/secrets-version"), before);
+    let read = |path: &str| world.read(&format!("/system/secrets/kubernetes/{path}")).unwrap();
+    assert_eq!(read("kube-apiserver/apiserver.crt"), "renewed of the server crt");
+    assert_eq!(read("kube-apiserver/apiserver-kubelet-client.key"), "renewed for kubelets key");
+    assert_eq!(read("kube-apiserver/front-proxy-client.crt"), "renewed of the front proxy crt");
+    assert_eq!(read("kube-apiserver/etcd-client.crt"), "renewed crt");
+    assert_eq!(read("kube-scheduler/client.pem"), "scheduler renewed crt\nscheduler renewed key\n");
+    assert_eq!(read("kube-controller-manager/client.pem"), "manager renewed crt\nmanager renewed key\n");
+    assert!(read("kube-scheduler/kubeconfig").contains("/system/secrets/kubernetes/kube-scheduler/client.pem"));
+    assert_eq!(pods(), before);
+
+    // Another server is read once, at the start.
+    let version = annotation(&world, "talos.dev/secrets-version");
+    kubeconfigs(&world, "https://127.0.0.1:7446", "renewed");
+    world.harness.settle().await;
+    assert_ne!(annotation(&world, "talos.dev/secrets-version"), version);
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ const ADDRESS_FILE: &str = "etcd-advertised-address";
 pub struct SpecController {
     /// The advertised address, once the file was read.
     sticky: Option<Option<IpAddr>>,
+    /// It was reported that none of these addresses fits.
+    reported: Vec<IpAddr>,
 }
 
 impl SpecController {
@@ -41,6 +43,21 @@ impl SpecController {
         let known = String::from_utf8_lossy(&text).trim().parse().ok();
         self.sticky = Some(known);
         Ok(known)
+    }
+
+    /// Reports once for each set of addresses; a node that has none yet is about to get one.
+    fn report(&mut self, addresses: Vec<IpAddr>, config: &EtcdConfig) {
+        if addresses.is_empty() || self.reported == addresses {
+            return;
+        }
+        let has: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            addresses = has.join(", "),
+            valid_subnets = config.advertise_valid_subnets.join(", "),
+            exclude_subnets = config.advertise_exclude_subnets.join(", "),
+            "no address of the node is in the advertised subnets: etcd has none to advertise"
+        );
+        self.reported = addresses;
     }
 
     fn keep(&mut self, file: &Path, address: IpAddr) -> Result<(), FileError> {
@@ -89,6 +106,9 @@ impl Controller for SpecController {
                     self.keep(&file, address)?;
                 }
                 ctx.put(EtcdSpec::ID, spec)?;
+                self.reported.clear();
+            } else if !hostname.hostname.is_empty() {
+                self.report(addresses, &config);
             }
         }
         Ok(())

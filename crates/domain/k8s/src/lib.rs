@@ -82,7 +82,7 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
     let Edges { root, connect, routes, lock, fetch } = edges.clone();
     let mut all: Vec<Box<dyn Controller>> = vec![
         Box::new(NodenameController),
-        Box::new(NodeIpController),
+        Box::new(NodeIpController::default()),
         Box::new(KubeletConfigController),
         Box::new(KubeletSpecController),
         Box::new(KubeletIdentityController::new(root.clone(), Arc::clone(&connect))),

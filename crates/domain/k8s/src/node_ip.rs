@@ -39,7 +39,10 @@ fn node_ip_config(config: &Config) -> Vec<(String, NodeIpConfig)> {
 
 /// Chooses at most one address of each family.
 #[derive(Debug, Default)]
-pub struct NodeIpController;
+pub struct NodeIpController {
+    /// It was reported that none of these addresses fits.
+    reported: Vec<IpNet>,
+}
 
 #[async_trait]
 impl Controller for NodeIpController {
@@ -63,12 +66,31 @@ impl Controller for NodeIpController {
         };
         let chosen = choose(&addresses.addresses, &config.valid_subnets, &config.exclude_subnets)?;
         if chosen.is_empty() {
-            tracing::debug!("no address of the node is in the subnets valid for the kubelet");
+            self.report(&addresses.addresses, &config);
             // The former choice stays: a briefly missing address must not restart the kubelet.
             return Ok(());
         }
+        self.reported.clear();
         ctx.put(NodeIp::ID, NodeIp { addresses: chosen })?;
         Ok(())
+    }
+}
+
+impl NodeIpController {
+    /// Reports once for each set of addresses; a node that has none yet is about to get one.
+    fn report(&mut self, addresses: &[IpNet], config: &NodeIpConfig) {
+        if addresses.is_empty() || self.reported == addresses {
+            return;
+        }
+        let has: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let NodeIpConfig { valid_subnets, exclude_subnets } = config;
+        tracing::warn!(
+            addresses = has.join(", "),
+            valid_subnets = valid_subnets.join(", "),
+            exclude_subnets = exclude_subnets.join(", "),
+            "no address of the node is in the valid subnets: the kubelet has none to announce"
+        );
+        self.reported = addresses.to_vec();
     }
 }
 

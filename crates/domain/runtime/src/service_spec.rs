@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineType;
-use resources::etcd::{EtcdSpec, PkiStatus};
+use resources::etcd::{EtcdConfig, EtcdSpec, PkiStatus};
 use resources::files::EtcFileStatus;
 use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
@@ -59,6 +59,7 @@ impl Controller for ServiceSpecController {
             Input::weak::<ApiCertificate>(),
             Input::weak::<TrustdCertificate>(),
             Input::weak::<EtcdSpec>(),
+            Input::weak::<EtcdConfig>().id(EtcdConfig::ID),
             Input::weak::<PkiStatus>(),
         ]
     }
@@ -111,7 +112,11 @@ impl ServiceSpecController {
     fn etcd(&self, ctx: &Ctx) -> Result<ServiceSpec, ReconcileError> {
         let base = ServiceSpec { required: true, user: ETCD_USER, ..ServiceSpec::default() };
         let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else {
-            return Ok(held(base, Some("the configuration of etcd")));
+            let config = ctx.get::<EtcdConfig>(EtcdConfig::ID)?;
+            let subnets =
+                config.map(|config| config.advertise_valid_subnets.join(", ")).filter(|text| !text.is_empty());
+            let reason = subnets.map(|subnets| format!("an address of the node in {subnets}"));
+            return Ok(held(base, Some(reason.as_deref().unwrap_or("the configuration of etcd"))));
         };
         let settings = EtcdSettings {
             name: spec.name.clone(),
@@ -200,9 +205,13 @@ mod tests {
             ("trustd", "the certificate of trustd"),
         ];
         assert_eq!(waits(&harness), expected(&first));
+        let advertise_valid_subnets = vec!["192.168.77.0/24".to_owned()];
+        harness.put(EtcdConfig::ID, EtcdConfig { advertise_valid_subnets, ..EtcdConfig::default() });
+        harness.settle().await;
+        let etcd = |harness: &Harness| harness.get::<ServiceSpec>("etcd").unwrap();
+        assert_eq!(etcd(&harness).waits_for, "an address of the node in 192.168.77.0/24");
         harness.put(TrustdCertificate::ID, TrustdCertificate::default());
         harness.put(EtcdSpec::ID, EtcdSpec { name: "cp".into(), image: "etcd:1".into(), ..EtcdSpec::default() });
-        let etcd = |harness: &Harness| harness.get::<ServiceSpec>("etcd").unwrap();
         harness.settle().await;
         assert_eq!(etcd(&harness).waits_for, "time sync");
         harness.put(TimeStatus::ID, TimeStatus { synced: true, ..TimeStatus::default() });

@@ -4,7 +4,6 @@ use futures::stream::{self, BoxStream, StreamExt};
 use resources::machine::PlatformMode;
 use resources::revision::ConfigCaller;
 use resources::runtime::PlatformMetadata;
-use supervisor::ServiceStatus;
 use tonic::{Request, Response, Status, Streaming};
 use wire::common::Data;
 use wire::machine as api;
@@ -115,7 +114,7 @@ impl MachineService for Service {
     }
 
     async fn service_list(&self, _: Request<()>) -> Reply<api::ServiceListResponse> {
-        let services = self.machine.supervisor.list().into_iter().map(service_info).collect();
+        let services = services::list(&self.machine)?;
         one!(ServiceListResponse, api::ServiceList { metadata: None, services })
     }
 
@@ -330,28 +329,4 @@ impl MachineService for Service {
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
     let failed = |error| Err(Status::internal(format!("answering failed: {error}")));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
-}
-
-fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
-}
-
-fn service_info(status: ServiceStatus) -> api::ServiceInfo {
-    let events = status.events.into_iter().map(|event| api::ServiceEvent {
-        msg: event.message,
-        state: event.state.to_string(),
-        ts: Some(timestamp(event.at)),
-    });
-    let health = api::ServiceHealth {
-        unknown: status.health.unknown,
-        healthy: status.health.healthy,
-        last_message: status.health.last_message,
-        last_change: Some(timestamp(status.health.last_change)),
-    };
-    api::ServiceInfo {
-        id: status.id,
-        state: status.state.to_string(),
-        events: Some(api::ServiceEvents { events: events.collect() }),
-        health: Some(health),
-    }
 }

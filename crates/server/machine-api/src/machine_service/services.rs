@@ -1,10 +1,11 @@
-//! An operator's start, stop and restart of services: written as overrides, which a controller carries out.
+//! The services of the machine, and an operator's start, stop and restart of services: written as overrides, which a controller carries out.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use resources::lifecycle::{ServiceOverride, ServiceSpec};
-use supervisor::ServiceState;
+use supervisor::{ServiceState, ServiceStatus};
 use tonic::Status;
+use wire::machine as api;
 
 use crate::machine::Machine;
 
@@ -32,6 +33,53 @@ impl Operation {
     fn is_allowed(self, id: &str) -> bool {
         id.starts_with("ext-") || (id == "kubelet" && self != Self::Stop)
     }
+}
+
+/// All services, by id: those of the supervisor, and those that a condition has kept from it so far.
+pub(super) fn list(machine: &Machine) -> Result<Vec<api::ServiceInfo>, Status> {
+    let mut services: Vec<api::ServiceInfo> = machine.supervisor.list().into_iter().map(service_info).collect();
+    let specs = machine.store.list_as::<ServiceSpec>();
+    for spec in specs.map_err(|error| Status::internal(stdx::error_chain(&error)))? {
+        if !spec.waits_for.is_empty() && services.iter().all(|service| service.id != spec.id()) {
+            services.push(waiting(spec.id(), &spec.waits_for, spec.metadata.updated));
+        }
+    }
+    services.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(services)
+}
+
+fn waiting(id: &str, waits_for: &str, since: SystemTime) -> api::ServiceInfo {
+    let state = ServiceState::Waiting.to_string();
+    let since = prost_types::Timestamp::from(since);
+    let event = api::ServiceEvent { msg: format!("Waiting for {waits_for}"), state: state.clone(), ts: Some(since) };
+    let health =
+        api::ServiceHealth { unknown: true, healthy: false, last_message: String::new(), last_change: Some(since) };
+    let events = Some(api::ServiceEvents { events: vec![event] });
+    api::ServiceInfo { id: id.to_owned(), state, events, health: Some(health) }
+}
+
+fn service_info(status: ServiceStatus) -> api::ServiceInfo {
+    let events = status.events.into_iter().map(|event| api::ServiceEvent {
+        msg: event.message,
+        state: event.state.to_string(),
+        ts: Some(timestamp(event.at)),
+    });
+    let health = api::ServiceHealth {
+        unknown: status.health.unknown,
+        healthy: status.health.healthy,
+        last_message: status.health.last_message,
+        last_change: Some(timestamp(status.health.last_change)),
+    };
+    api::ServiceInfo {
+        id: status.id,
+        state: status.state.to_string(),
+        events: Some(api::ServiceEvents { events: events.collect() }),
+        health: Some(health),
+    }
+}
+
+fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
 /// Refuses disallowed operations, then writes the override.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::state::Store;
 use async_trait::async_trait;
@@ -124,7 +125,7 @@ impl Served {
     async fn acquired(&self) {
         let waits = || self.machine.store.list_as::<MaintenanceServiceRequest>().unwrap().is_empty();
         while self.active().is_none() && waits() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -354,6 +355,19 @@ async fn a_container_is_reset_by_ending_its_services_and_leaves_power_and_disks_
 }
 
 #[tokio::test]
+async fn a_service_that_a_condition_keeps_from_starting_is_listed_with_it() {
+    let it = served();
+    let waits_for = "an address of the node in 192.168.77.0/24".to_owned();
+    it.machine.store.put("kubelet", ServiceSpec { waits_for, ..ServiceSpec::default() }, "").unwrap();
+    let list = it.client().service_list(()).await.unwrap().into_inner().messages.remove(0);
+    let kubelet = list.services.into_iter().find(|service| service.id == "kubelet").unwrap();
+    assert_eq!(kubelet.state, "Waiting");
+    let event = kubelet.events.unwrap().events.remove(0);
+    assert_eq!(event.msg, "Waiting for an address of the node in 192.168.77.0/24");
+    assert!(event.ts.is_some_and(|at| at.seconds > 0) && kubelet.health.unwrap().unknown);
+}
+
+#[tokio::test]
 async fn services_are_started_stopped_and_restarted_by_an_override() {
     let it = served();
     for id in ["kubelet", "etcd", "ext-tool"] {
@@ -405,8 +419,11 @@ async fn bootstrap_works_once() {
 }
 
 #[tokio::test]
-async fn kubeconfig_is_an_archive_with_one_file() {
+async fn kubeconfig_is_an_archive_with_one_file_and_lives_as_long_as_the_configuration_says() {
     let it = served();
+    let text =
+        "version: v1alpha1\nmachine:\n  type: controlplane\ncluster:\n  adminKubeconfig: { certLifetime: 2h0m0s }\n";
+    it.machine.store.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text), "").unwrap();
     let none = it.client().kubeconfig(()).await.unwrap_err();
     assert_eq!(none.code(), Code::FailedPrecondition);
     let now = stdx::Clock::now(&SystemClock);
@@ -430,6 +447,12 @@ async fn kubeconfig_is_an_archive_with_one_file() {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut file, &mut text).unwrap();
     assert!(text.contains("admin@demo") && text.contains("https://10.5.0.2:6443"), "{text}");
+    let kubeconfig = &kubernetes::yaml::documents(&text).unwrap()[0];
+    let certificate = kubeconfig["users"][0]["user"]["client-certificate-data"].as_str().unwrap();
+    let pem = base64::engine::Engine::decode(&base64::engine::general_purpose::STANDARD, certificate).unwrap();
+    let certificate = pki::Certificate::from_pem(&String::from_utf8(pem).unwrap()).unwrap();
+    let left = certificate.not_after().duration_since(now).unwrap();
+    assert!((Duration::from_secs(7190)..=Duration::from_secs(7210)).contains(&left), "{left:?}");
 }
 
 #[tokio::test]
@@ -585,7 +608,7 @@ async fn a_health_check_has_a_short_lived_certificate_that_is_no_administrators(
     let certificate = pki::Certificate::from_pem(std::str::from_utf8(&pem).unwrap()).unwrap();
     assert_eq!(certificate.subject().organizations, ["talos:health-readers"]);
     let lifetime = certificate.not_after().duration_since(now).unwrap();
-    assert!(lifetime <= std::time::Duration::from_secs(11 * 60), "{lifetime:?}");
+    assert!(lifetime <= Duration::from_secs(11 * 60), "{lifetime:?}");
 }
 
 #[tokio::test]

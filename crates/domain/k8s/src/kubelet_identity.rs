@@ -1,4 +1,4 @@
-//! `k8s.KubeletIdentityController`: the kubelet's client certificate and kubeconfig, before the kubelet starts.
+//! `k8s.KubeletIdentityController`: the kubelet's certificates and kubeconfig, before the kubelet starts.
 //!
 //! A kubelet that is started without a certificate asks for one itself, and each of its parts that is refused meanwhile pauses
 //! for up to twenty seconds. So the certificate is there first. A control plane holds the cluster's authority and issues it.
@@ -7,9 +7,10 @@
 //! need no API server, and it goes on asking.
 
 mod kept;
+mod serving;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
@@ -32,6 +33,8 @@ use crate::kube_clients::Client;
 const PKI_DIR: &str = "lib/kubelet/pki";
 /// The certificate and its key as the kubelet keeps them: a link to the pair in use.
 const CURRENT: &str = "kubelet-client-current.pem";
+/// The certificate and the key that the kubelet serves with, unless it is configured with others.
+const SERVING: [&str; 2] = ["kubelet.crt", "kubelet.key"];
 /// The initial pair. Later pairs of the kubelet are in files with the date in their name.
 const FIRST: &str = "kubelet-client-first.pem";
 
@@ -56,6 +59,8 @@ pub struct KubeletIdentityController {
     backoff: Backoff,
     request: Option<Request>,
     waits_since: Option<Instant>,
+    /// The serving certificate was removed, and the next one was not seen yet.
+    serving_removed: bool,
     revision: u64,
 }
 
@@ -64,12 +69,13 @@ pub struct KubeletIdentityController {
 struct Pair {
     current: String,
     first: String,
+    serving: [String; 2],
 }
 
 impl Pair {
     fn below(volume: &str) -> Self {
         let path = |name| format!("{}/{PKI_DIR}/{name}", volume.trim_end_matches('/'));
-        Self { current: path(CURRENT), first: path(FIRST) }
+        Self { current: path(CURRENT), first: path(FIRST), serving: SERVING.map(path) }
     }
 }
 
@@ -107,6 +113,7 @@ impl KubeletIdentityController {
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
             request: None,
             waits_since: None,
+            serving_removed: false,
             revision: 0,
         }
     }
@@ -147,23 +154,26 @@ impl Controller for KubeletIdentityController {
             return Ok(());
         };
         self.pair = Pair::below(&volume.target);
+        let nodename = &*nodename;
+        let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
+        self.remove_unfit_serving_certificate(&nodename.nodename, has_time.then(|| ctx.clock().now()))?;
         if nodename.skip_node_registration {
-            return self.publish(ctx, None);
+            return self.publish(ctx, &nodename.nodename, None);
         }
-        if !ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced) {
-            return self.publish(ctx, Some("time sync".to_owned()));
+        if !has_time {
+            return self.publish(ctx, &nodename.nodename, Some("time sync".to_owned()));
         }
         let root = ctx.get::<KubernetesRootSecret>(KubernetesRootSecret::ID)?;
         let wanted = wanted(&nodename.nodename, &secrets, root.as_deref())?;
         if self.keeps_good_pair(ctx, &wanted)? {
             self.write_kubeconfig(&wanted)?;
-            return self.publish(ctx, None);
+            return self.publish(ctx, &nodename.nodename, None);
         }
         let answer = match &wanted.issuer {
             Some(issuer) => Answer::Issued(issue(ctx, issuer, &wanted.nodename)?),
             None if self.waits_since.is_some_and(|since| since.elapsed() >= PATIENCE) => {
                 // The kubelet asks by itself from now on.
-                return self.publish(ctx, None);
+                return self.publish(ctx, &nodename.nodename, None);
             }
             None => self.ask(ctx, &wanted).await,
         };
@@ -174,35 +184,58 @@ impl Controller for KubeletIdentityController {
                 self.revision += 1;
                 self.write_kubeconfig(&wanted)?;
                 tracing::info!(nodename = wanted.nodename, "kubelet has its client certificate");
-                self.publish(ctx, None)
+                self.publish(ctx, &nodename.nodename, None)
             }
             Answer::Waiting(reason) => {
                 let since = *self.waits_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < PATIENCE {
-                    return self.publish(ctx, Some(reason));
+                    return self.publish(ctx, &nodename.nodename, Some(reason));
                 }
                 tracing::warn!(
                     waits_for = reason,
                     "kubelet starts without a client certificate and asks for one itself"
                 );
-                self.publish(ctx, None)
+                self.publish(ctx, &nodename.nodename, None)
             }
         }
     }
 }
 
 impl KubeletIdentityController {
-    fn publish(&mut self, ctx: &mut Ctx, waits_for: Option<String>) -> Result<(), ReconcileError> {
+    fn publish(&mut self, ctx: &mut Ctx, nodename: &str, waits_for: Option<String>) -> Result<(), ReconcileError> {
         if waits_for.is_none() {
             self.request = None;
             self.backoff.reset();
         }
         let status = KubeletIdentityStatus {
+            nodename: nodename.to_owned(),
             ready: waits_for.is_none(),
             revision: self.revision,
             waits_for: waits_for.unwrap_or_default(),
         };
         ctx.put(KubeletIdentityStatus::ID, status)?;
+        Ok(())
+    }
+
+    /// Once for each that was seen to be good: a kubelet that makes an unfit one again is not started for ever.
+    fn remove_unfit_serving_certificate(
+        &mut self,
+        nodename: &str,
+        now: Option<SystemTime>,
+    ) -> Result<(), ReconcileError> {
+        let [certificate, key] = self.pair.serving.each_ref().map(|path| self.root.at(path));
+        let Some(pem) = files::read_current(&certificate)? else { return Ok(()) };
+        match serving::check(&String::from_utf8_lossy(&pem), nodename, now) {
+            Ok(()) => self.serving_removed = false,
+            Err(_) if self.serving_removed => {}
+            Err(flaw) => {
+                tracing::info!(nodename, %flaw, "kubelet makes a new serving certificate");
+                files::remove(&certificate)?;
+                files::remove(&key)?;
+                self.serving_removed = true;
+                self.revision += 1;
+            }
+        }
         Ok(())
     }
 

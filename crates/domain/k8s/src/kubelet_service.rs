@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::{kubeconfig, paths, yaml};
-use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec};
+use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, NodeIpConfig};
 use resources::lifecycle::ServiceSpec;
 use resources::secrets::KubeletSecrets;
 use resources::time::TimeStatus;
@@ -46,6 +46,9 @@ impl Controller for KubeletServiceController {
             Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
             Input::weak::<KubeletIdentityStatus>().id(KubeletIdentityStatus::ID),
             Input::weak::<TimeStatus>().id(TimeStatus::ID),
+            // What a missing spec waits for.
+            Input::weak::<NodeIp>().id(NodeIp::ID),
+            Input::weak::<NodeIpConfig>().id(NodeIpConfig::ID),
         ]
     }
 
@@ -63,9 +66,10 @@ impl Controller for KubeletServiceController {
             (ctx.get::<KubeletSpec>(KubeletSpec::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
         else {
             // It is required from the start; a briefly missing input does not stop it.
+            let waits_for = missing_spec(ctx)?;
             ctx.modify(SERVICE, |service: &mut ServiceSpec| {
                 service.required = true;
-                "the configuration of the kubelet".clone_into(&mut service.waits_for);
+                service.waits_for = waits_for;
             })?;
             return Ok(());
         };
@@ -77,10 +81,15 @@ impl Controller for KubeletServiceController {
         let identity = identity.map(|identity| (*identity.spec).clone()).unwrap_or_default();
         // It relies on the clock.
         let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
-        let waits_for = match (has_time, identity.ready) {
-            (false, _) => "time sync".to_owned(),
-            (true, false) => format!("the certificate of the kubelet: {}", identity.waits_for),
-            (true, true) => String::new(),
+        let waits_for = if !has_time {
+            "time sync".to_owned()
+        } else if identity.nodename != spec.expected_nodename {
+            // One of both is of a former name: a kubelet that is started now makes a certificate for the wrong one.
+            format!("the certificate of the kubelet for the name {}", spec.expected_nodename)
+        } else if identity.ready {
+            String::new()
+        } else {
+            format!("the certificate of the kubelet: {}", identity.waits_for)
         };
         let service = ServiceSpec {
             required: true,
@@ -95,6 +104,16 @@ impl Controller for KubeletServiceController {
         ctx.put(SERVICE, service)?;
         Ok(())
     }
+}
+
+/// The unmet condition of a kubelet without a spec.
+fn missing_spec(ctx: &Ctx) -> Result<String, ReconcileError> {
+    let config = ctx.get::<NodeIpConfig>(NodeIpConfig::ID)?;
+    let has_address = ctx.get::<NodeIp>(NodeIp::ID)?.is_some();
+    Ok(match config.filter(|_| !has_address) {
+        Some(config) => format!("an address of the node in {}", config.valid_subnets.join(", ")),
+        None => "the configuration of the kubelet".to_owned(),
+    })
 }
 
 impl KubeletServiceController {

@@ -31,6 +31,9 @@ pub fn conflist(pod_cidrs: &[IpNet], mtu: u32) -> Option<Value> {
         "type": "bridge",
         "bridge": BRIDGE,
         "isGateway": true,
+        // A node that registers under another name, or anew, gets other subnets. Without this its bridge keeps the former
+        // address, and no pod can be started.
+        "forceAddress": true,
         "ipMasq": false,
         "hairpinMode": true,
         "ipam": { "type": "host-local", "dataDir": LEASES_DIR, "ranges": ranges, "routes": routes },
@@ -63,7 +66,7 @@ mod tests {
         let list = conflist(&nets(&["10.244.1.0/24", "fc00:db8:10:1::/64"]), 1450).unwrap();
         let bridge = &list["plugins"][0];
         assert_eq!(bridge["mtu"], 1450);
-        assert_eq!(bridge["isGateway"], true);
+        assert_eq!((&bridge["isGateway"], &bridge["forceAddress"]), (&json!(true), &json!(true)));
         assert_eq!(bridge["ipMasq"], false);
         assert_eq!(
             bridge["ipam"]["ranges"],

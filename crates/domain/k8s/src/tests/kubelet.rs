@@ -60,7 +60,7 @@ fn identity(world: &World) -> KubeletIdentityStatus {
 fn node(world: &World) {
     let harness = &world.harness;
     harness.run(NodenameController);
-    harness.run(NodeIpController);
+    harness.run(NodeIpController::default());
     harness.run(KubeletConfigController);
     harness.run(KubeletSpecController);
     harness.run(KubeletIdentityController::new(world.root(), world.edges().connect));
@@ -262,4 +262,125 @@ async fn kubelet_without_an_answer_starts_after_five_minutes_and_asks_itself() {
     world.kube.set_reachable(true);
     world.harness.advance(Duration::from_secs(120)).await;
     assert!(world.kube.requests().is_empty(), "two do not ask for the same");
+}
+
+/// A node that has joined and runs.
+async fn joined(world: &World, ca: &Authority) {
+    node(world);
+    world.harness.put(KubernetesRootSecret::ID, root_secret(ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    world.harness.settle().await;
+    assert_eq!(service(world).waits_for, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubeconfig_of_the_kubelet_follows_the_endpoint_of_a_worker_and_of_a_control_plane() {
+    for is_worker in [false, true] {
+        let world = World::new();
+        let ca = authority();
+        if is_worker {
+            world.write(CLIENT, &client(&ca, "cp-1", Duration::from_secs(24 * 3600)));
+            node(&world);
+            world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+            world.harness.settle().await;
+        } else {
+            joined(&world, &ca).await;
+        }
+        let before = (service(&world).revision, world.read(CLIENT));
+        // KubePrism has another port; KubePrism is off.
+        for server in ["https://127.0.0.1:7745", "https://k8s.example.org:6443"] {
+            let ca = ca.certificate().to_pem();
+            world.harness.put(KubeletSecrets::ID, KubeletSecrets { endpoint: server.into(), ..secrets(&ca) });
+            world.harness.settle().await;
+            let kubeconfig = world.read(KUBECONFIG).unwrap();
+            assert!(kubeconfig.contains(&format!("server: {server}")), "{kubeconfig}");
+        }
+        assert_eq!(world.read(CLIENT), before.1);
+        assert_ne!(service(&world).revision, before.0, "the kubelet reads it when it starts");
+        assert_eq!(service(&world).waits_for, "");
+    }
+}
+
+const SERVING: &str = "/var/lib/kubelet/pki/kubelet.crt";
+
+/// As the kubelet makes it for itself.
+fn serving(name: &str, lifetime: Duration) -> String {
+    let validity = Validity::starting(now(), lifetime);
+    let subject = Subject::common_name(format!("{name}@1700000000"));
+    let template = Template { subject, sans: Sans::parse([name]), usage: Usage::Server, validity };
+    authority().issue_pair(Algorithm::EcdsaP256, &template).unwrap().crt
+}
+
+#[tokio::test(start_paused = true)]
+async fn renamed_node_gets_new_certificates_and_no_start_under_the_former_name() {
+    let world = World::new();
+    let ca = authority();
+    let year = Duration::from_secs(365 * 24 * 3600);
+    world.write(SERVING, &serving("cp-1", year));
+    joined(&world, &ca).await;
+    assert!(world.read(SERVING).is_some(), "it is good");
+    let before = service(&world);
+
+    let hostname = HostnameStatus { hostname: "cp-2".into(), ..HostnameStatus::default() };
+    world.harness.put(HostnameStatus::ID, hostname);
+    world.harness.settle().await;
+    assert_eq!(world.read(SERVING), None, "the kubelet makes one for the new name");
+    assert!(world.read(CLIENT).is_some_and(|pair| pair != client(&ca, "cp-1", year)));
+    let after = service(&world);
+    assert_ne!(after.revision, before.revision);
+    assert!(after.args.contains(&"--hostname-override=cp-2".to_owned()), "{:?}", after.args);
+    assert_eq!((identity(&world).nodename.as_str(), after.waits_for.as_str()), ("cp-2", ""));
+
+    world.write(SERVING, &serving("cp-2", year));
+    world.harness.advance(Duration::from_secs(200)).await;
+    assert!(world.read(SERVING).is_some());
+    assert_eq!(service(&world), after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubelet_does_not_start_before_its_certificate_is_for_its_name() {
+    let world = World::new();
+    let ca = authority();
+    joined(&world, &ca).await;
+    // A worker from now on: another name has to be asked for.
+    world.harness.destroy::<KubernetesRootSecret>(KubernetesRootSecret::ID);
+    world.kube.set_reachable(false);
+    let before = service(&world);
+    world.harness.put(HostnameStatus::ID, HostnameStatus { hostname: "b".into(), ..HostnameStatus::default() });
+    world.harness.settle().await;
+    let waits_for = service(&world).waits_for;
+    assert!(waits_for.starts_with("the certificate of the kubelet"), "{waits_for}");
+    assert_ne!(service(&world).args, before.args);
+}
+
+#[tokio::test(start_paused = true)]
+async fn serving_certificate_is_replaced_before_it_ends_and_once() {
+    let world = World::new();
+    world.write(SERVING, &serving("cp-1", Duration::from_secs(20 * 24 * 3600)));
+    joined(&world, &authority()).await;
+    assert_eq!(world.read(SERVING), None);
+    let revision = service(&world).revision;
+    // A kubelet that makes an unfit one is not restarted for ever.
+    world.write(SERVING, "damaged");
+    world.harness.advance(Duration::from_secs(200)).await;
+    assert_eq!((world.read(SERVING).as_deref(), service(&world).revision), (Some("damaged"), revision));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubelet_without_an_address_in_the_valid_subnets_says_so() {
+    let world = World::new();
+    node(&world);
+    world.configure(
+        &CONTROL_PLANE.replace("  kubelet:\n", "  kubelet:\n    nodeIP: { validSubnets: [192.168.77.0/24] }\n"),
+    );
+    let ca = authority();
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    world.harness.settle().await;
+    assert_eq!(service(&world).waits_for, "an address of the node in 192.168.77.0/24");
+    assert!(world.harness.get::<KubeletSpec>(KubeletSpec::ID).is_none());
+
+    world.harness.put("routed", NodeAddress { addresses: vec!["192.168.77.3/24".parse().unwrap()] });
+    world.harness.settle().await;
+    let spec = world.harness.get::<KubeletSpec>(KubeletSpec::ID).unwrap();
+    assert!(spec.args.contains(&"--node-ip=192.168.77.3".to_owned()));
 }

@@ -64,13 +64,15 @@ impl KubeletLifecycle {
 resource! {
     /// Whether the kubelet has a client certificate to start with. A type of our own.
     KubeletIdentityStatus: "KubeletIdentityStatuses.kubernetes.talos.dev" in "k8s",
-    columns ["Ready" => "{.ready}", "Waits for" => "{.waitsFor}"],
+    columns ["Nodename" => "{.nodename}", "Ready" => "{.ready}", "Waits for" => "{.waitsFor}"],
     {
         ready: bool = 1 "ready",
         /// Changes when the kubelet must restart to use new files.
         revision: u64 = 2 "revision",
         /// The unmet condition and the last error; empty when ready.
         waits_for: String = 3 "waitsFor",
+        /// The name that the rest is about.
+        nodename: String = 4 "nodename",
     }
 }
 

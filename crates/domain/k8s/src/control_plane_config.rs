@@ -1,4 +1,4 @@
-//! The `k8s.ControlPlane…Controller`s: what the configuration says about the control plane, as resources. They have
+//! The `k8s.ControlPlane…Controller`s and `k8s.PodSubnetAllocationConfigController`: what the configuration says about the control plane, as resources. They have
 //! outputs on control plane nodes alone.
 
 use std::hash::{Hash as _, Hasher as _};
@@ -8,10 +8,12 @@ use config::v1alpha1::{CniKind, Config, VolumeMount, nth_address};
 use controller::Controller;
 use kubernetes::component_files;
 use kubernetes::manifests;
+use kubernetes::node_cidrs::{self, Allocator, NodeCidrRange};
 use resources::StringMap;
 use resources::k8s::{
     AdmissionControlConfig, AdmissionPlugin, ApiServerConfig, AuditPolicyConfig, BootstrapManifestsConfig,
-    ControllerManagerConfig, ExtraManifest, ExtraManifestsConfig, ExtraVolume, Resources, SchedulerConfig,
+    ControllerManagerConfig, ExtraManifest, ExtraManifestsConfig, ExtraVolume, PodSubnetAllocation, PodSubnetRange,
+    Resources, SchedulerConfig,
 };
 use serde_json::Value;
 
@@ -45,6 +47,9 @@ pub(crate) fn controllers() -> Vec<Box<dyn Controller>> {
         }),
         Projection::boxed("k8s.ControlPlaneExtraManifestsController", |config| {
             on_control_plane(config, || (ExtraManifestsConfig::ID, extra_manifests(config)))
+        }),
+        Projection::boxed("k8s.PodSubnetAllocationConfigController", |config| {
+            on_control_plane(config, || (PodSubnetAllocation::ID, pod_subnet_allocation(config)))
         }),
         Projection::boxed("k8s.ControlPlaneSchedulerController", |config| {
             on_control_plane(config, || (SchedulerConfig::ID, scheduler(config)))
@@ -95,6 +100,30 @@ fn controller_manager(config: &Config) -> ControllerManagerConfig {
         environment_variables: manager.env.into_iter().collect(),
         resources: resources(&manager.resources),
     }
+}
+
+/// Where this node runs no controller manager, it allocates nothing in its place either.
+fn pod_subnet_allocation(config: &Config) -> PodSubnetAllocation {
+    let ControllerManagerConfig { enabled, pod_cidrs, service_cidrs, extra_args, .. } = controller_manager(config);
+    let allocator = if enabled { node_cidrs::allocator(&extra_args) } else { Allocator::None };
+    let mut allocation =
+        PodSubnetAllocation { allocator: allocator.name().to_owned(), ..PodSubnetAllocation::default() };
+    if allocator != Allocator::Machine {
+        return allocation;
+    }
+    let ranges = node_cidrs::ranges(&pod_cidrs, &extra_args);
+    match ranges.and_then(|ranges| Ok((ranges, node_cidrs::reserved(&service_cidrs, &extra_args)?))) {
+        Ok((ranges, reserved)) => {
+            let range = |range: NodeCidrRange| PodSubnetRange {
+                subnet: Some(range.cluster),
+                node_mask_size: range.node_prefix.into(),
+            };
+            allocation.ranges = ranges.into_iter().map(range).collect();
+            allocation.reserved = reserved;
+        }
+        Err(error) => allocation.problem = error.to_string(),
+    }
+    allocation
 }
 
 fn scheduler(config: &Config) -> SchedulerConfig {

@@ -27,6 +27,8 @@ mod node_ip;
 mod node_spec;
 mod node_status;
 mod nodename;
+mod pod_subnet_allocation;
+mod pod_subnet_plan;
 mod pod_subnets;
 mod render_configs;
 mod render_secrets;
@@ -58,6 +60,7 @@ pub use node_cordoned_spec::NodeCordonedSpecController;
 pub use node_ip::NodeIpController;
 pub use node_status::NodeStatusController;
 pub use nodename::NodenameController;
+pub use pod_subnet_allocation::{POD_SUBNET_LOCK, PodSubnetAllocationController};
 pub use render_configs::RenderConfigsStaticPodController;
 pub use render_secrets::RenderSecretsStaticPodController;
 pub use root::Root;
@@ -71,7 +74,7 @@ pub struct Edges {
     pub connect: Arc<dyn Connect>,
     /// Routes to pods, and masquerading of their other traffic.
     pub routes: Arc<dyn Router>,
-    /// Held while manifests are applied.
+    /// Held while manifests are applied, and while nodes get their pod subnets.
     pub lock: Arc<dyn etcd_edge::ClusterLock>,
     pub fetch: Arc<dyn Fetch>,
 }
@@ -94,12 +97,13 @@ pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
         Box::new(ControlPlaneStaticPodController::new(Arc::clone(&connect))),
         Box::new(ManifestController),
         Box::new(ExtraManifestController::new(fetch)),
-        Box::new(ManifestApplyController::new(Arc::clone(&connect), lock)),
+        Box::new(ManifestApplyController::new(Arc::clone(&connect), Arc::clone(&lock))),
         Box::new(EndpointController::new(root.clone(), Arc::clone(&connect))),
         Box::new(StaticEndpointController),
         Box::new(KubePrismEndpointsController),
         Box::new(KubePrismConfigController),
         Box::new(KubePrismController::default()),
+        Box::new(PodSubnetAllocationController::new(Arc::clone(&connect), lock)),
         Box::new(NodeApplyController::new(root.clone(), Arc::clone(&connect))),
         Box::new(NodeStatusController::new(root.clone(), Arc::clone(&connect))),
         Box::new(NodeCordonedSpecController),

@@ -3,6 +3,7 @@
 mod cluster;
 mod kubelet;
 mod network;
+mod pod_subnets;
 mod static_pods;
 
 use std::sync::Arc;
@@ -149,6 +150,6 @@ async fn all_controllers_fit_together() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 36);
+    assert_eq!(names.len(), 38);
     assert!(names.iter().all(|name| name.starts_with("k8s.") || *name == "kubeaccess.ConfigController"));
 }

@@ -334,6 +334,12 @@ impl KubeApi for FakeKube {
             if patch.resource_version.as_ref().is_some_and(|wanted| *wanted != node.resource_version) {
                 return Err(status("patching", name, 409, "Conflict"));
             }
+            if !patch.pod_cidrs.is_empty() {
+                if !node.pod_cidrs.is_empty() && node.pod_cidrs != patch.pod_cidrs {
+                    return Err(status("patching", name, 422, "Invalid"));
+                }
+                node.pod_cidrs.clone_from(&patch.pod_cidrs);
+            }
             for (map, changes) in [(&mut node.labels, &patch.labels), (&mut node.annotations, &patch.annotations)] {
                 for (key, value) in changes {
                     match value {

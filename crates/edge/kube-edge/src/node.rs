@@ -99,6 +99,8 @@ pub struct NodePatch {
     /// All taints that the node shall have.
     pub taints: Option<Vec<Taint>>,
     pub unschedulable: Option<bool>,
+    /// The node's pod subnets, for good: a server refuses to change them. Empty leaves them.
+    pub pod_cidrs: Vec<IpNet>,
     /// Only if the node is still at this version.
     pub resource_version: Option<String>,
 }
@@ -106,7 +108,11 @@ pub struct NodePatch {
 impl NodePatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.annotations.is_empty() && self.taints.is_none() && self.unschedulable.is_none()
+        self.labels.is_empty()
+            && self.annotations.is_empty()
+            && self.taints.is_none()
+            && self.unschedulable.is_none()
+            && self.pod_cidrs.is_empty()
     }
 
     /// As a JSON merge patch (RFC 7396).
@@ -128,6 +134,11 @@ impl NodePatch {
         }
         if let Some(unschedulable) = self.unschedulable {
             spec.insert("unschedulable".to_owned(), json!(unschedulable));
+        }
+        if let Some(first) = self.pod_cidrs.first() {
+            // The older field is the first of them; a server that gets only one of both fields refuses the patch.
+            spec.insert("podCIDR".to_owned(), json!(first.to_string()));
+            spec.insert("podCIDRs".to_owned(), self.pod_cidrs.iter().map(ToString::to_string).collect());
         }
         let mut patch = Map::new();
         if !metadata.is_empty() {
@@ -209,5 +220,10 @@ mod tests {
                 "spec": { "taints": [{ "key": "k", "effect": "NoSchedule" }] },
             })
         );
+        let pod_cidrs = ["10.244.1.0/24", "fd00::/64"].map(|text| text.parse().unwrap()).to_vec();
+        let patch = NodePatch { pod_cidrs, ..NodePatch::default() };
+        assert!(!patch.is_empty());
+        let spec = json!({ "podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00::/64"] });
+        assert_eq!(patch.to_merge_patch(), json!({ "spec": spec }));
     }
 }

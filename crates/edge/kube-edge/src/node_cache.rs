@@ -45,6 +45,11 @@ impl NodeCache {
         self.known.borrow().clone()
     }
 
+    /// Looks at the last known state without a copy. `look` must be short: it delays events.
+    pub fn look<T>(&self, look: impl FnOnce(&BTreeMap<String, Node>) -> T) -> Option<T> {
+        self.known.borrow().as_ref().map(look)
+    }
+
     /// Why the watch is broken, if it is.
     #[must_use]
     pub fn error(&self) -> Option<Arc<KubeError>> {

@@ -10,6 +10,7 @@ pub mod kubeconfig;
 pub mod kubelet;
 pub mod manifests;
 pub mod native_cni;
+pub mod node_cidrs;
 pub mod paths;
 pub mod static_pods;
 pub mod version;

@@ -68,6 +68,7 @@ const DEFINITIONS: &[&Definition] = &[
     &k8s::NodeIp::DEFINITION,
     &k8s::NodeIpConfig::DEFINITION,
     &k8s::Nodename::DEFINITION,
+    &k8s::PodSubnetAllocation::DEFINITION,
     &k8s::SchedulerConfig::DEFINITION,
     &k8s::SecretStatus::DEFINITION,
     &k8s::StaticPod::DEFINITION,

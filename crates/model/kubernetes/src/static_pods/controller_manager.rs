@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::pod::{self, Component};
 use super::{CONTROLLER_MANAGER, CONTROLLER_MANAGER_UID, Customization, Revisions};
 use crate::args::{Args, DeniedArgument, Policies, Policy};
-use crate::paths;
+use crate::{node_cidrs, paths};
 
 const PORT: u16 = 10257;
 
@@ -39,8 +39,9 @@ const POLICIES: Policies = &[
 pub fn controller_manager(input: &ControllerManagerInput) -> Result<Value, DeniedArgument> {
     let mut args = Args::default();
     let kubeconfig = secret("kubeconfig");
-    args.set("allocate-node-cidrs", "true");
+    args.set(node_cidrs::ALLOCATE_NODE_CIDRS, node_cidrs::allocator(&input.custom.extra_args).flag());
     args.set("bind-address", "127.0.0.1");
+    // Read with allocate-node-cidrs only; without it upstream ignores it.
     args.set("cluster-cidr", input.pod_cidrs.join(","));
     args.set("service-cluster-ip-range", input.service_cidrs.join(","));
     args.set("cluster-signing-cert-file", secret("ca.crt"));

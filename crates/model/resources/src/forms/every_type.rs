@@ -136,6 +136,7 @@ fn model_rows() -> Vec<Row> {
         fields::<k8s::NodeIp, proto::k8s::NodeIpSpec>(),
         fields::<k8s::NodeIpConfig, proto::k8s::NodeIpConfigSpec>(),
         fields::<k8s::Nodename, proto::k8s::NodenameSpec>(),
+        ours::<k8s::PodSubnetAllocation>(),
         fields::<k8s::SchedulerConfig, proto::k8s::SchedulerConfigSpec>(),
         fields::<k8s::SecretStatus, proto::k8s::SecretsStatusSpec>(),
         special::<k8s::StaticPod>(|bytes| k8s::StaticPod { pod: pod::<proto::k8s::StaticPodSpec>(bytes) }),

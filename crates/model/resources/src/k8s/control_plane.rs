@@ -1,5 +1,6 @@
 //! Control plane components and bootstrap manifests.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::StringMap;
@@ -117,6 +118,37 @@ resource! {
 impl ControllerManagerConfig {
     /// ID of the single instance.
     pub const ID: &'static str = "kube-controller-manager";
+}
+
+message! {
+    /// Pod subnets of one family.
+    PodSubnetRange {
+        /// The cluster's.
+        subnet: Option<IpNet> = 1 "subnet",
+        /// Prefix length of a node's part.
+        node_mask_size: u32 = 2 "nodeMaskSize",
+    }
+}
+
+resource! {
+    /// The allocator of the nodes' pod subnets, and its ranges. A type of our own.
+    PodSubnetAllocation: "PodSubnetAllocations.kubernetes.talos.dev" in "controlplane",
+    columns ["Allocator" => "{.allocator}", "Ranges" => "{.ranges[*].subnet}", "Problem" => "{.problem}"],
+    {
+        /// `machine`, `kube-controller-manager` or `none`.
+        allocator: String = 1 "allocator",
+        /// In the order of a node's subnets; empty unless the machine allocates.
+        ranges: Vec<PodSubnetRange> = 2 "ranges",
+        /// Subnets that no node gets.
+        reserved: Vec<IpNet> = 3 "reserved",
+        /// The defect of the configuration that prevents allocation.
+        problem: String = 4 "problem" omitempty,
+    }
+}
+
+impl PodSubnetAllocation {
+    /// ID of the single instance.
+    pub const ID: &'static str = "pods";
 }
 
 message! {

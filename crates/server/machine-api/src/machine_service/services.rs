@@ -1,4 +1,5 @@
-//! The services of the machine, and an operator's start, stop and restart of services: written as overrides, which a controller carries out.
+//! The services of the machine, and an operator's start, stop and restart of them: written as overrides, which a controller
+//! carries out.
 
 use std::time::{Duration, SystemTime};
 

@@ -52,15 +52,19 @@ const ARG_POLICIES: Policies = &[
     ("cert-dir", Policy::Deny),
 ];
 
-const DENIED_FIELDS: &[&str] = &[
+/// Fields of `KubeletConfiguration` that the system sets itself, since the node could not work with other values. The
+/// other ones that are rendered are defaults, which extra configuration overrides.
+pub const SYSTEM_FIELDS: &[&str] = &[
     "apiVersion",
     "kind",
     "authentication",
     "authorization",
-    "clusterDNS",
-    "clusterDomain",
+    "cgroupDriver",
+    "cgroupRoot",
     "containerRuntimeEndpoint",
     "port",
+    "protectKernelDefaults",
+    "resolvConf",
     "rotateCertificates",
     "staticPodPath",
     "staticPodURL",
@@ -102,7 +106,7 @@ pub fn args(input: &KubeletInput) -> Result<Vec<String>, KubeletError> {
 /// # Errors
 /// An extra field that the system sets itself.
 pub fn configuration(input: &KubeletInput) -> Result<Value, KubeletError> {
-    if let Some(name) = input.extra_config.keys().find(|name| DENIED_FIELDS.contains(&name.as_str())) {
+    if let Some(name) = input.extra_config.keys().find(|name| SYSTEM_FIELDS.contains(&name.as_str())) {
         return Err(KubeletError::DeniedField { name: name.clone() });
     }
     let mut config = base(input);
@@ -217,14 +221,53 @@ mod tests {
     #[test]
     fn extra_configuration_is_merged_and_ours_is_denied() {
         let mut input = kubelet_input(Version::new(1, 30, 0));
-        input.extra_config = json!({"systemReserved": {"cpu": "1"}, "maxPods": 250}).as_object().unwrap().clone();
+        input.extra_config = json!({"systemReserved": {"cpu": "1"}, "maxPods": 250, "clusterDNS": ["10.0.0.1"]})
+            .as_object()
+            .unwrap()
+            .clone();
         let config = configuration(&input).unwrap();
         assert_eq!(config["systemReserved"]["cpu"], "1");
         assert_eq!(config["systemReserved"]["memory"], "192Mi");
         assert_eq!(config["maxPods"], 250);
+        assert_eq!(config["clusterDNS"], json!(["10.0.0.1"]));
 
         input.extra_config = json!({"staticPodPath": "/tmp"}).as_object().unwrap().clone();
         assert_eq!(configuration(&input), Err(KubeletError::DeniedField { name: "staticPodPath".to_owned() }));
+    }
+
+    /// Rendered fields that extra configuration may set.
+    const DEFAULTS: &[&str] = &[
+        "address",
+        "clusterDNS",
+        "clusterDomain",
+        "failSwapOn",
+        "featureGates",
+        "httpCheckFrequency",
+        "nodeStatusReportFrequency",
+        "nodeStatusUpdateFrequency",
+        "oomScoreAdj",
+        "seccompDefault",
+        "serializeImagePulls",
+        "shutdownGracePeriod",
+        "shutdownGracePeriodCriticalPods",
+        "streamingConnectionIdleTimeout",
+        "systemReserved",
+        "tlsMinVersion",
+    ];
+
+    #[test]
+    fn every_rendered_field_is_the_systems_or_a_default() {
+        for minor in crate::version::SUPPORTED_MINORS {
+            let mut input = kubelet_input(Version::new(1, *minor, 0));
+            input.resolv_conf = "/etc/resolv.conf".to_owned();
+            input.manifests_directory = true;
+            input.static_pod_list_url = "http://127.0.0.1/".to_owned();
+            input.fs_quota_monitoring = true;
+            for field in configuration(&input).unwrap().as_object().unwrap().keys() {
+                let known = [SYSTEM_FIELDS, DEFAULTS].iter().filter(|list| list.contains(&field.as_str())).count();
+                assert_eq!(known, 1, "{field}");
+            }
+        }
     }
 
     #[test]

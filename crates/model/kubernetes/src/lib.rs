@@ -12,6 +12,7 @@ pub mod manifests;
 pub mod native_cni;
 pub mod node_cidrs;
 pub mod paths;
+pub mod quantity;
 pub mod static_pods;
 pub mod version;
 pub mod yaml;

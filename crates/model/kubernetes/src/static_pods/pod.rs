@@ -6,7 +6,7 @@ use super::{
     CONFIG_FILE_VERSION_ANNOTATION, CONFIG_VERSION_ANNOTATION, Customization, Resources, Revisions,
     SECRETS_VERSION_ANNOTATION,
 };
-use crate::paths;
+use crate::{paths, quantity};
 
 pub(super) struct Component<'a> {
     pub(super) name: &'static str,
@@ -101,7 +101,7 @@ fn capabilities(add: &[&str]) -> Value {
 fn environment(custom: &Customization) -> Vec<Value> {
     let mut environment: Vec<Value> = Vec::new();
     if !custom.environment.contains_key("GOMEMLIMIT")
-        && let Some(bytes) = custom.resources.limits.get("memory").and_then(|limit| quantity_bytes(limit))
+        && let Some(bytes) = custom.resources.limits.get("memory").and_then(|limit| quantity::whole(limit))
     {
         environment.push(json!({ "name": "GOMEMLIMIT", "value": (bytes / 100 * 95).to_string() }));
     }
@@ -111,24 +111,6 @@ fn environment(custom: &Customization) -> Vec<Value> {
         "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "status.podIP" } },
     }));
     environment
-}
-
-/// Bytes of a Kubernetes quantity with an integral value and an optional decimal or binary suffix.
-fn quantity_bytes(quantity: &str) -> Option<u64> {
-    let digits = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
-    let value: u64 = quantity[..digits].parse().ok()?;
-    let factor: u64 = match &quantity[digits..] {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    value.checked_mul(factor)
 }
 
 fn resources(component: &Component<'_>) -> Value {
@@ -187,21 +169,6 @@ fn volumes(component: &Component<'_>) -> (Vec<Value>, Vec<Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantities_are_read_as_kubernetes_writes_them() {
-        for (text, bytes) in [
-            ("1Gi", Some(1 << 30)),
-            ("512Mi", Some(512 << 20)),
-            ("2G", Some(2_000_000_000)),
-            ("100", Some(100)),
-            ("1.5Gi", None),
-            ("", None),
-            ("99999999999999999999Ti", None),
-        ] {
-            assert_eq!(quantity_bytes(text), bytes, "{text}");
-        }
-    }
 
     #[test]
     fn memory_limit_bounds_the_heap_unless_the_user_does() {

@@ -23,12 +23,16 @@ pub struct SubnetFilter {
 }
 
 impl SubnetFilter {
-    /// `valid` includes, and excludes with `!` before a network; `excluded` excludes.
+    /// `valid` includes, and excludes with `!` before a network; `excluded` excludes. A plain address is the network of
+    /// that address alone.
     ///
     /// # Errors
     /// The first text that is no network.
     pub fn parse(valid: &[String], excluded: &[String]) -> Result<Self, SubnetError> {
-        let parse = |text: &str| text.parse().map_err(|source| SubnetError { text: text.to_owned(), source });
+        let parse = |text: &str| match text.parse::<IpAddr>() {
+            Ok(address) => Ok(IpNet::from(address)),
+            Err(_) => text.parse().map_err(|source| SubnetError { text: text.to_owned(), source }),
+        };
         let mut filter = Self::default();
         for text in valid {
             match text.strip_prefix('!') {
@@ -67,6 +71,13 @@ mod tests {
         assert_eq!(accepted(&["10.0.0.0/8", "fd00::/8"], &[], &all), ["10.5.0.2", "fd00::1"]);
         assert_eq!(accepted(&["0.0.0.0/0", "!10.0.0.0/8"], &[], &all), ["192.0.2.1"]);
         assert_eq!(accepted(&["!10.0.0.0/8"], &["192.0.2.0/24"], &all), ["fd00::1"]);
+    }
+
+    #[test]
+    fn a_plain_address_is_a_network_of_one() {
+        let all = ["10.0.0.4", "10.0.0.5", "fd00::1"];
+        assert_eq!(accepted(&["10.0.0.0/8", "!10.0.0.4"], &[], &all), ["10.0.0.5"]);
+        assert_eq!(accepted(&["10.0.0.4", "fd00::1"], &[], &all), ["10.0.0.4", "fd00::1"]);
     }
 
     #[test]

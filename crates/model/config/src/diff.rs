@@ -3,22 +3,75 @@
 use serde_json::Value;
 use similar::TextDiff;
 
+use crate::document::Document;
 use crate::documents::Documents;
 use crate::v1alpha1::Config;
 
-/// Unified difference of all documents, written without comments; empty when nothing changes.
+/// Unified difference of the documents, each compared with the one of its kind and name, three lines of context; empty
+/// when nothing changes. Comments, old spellings, the order of documents and that of the keys in a mapping are no
+/// difference. Of documents beside the root document the headers say kind and name.
 #[must_use]
 pub fn diff(old: &Documents, new: &Documents) -> String {
-    diff_texts(&old.to_yaml(), &new.to_yaml())
+    let find = |documents: &'_ Documents, wanted: &Document| -> Option<Value> {
+        let same = |document: &&Document| document.kind() == wanted.kind() && document.name() == wanted.name();
+        documents.documents().iter().find(same).map(Document::to_value)
+    };
+    let mut text = String::new();
+    for document in old.documents() {
+        let now = document.to_value();
+        // in the order of the old one, so that only real differences show
+        let then = find(new, document).map(|then| in_order_of(then, &now));
+        text.push_str(&unified(document, Some(&now), then.as_ref()));
+    }
+    for document in new.documents().iter().filter(|document| find(old, document).is_none()) {
+        text.push_str(&unified(document, None, Some(&document.to_value())));
+    }
+    text
 }
 
-/// Unified difference of two texts, three lines of context; empty when they are equal.
-#[must_use]
-pub fn diff_texts(old: &str, new: &str) -> String {
+fn unified(document: &Document, old: Option<&Value>, new: Option<&Value>) -> String {
     if old == new {
         return String::new();
     }
-    TextDiff::from_lines(old, new).unified_diff().context_radius(3).header("a", "b").to_string()
+    let text = |value: Option<&Value>| value.map(yaml::to_text).unwrap_or_default();
+    let place = match (document, document.name()) {
+        (Document::V1alpha1(_), _) => String::new(),
+        (other, None) => format!("/{}", other.kind()),
+        (other, Some(name)) => format!("/{}/{name}", other.kind()),
+    };
+    let header = |side: &str, value: Option<&Value>| match value {
+        Some(_) => format!("{side}{place}"),
+        None => "/dev/null".to_owned(),
+    };
+    let (from, to) = (header("a", old), header("b", new));
+    TextDiff::from_lines(&text(old), &text(new)).unified_diff().context_radius(3).header(&from, &to).to_string()
+}
+
+/// The value with its mappings' keys in the order of the other's, new ones last.
+fn in_order_of(value: Value, other: &Value) -> Value {
+    match (value, other) {
+        (Value::Object(mut map), Value::Object(other)) => {
+            let mut ordered = serde_json::Map::new();
+            for (key, other) in other {
+                if let Some(value) = map.shift_remove(key) {
+                    ordered.insert(key.clone(), in_order_of(value, other));
+                }
+            }
+            ordered.extend(map);
+            Value::Object(ordered)
+        }
+        (Value::Array(items), Value::Array(others)) => {
+            let mut others = others.iter();
+            items
+                .into_iter()
+                .map(|item| match others.next() {
+                    Some(other) => in_order_of(item, other),
+                    None => item,
+                })
+                .collect()
+        }
+        (value, _) => value,
+    }
 }
 
 /// Fields of `machine` that take effect without a reboot.
@@ -93,6 +146,35 @@ mod tests {
             "--- a\n+++ b\n@@ -1,4 +1,4 @@\n machine:\n     type: worker\n     sysctls:\n-        a: b\n+        a: c\n"
         );
         assert_eq!(diff(&old, &documents("machine: {sysctls: {a: b}, type: worker}\n")), "");
+    }
+
+    const LOG: &str = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
+
+    #[test]
+    fn order_of_documents_and_of_keys_is_no_difference() {
+        let old = documents(&format!("machine:\n  sysctls: {{a: b, c: d}}\n  env: {{X: y}}\n---\n{LOG}"));
+        let new = documents(&format!("{LOG}---\nmachine:\n  env: {{X: y}}\n  sysctls: {{c: d, a: b}}\n"));
+        assert_eq!(diff(&old, &new), "");
+        assert_eq!(diff(&documents("machine: {type: join}\n"), &documents("machine: {type: worker}\n")), "");
+        let more = documents(&format!("{LOG}---\nmachine:\n  env: {{X: y}}\n  sysctls: {{c: e, a: b}}\n"));
+        let lines: Vec<_> =
+            diff(&old, &more).lines().filter(|line| line.starts_with(['-', '+'])).map(String::from).collect();
+        assert_eq!(lines, ["--- a", "+++ b", "-        c: d", "+        c: e"]);
+    }
+
+    #[test]
+    fn documents_are_compared_with_those_of_their_kind_and_name() {
+        let root = "machine:\n  type: worker\n";
+        let other = LOG.replace("name: a", "name: b");
+        let old = documents(&format!("{root}---\n{LOG}"));
+        let new = documents(&format!("{root}---\n{other}---\n{}", LOG.replace(":514", ":515")));
+        let text = diff(&old, &new);
+        let headers: Vec<_> = text.lines().filter(|line| line.starts_with("---") || line.starts_with("+++")).collect();
+        let changed = ["--- a/KmsgLogConfig/a", "+++ b/KmsgLogConfig/a"];
+        assert_eq!(headers, [changed[0], changed[1], "--- /dev/null", "+++ b/KmsgLogConfig/b"]);
+        assert!(text.contains("-url: tcp://10.0.0.1:514/\n+url: tcp://10.0.0.1:515/\n"), "{text}");
+        let gone = diff(&old, &documents(root));
+        assert!(gone.starts_with("--- a/KmsgLogConfig/a\n+++ /dev/null\n"), "{gone}");
     }
 
     #[test]

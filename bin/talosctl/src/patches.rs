@@ -34,10 +34,10 @@ pub(crate) fn apply(documents: &Documents, patches: &[Patch]) -> Result<Document
         .map_err(|error| CommandError::usage("patching the configuration").caused_by(error))
 }
 
-/// A configuration read from a file.
+/// A configuration read from a file. Its values are not judged: a patch may put them right.
 pub(crate) fn documents(path: &Path) -> Result<Documents, CommandError> {
     let text = local_file::read(path)?;
-    Documents::from_yaml(text.as_bytes())
+    Documents::unjudged(text.as_bytes())
         .map_err(|errors| CommandError::usage(format!("reading {}", path.display())).caused_by(errors))
 }
 

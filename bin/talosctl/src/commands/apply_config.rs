@@ -76,12 +76,12 @@ pub(crate) async fn run(args: ApplyConfigArgs, session: &Session) -> Result<(), 
         .await
 }
 
-/// The file unchanged, or with patches applied.
+/// The file unchanged, or with patches applied; the node judges the result.
 fn patched(text: String, path: &Path, patches: &[String]) -> Result<String, CommandError> {
     if patches.is_empty() {
         return Ok(text);
     }
-    let documents = Documents::from_yaml(text.as_bytes())
+    let documents = Documents::unjudged(text.as_bytes())
         .map_err(|errors| CommandError::usage(format!("reading {}", path.display())).caused_by(errors))?;
     let patched = patches::apply(&documents, &patches::read(patches)?)?;
     String::from_utf8(patched.raw().to_vec()).map_err(CommandError::wrap("reading the patched configuration"))

@@ -40,7 +40,7 @@ pub(crate) fn run(args: ValidateArgs, session: &Session) -> Result<(), CommandEr
     let invalid = |errors| {
         CommandError::usage(format!("{name} is not valid for {mode} mode")).caused_by(Box::new(errors) as Box<_>)
     };
-    let documents = Documents::from_yaml(text.as_bytes()).map_err(invalid)?;
+    let documents = Documents::unjudged(text.as_bytes()).map_err(invalid)?;
     let report = config::validate(&documents, mode);
     let report = if args.strict { report.strict() } else { report };
     for warning in report.into_result().map_err(invalid)? {

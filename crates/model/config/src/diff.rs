@@ -1,5 +1,7 @@
 //! Differences between two configurations: as text, and as the fields that need a reboot.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use similar::TextDiff;
 
@@ -12,21 +14,23 @@ use crate::v1alpha1::Config;
 /// difference. Of documents beside the root document the headers say kind and name.
 #[must_use]
 pub fn diff(old: &Documents, new: &Documents) -> String {
-    let find = |documents: &'_ Documents, wanted: &Document| -> Option<Value> {
-        let same = |document: &&Document| document.kind() == wanted.kind() && document.name() == wanted.name();
-        documents.documents().iter().find(same).map(Document::to_value)
-    };
+    let (before, after) = (by_identity(old), by_identity(new));
     let mut text = String::new();
     for document in old.documents() {
         let now = document.to_value();
+        let then = after.get(&(document.kind(), document.name())).map(|then| then.to_value());
         // in the order of the old one, so that only real differences show
-        let then = find(new, document).map(|then| in_order_of(then, &now));
+        let then = then.map(|then| in_order_of(then, &now));
         text.push_str(&unified(document, Some(&now), then.as_ref()));
     }
-    for document in new.documents().iter().filter(|document| find(old, document).is_none()) {
+    for document in new.documents().iter().filter(|one| !before.contains_key(&(one.kind(), one.name()))) {
         text.push_str(&unified(document, None, Some(&document.to_value())));
     }
     text
+}
+
+fn by_identity(documents: &Documents) -> HashMap<(&str, Option<&str>), &Document> {
+    documents.documents().iter().map(|document| ((document.kind(), document.name()), document)).collect()
 }
 
 fn unified(document: &Document, old: Option<&Value>, new: Option<&Value>) -> String {

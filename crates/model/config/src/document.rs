@@ -46,6 +46,15 @@ impl Document {
         }
     }
 
+    /// The root document, if this is it.
+    #[must_use]
+    pub fn as_root(&self) -> Option<&Config> {
+        match self {
+            Self::V1alpha1(config) => Some(config),
+            _ => None,
+        }
+    }
+
     /// The document as an ordered tree, with the keys of the file.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {

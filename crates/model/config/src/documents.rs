@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use yaml::{FieldPath, Node};
 
-use crate::decode;
+use crate::decode::{self, Decoded, Judge};
 use crate::document::Document;
 use crate::error::{ConfigError, ConfigErrors};
+use crate::legacy::Use;
+use crate::shape;
 use crate::v1alpha1::Config;
 
 /// A machine's configuration: its documents, in order, and the text they came from. Cheap to clone; equal when the texts
@@ -17,8 +19,8 @@ pub struct Documents {
 }
 
 struct Inner {
-    documents: Vec<Document>,
-    nodes: Vec<Node>,
+    decoded: Decoded,
+    judged: Judge,
     raw: Vec<u8>,
 }
 
@@ -29,8 +31,21 @@ impl Documents {
     /// # Errors
     /// All that could be found at once, each with document, path and line.
     pub fn from_yaml(raw: &[u8]) -> Result<Self, ConfigErrors> {
-        let (documents, nodes) = decode::decode(raw)?;
-        Ok(Self { inner: Arc::new(Inner { documents, nodes, raw: raw.to_vec() }) })
+        Self::decode(raw, Judge::Forms)
+    }
+
+    /// Decodes a stream of documents whose values are not final: they may be patched. Only names and types of fields are
+    /// checked; [`validate`](crate::validate) then checks the form of values, too.
+    ///
+    /// # Errors
+    /// All that could be found at once, each with document, path and line.
+    pub fn unjudged(raw: &[u8]) -> Result<Self, ConfigErrors> {
+        Self::decode(raw, Judge::Types)
+    }
+
+    fn decode(raw: &[u8], judged: Judge) -> Result<Self, ConfigErrors> {
+        let decoded = decode::decode(raw, judged)?;
+        Ok(Self { inner: Arc::new(Inner { decoded, judged, raw: raw.to_vec() }) })
     }
 
     /// A configuration from documents; its text is what [`to_yaml`](Self::to_yaml) writes.
@@ -49,16 +64,13 @@ impl Documents {
 
     #[must_use]
     pub fn documents(&self) -> &[Document] {
-        &self.inner.documents
+        &self.inner.decoded.documents
     }
 
     /// The root document. A configuration without it is not complete: the machine waits for the rest.
     #[must_use]
     pub fn v1alpha1(&self) -> Option<&Config> {
-        self.documents().iter().find_map(|document| match document {
-            Document::V1alpha1(config) => Some(&**config),
-            _ => None,
-        })
+        self.documents().iter().find_map(Document::as_root)
     }
 
     /// The documents written anew, without comments, in their order.
@@ -67,20 +79,42 @@ impl Documents {
         write(self.documents())
     }
 
-    /// The documents as ordered trees, as they were written: with empty values and in their order.
+    /// The documents as ordered trees, as they were written: with empty values, old names and in their order. Scalars
+    /// have the type of their field.
     #[must_use]
     pub fn values(&self) -> Vec<serde_json::Value> {
-        self.inner.nodes.iter().map(Node::to_value).collect()
+        let decoded = &self.inner.decoded;
+        let documents = decoded.documents.iter().zip(&decoded.nodes).enumerate();
+        documents
+            .map(|(index, (document, node))| {
+                shape::value_of(decoded.written.get(&index).unwrap_or(node), shape::of(document.kind()))
+            })
+            .collect()
     }
 
     /// The trees that the documents were decoded from, in their order.
     pub(crate) fn nodes(&self) -> &[Node] {
-        &self.inner.nodes
+        &self.inner.decoded.nodes
+    }
+
+    /// Old spellings that were used, by index of the document.
+    pub(crate) fn old_spellings(&self) -> &[(usize, Use)] {
+        &self.inner.decoded.uses
+    }
+
+    /// The values that do not have the form of their field; none where they were checked already.
+    #[must_use]
+    pub fn malformed(&self) -> Vec<ConfigError> {
+        if self.inner.judged == Judge::Forms {
+            return Vec::new();
+        }
+        let documents = self.documents().iter().zip(self.nodes()).enumerate();
+        documents.flat_map(|(index, (document, node))| decode::forms(index, node, document.kind())).collect()
     }
 
     /// An error about a field of a document, with its place in the text.
     pub(crate) fn error_at(&self, document: usize, path: &FieldPath, message: String) -> ConfigError {
-        let at = self.inner.nodes.get(document).map(|node| node.locate(&path.0)).unwrap_or_default();
+        let at = self.nodes().get(document).map(|node| node.locate(&path.0)).unwrap_or_default();
         ConfigError {
             document,
             kind: self.documents().get(document).map(|d| d.kind().to_owned()).unwrap_or_default(),

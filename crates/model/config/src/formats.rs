@@ -69,9 +69,28 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Whether a text can be a cluster's endpoint; else why not, with an example.
 pub(crate) fn endpoint(text: &str) -> Result<(), String> {
-    let form = Form::Url { schemes: &["https"], port: true };
-    form.check(text).map_err(|(message, hint)| match hint {
+    table::ENDPOINT.check(text).map_err(|(message, hint)| match hint {
         Some(hint) => format!("{message} ({hint})"),
         None => message,
     })
+}
+
+/// What is known of the values of a field, for those who describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    Words(&'static [&'static str]),
+    Schemes(&'static [&'static str]),
+    Range(u64, u64),
+    Duration,
+}
+
+/// The hint about a field of a kind, by its generic path.
+pub(crate) fn hint(kind: &str, path: &[&str]) -> Option<Hint> {
+    match table::form(kind, path)? {
+        Form::OneOf(words) => Some(Hint::Words(words)),
+        Form::Url { schemes, .. } => Some(Hint::Schemes(schemes)),
+        Form::Range(low, high) => Some(Hint::Range(low, high)),
+        Form::Duration => Some(Hint::Duration),
+        _ => None,
+    }
 }

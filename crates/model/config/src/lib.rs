@@ -5,6 +5,8 @@
 //! file or a clock, and no default is written into a document: accessors return the meaning of absent fields.
 
 pub mod acquire;
+#[cfg(test)]
+mod cases;
 mod decode;
 pub mod diff;
 mod document;
@@ -15,9 +17,11 @@ mod formats;
 pub mod generate;
 pub mod images;
 pub mod kinds;
+mod legacy;
 pub mod patch;
 pub mod revision;
 pub mod scalar;
+mod shape;
 pub mod v1alpha1;
 pub mod validate;
 

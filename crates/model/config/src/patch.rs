@@ -5,12 +5,16 @@
 
 mod merge;
 
+use std::borrow::Cow;
+
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use crate::documents::Documents;
 use crate::error::ConfigErrors;
 
-/// A patch that was read and checked.
+/// A patch that was read: names and types of its fields are right. Its values are not judged, since a later patch may
+/// put them right.
 #[derive(Clone, Debug)]
 pub enum Patch {
     /// Documents that are merged into those of the same kind and name, or added.
@@ -24,8 +28,6 @@ pub enum Patch {
 pub enum PatchError {
     #[error("reading the patch")]
     Parse(#[source] ConfigErrors),
-    #[error("the patch is empty")]
-    Empty,
     #[error("operation {index} of the JSON patch is not valid")]
     Operation {
         /// From one.
@@ -48,14 +50,14 @@ pub enum PatchError {
 }
 
 impl Patch {
-    /// Reads a patch and finds out which kind it is.
+    /// Reads a patch and finds out which kind it is. An empty text, one of comments or of empty documents, is a patch that
+    /// changes nothing: templates leave such files.
     ///
     /// # Errors
-    /// When the text is neither; fields of a strategic merge are checked as those of a configuration are.
+    /// When the text is neither kind, or a field of a strategic merge does not exist or has another type.
     pub fn parse(text: &str) -> Result<Self, PatchError> {
         let mut values = crate::decode::values(text).map_err(PatchError::Parse)?;
         match values.as_mut_slice() {
-            [] => Err(PatchError::Empty),
             [Value::Array(operations)] => operations
                 .drain(..)
                 .enumerate()
@@ -64,18 +66,28 @@ impl Patch {
                 })
                 .collect::<Result<_, _>>()
                 .map(|operations| Self::Json(json_patch::Patch(operations))),
-            _ => Documents::from_yaml(text.as_bytes()).map(Self::Strategic).map_err(PatchError::Parse),
+            _ => Documents::unjudged(text.as_bytes()).map(Self::Strategic).map_err(PatchError::Parse),
+        }
+    }
+
+    /// Whether it has nothing to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Strategic(documents) => documents.documents().is_empty(),
+            Self::Json(patch) => patch.0.is_empty(),
         }
     }
 }
 
-/// Applies patches in order. The result is decoded anew, so that it holds no field that a configuration may not have;
-/// comments of the original are lost unless there was nothing to do.
+/// Applies patches in order. The result is decoded anew, so that it holds no field that a configuration may not have; its
+/// values are for [`validate`](crate::validate) to judge. Comments of the original are lost unless there was nothing to
+/// do.
 ///
 /// # Errors
-/// When a patch does not apply, or the result is invalid.
+/// When a patch does not apply, or the result has a field that does not exist or is of another type.
 pub fn apply(base: &Documents, patches: &[Patch]) -> Result<Documents, PatchError> {
-    if patches.is_empty() {
+    if patches.iter().all(Patch::is_empty) {
         return Ok(base.clone());
     }
     let mut values = base.values();
@@ -86,16 +98,37 @@ pub fn apply(base: &Documents, patches: &[Patch]) -> Result<Documents, PatchErro
         }
     }
     let texts: Vec<_> = values.iter().map(yaml::to_text).collect();
-    Documents::from_yaml(texts.join("---\n").as_bytes()).map_err(PatchError::Result)
+    Documents::unjudged(texts.join("---\n").as_bytes()).map_err(PatchError::Result)
 }
 
 fn json(values: &mut [Value], patch: &json_patch::Patch) -> Result<(), PatchError> {
+    if patch.0.is_empty() {
+        return Ok(());
+    }
     let [document] = values else { return Err(PatchError::SeveralDocuments(values.len())) };
-    json_patch::patch(document, &patch.0).map_err(|error| PatchError::Apply {
-        index: error.operation + 1,
-        path: error.path.to_string(),
-        error: error.kind,
-    })
+    for (index, operation) in patch.0.iter().enumerate() {
+        let operation = set_absent(document, operation);
+        json_patch::patch(document, std::slice::from_ref(&*operation)).map_err(|error| PatchError::Apply {
+            index: index + 1,
+            path: error.path.to_string(),
+            error: error.kind,
+        })?;
+    }
+    Ok(())
+}
+
+/// A `replace` of a member that an existing object does not have yet is an `add`, where RFC 6902 has an error: patches for Talos
+/// 1.7 are written so.
+fn set_absent<'o>(document: &Value, operation: &'o PatchOperation) -> Cow<'o, PatchOperation> {
+    if let PatchOperation::Replace(replace) = operation
+        && document.pointer(replace.path.as_str()).is_none()
+        && let Some((parent, _)) = replace.path.as_str().rsplit_once('/')
+        && document.pointer(parent).is_some_and(Value::is_object)
+    {
+        let add = AddOperation { path: replace.path.clone(), value: replace.value.clone() };
+        return Cow::Owned(PatchOperation::Add(add));
+    }
+    Cow::Borrowed(operation)
 }
 
 #[cfg(test)]

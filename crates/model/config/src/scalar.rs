@@ -116,8 +116,13 @@ impl FromStr for DiskSize {
 
 impl<'de> Deserialize<'de> for DiskSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        parsed(Self::NAME, deserializer)
     }
+}
+
+impl DiskSize {
+    /// Its name for those who read shapes of types.
+    pub(crate) const NAME: &'static str = "DiskSize";
 }
 
 /// One port or an inclusive range of ports: `80` or `8000-8080`.
@@ -140,8 +145,13 @@ impl FromStr for PortRange {
 
 impl<'de> Deserialize<'de> for PortRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        parsed(Self::NAME, deserializer)
     }
+}
+
+impl PortRange {
+    /// Its name for those who read shapes of types.
+    pub(crate) const NAME: &'static str = "PortRange";
 }
 
 impl Serialize for PortRange {
@@ -152,6 +162,29 @@ impl Serialize for PortRange {
             serializer.collect_str(&format_args!("{}-{}", self.low, self.high))
         }
     }
+}
+
+/// Reads a type by its text form. The name tells deserializers that the text is not any text.
+fn parsed<'de, D, T>(name: &'static str, deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
+    struct Parsed<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: FromStr<Err = String>> Visitor<'de> for Parsed<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a number")
+        }
+
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        }
+    }
+
+    deserializer.deserialize_newtype_struct(name, Parsed(std::marker::PhantomData))
 }
 
 /// A certificate that is accepted beside the issuing one, as base64 of PEM text.

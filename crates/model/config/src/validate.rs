@@ -1,11 +1,14 @@
 //! Semantic validation: required fields, contradictions between fields, secrets in the wrong place.
 //!
-//! The form of single values was checked when the documents were decoded.
+//! The form of single values is checked when documents are decoded; where they were decoded without, it is checked here.
 
 mod cluster;
+mod components;
 mod kinds;
+mod links;
 mod machine;
 mod network;
+mod reach;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +17,10 @@ use crate::document::Document;
 use crate::documents::Documents;
 use crate::effect;
 use crate::error::ConfigError;
+use crate::legacy::Tone;
 use yaml::FieldPath;
+
+pub use reach::reachable;
 
 /// Platform mode of a machine; decides the required fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +61,9 @@ impl fmt::Display for Mode {
 pub struct Report {
     pub errors: Vec<ConfigError>,
     pub warnings: Vec<ConfigError>,
-    /// Fields that are right and have no effect in this version.
-    pub without_effect: Vec<ConfigError>,
+    /// Warnings that are never errors: fields that have no effect in this version, old spellings, and what is missing
+    /// from a configuration that other documents or a patch may still complete.
+    pub remarks: Vec<ConfigError>,
 }
 
 impl Report {
@@ -65,20 +72,19 @@ impl Report {
         self.errors.is_empty()
     }
 
-    /// Warnings become errors. Fields without effect stay what they are: they say something about this version, not about
-    /// the configuration, which is a right one for any other machine of its kind.
+    /// Warnings become errors. Remarks stay what they are: they say nothing against the configuration.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.errors.append(&mut self.warnings);
         self
     }
 
-    /// Warnings, those about fields without effect after the others.
+    /// Warnings, then remarks.
     pub fn warnings(&self) -> impl Iterator<Item = &ConfigError> {
-        self.warnings.iter().chain(&self.without_effect)
+        self.warnings.iter().chain(&self.remarks)
     }
 
-    /// The warnings, those about fields without effect after the others, or everything that is wrong.
+    /// The warnings and remarks, or everything that is wrong.
     ///
     /// # Errors
     /// All errors of the report.
@@ -86,7 +92,7 @@ impl Report {
         if !self.errors.is_empty() {
             return Err(crate::ConfigErrors(self.errors));
         }
-        self.warnings.append(&mut self.without_effect);
+        self.warnings.append(&mut self.remarks);
         Ok(self.warnings)
     }
 }
@@ -94,13 +100,16 @@ impl Report {
 /// Checks all documents for a mode.
 #[must_use]
 pub fn validate(documents: &Documents, mode: Mode) -> Report {
-    let mut report = Report::default();
+    let mut report = Report { errors: documents.malformed(), ..Report::default() };
+    report.errors.truncate(MAX_ISSUES);
+    old_spellings(documents, &mut report);
     for (index, document) in documents.documents().iter().enumerate() {
         let mut check = Check { documents, index, report: &mut report };
         match document {
             Document::V1alpha1(config) => {
                 machine::check(&mut check, config, mode);
                 cluster::check(&mut check, config);
+                components::check(&mut check, config);
             }
             other => kinds::check(&mut check, other),
         }
@@ -109,13 +118,25 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
     if documents.documents().is_empty() {
         check.error("", "the text is empty");
     } else if documents.v1alpha1().is_none() {
-        check.warn("", "there is no root document (version: v1alpha1): the machine will wait for one");
+        check.remark("", "there is no root document (version: v1alpha1): the machine will wait for one");
     }
-    report.without_effect = effect::warnings(documents);
+    report.remarks.extend(effect::warnings(documents));
     report
 }
 
-/// How many errors, and how many warnings, are told: a configuration may come from anybody, and each costs a search for its
+fn old_spellings(documents: &Documents, report: &mut Report) {
+    for (index, found) in documents.old_spellings() {
+        let mut told = documents.error_at(*index, &found.path, found.message());
+        (told.line, told.column) = (found.at.line, found.at.column);
+        match found.legacy.tone {
+            Tone::Warning => report.warnings.push(told),
+            Tone::Remark => report.remarks.push(told),
+            Tone::Silent => {}
+        }
+    }
+}
+
+/// How many errors, warnings and remarks are told, of each: a configuration may come from anybody, and each costs a search for its
 /// place.
 const MAX_ISSUES: usize = 100;
 
@@ -129,11 +150,7 @@ struct Check<'a> {
 impl Check<'_> {
     /// `path` is dotted, with `[0]` for list elements.
     fn error(&mut self, path: &str, message: impl Into<String>) {
-        if self.report.errors.len() >= MAX_ISSUES {
-            return;
-        }
-        let error = self.documents.error_at(self.index, &path_of(path), message.into());
-        self.report.errors.push(error);
+        Self::tell(self.documents, self.index, &mut self.report.errors, path, message.into());
     }
 
     fn error_with_hint(&mut self, path: &str, message: impl Into<String>, hint: &str) {
@@ -144,12 +161,19 @@ impl Check<'_> {
         }
     }
 
+    /// An error where warnings are errors.
     fn warn(&mut self, path: &str, message: impl Into<String>) {
-        if self.report.warnings.len() >= MAX_ISSUES {
-            return;
+        Self::tell(self.documents, self.index, &mut self.report.warnings, path, message.into());
+    }
+
+    fn remark(&mut self, path: &str, message: impl Into<String>) {
+        Self::tell(self.documents, self.index, &mut self.report.remarks, path, message.into());
+    }
+
+    fn tell(documents: &Documents, index: usize, told: &mut Vec<ConfigError>, path: &str, message: String) {
+        if told.len() < MAX_ISSUES {
+            told.push(documents.error_at(index, &path_of(path), message));
         }
-        let warning = self.documents.error_at(self.index, &path_of(path), message.into());
-        self.report.warnings.push(warning);
     }
 }
 

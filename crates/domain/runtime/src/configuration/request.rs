@@ -106,6 +106,9 @@ impl ConfigurationController {
                 Refusal::new(ConfigOutcome::NotValid, format!("configuration is not valid: {}", error_chain(&error)))
             }
         })?;
+        if let Step::Done { documents, .. } = next.step() {
+            config::validate::reachable(&documents).map_err(not_reachable)?;
+        }
         let result = |details: &str| MachineConfigResult {
             outcome: ConfigOutcome::Applied,
             // Nothing runs that would have to be restarted.
@@ -158,13 +161,17 @@ impl ConfigurationController {
             details: "".into(),
             warnings: warnings.iter().map(ToString::to_string).collect(),
         };
+        let reachable = config::validate::reachable(&documents).map_err(not_reachable);
         if request.dry_run {
+            // a dry run may show a step on the way, such as a worker that becomes a control plane and gets its keys later
+            result.warnings.extend(reachable.err().map(|refusal| format!("it would be refused: {}", refusal.why)));
             let diff = config::diff::diff(revisions.active(), &documents);
             let diff = if diff.is_empty() { "No changes.".to_owned() } else { diff };
             let said = format!("Dry run summary:\n{} (skipped in dry-run).\nConfig diff:\n{diff}", judged.details);
             result.details = said.into();
             return Ok(result);
         }
+        reachable?;
         let mut details = judged.details;
         if let revision::ApplyMode::Try(lasting) = judged.mode {
             let lasting = stdx::duration::format(lasting);
@@ -186,6 +193,12 @@ impl ConfigurationController {
         self.phase = Phase::Configured(next);
         Ok(result)
     }
+}
+
+/// Taken, such a configuration would be the last one.
+fn not_reachable(errors: config::ConfigErrors) -> Refusal {
+    let why = format!("the machine could not be reached through its API with this configuration: {errors}");
+    Refusal::new(ConfigOutcome::NotValid, why)
 }
 
 fn not_possible(why: impl Into<String>) -> Refusal {

@@ -364,3 +364,23 @@ async fn nothing_is_written_once_the_volume_goes() {
     assert_eq!(refused.outcome, ConfigOutcome::NotPossible);
     assert_eq!((world.active().as_deref(), world.on_disk().as_str()), (Some(GOOD), GOOD));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_would_cut_off_the_api_is_refused_and_a_dry_run_says_so() {
+    let world = configured().await;
+    let control_plane = GOOD.replacen("type: worker", "type: controlplane", 1);
+    assert_ne!(control_plane, GOOD);
+    let dry = world.request(MachineConfigRequest { dry_run: true, ..request(&control_plane, ApplyMode::Auto) }).await;
+    assert_eq!(dry.outcome, ConfigOutcome::Applied, "{}", dry.details.0);
+    assert!(dry.warnings.iter().any(|warning| warning.starts_with("it would be refused: ")), "{:?}", dry.warnings);
+    for mode in [ApplyMode::Auto, ApplyMode::Staged, ApplyMode::Reboot] {
+        let refused = world.apply(&control_plane, mode).await;
+        assert_eq!(refused.outcome, ConfigOutcome::NotValid, "{mode}");
+        assert!(refused.details.0.contains("machine.ca.key"), "{}", refused.details.0);
+    }
+    assert_eq!((world.on_disk().as_str(), world.active().as_deref()), (GOOD, Some(GOOD)));
+    let maintained = World::new(|_, platform| platform);
+    maintained.boot().await;
+    assert_eq!(maintained.apply(&control_plane, ApplyMode::Auto).await.outcome, ConfigOutcome::NotValid);
+    assert_eq!(maintained.apply(GOOD, ApplyMode::Auto).await.outcome, ConfigOutcome::Applied);
+}

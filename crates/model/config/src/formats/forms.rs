@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::address;
+use crate::scalar::DiskSize;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
@@ -11,22 +12,21 @@ pub(super) enum Form {
     Cidr,
     /// An address, or an address with its prefix length.
     CidrOrIp,
-    /// A prefix, `!` before it to exclude it.
-    CidrFilter,
     Ip,
     /// A prefix or an address with optional `!`.
     IpFilter,
     /// `host:port`
     HostPort,
-    /// A URL with one of these schemes, a host, and a port if required.
+    /// A URL with one of these schemes and a host, and what else it needs or may have.
     Url {
         schemes: &'static [&'static str],
-        port: bool,
+        port: Port,
+        path: Path,
     },
     Duration,
     OneOf(&'static [&'static str]),
     /// An absolute path.
-    Path,
+    AbsolutePath,
     /// A DNS name or label.
     Dns,
     /// A name in a certificate: an address or a DNS name, also one with `*` for its first label.
@@ -37,6 +37,23 @@ pub(super) enum Form {
     Key32,
     /// A number in a range, both ends included.
     Range(u64, u64),
+    /// A size after an optional comparison: `>= 1TB`.
+    SizeMatch,
+}
+
+/// Whether a URL has to name a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Required,
+    Optional,
+}
+
+/// Whether a URL may have a path, a query or a fragment: an address of a service that speaks gRPC, or of a socket, has
+/// no use for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    Allowed,
+    Refused,
 }
 
 type Problem = (String, Option<String>);
@@ -56,18 +73,13 @@ impl Form {
             Self::CidrOrIp => {
                 ensure(cidr(text) || address(text).is_some(), "an address with its prefix length", "192.168.1.5/24")
             }
-            Self::CidrFilter => ensure(
-                cidr(text.strip_prefix('!').unwrap_or(text)),
-                "a network in CIDR notation",
-                "10.0.0.0/8, !10.1.0.0/16",
-            ),
             Self::IpFilter => {
                 let bare = text.strip_prefix('!').unwrap_or(text);
                 ensure(cidr(bare) || address(bare).is_some(), "an address or a network", "10.0.0.0/8, !10.1.0.0/16")
             }
             Self::Ip => ensure(address(text).is_some(), "an IP address", "10.0.0.1"),
             Self::HostPort => ensure(host_port(text), "host:port", "192.168.1.1:51820"),
-            Self::Url { schemes, port } => url(text, schemes, port),
+            Self::Url { schemes, port, path } => url(text, schemes, port, path),
             Self::Duration => stdx::duration::parse(text)
                 .map(drop)
                 .map_err(|error| (error.to_string(), Some("for example 1m30s".to_owned()))),
@@ -78,7 +90,7 @@ impl Form {
                     Err((format!("{text:?} is not one of {}", words.join(", ")), None))
                 }
             }
-            Self::Path => ensure(is_absolute(text), "an absolute path", "/var/etc/file"),
+            Self::AbsolutePath => ensure(is_absolute(text), "an absolute path", "/var/etc/file"),
             Self::Dns => ensure(dns(text), "a DNS name", "cluster.local"),
             Self::San => {
                 let name = text.strip_prefix("*.").unwrap_or(text);
@@ -86,6 +98,7 @@ impl Form {
                 ensure(address(text).is_some() || dns(name), "an address or a DNS name", "10.0.0.10, api.example.org")
             }
             Self::MacPattern => ensure(mac(text), "a hardware address", "00:1a:2b:3c:4d:5e, 00:1a:2b:*"),
+            Self::SizeMatch => ensure(size_match(text), "a size", ">= 1TB, 500GiB"),
             // a key may be secret: the message does not repeat it
             Self::Key32 if key(text) => Ok(()),
             Self::Key32 => Err(("the key is not 32 bytes in base64".to_owned(), Some("use wg genkey".to_owned()))),
@@ -99,8 +112,8 @@ impl Form {
     }
 }
 
-fn url(text: &str, schemes: &[&str], port: bool) -> Result<(), Problem> {
-    let example = format!("for example {}://10.5.0.1{}", schemes[0], if port { ":6443" } else { "" });
+fn url(text: &str, schemes: &[&str], port: Port, path: Path) -> Result<(), Problem> {
+    let example = format!("for example {}://10.5.0.1{}", schemes[0], if port == Port::Required { ":6443" } else { "" });
     let problem = |what: &str| Err((format!("{text:?} {what}"), Some(example.clone())));
     let Ok(url) = Url::parse(text) else {
         return if text.contains("://") { problem("is not a URL") } else { problem("has no scheme") };
@@ -118,18 +131,29 @@ fn url(text: &str, schemes: &[&str], port: bool) -> Result<(), Problem> {
     if url.host_str().unwrap_or_default().is_empty() {
         return problem("has no host");
     }
-    if port && !has_port(text) {
+    if port == Port::Required && !has_port(text) {
         return problem("has no port");
+    }
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if path == Path::Refused && !bare {
+        return problem("has a path, which this address cannot have");
     }
     Ok(())
 }
 
-/// Whether a port is written out, also where it is the scheme's own.
+/// `[>= <= > < ==]N[unit]`
+fn size_match(text: &str) -> bool {
+    let text = text.trim_start();
+    let size = [">=", "<=", "==", ">", "<"].iter().find_map(|sign| text.strip_prefix(sign)).unwrap_or(text);
+    size.parse::<DiskSize>().is_ok()
+}
+
 /// Without a way up: what is below a directory as text is below it on disk, too.
 fn is_absolute(text: &str) -> bool {
     text.starts_with('/') && !text.contains('\0') && text.split('/').all(|part| part != "..")
 }
 
+/// Whether a port is written out, also where it is the scheme's own.
 fn has_port(text: &str) -> bool {
     let authority =
         text.split_once("://").map_or(text, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();

@@ -97,7 +97,7 @@ fn other_documents_merge_by_kind_and_name_or_are_added() {
     let text = patched(&[&format!("{}---\n{}", rule("a", 1), rule("b", 2)), &rule("a", 3)]).unwrap();
     let values = crate::decode::values(&text).unwrap();
     assert_eq!(values.len(), 3);
-    assert_eq!(values[1]["portSelector"]["ports"], serde_json::json!([1, 3]));
+    assert_eq!(values[1]["portSelector"]["ports"], serde_json::json!([3]));
     assert_eq!(values[2]["name"], "b");
 }
 
@@ -121,8 +121,6 @@ fn patches_that_do_not_fit_say_why() {
     assert!(matches!(error, PatchError::Parse(ref e) if e.0[0].path == "machine.nope"), "{error:?}");
     let error = patched(&["- op: add\n  path: /machine/nope\n  value: 1\n"]).unwrap_err();
     assert!(matches!(error, PatchError::Result(ref e) if e.0[0].path == "machine.nope"), "{error:?}");
-    let error = patched(&["---\n"]).unwrap_err();
-    assert!(matches!(error, PatchError::Empty), "{error:?}");
     let link = "apiVersion: v1alpha1\nkind: SideroLinkConfig\napiUrl: https://a/\n";
     let error = patched(&[link, "- op: remove\n  path: /machine/sysctls\n"]).unwrap_err();
     assert!(matches!(error, PatchError::SeveralDocuments(2)), "{error:?}");
@@ -131,4 +129,93 @@ fn patches_that_do_not_fit_say_why() {
 #[test]
 fn nothing_to_do_keeps_the_text() {
     assert_eq!(patched(&[]).unwrap(), BASE);
+    for empty in ["", "---\n", "# only a comment\n", "---\n# a\n---\n", "[]"] {
+        assert_eq!(patched(&[empty, empty]).unwrap(), BASE, "{empty:?}");
+    }
+}
+
+#[test]
+fn a_value_that_says_nothing_undoes_nothing_and_false_does() {
+    let patch = "machine:\n  type: ''\n  certSANs: []\n  network:\n    nameservers:\n    interfaces:\n      - interface: eth0\n        \
+                 mtu: 0\n        addresses: []\n      - deviceSelector: {driver: virtio, busPath: ''}\n        dhcp: false\n  sysctls:\n    \
+                 a: ''\n";
+    let value = value(&patched(&[patch]).unwrap());
+    assert_eq!(value["machine"]["type"], "worker");
+    assert_eq!(value["machine"]["network"]["nameservers"], serde_json::json!(["1.1.1.1"]));
+    let interfaces = &value["machine"]["network"]["interfaces"];
+    assert_eq!(interfaces[0]["mtu"], 1500);
+    assert_eq!(interfaces[1]["dhcp"], false);
+    assert_eq!(value["machine"]["sysctls"]["a"], "", "names of the user's choice may be empty");
+}
+
+#[test]
+fn entries_of_one_link_in_one_patch_become_one() {
+    let patch = "machine:\n  network:\n    interfaces:\n      - interface: eth9\n        mtu: 9000\n        vlans: [{vlanId: 1}, {vlanId: 1, \
+                 mtu: 5}]\n      - interface: eth9\n        dhcp: true\n";
+    let expected =
+        serde_json::json!({"interface": "eth9", "mtu": 9000, "vlans": [{"vlanId": 1, "mtu": 5}], "dhcp": true});
+    assert_eq!(value(&patched(&[patch]).unwrap())["machine"]["network"]["interfaces"][2], expected);
+    let base = Documents::from_yaml(b"machine: {type: worker}\n").unwrap();
+    let patched = apply(&base, &[Patch::parse(patch).unwrap()]).unwrap();
+    assert_eq!(patched.values()[0]["machine"]["network"]["interfaces"], serde_json::json!([expected]));
+}
+
+#[test]
+fn a_later_patch_may_put_a_value_right() {
+    let wrong = "machine: {network: {hostname: '${name}'}}\ncluster: {controlPlane: {endpoint: ''}}\n";
+    let right = "machine: {network: {hostname: node-1}}\n";
+    let base = Documents::unjudged(BASE.as_bytes()).unwrap();
+    let patches = [wrong, right].map(|text| Patch::parse(text).unwrap());
+    let of = |patches: &[Patch]| {
+        let report = crate::validate(&apply(&base, patches).unwrap(), crate::Mode::Container);
+        report
+            .errors
+            .into_iter()
+            .filter(|error| error.path.ends_with("hostname"))
+            .map(|error| error.line)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&patches[..1]).len(), 1);
+    assert_eq!(of(&patches), Vec::<usize>::new());
+}
+
+#[test]
+fn json_replace_sets_an_absent_member_of_an_object_that_is_there() {
+    let patch = "- op: replace\n  path: /machine/network/hostname\n  value: node-1\n";
+    assert_eq!(value(&patched(&[patch]).unwrap())["machine"]["network"]["hostname"], "node-1");
+    for path in ["/machine/time/servers", "/machine/network/nameservers/5"] {
+        let patch = format!("- op: replace\n  path: {path}\n  value: a\n");
+        let error = patched(&[&patch]).unwrap_err();
+        assert!(matches!(error, PatchError::Apply { index: 1, .. }), "{path}: {error:?}");
+    }
+}
+
+#[test]
+fn yaml_words_survive_a_patch() {
+    let base = Documents::from_yaml(b"debug: no\nmachine:\n  acceptedCAs: {crt: YQ==}\n  env: {A: yes}\n").unwrap();
+    let patch = Patch::parse("machine: {acceptedCAs: [{crt: Yg==}], kubelet: {registerWithFQDN: on}}\n").unwrap();
+    let patched = apply(&base, &[patch]).unwrap();
+    let root = patched.v1alpha1().unwrap();
+    assert_eq!((root.debug, root.machine().accepted_cas.len()), (Some(false), 2));
+    assert_eq!(root.machine().env["A"], "yes");
+    assert_eq!(root.machine().kubelet.as_ref().unwrap().register_with_fqdn, Some(true));
+}
+
+#[test]
+fn selectors_are_the_same_whatever_the_order_of_their_fields() {
+    let patch = |selector: &str| {
+        format!("machine: {{network: {{interfaces: [{{deviceSelector: {{{selector}}}, mtu: 1400}}]}}}}\n")
+    };
+    let value =
+        value(&patched(&[&patch("busPath: '0*', driver: e"), &patch("driver: e, busPath: '0*', pciID: ''")]).unwrap());
+    assert_eq!(value["machine"]["network"]["interfaces"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_patch_with_many_entries_is_merged_in_linear_time() {
+    let links: String = (0..40_000).map(|n| format!("      - interface: l{n}\n")).collect();
+    let patch = Patch::parse(&format!("machine:\n  network:\n    interfaces:\n{links}")).unwrap();
+    let base = Documents::from_yaml(b"machine: {type: worker}\n").unwrap();
+    let merged = apply(&base, &[patch.clone(), patch]).unwrap();
+    assert_eq!(merged.values()[0]["machine"]["network"]["interfaces"].as_array().unwrap().len(), 40_000);
 }

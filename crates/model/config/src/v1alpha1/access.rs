@@ -126,7 +126,8 @@ impl Machine {
     #[must_use]
     pub fn kubeprism_port(&self) -> Option<u16> {
         let kubeprism = self.features.as_ref()?.kube_prism.as_ref()?;
-        kubeprism.enabled.unwrap_or(false).then(|| kubeprism.port.unwrap_or(DEFAULT_KUBEPRISM_PORT))
+        let port = kubeprism.port.filter(|port| *port != 0).unwrap_or(DEFAULT_KUBEPRISM_PORT);
+        kubeprism.enabled.unwrap_or(false).then_some(port)
     }
 
     #[must_use]

@@ -19,9 +19,9 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config) {
         check.error_with_hint("cluster.controlPlane.endpoint", "the address of the Kubernetes API is missing", hint);
     }
     if cluster.token.is_empty() {
-        check.error("cluster.token", "the token is missing: the kubelet could not join");
+        check.remark("cluster.token", "without the token kubelets cannot join the cluster");
     } else if !pki::token::is_bootstrap_token(cluster.token.expose()) {
-        check.error("cluster.token", "a token has six and sixteen characters of a-z and 0-9, with a dot between");
+        check.remark("cluster.token", "a token has six and sixteen characters of a-z and 0-9, with a dot between");
     }
     secrets(check, cluster, config.is_control_plane());
     network(check, cluster);
@@ -48,19 +48,19 @@ fn secrets(check: &mut Check<'_>, cluster: &Cluster, control_plane: bool) {
                 );
             }
         } else if !key {
-            check.error(&format!("{path}.key"), "a control plane needs this certificate authority with its key");
+            check.remark(path, "without this certificate authority and its key no control plane runs here");
         } else if let Some(Err(error)) = pair.map(pki::Authority::from_pair) {
             check.error(path, error.to_string());
         }
     }
     let account = cluster.service_account.as_ref().is_some_and(|account| !account.key.is_empty());
     if control_plane && !account {
-        check.error("cluster.serviceAccount.key", "a control plane needs the key of service accounts");
+        check.remark("cluster.serviceAccount", "without the key of service accounts no control plane runs here");
     } else if !control_plane && account {
         check.error("cluster.serviceAccount.key", "a worker must not have the key of service accounts");
     }
     if !control_plane && cluster.ca.as_ref().is_none_or(|ca| ca.crt.is_empty()) {
-        check.error("cluster.ca.crt", "the certificate authority of Kubernetes is missing");
+        check.remark("cluster.ca", "without the certificate authority of Kubernetes the kubelet cannot join");
     }
 }
 
@@ -69,7 +69,10 @@ fn network(check: &mut Check<'_>, cluster: &Cluster) {
     if let Some(cni) = &network.cni {
         match (cni.name.as_str(), cni.urls.is_empty()) {
             ("custom", true) => {
-                check.error("cluster.network.cni.urls", "a custom network needs the URLs of its manifests");
+                check.warn(
+                    "cluster.network.cni.urls",
+                    "a custom network without manifests: they have to come from elsewhere",
+                );
             }
             ("custom", false) | (_, true) => {}
             _ => check.error("cluster.network.cni.urls", "URLs of manifests belong to the custom network"),

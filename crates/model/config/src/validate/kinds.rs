@@ -1,5 +1,6 @@
 //! The documents beside the root document.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Check;
@@ -22,9 +23,16 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) {
             if service.config_files.is_empty() && service.environment.is_empty() {
                 check.error("", "configFiles or environment is needed");
             }
+            let mut paths = HashSet::new();
             for (index, file) in service.config_files.iter().enumerate() {
                 required(check, &format!("configFiles[{index}].mountPath"), &file.mount_path);
                 required(check, &format!("configFiles[{index}].content"), &file.content);
+                if !paths.insert(file.mount_path.as_str()) {
+                    check.error(
+                        &format!("configFiles[{index}].mountPath"),
+                        format!("a second file {}", file.mount_path),
+                    );
+                }
             }
             for (index, variable) in service.environment.iter().enumerate() {
                 if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {

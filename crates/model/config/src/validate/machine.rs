@@ -4,50 +4,58 @@ use std::collections::HashSet;
 
 use super::{Check, Mode, network};
 use crate::scalar::MachineType;
-use crate::v1alpha1::{Config, EncryptionKey, Machine};
+use crate::v1alpha1::{Config, EncryptionKey, InstallDiskSelector, Machine};
 
 pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
+    if config.persist == Some(false) {
+        check.error("persist", "a machine always keeps its configuration: persist cannot be false");
+    }
     let Some(machine) = &config.machine else {
         check.error("machine", "the machine part is missing");
         return;
     };
     identity(check, machine);
     install(check, machine, mode);
+    disks(check, machine);
     network::check(check, machine);
     files(check, machine);
     names(check, machine);
     encryption(check, machine);
-    features(check, machine);
+    features(check, machine, mode);
+    kernel_and_logging(check, machine);
     labels(check, machine);
 }
 
 fn identity(check: &mut Check<'_>, machine: &Machine) {
-    let Some(kind) = machine.r#type else {
-        check.error_with_hint("machine.type", "the type of the machine is missing", "controlplane or worker");
-        return;
-    };
-    if kind == MachineType::Init {
-        check.warn("machine.type", "init is an old type: use controlplane and bootstrap through the API");
+    match machine.r#type {
+        None => check.remark("machine.type", "without a type the machine is a worker"),
+        Some(MachineType::Init) => {
+            check.warn("machine.type", "init is an old type: use controlplane and bootstrap through the API");
+        }
+        Some(MachineType::ControlPlane | MachineType::Worker) => {}
     }
+    let control_plane = machine.r#type.is_some_and(MachineType::is_control_plane);
     if machine.token.is_empty() {
-        check.error("machine.token", "the token is missing: the machine could not get its certificates");
+        check.remark("machine.token", "without the token workers cannot get their certificates");
     }
     let has = |text: fn(&pki::PemPair) -> &str| machine.ca.as_ref().is_some_and(|ca| !text(ca).is_empty());
-    if !has(|ca| &ca.crt) {
-        check.error("machine.ca.crt", "the certificate authority of the machine API is missing");
-    } else if kind.is_control_plane() && !has(|ca| &ca.key) {
-        check.error("machine.ca.key", "a control plane needs the key of the machine API's certificate authority");
-    } else if !kind.is_control_plane() && has(|ca| &ca.key) {
-        check.error_with_hint(
+    match (has(|ca| &ca.crt), has(|ca| &ca.key), control_plane) {
+        (_, true, false) => check.error_with_hint(
             "machine.ca.key",
             "a worker must not have the key of the machine API's certificate authority",
             "leave only crt",
-        );
-    } else if let Some(ca) = &machine.ca
-        && kind.is_control_plane()
-        && let Err(error) = pki::Authority::from_pair(ca)
-    {
-        check.error("machine.ca", error.to_string());
+        ),
+        (false, _, _) => check.remark("machine.ca", "without its certificate authority the machine API is not served"),
+        (true, false, true) => {
+            check
+                .remark("machine.ca.key", "without the key of its certificate authority the machine API is not served");
+        }
+        (true, false, false) => {}
+        (true, true, true) => {
+            if let Some(Err(error)) = machine.ca.as_ref().map(pki::Authority::from_pair) {
+                check.error("machine.ca", error.to_string());
+            }
+        }
     }
     for (index, ca) in machine.accepted_cas.iter().enumerate() {
         if let Err(error) = pki::Certificate::from_pem(&ca.crt) {
@@ -66,9 +74,24 @@ fn install(check: &mut Check<'_>, machine: &Machine, mode: Mode) {
     if mode == Mode::Metal && install.disk.is_empty() && install.disk_selector.is_none() {
         check.error("machine.install.disk", "a disk to install to, or a diskSelector, is needed on metal");
     }
+    if install.disk_selector.as_ref().is_some_and(|selector| *selector == InstallDiskSelector::default()) {
+        check.error("machine.install.diskSelector", "an empty selector fits every disk");
+    }
+    let mut images = HashSet::new();
+    for (index, extension) in install.extensions.iter().enumerate() {
+        let path = format!("machine.install.extensions[{index}].image");
+        if extension.image.is_empty() {
+            check.error(&path, "an extension needs its image");
+        } else if !images.insert(extension.image.as_str()) {
+            check.error(&path, format!("{} is listed twice", extension.image));
+        }
+    }
     if !install.extensions.is_empty() {
         check.warn("machine.install.extensions", "extensions listed here are deprecated: build them into the image");
     }
+}
+
+fn disks(check: &mut Check<'_>, machine: &Machine) {
     for (index, disk) in machine.disks.iter().enumerate() {
         for (p, partition) in disk.partitions.iter().enumerate() {
             if !partition.mountpoint.starts_with("/var/") {
@@ -99,11 +122,13 @@ fn names(check: &mut Check<'_>, machine: &Machine) {
             }
         }
     }
+    let mut profiles = HashSet::new();
     for (index, profile) in machine.seccomp_profiles.iter().enumerate() {
-        if profile.name.is_empty() || matches!(profile.name.as_str(), "." | "..") || profile.name.contains(['/', '\0'])
-        {
-            let path = format!("machine.seccompProfiles[{index}].name");
+        let (path, name) = (format!("machine.seccompProfiles[{index}].name"), profile.name.as_str());
+        if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\0']) {
             check.error_with_hint(&path, "a seccomp profile needs the name of a file", "audit.json");
+        } else if !profiles.insert(name) {
+            check.error(&path, format!("a second profile named {name}"));
         }
     }
 }
@@ -149,6 +174,12 @@ fn encryption(check: &mut Check<'_>, machine: &Machine) {
             if kinds_of_key(key) != 1 {
                 check.error(&format!("{base}.keys[{index}]"), "a key is exactly one of static, nodeID, kms, tpm");
             }
+            if key.kms.as_ref().is_some_and(|kms| kms.endpoint.is_empty()) {
+                check.error(&format!("{base}.keys[{index}].kms.endpoint"), "the address of the key service is missing");
+            }
+            if key.r#static.as_ref().is_some_and(|key| key.passphrase.is_empty()) {
+                check.error(&format!("{base}.keys[{index}].static.passphrase"), "the passphrase is missing");
+            }
         }
     }
 }
@@ -157,10 +188,10 @@ fn kinds_of_key(key: &EncryptionKey) -> usize {
     [key.r#static.is_some(), key.node_id.is_some(), key.kms.is_some(), key.tpm.is_some()].iter().filter(|k| **k).count()
 }
 
-fn features(check: &mut Check<'_>, machine: &Machine) {
+fn features(check: &mut Check<'_>, machine: &Machine, mode: Mode) {
     let Some(features) = &machine.features else { return };
     let access = features.kubernetes_talos_api_access.as_ref();
-    let worker = machine.r#type == Some(MachineType::Worker);
+    let worker = !machine.r#type.is_some_and(MachineType::is_control_plane);
     if worker && access.and_then(|a| a.enabled) == Some(true) {
         let path = "machine.features.kubernetesTalosAPIAccess";
         check.error(path, "access to the machine API from Kubernetes works only on a control plane");
@@ -169,6 +200,38 @@ fn features(check: &mut Check<'_>, machine: &Machine) {
     if dns.is_some_and(|d| d.forward_kube_dns_to_host == Some(true) && d.enabled != Some(true)) {
         let path = "machine.features.hostDNS.forwardKubeDNSToHost";
         check.error(path, "forwarding to the host's DNS needs hostDNS.enabled");
+    }
+    if mode == Mode::Container
+        && dns.is_some_and(|d| d.enabled == Some(false) || d.forward_kube_dns_to_host == Some(false))
+    {
+        let path = "machine.features.hostDNS";
+        check.error(
+            path,
+            "pods cannot reach the resolver of a container's host: host DNS has to be on, and forward to it",
+        );
+    }
+}
+
+/// The kernel takes no more of a module's parameters.
+const MAX_PARAMETERS: usize = 4096;
+
+fn kernel_and_logging(check: &mut Check<'_>, machine: &Machine) {
+    let modules = machine.kernel.iter().flat_map(|kernel| &kernel.modules);
+    for (index, module) in modules.enumerate() {
+        let path = |field: &str| format!("machine.kernel.modules[{index}].{field}");
+        if module.name.is_empty() {
+            check.error(&path("name"), "the module's name is missing");
+        }
+        if module.parameters.iter().map(|parameter| parameter.len() + 1).sum::<usize>() > MAX_PARAMETERS {
+            check.error(&path("parameters"), format!("parameters have at most {MAX_PARAMETERS} characters together"));
+        }
+    }
+    let destinations = machine.logging.iter().flat_map(|logging| &logging.destinations);
+    for (index, destination) in destinations.enumerate() {
+        if destination.endpoint.is_empty() {
+            let path = format!("machine.logging.destinations[{index}].endpoint");
+            check.error(&path, "the address of the receiver is missing");
+        }
     }
 }
 

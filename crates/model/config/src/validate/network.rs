@@ -2,20 +2,24 @@
 
 use std::collections::HashSet;
 
-use super::Check;
+use super::{Check, links};
 use crate::scalar::MachineType;
-use crate::v1alpha1::{Device, DhcpOptions, Machine};
+use crate::v1alpha1::{Device, DeviceVip, DhcpOptions, Machine};
 
 pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
     let Some(network) = &machine.network else { return };
+    links::ports(check, &network.interfaces);
     let mut names = HashSet::new();
-    let worker = machine.r#type == Some(MachineType::Worker);
+    let worker = machine.r#type.unwrap_or(MachineType::Worker) == MachineType::Worker;
     for (index, device) in network.interfaces.iter().enumerate() {
         let base = format!("machine.network.interfaces[{index}]");
         match (device.interface.is_empty(), device.device_selector.is_none()) {
             (true, true) => check.error(&base, "a link needs interface or deviceSelector"),
             (false, false) => check.error(&base, "a link has either interface or deviceSelector"),
             _ => {}
+        }
+        if let Some(selector) = &device.device_selector {
+            links::selector(check, &format!("{base}.deviceSelector"), selector);
         }
         if !device.interface.is_empty() && !names.insert(device.interface.as_str()) {
             check.error(&format!("{base}.interface"), format!("{} is described twice", device.interface));
@@ -34,14 +38,7 @@ fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool
         check.error(base, "a link is at most one of bond, bridge, wireguard, dummy");
     }
     if let Some(bond) = &device.bond {
-        match (bond.interfaces.is_empty(), bond.device_selectors.is_empty()) {
-            (true, true) => check.error(&format!("{base}.bond"), "a bond needs interfaces or deviceSelectors"),
-            (false, false) => check.error(&format!("{base}.bond"), "a bond has either interfaces or deviceSelectors"),
-            _ => {}
-        }
-        if bond.mode.is_empty() {
-            check.error(&format!("{base}.bond.mode"), "the mode of the bond is missing");
-        }
+        links::bond(check, &format!("{base}.bond"), bond);
     }
     if let Some(wireguard) = &device.wireguard {
         if wireguard.private_key.is_empty() {
@@ -54,9 +51,7 @@ fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool
         }
     }
     dhcp(check, base, device.dhcp, device.dhcp_options.as_ref());
-    if worker && device.vip.is_some() {
-        check.error(&format!("{base}.vip"), "a shared address works only on a control plane");
-    }
+    vip(check, base, device.vip.as_ref(), worker);
     let mut ids = Vec::new();
     for (index, vlan) in device.vlans.iter().enumerate() {
         let base = format!("{base}.vlans[{index}]");
@@ -68,9 +63,7 @@ fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool
             Some(id) => ids.push(id),
         }
         dhcp(check, &base, vlan.dhcp, vlan.dhcp_options.as_ref());
-        if worker && vlan.vip.is_some() {
-            check.error(&format!("{base}.vip"), "a shared address works only on a control plane");
-        }
+        vip(check, &base, vlan.vip.as_ref(), worker);
     }
     for (index, route) in device.routes.iter().enumerate() {
         if route.network.is_empty() && route.gateway.is_empty() {
@@ -79,8 +72,18 @@ fn device_check(check: &mut Check<'_>, base: &str, device: &Device, worker: bool
     }
 }
 
+fn vip(check: &mut Check<'_>, base: &str, vip: Option<&DeviceVip>, worker: bool) {
+    let Some(vip) = vip else { return };
+    if worker {
+        check.error(&format!("{base}.vip"), "a shared address works only on a control plane");
+    }
+    if vip.ip.is_empty() {
+        check.error(&format!("{base}.vip.ip"), "the shared address is missing");
+    }
+}
+
 fn dhcp(check: &mut Check<'_>, base: &str, enabled: Option<bool>, options: Option<&DhcpOptions>) {
     if options.is_some() && enabled != Some(true) {
-        check.warn(&format!("{base}.dhcpOptions"), "options for DHCP have no effect without dhcp: true");
+        check.remark(&format!("{base}.dhcpOptions"), "options for DHCP have no effect without dhcp: true");
     }
 }

@@ -40,7 +40,7 @@ fn default_images() -> Vec<String> {
         kubernetes.scheduler,
         kubernetes.proxy,
         kubernetes.kubelet,
-        images::INSTALLER.to_owned(),
+        images::installer(),
         images::PAUSE.to_owned(),
     ]
 }

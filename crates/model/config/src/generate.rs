@@ -16,19 +16,22 @@ use crate::v1alpha1::{
     Config, DEFAULT_DNS_DOMAIN, DEFAULT_INSTALL_DISK, DEFAULT_KUBEPRISM_PORT, DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR,
 };
 
+pub use contract::Contract;
 pub use tree::base64;
 
+mod contract;
 mod docs;
 mod tree;
 
 #[cfg(test)]
 pub(crate) use docs::DOCS;
+pub(crate) use docs::documentation;
 
 /// Inputs of a cluster's configurations.
 #[derive(Clone, Debug)]
 pub struct Input {
     pub cluster_name: String,
-    /// Address of the Kubernetes API: `https://host:port`.
+    /// Address of the Kubernetes API: `https://host`, with a port that is not 443.
     pub endpoint: String,
     /// With or without `v`.
     pub kubernetes_version: String,
@@ -75,7 +78,7 @@ impl Input {
             contract: Contract::default(),
             additional_sans: Vec::new(),
             install_disk: DEFAULT_INSTALL_DISK.to_owned(),
-            install_image: images::INSTALLER.to_owned(),
+            install_image: images::installer(),
             dns_domain: DEFAULT_DNS_DOMAIN.to_owned(),
             pod_subnets: vec![DEFAULT_POD_CIDR.to_owned()],
             service_subnets: vec![DEFAULT_SERVICE_CIDR.to_owned()],
@@ -95,44 +98,10 @@ impl Input {
     }
 }
 
-/// The version that determines the available fields: 1.7 by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contract {
-    pub major: u32,
-    pub minor: u32,
-}
-
-impl Default for Contract {
-    fn default() -> Self {
-        Self { major: 1, minor: 7 }
-    }
-}
-
-impl Contract {
-    pub(crate) fn at_least(self, minor: u32) -> bool {
-        self >= Self { major: 1, minor }
-    }
-}
-
-impl std::str::FromStr for Contract {
-    type Err = String;
-
-    /// `v1.7`, `1.7` or `v1.7.0`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("{text:?} is not a version; for example v1.7");
-        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
-        let mut number = || parts.next().and_then(|part| part.parse().ok());
-        match (number(), number()) {
-            (Some(major), Some(minor)) => Ok(Self { major, minor }),
-            _ => Err(invalid()),
-        }
-    }
-}
-
 /// Which comments to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommentStyle {
-    /// Explains each field.
+    /// Explains each field; the first line names the schema for editors.
     pub docs: bool,
     /// Shows fields that are not set, commented out.
     pub examples: bool,
@@ -162,7 +131,7 @@ pub enum GenerateError {
     Certificate(#[source] PkiError),
 }
 
-/// Checks a cluster endpoint: a full URL with `https://`, host and port.
+/// Checks a cluster endpoint: a full URL with `https://` and host; without a port it is 443.
 ///
 /// # Errors
 /// The missing field, with an example.
@@ -183,7 +152,7 @@ pub fn generate(input: &Input, kind: MachineType, comments: CommentStyle) -> Res
         return Err(GenerateError::KubernetesVersion(input.kubernetes_version.clone()));
     }
     let value = tree::document(input, kind);
-    let text = docs::write(&value, comments);
+    let text = with_schema(docs::write(&value, comments), comments);
     Documents::from_yaml(text.as_bytes()).map_err(|errors| GenerateError::Invalid { kind, errors })?;
     Ok(text)
 }
@@ -198,7 +167,14 @@ pub fn write_with_comments(documents: &Documents, comments: CommentStyle) -> Str
             _ => yaml::to_text(&value),
         })
         .collect();
-    texts.join("---\n")
+    with_schema(texts.join("---\n"), comments)
+}
+
+/// Names the schema to editors that know the language server of YAML. Without a path: a schema beside the file is found.
+const SCHEMA: &str = "# yaml-language-server: $schema=config.schema.json\n";
+
+fn with_schema(text: String, comments: CommentStyle) -> String {
+    if comments.docs { format!("{SCHEMA}{text}") } else { text }
 }
 
 /// Content of a talosconfig: certificates and key as base64 of PEM text.

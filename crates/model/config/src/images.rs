@@ -12,8 +12,11 @@ pub const FLANNEL: &str = "ghcr.io/siderolabs/flannel:v0.25.1";
 pub const INSTALL_CNI: &str = "ghcr.io/siderolabs/install-cni:v1.7.0-1-gbb76755";
 /// The sandbox image of pods.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.8";
-/// The image that installs the system on a disk.
-pub const INSTALLER: &str = "ghcr.io/siderolabs/installer:v1.7.0";
+/// The image that installs the system on a disk, of this version.
+#[must_use]
+pub fn installer() -> String {
+    format!("ghcr.io/siderolabs/installer:{}", stdx::version::TAG)
+}
 
 /// The images of one version of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]

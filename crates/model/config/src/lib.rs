@@ -21,6 +21,7 @@ mod legacy;
 pub mod patch;
 pub mod revision;
 pub mod scalar;
+pub mod schema;
 mod shape;
 pub mod v1alpha1;
 pub mod validate;

@@ -24,7 +24,7 @@ pub(crate) struct GenConfigArgs {
     /// Name of the cluster
     #[arg(value_name = "cluster name")]
     cluster_name: String,
-    /// URL of the Kubernetes API: https://HOST:PORT
+    /// URL of the Kubernetes API: https://HOST[:PORT]
     #[arg(value_name = "cluster endpoint")]
     cluster_endpoint: String,
     /// Additional names and addresses in the API server's certificate
@@ -46,7 +46,7 @@ pub(crate) struct GenConfigArgs {
     #[arg(long, value_name = "string", default_value = "/dev/sda")]
     install_disk: String,
     /// Image to install from
-    #[arg(long, value_name = "string", default_value = "ghcr.io/siderolabs/installer:latest")]
+    #[arg(long, value_name = "string", default_value_t = config::images::installer())]
     install_image: String,
     /// Version of Kubernetes
     #[arg(long, value_name = "string", default_value = "1.30.0")]
@@ -175,7 +175,7 @@ pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session)
     };
     let comments = CommentStyle { docs: args.with_docs, examples: args.with_examples };
     let texts: Vec<String> =
-        types.iter().map(|one| make(*one, &input, comments, &patches)).collect::<Result<_, _>>()?;
+        types.iter().map(|one| make(*one, &input, comments, &patches, session)).collect::<Result<_, _>>()?;
     write(&targets, &texts, overwrite, session)
 }
 
@@ -201,7 +201,14 @@ impl Patches {
         })
     }
 
-    fn apply(&self, text: String, kind: OutputType, comments: CommentStyle) -> Result<String, CommandError> {
+    /// Values that the patches bring in are judged on a node; here they are warned about.
+    fn apply(
+        &self,
+        text: String,
+        kind: OutputType,
+        comments: CommentStyle,
+        session: &Session,
+    ) -> Result<String, CommandError> {
         let own = if kind == OutputType::ControlPlane { &self.control_plane } else { &self.worker };
         if self.all.is_empty() && own.is_empty() {
             return Ok(text);
@@ -209,18 +216,27 @@ impl Patches {
         let generated = Documents::from_yaml(text.as_bytes())
             .map_err(|errors| CommandError::failed("reading the generated configuration").caused_by(errors))?;
         let patched = patches::apply(&patches::apply(&generated, &self.all)?, own)?;
+        for wrong in patched.malformed() {
+            session.out.warning(format!("{}: {wrong}", kind.file_name()));
+        }
         Ok(generate::write_with_comments(&patched, comments))
     }
 }
 
-fn make(output: OutputType, input: &Input, comments: CommentStyle, patches: &Patches) -> Result<String, CommandError> {
+fn make(
+    output: OutputType,
+    input: &Input,
+    comments: CommentStyle,
+    patches: &Patches,
+    session: &Session,
+) -> Result<String, CommandError> {
     let kind = match output {
         OutputType::ControlPlane => MachineType::ControlPlane,
         OutputType::Worker => MachineType::Worker,
         OutputType::Talosconfig => return talosconfig(input),
     };
     let text = generate::generate(input, kind, comments).map_err(generate_error)?;
-    patches.apply(text, output, comments)
+    patches.apply(text, output, comments, session)
 }
 
 /// The administrator's talosconfig, without endpoints: the node addresses are not known yet.

@@ -40,6 +40,15 @@ pub(crate) static DOCS: LazyLock<HashMap<&'static str, Doc>> = LazyLock::new(|| 
     docs
 });
 
+/// The explanation of a field of a kind, by its generic path.
+pub(crate) fn documentation(kind: &str, path: &[&str]) -> Option<&'static str> {
+    if kind == crate::shape::ROOT {
+        return lookup(path).map(|doc| doc.text);
+    }
+    let path: Vec<&str> = std::iter::once(kind).chain(path.iter().copied()).collect();
+    lookup(&path).map(|doc| doc.text)
+}
+
 pub(super) fn write(value: &Value, style: CommentStyle) -> String {
     to_text_with(value, &Table { style })
 }

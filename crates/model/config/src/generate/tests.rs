@@ -66,16 +66,15 @@ fn secrets_come_back_from_a_control_plane_configuration() {
 }
 
 #[test]
-fn endpoints_without_scheme_or_port_are_refused_with_a_hint() {
+fn endpoints_without_scheme_or_host_are_refused_with_a_hint() {
     for (endpoint, what) in [
         ("10.5.0.2:6443", "has no scheme"),
         ("10.5.0.2", "has no scheme"),
-        ("https://10.5.0.2", "has no port"),
         ("http://10.5.0.2:6443", "must begin with https://"),
         ("https://:6443", "is not a URL"),
     ] {
         let error = check_endpoint(endpoint).unwrap_err().to_string();
-        assert!(error.contains(what) && error.contains("for example https://10.5.0.1:6443"), "{endpoint}: {error}");
+        assert!(error.contains(what) && error.contains("for example https://10.5.0.1"), "{endpoint}: {error}");
     }
     check_endpoint("https://[fd00::1]:6443").unwrap();
     check_endpoint("https://kube.example.org:443").unwrap();
@@ -103,12 +102,88 @@ fn choices_reach_the_document() {
 }
 
 #[test]
+fn an_endpoint_may_have_no_port() {
+    let input = Input::new("x", "https://kube.example.org", bundle());
+    let text = generate(&input, MachineType::ControlPlane, CommentStyle::NONE).unwrap();
+    let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+    let cluster = documents.v1alpha1().unwrap().cluster();
+    assert_eq!(cluster.api_server.as_ref().unwrap().cert_sans, ["kube.example.org"]);
+    assert_eq!(cluster.endpoint().unwrap().port_or_known_default(), Some(443));
+    assert!(validate(&documents, Mode::Metal).is_ok());
+}
+
+/// Fields that a configuration of a version has and that of the version before has not, and the other way round.
+#[test]
 fn older_contracts_leave_newer_fields_out() {
-    let mut input = input();
-    input.contract = "v1.4.2".parse().unwrap();
-    let text = generate(&input, MachineType::Worker, CommentStyle::NONE).unwrap();
-    assert!(text.contains("apidCheckExtKeyUsage") && !text.contains("kubePrism") && !text.contains("hostDNS"));
+    let of = |version: &str| {
+        let input = Input { contract: version.parse().unwrap(), allow_scheduling_on_control_planes: true, ..input() };
+        let text = generate(&input, MachineType::ControlPlane, CommentStyle::NONE).unwrap();
+        let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+        assert!(validate(&documents, Mode::Metal).strict().is_ok(), "{version}");
+        documents.values().remove(0)
+    };
+    let table: [(&str, &str, &[&str], &[&str]); 7] = [
+        ("v1.7", "v1.6.0", &["/machine/features/hostDNS"], &[]),
+        ("v1.6", "v1.5", &["/machine/features/kubePrism"], &[]),
+        (
+            "v1.5",
+            "v1.4",
+            &["/machine/features/diskQuotaSupport", "/cluster/discovery/registries/kubernetes/disabled"],
+            &[],
+        ),
+        (
+            "v1.3",
+            "v1.2",
+            &[
+                "/machine/features/apidCheckExtKeyUsage",
+                "/machine/kubelet/disableManifestsDirectory",
+                "/cluster/apiServer/auditPolicy",
+            ],
+            &["/machine/registries/mirrors"],
+        ),
+        (
+            "v1.2",
+            "v1.1",
+            &[
+                "/machine/features/stableHostname",
+                "/machine/kubelet/defaultRuntimeSeccompProfileEnabled",
+                "/cluster/allowSchedulingOnControlPlanes",
+            ],
+            &["/cluster/allowSchedulingOnMasters"],
+        ),
+        ("v1.1", "v1.0", &["/cluster/apiServer/admissionControl"], &[]),
+        ("v1.0", "v0.14", &["/cluster/apiServer/disablePodSecurityPolicy"], &[]),
+    ];
+    for (newer, older, gained, lost) in table {
+        let (new, old) = (of(newer), of(older));
+        for (paths, with, without) in [(gained, &new, &old), (lost, &old, &new)] {
+            for path in paths {
+                assert!(with.pointer(path).is_some() && without.pointer(path).is_none(), "{newer} {older} {path}");
+            }
+        }
+    }
+    let mirrors = of("v1.2").pointer("/machine/registries/mirrors/k8s.gcr.io/endpoints").cloned();
+    assert_eq!(mirrors, Some(serde_json::json!(["https://registry.k8s.io", "https://k8s.gcr.io"])));
+    assert_eq!(of("v0.14").pointer("/machine/features"), Some(&serde_json::json!({"rbac": true})));
     assert_eq!("x".parse::<Contract>(), Err("\"x\" is not a version; for example v1.7".to_owned()));
+}
+
+#[test]
+fn the_installer_is_that_of_this_version() {
+    let text = generate(&input(), MachineType::Worker, CommentStyle::NONE).unwrap();
+    assert!(text.contains(&format!("image: ghcr.io/siderolabs/installer:{}\n", stdx::version::TAG)));
+}
+
+#[test]
+fn the_first_line_names_the_schema_where_there_are_explanations() {
+    let first = |style| {
+        let text = generate(&input(), MachineType::Worker, style).unwrap();
+        let documents = Documents::from_yaml(text.as_bytes()).unwrap();
+        assert_eq!(write_with_comments(&documents, style), text);
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(first(CommentStyle::FULL), "# yaml-language-server: $schema=config.schema.json");
+    assert!(first(CommentStyle::NONE).starts_with("version:"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use pki::PemPair;
 use serde_json::{Map, Value, json};
 
 use super::Input;
+use super::contract::Feature;
 use crate::images::KubernetesImages;
 use crate::scalar::MachineType;
 
@@ -47,17 +48,20 @@ fn machine(input: &Input, kind: MachineType) -> Value {
     put(&mut map, "network", network(input));
     put(&mut map, "install", json!({ "disk": input.install_disk, "image": input.install_image, "wipe": false }));
     put(&mut map, "registries", registries(input));
-    put(&mut map, "features", features(input));
+    let features = features(input);
+    if !features.is_empty() {
+        put(&mut map, "features", features);
+    }
     Value::Object(map)
 }
 
 fn kubelet(input: &Input) -> Value {
     let mut map = Map::new();
     put(&mut map, "image", KubernetesImages::for_version(&input.kubernetes_version).kubelet);
-    if input.contract.at_least(2) {
+    if input.contract.has(Feature::DefaultSeccompProfile) {
         put(&mut map, "defaultRuntimeSeccompProfileEnabled", true);
     }
-    if input.contract.at_least(3) {
+    if input.contract.has(Feature::NoManifestsDirectory) {
         put(&mut map, "disableManifestsDirectory", true);
     }
     Value::Object(map)
@@ -74,12 +78,21 @@ fn network(input: &Input) -> Value {
     Value::Object(map)
 }
 
+/// The former registry of Kubernetes, and what to try in its place.
+const OLD_REGISTRY: &str = "k8s.gcr.io";
+const OLD_REGISTRY_MIRRORS: [&str; 2] = ["https://registry.k8s.io", "https://k8s.gcr.io"];
+
 fn registries(input: &Input) -> Value {
     let mut map = Map::new();
-    if !input.registry_mirrors.is_empty() {
-        let mirrors =
-            input.registry_mirrors.iter().map(|(host, endpoints)| (host.clone(), json!({ "endpoints": endpoints })));
-        put(&mut map, "mirrors", Value::Object(mirrors.collect()));
+    let mut mirrors = Map::new();
+    for (host, endpoints) in &input.registry_mirrors {
+        put(&mut mirrors, host, json!({ "endpoints": endpoints }));
+    }
+    if !input.contract.has(Feature::NewKubernetesRegistry) && !mirrors.contains_key(OLD_REGISTRY) {
+        put(&mut mirrors, OLD_REGISTRY, json!({ "endpoints": OLD_REGISTRY_MIRRORS }));
+    }
+    if !mirrors.is_empty() {
+        put(&mut map, "mirrors", mirrors);
     }
     if !input.insecure_registries.is_empty() {
         let config = input
@@ -91,21 +104,25 @@ fn registries(input: &Input) -> Value {
     Value::Object(map)
 }
 
-fn features(input: &Input) -> Value {
+fn features(input: &Input) -> Map<String, Value> {
     let mut map = Map::new();
-    put(&mut map, "rbac", true);
-    for (minor, name) in [(2, "stableHostname"), (3, "apidCheckExtKeyUsage"), (5, "diskQuotaSupport")] {
-        if input.contract.at_least(minor) {
+    for (feature, name) in [
+        (Feature::Rbac, "rbac"),
+        (Feature::StableHostname, "stableHostname"),
+        (Feature::CheckExtKeyUsage, "apidCheckExtKeyUsage"),
+        (Feature::DiskQuota, "diskQuotaSupport"),
+    ] {
+        if input.contract.has(feature) {
             put(&mut map, name, true);
         }
     }
-    if let Some(port) = input.kubeprism_port.filter(|_| input.contract.at_least(6)) {
+    if let Some(port) = input.kubeprism_port.filter(|_| input.contract.has(Feature::KubePrism)) {
         put(&mut map, "kubePrism", json!({ "enabled": true, "port": port }));
     }
-    if input.contract.at_least(7) {
+    if input.contract.has(Feature::HostDns) {
         put(&mut map, "hostDNS", json!({ "enabled": true }));
     }
-    Value::Object(map)
+    map
 }
 
 fn cluster(input: &Input, kind: MachineType) -> Value {
@@ -134,13 +151,16 @@ fn cluster(input: &Input, kind: MachineType) -> Value {
     if control_plane {
         components(&mut map, input);
     }
-    put(&mut map, "discovery", discovery(input));
+    if input.contract.has(Feature::Discovery) {
+        put(&mut map, "discovery", discovery(input));
+    }
     if control_plane {
         put(&mut map, "etcd", json!({ "ca": pair(&secrets.certs.etcd) }));
         put(&mut map, "extraManifests", json!([]));
         put(&mut map, "inlineManifests", json!([]));
         if input.allow_scheduling_on_control_planes {
-            put(&mut map, "allowSchedulingOnControlPlanes", true);
+            let new = input.contract.has(Feature::SchedulingOnControlPlanes);
+            put(&mut map, if new { "allowSchedulingOnControlPlanes" } else { "allowSchedulingOnMasters" }, true);
         }
     }
     Value::Object(map)
@@ -195,13 +215,16 @@ fn api_server(input: &Input, images: &KubernetesImages) -> Value {
         }
     }
     put(&mut map, "certSANs", sans);
-    put(&mut map, "disablePodSecurityPolicy", true);
-    put(&mut map, "admissionControl", json!([admission()]));
-    put(
-        &mut map,
-        "auditPolicy",
-        json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] }),
-    );
+    if input.contract.has(Feature::NoPodSecurityPolicy) {
+        put(&mut map, "disablePodSecurityPolicy", true);
+    }
+    if input.contract.has(Feature::PodSecurityAdmission) {
+        put(&mut map, "admissionControl", json!([admission()]));
+    }
+    if input.contract.has(Feature::AuditPolicy) {
+        let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{ "level": "Metadata" }] });
+        put(&mut map, "auditPolicy", policy);
+    }
     Value::Object(map)
 }
 
@@ -229,9 +252,11 @@ fn discovery(input: &Input) -> Value {
     if let Some(endpoint) = &input.discovery_endpoint {
         put(&mut service, "endpoint", endpoint.as_str());
     }
+    let kubernetes =
+        if input.contract.has(Feature::NoKubernetesDiscovery) { json!({ "disabled": true }) } else { json!({}) };
     json!({
         "enabled": input.discovery,
-        "registries": { "kubernetes": { "disabled": true }, "service": service },
+        "registries": { "kubernetes": kubernetes, "service": service },
     })
 }
 

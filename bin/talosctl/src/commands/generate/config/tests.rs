@@ -121,3 +121,39 @@ fn mirrors_of_one_host_are_kept_in_order() {
     ];
     assert_eq!(mirrors(&flags).unwrap(), expected);
 }
+
+#[test]
+fn an_older_version_gets_the_fields_and_the_secrets_that_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_in(dir.path(), &["--talos-version", "v1.2", "-t", "controlplane,worker"]).unwrap();
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let control_plane = text("controlplane.yaml");
+    for (part, is_there) in [
+        ("    aescbcEncryptionSecret: ", true),
+        ("k8s.gcr.io:\n", true),
+        ("    secretboxEncryptionSecret: ", false),
+        ("auditPolicy:\n                apiVersion", false),
+        ("disableManifestsDirectory: true", false),
+    ] {
+        assert_eq!(control_plane.contains(part), is_there, "{part}");
+    }
+    assert!(text("worker.yaml").contains("k8s.gcr.io:\n"));
+    assert!(text("worker.yaml").contains(&format!("installer:{} ", stdx::version::TAG)));
+}
+
+#[test]
+fn empty_patches_and_endpoints_without_a_port_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = bundle(dir.path());
+    let empty = dir.path().join("empty.yaml");
+    std::fs::write(&empty, "# nothing for this node\n").unwrap();
+    let (plain, patched) = (dir.path().join("plain"), dir.path().join("patched"));
+    let with_secrets = ["--with-secrets", secrets.to_str().unwrap()];
+    generate_in(&plain, &with_secrets).unwrap();
+    let patch = format!("@{}", empty.display());
+    generate_in(&patched, &[&with_secrets[..], &["--config-patch", patch.as_str()]].concat()).unwrap();
+    for name in ["controlplane.yaml", "worker.yaml"] {
+        assert_eq!(std::fs::read(plain.join(name)).unwrap(), std::fs::read(patched.join(name)).unwrap());
+    }
+    check_endpoint("https://kube.example.org").unwrap();
+}

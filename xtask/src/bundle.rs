@@ -26,7 +26,7 @@ pub(crate) enum Kubernetes {
 }
 
 /// Where Go is below the unpacked packages.
-const GO_ROOT: &str = "usr/lib/go-1.24";
+pub(crate) const GO_ROOT: &str = "usr/lib/go-1.24";
 
 /// Debian packages that the build needs.
 const PACKAGES: &[&str] = &["ca-certificates", "dpkg", "gcc", "libc6-dev", "musl-tools"];
@@ -155,6 +155,14 @@ pub(crate) fn build(
     Ok(Bundle { directory, programs: binaries, kubectl, version })
 }
 
+/// Unpacks Debian's Go into `directory`, where it is at [`GO_ROOT`].
+pub(crate) fn unpack_go(step: &mut Step, paths: &Paths, programs: &Path, directory: &Path) -> anyhow::Result<()> {
+    let mut imager = command(programs.join("imager"));
+    imager.arg("unpack").args(GO_PACKAGES).arg("--packages").arg(paths.packages());
+    step.call(imager.arg("--out").arg(directory))?;
+    Ok(())
+}
+
 /// Brings the compiler, and the recipe.
 fn ingredients(
     step: &mut Step,
@@ -163,9 +171,7 @@ fn ingredients(
     programs: &Path,
     recipe: &Recipe,
 ) -> anyhow::Result<()> {
-    let mut imager = command(programs.join("imager"));
-    imager.arg("unpack").args(GO_PACKAGES).arg("--packages").arg(paths.packages());
-    step.call(imager.arg("--out").arg(directory.join("go")))?;
+    unpack_go(step, paths, programs, &directory.join("go"))?;
     for (path, text) in recipe.all_files() {
         let path = directory.join("recipe").join(path);
         let parent = path.parent().context("a file needs a directory")?;
@@ -207,7 +213,7 @@ fn link(target: &Path, link: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("linking {}", link.display()))
 }
 
-fn remove(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", path.display()))
@@ -239,7 +245,7 @@ impl Recipe {
 }
 
 /// FNV-1a of all texts: distinguishes cache directories; not a security measure.
-fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
+pub(crate) fn fingerprint<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     texts
         .flat_map(str::bytes)
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

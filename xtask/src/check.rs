@@ -8,6 +8,7 @@ use anyhow::bail;
 use crate::bundle::{self, Kubernetes};
 use crate::cluster::RUN_PACKAGES;
 use crate::deny;
+use crate::go_client;
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
@@ -66,6 +67,7 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
 /// others is rendered and compared, and the oldest is run by hand (`docs/kubernetes-versions.md`).
 fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<()> {
     let bundle = bundle::build(steps, paths, programs, Kubernetes::default())?;
+    let go_client = go_client::build(steps, paths, programs)?;
     let mut cargo = command("cargo");
     cargo
         .current_dir(&paths.root)
@@ -74,7 +76,8 @@ fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Re
         .env("TEST_PROGRAMS", programs)
         .env("TEST_IMAGE", paths.image())
         .env("TEST_BUNDLE", &bundle.directory)
-        .env("TEST_KUBECTL", &bundle.kubectl);
+        .env("TEST_KUBECTL", &bundle.kubectl)
+        .env("TEST_GO_CLIENT", &go_client);
     steps.run("system tests", |step| step.show(&mut cargo))
 }
 

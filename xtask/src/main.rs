@@ -12,6 +12,7 @@ mod deny;
 mod dependencies;
 #[cfg(test)]
 mod docs;
+mod go_client;
 mod host;
 #[cfg(test)]
 mod layers;

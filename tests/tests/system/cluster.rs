@@ -38,7 +38,7 @@ pub(crate) struct Cluster {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test program is configured by its environment")]
-fn variable(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn variable(name: &str) -> anyhow::Result<PathBuf> {
     let value = std::env::var(name);
     value.map(PathBuf::from).with_context(|| format!("reading {name} (cargo xtask test sets it)"))
 }

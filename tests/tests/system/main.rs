@@ -7,6 +7,7 @@
 mod access;
 mod cluster;
 mod faults;
+mod go_client;
 mod host;
 mod kubernetes;
 mod lifecycle;
@@ -53,6 +54,10 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "a_node_that_is_down_is_named_beside_the_answer_of_the_other",
         access::a_node_that_is_down_is_named_beside_the_answer_of_the_other,
+    ),
+    (
+        "a_client_in_go_reads_every_type_and_calls_every_method",
+        go_client::a_client_in_go_reads_every_type_and_calls_every_method,
     ),
     ("booted_nodes_say_so", lifecycle::booted_nodes_say_so),
     ("an_operator_restarts_a_kubelet_and_stops_no_etcd", lifecycle::an_operator_restarts_a_kubelet_and_stops_no_etcd),

@@ -287,9 +287,13 @@ impl Waiting<'_> {
     }
 }
 
-/// Problems of the planned nodes; the first of them is the node to inspect.
+/// Problems of the planned nodes; the first of them is the node to inspect. Nodes are known by their addresses: a patch may
+/// give them other names.
 fn missing_nodes(plan: &Plan, nodes: &[kube_edge::Node]) -> Option<Missing> {
-    let wrong = plan.nodes.iter().filter_map(|planned| match nodes.iter().find(|node| node.name == planned.name) {
+    let is = |planned: &PlannedNode, node: &kube_edge::Node| {
+        node.name == planned.name || node.ips("InternalIP").any(|address| address == planned.address)
+    };
+    let wrong = plan.nodes.iter().filter_map(|planned| match nodes.iter().find(|node| is(planned, node)) {
         None => Some((planned, format!("{} is not registered", planned.name))),
         Some(node) if !node.ready => Some((planned, format!("{} is not Ready", planned.name))),
         Some(_) => None,
@@ -390,6 +394,24 @@ mod tests {
         assert_eq!(missing.reason, "a-worker-1 is not Ready, a-worker-2 is not registered");
         assert_eq!(missing.node.as_deref(), Some("a-worker-1"));
         assert_eq!(missing_nodes(&plan, &[first, node("a-worker-1", true), third]), None);
+    }
+
+    #[test]
+    fn a_node_with_another_name_is_found_by_its_address() {
+        let plan = Plan::new("a", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
+        let node = |address: &str, ready| kube_edge::Node {
+            name: "cp-one".to_owned(),
+            ready,
+            addresses: vec![kube_edge::NodeAddress { kind: "InternalIP".to_owned(), address: address.to_owned() }],
+            ..kube_edge::Node::default()
+        };
+        assert_eq!(missing_nodes(&plan, &[node("10.5.0.2", true)]), None);
+        let unready = missing_nodes(&plan, &[node("10.5.0.2", false)]).unwrap();
+        assert_eq!(unready.reason, "a-controlplane-1 is not Ready");
+        assert_eq!(
+            missing_nodes(&plan, &[node("10.5.0.9", true)]).unwrap().reason,
+            "a-controlplane-1 is not registered"
+        );
     }
 
     #[test]

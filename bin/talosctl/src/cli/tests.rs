@@ -185,6 +185,38 @@ fn aliases_lead_to_their_commands() {
     }
 }
 
+#[test]
+fn existing_configurations_exclude_the_choices_about_generated_ones() {
+    parse_line("cluster create --input-dir . --config-patch x --workers 2 --endpoint a").unwrap();
+    for flags in ["--kubernetes-version 1.30.0", "--with-debug", "--with-init-node=true", "--nameservers 1.1.1.1"] {
+        let error = parse_line(&format!("cluster create -i . {flags}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{flags}");
+    }
+}
+
+#[tokio::test]
+async fn flags_of_parts_that_are_missing_are_refused_before_anything_is_made() {
+    let session = crate::session::Session::new(
+        GlobalFlags::default(),
+        crate::environment::Environment::default(),
+        crate::output::Output::plain(),
+    );
+    for (flag, part) in [
+        ("--use-vip", "virtual IPs"),
+        ("--with-firewall block", "the ingress firewall"),
+        ("--with-kubespan", "KubeSpan"),
+        ("-p 80:80/tcp", "ports of the host for nodes"),
+        ("--disk 100 --ipv6", "IPv6 in local clusters"),
+    ] {
+        let command = parse_line(&format!("cluster create --state /nonexistent {flag}")).unwrap().command;
+        let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
+        assert_eq!((error.kind, error.hints), (Kind::NotAvailable, vec![format!("it waits for {part}")]), "{flag}");
+    }
+    let command = parse_line("cluster create --state /nonexistent --arch s390x").unwrap().command;
+    let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Usage);
+}
+
 #[tokio::test]
 async fn a_command_that_does_not_work_yet_says_so() {
     let session = crate::session::Session::new(

@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use provision::up::{ConfigRequest, Delivery, Patches, Up, UpError, UpRequest, Wait, up};
-use provision::{Cluster, ClusterSpec, Limits, NodeSpec, Plan, ProvisionError, Role};
+use provision::up::{ConfigRequest, Delivery, Patches, Up, UpRequest, Wait, Withheld, up};
+use provision::{Cluster, ClusterSpec, Limits, NodeSpec, Plan, Role};
 
-use super::flags::LaterFlags;
+use super::failure::explain;
+use super::flags::{IdleFlags, Reason};
 use super::progress::{ShowTimings, Steps};
-use super::{agent, show};
+use super::{agent, input, show};
 use crate::command_error::CommandError;
+use crate::commands::generate::secrets;
 use crate::patches;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
+    /// Architecture of the nodes: that of this host
+    #[arg(long, value_name = "string", default_value = "amd64", hide = true)]
+    arch: String,
     /// OCI image layout with the images of Kubernetes, served to the nodes (default: images come from their registries)
     #[arg(long, value_name = "string")]
     bundle: Option<PathBuf>,
@@ -56,12 +61,27 @@ pub(crate) struct CreateArgs {
     /// Discovery server to run (default: `discoveryd` beside this program)
     #[arg(long, value_name = "string")]
     discoveryd: Option<PathBuf>,
+    /// Leaves IPv6 off in the nodes
+    #[arg(long)]
+    docker_disable_ipv6: bool,
     /// DNS domain of the cluster
     #[arg(long, value_name = "string", default_value = "cluster.local")]
     dns_domain: String,
+    /// Name or address that the control plane is reached by, instead of its own: in the talosconfig and in certificates
+    #[arg(long, value_name = "string")]
+    endpoint: Option<String>,
     /// Node image: a squashfs as `imager rootfs` builds it
     #[arg(long, value_name = "string", default_value = "_out/rootfs.squashfs")]
     image: PathBuf,
+    /// Uses the first control plane as the endpoint (always on)
+    #[arg(long, hide = true)]
+    init_node_as_endpoint: bool,
+    /// Folder with configurations to use instead of generated ones: controlplane.yaml, worker.yaml, talosconfig
+    #[arg(short, long, value_name = "string", conflicts_with_all = GENERATION)]
+    input_dir: Option<PathBuf>,
+    /// Image of the installer in the configurations
+    #[arg(long, value_name = "string", default_value = "ghcr.io/siderolabs/installer:latest")]
+    install_image: String,
     /// Uses IPv4 in the network
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_missing_value = "true", hide = true)]
@@ -94,12 +114,15 @@ pub(crate) struct CreateArgs {
     /// Does not wait for the end of the boot sequence
     #[arg(long, hide = true)]
     skip_boot_phase_finished_check: bool,
-    /// Starts nodes without a configuration: they wait for one in maintenance mode
+    /// Writes the configurations into the current folder, and starts nodes that wait for them in maintenance mode
     #[arg(long)]
     skip_injecting_config: bool,
     /// Leaves the kubeconfig alone
     #[arg(long)]
     skip_kubeconfig: bool,
+    /// System version to generate configurations for (default: this version)
+    #[arg(long, value_name = "string")]
+    talos_version: Option<String>,
     /// Prints when each condition was reached, and the conditions that services waited for
     #[arg(long)]
     timings: bool,
@@ -117,16 +140,47 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     with_cluster_discovery: bool,
+    /// Makes services log to the console
+    #[arg(long)]
+    with_debug: bool,
+    /// Gives the first control plane the old type init
+    #[arg(long)]
+    with_init_node: bool,
     /// Number of workers
     #[arg(long, value_name = "int", default_value_t = 1)]
     workers: usize,
     #[command(flatten)]
-    later: LaterFlags,
+    idle: IdleFlags,
 }
 
+/// Choices about generated configurations, which existing ones make themselves.
+const GENERATION: [&str; 13] = [
+    "control_plane_port",
+    "custom_cni_url",
+    "dns_domain",
+    "docker_disable_ipv6",
+    "install_image",
+    "kubeprism_port",
+    "kubernetes_version",
+    "nameservers",
+    "registry_insecure_skip_verify",
+    "registry_mirror",
+    "talos_version",
+    "with_debug",
+    "with_init_node",
+];
+
 pub(crate) async fn run(args: CreateArgs, name: &str, root: PathBuf, session: &Session) -> Result<(), CommandError> {
-    if let Some(flag) = args.later.0 {
-        return Err(CommandError::not_available(&format!("`talosctl cluster create --{flag}`")));
+    for (flag, reason) in &args.idle.0 {
+        match reason {
+            Reason::VirtualMachines => {
+                session.out.warning(format!("--{flag} is for virtual machines; nodes are containers here"));
+            }
+            Reason::NotYet(part) => {
+                let flag = format!("`talosctl cluster create --{flag}`");
+                return Err(CommandError::not_available(&flag).hint(format!("it waits for {part}")));
+            }
+        }
     }
     let request = request(&args, name, root.clone(), session)?;
     let timings = if args.timings { ShowTimings::AtTheEnd } else { ShowTimings::No };
@@ -138,7 +192,24 @@ pub(crate) async fn run(args: CreateArgs, name: &str, root: PathBuf, session: &S
         let remembered = up.cluster.remember(|state| state.contexts.kubeconfig = written);
         remembered.map_err(CommandError::wrap("remembering the kubeconfig's context"))?;
     }
-    print(&up, name, &root, session).await
+    print(&up, name, &root, session).await?;
+    for line in next_steps(&up.withheld) {
+        session.out.note(line);
+    }
+    Ok(())
+}
+
+/// The commands that give waiting nodes their configurations.
+fn next_steps(withheld: &[Withheld]) -> Vec<String> {
+    let Some(first) = withheld.iter().find(|node| node.role == Role::ControlPlane) else { return Vec::new() };
+    let apply = |node: &Withheld| {
+        format!("  talosctl apply-config --insecure --nodes {} --file {}", node.address, node.file.display())
+    };
+    let mut lines =
+        vec!["nodes wait for their configurations, which were written; apply them, then bootstrap:".to_owned()];
+    lines.extend(withheld.iter().map(apply));
+    lines.push(format!("  talosctl bootstrap --nodes {}", first.address));
+    lines
 }
 
 async fn print(up: &Up, name: &str, root: &Path, session: &Session) -> Result<(), CommandError> {
@@ -153,6 +224,12 @@ async fn print(up: &Up, name: &str, root: &Path, session: &Session) -> Result<()
 fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> Result<UpRequest, CommandError> {
     if !args.ipv4 {
         return Err(CommandError::not_available("a cluster without IPv4"));
+    }
+    if args.arch != host_architecture() {
+        return Err(CommandError::usage(format!(
+            "nodes are containers and of this host: not of architecture {:?}",
+            args.arch
+        )));
     }
     let nodes = NodeSpec { controlplanes: args.controlplanes, workers: args.workers };
     let usage = |text: &str| CommandError::usage(text.to_owned());
@@ -182,7 +259,7 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         config: configuration(args)?,
         delivery: match (args.with_apply_config, args.skip_injecting_config) {
             (true, _) => Delivery::Applied,
-            (false, true) => Delivery::Withheld,
+            (false, true) => Delivery::Withheld { folder: absolute(Path::new("."))? },
             (false, false) => Delivery::Injected,
         },
         limits: BTreeMap::from([
@@ -200,7 +277,22 @@ fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
             .map(|(host, url)| (host.to_owned(), url.to_owned()))
             .ok_or_else(|| CommandError::usage(format!("--registry-mirror {text:?} is not HOST=URL")))
     });
+    let version = args.talos_version.as_deref().map(|version| version.trim()).filter(|version| !version.is_empty());
+    let contract = version.map(str::parse).transpose();
     Ok(ConfigRequest {
+        existing: match &args.input_dir {
+            Some(folder) => Some(input::read(folder, args.workers > 0)?),
+            None => None,
+        },
+        contract: contract
+            .map_err(|error: String| CommandError::usage(format!("--talos-version: {error}")))?
+            .unwrap_or_default(),
+        secrets: secrets::options_for(version)?,
+        install_image: Some(args.install_image.clone()),
+        endpoint: args.endpoint.clone(),
+        debug: args.with_debug,
+        init_node: args.with_init_node,
+        disable_ipv6: args.docker_disable_ipv6,
         kubernetes_version: args.kubernetes_version.clone(),
         dns_domain: args.dns_domain.clone(),
         nameservers: args.nameservers.iter().filter(|address| !address.contains(':')).cloned().collect(),
@@ -230,6 +322,15 @@ fn node_patches(texts: &[String]) -> Result<BTreeMap<String, Vec<config::Patch>>
     Ok(nodes)
 }
 
+/// As images call it.
+fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 /// `1.5` as 1500; nothing for 0.
 fn milli_cpus(text: &str) -> Result<Option<u64>, CommandError> {
     let invalid = || CommandError::usage(format!("{text:?} is not a number of CPUs like 1.5"));
@@ -242,55 +343,23 @@ fn milli_cpus(text: &str) -> Result<Option<u64>, CommandError> {
     Ok((milli > 0).then_some(milli))
 }
 
-/// The failure, where to look, and how to remove the created parts.
-fn explain(error: UpError, name: &str, root: &Path, session: &Session) -> CommandError {
-    let left = error.left_something();
-    let mut hints = Vec::new();
-    match &error {
-        UpError::Provision(ProvisionError::Refused { problems, .. }) => {
-            let refused = CommandError::usage(format!("cluster {name} cannot be created, nothing was changed"));
-            let refused = problems.iter().fold(refused, |error, problem| {
-                session.out.note(format!("  {}", problem.what));
-                error.hint(problem.remedy.clone())
-            });
-            return refused;
-        }
-        UpError::SeveralControlPlanes(_) => {
-            let refused = CommandError::usage(format!("cluster {name} cannot be created, nothing was changed"));
-            return refused.caused_by(error).hint("leave out --controlplanes; --workers adds nodes");
-        }
-        UpError::NotReady(failure) => {
-            if !failure.last_lines.is_empty() {
-                let whose = failure.service.as_ref().map_or_else(
-                    || format!("of node {}", failure.node),
-                    |service| format!("of service {service} on {}", failure.node),
-                );
-                session.out.note(format!("last lines {whose}:"));
-                failure.last_lines.iter().for_each(|line| session.out.note(format!("  {line}")));
-            }
-            if let Some(service) = &failure.service {
-                let node = failure.address;
-                hints.push(format!(
-                    "`talosctl logs {service} --nodes {node}` and `talosctl services --nodes {node}` show more"
-                ));
-            }
-            hints.push(format!("the node's own log is {}", failure.node_log.display()));
-        }
-        _ => {}
-    }
-    if left {
-        let state = root.display();
-        hints.push(format!(
-            "the cluster is kept for inspection; `talosctl cluster destroy --name {name} --state {state}` removes it"
-        ));
-    }
-    let failed = CommandError::failed(format!("creating cluster {name}")).caused_by(error);
-    hints.into_iter().fold(failed, CommandError::hint)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_without_a_configuration_come_with_the_commands_that_give_it() {
+        let node = |last: u8, role, file: &str| Withheld { address: [10, 5, 0, last].into(), role, file: file.into() };
+        let nodes = [node(2, Role::ControlPlane, "/a/controlplane.yaml"), node(3, Role::Worker, "/a/worker.yaml")];
+        let steps = next_steps(&nodes);
+        let expected = [
+            "  talosctl apply-config --insecure --nodes 10.5.0.2 --file /a/controlplane.yaml",
+            "  talosctl apply-config --insecure --nodes 10.5.0.3 --file /a/worker.yaml",
+            "  talosctl bootstrap --nodes 10.5.0.2",
+        ];
+        assert_eq!(steps[1..], expected);
+        assert!(next_steps(&[]).is_empty());
+    }
 
     #[test]
     fn cpus_are_read_to_the_thousandth() {

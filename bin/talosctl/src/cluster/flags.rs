@@ -1,70 +1,82 @@
-//! Flags of `cluster create` that are for virtual machines or for parts of the system that come later. They are parsed,
-//! so that a command line with one of them is refused with its name instead of being misread.
+//! Flags of `cluster create` that do nothing for containers. They are parsed, so that a command line with one of them is
+//! understood: those for virtual machines are without effect, as they are for containers in Talos 1.7, and are named; those of
+//! parts of the system that come later are refused.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-/// Names, and whether a value follows.
-const FLAGS: [(&str, bool); 50] = [
-    ("arch", true),
-    ("bad-rtc", false),
-    ("cni-bin-path", true),
-    ("cni-bundle-url", true),
-    ("cni-cache-dir", true),
-    ("cni-conf-dir", true),
-    ("disable-dhcp-hostname", false),
-    ("disk", true),
-    ("disk-encryption-key-types", true),
-    ("disk-image-path", true),
-    ("disk-preallocate", false),
-    ("docker-disable-ipv6", false),
-    ("docker-host-ip", true),
-    ("encrypt-ephemeral", false),
-    ("encrypt-state", false),
-    ("endpoint", true),
-    ("exposed-ports", true),
-    ("extra-boot-kernel-args", true),
-    ("extra-disks", true),
-    ("extra-disks-size", true),
-    ("extra-uefi-search-paths", true),
-    ("init-node-as-endpoint", false),
-    ("initrd-path", true),
-    ("input-dir", true),
-    ("install-image", true),
-    ("ipv6", false),
-    ("ipxe-boot-script", true),
-    ("iso-path", true),
-    ("talos-version", true),
-    ("use-vip", false),
-    ("user-disk", true),
-    ("vmlinuz-path", true),
-    ("wireguard-cidr", true),
-    ("with-bootloader", false),
-    ("with-debug", false),
-    ("with-firewall", true),
-    ("with-init-node", false),
-    ("with-kubespan", false),
-    ("with-network-bandwidth", true),
-    ("with-network-chaos", false),
-    ("with-network-jitter", true),
-    ("with-network-latency", true),
-    ("with-network-packet-corrupt", true),
-    ("with-network-packet-loss", true),
-    ("with-network-packet-reorder", true),
-    ("with-siderolink", true),
-    ("with-tpm2", false),
-    ("with-uefi", false),
-    ("with-uuid-hostnames", false),
-    ("config-injection-method", true),
+use Reason::{NotYet, VirtualMachines};
+use Takes::{Nothing, Value};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+}
+
+/// Why a flag does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    VirtualMachines,
+    /// It waits for this part of the system.
+    NotYet(&'static str),
+}
+
+const EXPOSED: Reason = NotYet("ports of the host for nodes");
+const KUBESPAN: Reason = NotYet("KubeSpan");
+
+const FLAGS: [(&str, Takes, Reason); 41] = [
+    ("bad-rtc", Nothing, VirtualMachines),
+    ("cni-bin-path", Value, VirtualMachines),
+    ("cni-bundle-url", Value, VirtualMachines),
+    ("cni-cache-dir", Value, VirtualMachines),
+    ("cni-conf-dir", Value, VirtualMachines),
+    ("config-injection-method", Value, VirtualMachines),
+    ("disable-dhcp-hostname", Nothing, VirtualMachines),
+    ("disk", Value, VirtualMachines),
+    ("disk-encryption-key-types", Value, VirtualMachines),
+    ("disk-image-path", Value, VirtualMachines),
+    ("disk-preallocate", Nothing, VirtualMachines),
+    ("docker-host-ip", Value, EXPOSED),
+    ("encrypt-ephemeral", Nothing, VirtualMachines),
+    ("encrypt-state", Nothing, VirtualMachines),
+    ("exposed-ports", Value, EXPOSED),
+    ("extra-boot-kernel-args", Value, VirtualMachines),
+    ("extra-disks", Value, VirtualMachines),
+    ("extra-disks-size", Value, VirtualMachines),
+    ("extra-uefi-search-paths", Value, VirtualMachines),
+    ("initrd-path", Value, VirtualMachines),
+    ("ipv6", Nothing, NotYet("IPv6 in local clusters")),
+    ("ipxe-boot-script", Value, VirtualMachines),
+    ("iso-path", Value, VirtualMachines),
+    ("use-vip", Nothing, NotYet("virtual IPs")),
+    ("user-disk", Value, VirtualMachines),
+    ("vmlinuz-path", Value, VirtualMachines),
+    ("wireguard-cidr", Value, NotYet("WireGuard links")),
+    ("with-bootloader", Nothing, VirtualMachines),
+    ("with-firewall", Value, NotYet("the ingress firewall")),
+    ("with-kubespan", Nothing, KUBESPAN),
+    ("with-network-bandwidth", Value, VirtualMachines),
+    ("with-network-chaos", Nothing, VirtualMachines),
+    ("with-network-jitter", Value, VirtualMachines),
+    ("with-network-latency", Value, VirtualMachines),
+    ("with-network-packet-corrupt", Value, VirtualMachines),
+    ("with-network-packet-loss", Value, VirtualMachines),
+    ("with-network-packet-reorder", Value, VirtualMachines),
+    ("with-siderolink", Value, VirtualMachines),
+    ("with-tpm2", Nothing, VirtualMachines),
+    ("with-uefi", Nothing, VirtualMachines),
+    ("with-uuid-hostnames", Nothing, VirtualMachines),
 ];
 
-/// The first of these flags that was given.
+/// The flags of this kind that were given, and why each does nothing.
 #[derive(Debug, Default)]
-pub(crate) struct LaterFlags(pub(crate) Option<&'static str>);
+pub(super) struct IdleFlags(pub(super) Vec<(&'static str, Reason)>);
 
-impl FromArgMatches for LaterFlags {
+impl FromArgMatches for IdleFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
-        Ok(Self(FLAGS.iter().map(|(name, _)| *name).find(|name| given(name))))
+        let flags = FLAGS.iter().filter(|(name, ..)| given(name));
+        Ok(Self(flags.map(|(name, _, reason)| (*name, *reason)).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -73,13 +85,15 @@ impl FromArgMatches for LaterFlags {
     }
 }
 
-impl Args for LaterFlags {
+impl Args for IdleFlags {
     fn augment_args(command: Command) -> Command {
-        FLAGS.iter().fold(command, |command, (name, value)| {
+        FLAGS.iter().fold(command, |command, (name, takes, _)| {
             let flag = Arg::new(*name).long(*name).hide(true);
             let flag = if *name == "exposed-ports" { flag.short('p') } else { flag };
-            let flag = if *name == "input-dir" { flag.short('i') } else { flag };
-            command.arg(if *value { flag.action(ArgAction::Append) } else { flag.action(ArgAction::SetTrue) })
+            command.arg(match takes {
+                Value => flag.action(ArgAction::Append),
+                Nothing => flag.action(ArgAction::SetTrue),
+            })
         })
     }
 

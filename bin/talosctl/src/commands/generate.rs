@@ -15,7 +15,7 @@ use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
 
 pub(crate) mod config;
-mod secrets;
+pub(crate) mod secrets;
 mod secureboot;
 
 /// Lifetime of a self-signed key pair.

@@ -8,15 +8,15 @@ mod failure;
 mod offline;
 mod timings;
 mod wait;
+mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use client::{Client, ConnectOptions, TalosConfig};
+use client::{Client, ConfigContext, ConnectOptions, TalosConfig};
 use kube_edge::{KubeApi as _, RealKube};
-use pki::SecretsBundle;
 use stdx::{Clock as _, SystemClock};
 use tokio::time::Instant;
 
@@ -27,11 +27,11 @@ use crate::plan::{Plan, Role};
 use crate::spec::{ClusterSpec, Limits};
 use crate::state::{Phase, WrittenContext};
 
-use self::configs::{ClusterDns, Rendered};
+use self::configs::{ClusterDns, Material, Rendered};
 use self::timings::Recorder;
 use self::wait::Waiting;
 
-pub use configs::{ConfigRequest, Patches};
+pub use configs::{ConfigRequest, Existing, Patches};
 pub use failure::{Failure, UpError};
 pub use offline::Offline;
 pub use timings::{Reached, ServiceWait, Timings, Witness};
@@ -68,15 +68,15 @@ pub struct UpRequest {
 }
 
 /// How nodes get their configurations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Delivery {
     /// With their environment, before they start.
     #[default]
     Injected,
     /// Through the API in maintenance mode.
     Applied,
-    /// None: nodes wait in maintenance mode for a configuration.
-    Withheld,
+    /// Not at all: they are written into a folder, and nodes wait in maintenance mode for somebody who applies them.
+    Withheld { folder: PathBuf },
 }
 
 /// Whether to wait for the cluster, and how long for all of it.
@@ -104,6 +104,16 @@ pub struct Up {
     pub kubeconfig: Option<String>,
     pub kubernetes_version: String,
     pub nodes: Vec<ReadyNode>,
+    /// Files with the configurations of nodes that were withheld.
+    pub withheld: Vec<Withheld>,
+}
+
+/// A node that waits for its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    pub address: std::net::Ipv4Addr,
+    pub role: Role,
+    pub file: PathBuf,
 }
 
 /// A node as Kubernetes sees it.
@@ -126,10 +136,12 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     check_control_planes(&request.spec.plan)?;
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
-    let secrets = configs::secrets()?;
-    let tried = configs::render(&request.config, &request.spec.plan, secrets.clone(), offline.as_ref(), None)?;
+    let material = configs::material(&request.config)?;
+    let tried = configs::render(&request.config, &request.spec.plan, material.clone(), offline.as_ref(), None)?;
     tried.warnings.iter().for_each(|warning| progress.notice(warning));
-    let made = make(&request, secrets, offline, tried.addresses(), &recorder).await;
+    let withheld = withheld::files(&request);
+    withheld::check_absent(&withheld)?;
+    let made = make(&request, material, offline, tried.addresses(), &recorder).await;
     let (mut cluster, rendered) = made.inspect_err(|_| progress.timings(&recorder.timings()))?;
     let context = write_context(&mut cluster, &request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {
@@ -137,7 +149,7 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
         state.kubernetes_endpoint = Some(rendered.endpoint.clone());
     })?;
 
-    let client = connect(&rendered.talosconfig)?;
+    let client = connect(&rendered.talosconfig, cluster.plan())?;
     let waiting = Waiting { cluster: &cluster, client: &client, progress: &recorder, deadline };
     let mut timings = Timings::default();
     let waited = wait(&request, &rendered, &waiting, &mut timings, began).await;
@@ -151,7 +163,7 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     progress.timings(&timings);
     let (kubeconfig, nodes) = waited?;
     cluster.remember(|state| state.phase = Phase::Created)?;
-    Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes })
+    Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes, withheld })
 }
 
 /// Waits for the requested state; returns the kubeconfig and the nodes if that includes them.
@@ -167,7 +179,7 @@ async fn wait(
             waiting.apply(node, rendered.of(node)).await?;
         }
     }
-    if request.delivery == Delivery::Withheld {
+    if matches!(request.delivery, Delivery::Withheld { .. }) {
         return Ok((None, Vec::new()));
     }
     waiting.api().await?;
@@ -201,7 +213,7 @@ fn check_control_planes(plan: &Plan) -> Result<(), UpError> {
 /// The steps that make things: network, agent, configurations, nodes.
 async fn make(
     request: &UpRequest,
-    secrets: SecretsBundle,
+    material: Material,
     offline: Option<Offline>,
     reachable: BTreeSet<SocketAddrV4>,
     progress: &Recorder<'_>,
@@ -220,10 +232,11 @@ async fn make(
     let (config, gateway) = (request.config.clone(), plan.gateway);
     let registry = offline.as_ref().map(|_| format!("http://{gateway}:{}", agent.registry_port));
     let for_config = plan.clone();
-    let render = move || configs::render(&config, &for_config, secrets, offline.as_ref(), registry.as_deref());
+    let render = move || configs::render(&config, &for_config, material, offline.as_ref(), registry.as_deref());
     let rendering = blocking("machine configurations", render);
     let rendered = step(progress, "machine configurations", rendering).await?;
 
+    withheld::write(request, &rendered)?;
     for node in &plan.nodes {
         let limits = request.limits.get(&node.role).copied().unwrap_or_default();
         let data = (request.delivery == Delivery::Injected).then(|| rendered.of(node));
@@ -271,10 +284,13 @@ fn write_context(cluster: &mut Cluster, path: &Path, own: &TalosConfig) -> Resul
     Ok(name)
 }
 
-/// Directly to the first control plane; it may not listen yet.
-fn connect(config: &TalosConfig) -> Result<Client, UpError> {
+/// Directly to the control planes, whatever endpoints the operator wants to use; they may not listen yet.
+fn connect(config: &TalosConfig, plan: &Plan) -> Result<Client, UpError> {
     let (_, context) = config.select(None)?;
-    let options = ConnectOptions { dial_timeout: Duration::from_secs(2), ..ConnectOptions::from_context(context)? };
+    let control_planes = plan.nodes.iter().filter(|node| node.role == Role::ControlPlane);
+    let endpoints = control_planes.map(|node| node.address.to_string()).collect();
+    let context = ConfigContext { endpoints, ..context.clone() };
+    let options = ConnectOptions { dial_timeout: Duration::from_secs(2), ..ConnectOptions::from_context(&context)? };
     Ok(Client::connect_lazy(options)?.with_call_timeout(Duration::from_secs(5)))
 }
 

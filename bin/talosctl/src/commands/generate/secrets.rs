@@ -49,7 +49,7 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
 }
 
 /// Algorithms of a version's bundle: the cipher changed in 1.3, the service account key in 1.7.
-pub(super) fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
+pub(crate) fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
     let mut options = SecretsOptions::default();
     let Some(version) = version else { return Ok(options) };
     let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);

@@ -49,6 +49,14 @@ pub enum UpError {
     /// Nothing was changed.
     #[error("{0} control planes are asked for, and several do not form a cluster yet")]
     SeveralControlPlanes(usize),
+    /// Nothing was changed.
+    #[error("the {subject} cannot be used: {reason}")]
+    Input { subject: &'static str, reason: &'static str },
+    /// Nothing was changed.
+    #[error("file {:?} already exists", .0.display().to_string())]
+    FileExists(PathBuf),
+    #[error("writing {}", .path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("a patch is for node {0}, which the cluster does not have")]
     NoSuchNode(String),
     #[error("step {step:?} panicked")]
@@ -70,6 +78,8 @@ impl UpError {
                 | Self::Generate { .. }
                 | Self::SeveralControlPlanes(_)
                 | Self::NoSuchNode(_)
+                | Self::Input { .. }
+                | Self::FileExists(_)
         )
     }
 }

@@ -12,6 +12,7 @@ use sequencer::{OnFailure, Task, TaskError};
 use state::{Key, StateError, Store};
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
 
+use sys::files::{self, Access, FileError};
 use crate::paths::{ETC, RENDERED_ETC};
 
 /// A task that only talks to the kernel.
@@ -56,7 +57,7 @@ pub(crate) fn unmount(name: &'static str, store: &Store, volume: &'static str) -
 pub(crate) async fn var(store: Store) -> Result<(), TaskError> {
     let ephemeral = store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?;
     if let Some(ephemeral) = ephemeral {
-        std::fs::create_dir_all(Path::new(&ephemeral.target).join("log"))?;
+        files::ensure_directory(&Path::new(&ephemeral.target).join("log"), 0o755)?;
     }
     Ok(())
 }
@@ -74,10 +75,9 @@ pub(crate) fn end_acquisition(store: &Store) -> Result<(), StateError> {
     }
 }
 
-pub(crate) fn directories() -> std::io::Result<()> {
+pub(crate) fn directories() -> Result<(), FileError> {
     for (path, mode) in DIRECTORIES {
-        std::fs::create_dir_all(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        files::make_directory(Path::new(path), Access { mode, owner: None })?;
     }
     Ok(())
 }

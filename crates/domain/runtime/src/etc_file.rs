@@ -90,7 +90,7 @@ impl EtcFileController {
         let mode = if mode == 0 { 0o644 } else { mode };
         match target {
             Some(target) if path.exists() => {
-                write_in_place(&path, contents)?;
+                sys::files::write_in_place(&path, contents)?;
                 bind_once(&path, &target)?;
             }
             Some(target) => {
@@ -113,13 +113,6 @@ fn is_placeholder(target: &Path, rendered: &Path) -> bool {
         identity(a).is_some() && identity(a) == identity(b)
     });
     target.is_file() && !in_bound_directory
-}
-
-fn write_in_place(path: &Path, contents: &[u8]) -> std::io::Result<()> {
-    if std::fs::read(path)? != contents {
-        std::fs::write(path, contents)?;
-    }
-    Ok(())
 }
 
 fn bind_once(path: &Path, target: &Path) -> Result<(), sys::mounts::MountError> {

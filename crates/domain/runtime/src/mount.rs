@@ -3,7 +3,6 @@
 //! Only volumes of the host are served here. Where the disks are the machine's own, finding, unlocking and mounting them
 //! is another controller's work; its answer is the same.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use platform::HostMount;
 use resources::machine::VolumeRequest;
 use resources::runtime::MountStatus;
 use state::{Key, Kind, StateError, Store, WatchOptions};
+use sys::files::{self, Access};
 
 /// Owner of the requests of the boot sequence.
 const REQUESTER: &str = "sequencer";
@@ -20,13 +20,6 @@ const REQUESTER: &str = "sequencer";
 /// A volume could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    #[error("preparing {} for volume {volume}", target.display())]
-    Prepare {
-        volume: &'static str,
-        target: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("volume {volume} is not mounted after {} s", waited.as_secs())]
     NotMounted { volume: String, waited: Duration },
     #[error("volume {volume} is still used after {} s by {}", waited.as_secs(), holders.join(", "))]
@@ -85,10 +78,7 @@ impl Controller for MountController {
 
 /// The status of a volume that the host has mounted: the line of the mount table that its target is on.
 fn publish(volume: &HostMount) -> Result<MountStatus, ReconcileError> {
-    let failed = |source| VolumeError::Prepare { volume: volume.volume, target: volume.target.clone(), source };
-    std::fs::create_dir_all(&volume.target).map_err(failed)?;
-    let permissions = std::fs::Permissions::from_mode(volume.mode);
-    std::fs::set_permissions(&volume.target, permissions).map_err(failed)?;
+    files::make_directory(&volume.target, Access { mode: volume.mode, owner: None })?;
     let on = sys::mounts::table()?.into_iter().filter(|mount| volume.target.starts_with(&mount.target));
     // Of mounts on the same directory the last one is seen.
     let on = on.max_by_key(|mount| mount.target.components().count());
@@ -159,6 +149,8 @@ pub async fn unmount(store: &Store, volume: &str, at_most: Duration) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use controller::testing::Harness;
 
     use super::*;

@@ -220,20 +220,18 @@ struct Pipes {
 
 impl Pipes {
     fn make(spec: &ContainerSpec) -> Result<Self, ContainerdError> {
-        let failed = |e: std::io::Error| ContainerdError::Unexpected {
-            operation: "making output pipes for",
-            subject: spec.id.clone(),
-            reason: e.to_string(),
-        };
-        std::fs::create_dir_all(&spec.pipes).map_err(failed)?;
         let open = |stream: &str| {
-            let path = pipe_path(&spec.pipes, &spec.id, stream);
-            // Left by an earlier run.
-            drop(std::fs::remove_file(&path));
-            make_fifo(&path)?;
-            pipe::OpenOptions::new().read_write(true).open_receiver(&path)
+            let failed = |reason| ContainerdError::Unexpected {
+                operation: "making output pipes for",
+                subject: spec.id.clone(),
+                reason,
+            };
+            // One of an earlier run is replaced.
+            let pipe = sys::files::make_pipe(&pipe_path(&spec.pipes, &spec.id, stream), 0o600);
+            let pipe = pipe.map_err(|error| failed(stdx::error_chain(&error)))?;
+            pipe::Receiver::from_file(pipe).map_err(|error| failed(error.to_string()))
         };
-        let (stdout, stderr) = (open("stdout").map_err(failed)?, open("stderr").map_err(failed)?);
+        let (stdout, stderr) = (open("stdout")?, open("stderr")?);
         Ok(Self { directory: spec.pipes.clone(), id: spec.id.clone(), stdout, stderr })
     }
 
@@ -260,7 +258,7 @@ impl Drop for Pipes {
     fn drop(&mut self) {
         for stream in ["stdout", "stderr"] {
             // On tmpfs below /run; a remaining file is replaced by the next run.
-            drop(std::fs::remove_file(pipe_path(&self.directory, &self.id, stream)));
+            drop(sys::files::remove(&pipe_path(&self.directory, &self.id, stream)));
         }
     }
 }
@@ -279,9 +277,4 @@ async fn copy(from: &pipe::Receiver, to: &OutputSink) -> std::convert::Infallibl
 
 fn pipe_path(directory: &Path, id: &str, stream: &str) -> PathBuf {
     directory.join(format!("{id}.{stream}"))
-}
-
-fn make_fifo(path: &Path) -> std::io::Result<()> {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    Ok(mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?)
 }

@@ -19,9 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 
+mod special;
 mod tree;
 
-pub use tree::{chown_tree, remove_tree};
+pub use special::{listen_unix, make_pipe};
+pub use tree::{chown_tree, list, remove_tree};
 
 /// The largest file that is read: more than any configuration, key or kubeconfig.
 const MAX_READ: u64 = 32 << 20;
@@ -128,6 +130,45 @@ pub fn make_directory(path: &Path, access: Access) -> Result<(), FileError> {
     make().map_err(failed("making the directory", path))
 }
 
+/// Makes a directory of this mode where none is, with those above it that are missing (mode 0755). One that is there stays
+/// as it is.
+///
+/// # Errors
+/// Names the path; something else than a directory is there, or a link.
+pub fn ensure_directory(path: &Path, mode: u32) -> Result<(), FileError> {
+    let ensure = || match open_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            set_access(make_all(path)?.as_fd(), Access { mode, owner: None })
+        }
+        opened => opened.map(drop),
+    };
+    ensure().map_err(failed("making the directory", path))
+}
+
+/// Writes a file that is there without replacing it: where it is bound to other places, these see the new content. A crash
+/// may leave half of it. Does nothing when the content is as wanted; returns whether it wrote.
+///
+/// # Errors
+/// Names the path; there is no regular file, or a link.
+pub fn write_in_place(path: &Path, content: &[u8]) -> Result<bool, FileError> {
+    let write = || {
+        let (directory, name) = split(path)?;
+        let directory = open_directory(directory)?;
+        if contents(open_file(&directory, name)?)? == content {
+            return Ok(false);
+        }
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut file = File::from(open_at(&directory, name, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        file.set_len(0)?;
+        file.write_all(content)?;
+        Ok(true)
+    };
+    write().map_err(failed("writing", path))
+}
+
 /// Removes a file. Succeeds if it does not exist.
 ///
 /// # Errors
@@ -167,6 +208,22 @@ pub fn link_atomic(path: &Path, target: &Path) -> Result<(), FileError> {
     link().map_err(failed("linking", path))
 }
 
+/// The mode and the owner of a file; `None` when it is not there.
+///
+/// # Errors
+/// Names the path; something else than a file is there, or a link.
+pub fn access(path: &Path) -> Result<Option<Access>, FileError> {
+    let look = || {
+        let (directory, name) = split(path)?;
+        let metadata = open_file(&open_directory(directory)?, name)?.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(Access { mode: metadata.mode() & 0o7777, owner: Some((metadata.uid(), metadata.gid())) })
+    };
+    found(look(), path)
+}
+
 /// Reads a file of at most 32 MiB; `None` when it is not there. Never waits for a writer, as opening a pipe would.
 ///
 /// # Errors
@@ -197,7 +254,7 @@ pub fn read_current(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     found(read(), path)
 }
 
-fn found(result: io::Result<Vec<u8>>, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+fn found<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, FileError> {
     match result {
         Ok(content) => Ok(Some(content)),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -180,3 +180,59 @@ fn a_tree_is_removed_and_what_links_lead_to_is_not() {
     remove_tree(&own).unwrap();
     assert!(own.symlink_metadata().is_err() && other.is_dir());
 }
+
+#[test]
+fn a_missing_directory_is_made_and_one_that_is_there_keeps_its_mode() {
+    let (_dir, own, other) = hostile();
+    let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
+    ensure_directory(&own.join("a/b"), 0o700).unwrap();
+    assert_eq!((mode(&own.join("a")), mode(&own.join("a/b"))), (0o755, 0o700));
+    ensure_directory(&own.join("a"), 0o700).unwrap();
+    assert_eq!(mode(&own.join("a")), 0o755);
+    symlink(&other, own.join("link")).unwrap();
+    is_refused(ensure_directory(&own.join("link/made"), 0o700));
+    assert!(!other.join("made").exists());
+}
+
+#[test]
+fn a_bound_file_is_written_in_place_and_not_through_a_link() {
+    let (_dir, own, other) = hostile();
+    fs::write(own.join("hosts"), "a longer text").unwrap();
+    fs::hard_link(own.join("hosts"), own.join("bound")).unwrap();
+    assert!(write_in_place(&own.join("hosts"), b"new").unwrap());
+    assert!(!write_in_place(&own.join("hosts"), b"new").unwrap());
+    assert_eq!(fs::read(own.join("bound")).unwrap(), b"new");
+    symlink(other.join("secret"), own.join("link")).unwrap();
+    is_refused(write_in_place(&own.join("link"), b"x"));
+    assert_eq!(fs::read(other.join("secret")).unwrap(), b"secret");
+}
+
+#[test]
+fn names_are_listed_and_a_link_to_a_directory_is_not() {
+    let (_dir, own, other) = hostile();
+    fs::write(own.join("a"), "").unwrap();
+    assert_eq!(list(&own).unwrap(), ["a"]);
+    assert!(list(&own.join("none")).unwrap().is_empty());
+    symlink(&other, own.join("link")).unwrap();
+    is_refused(list(&own.join("link")));
+}
+
+#[test]
+fn pipes_and_sockets_take_the_place_of_links_and_are_not_made_beyond_them() {
+    let (_dir, own, other) = hostile();
+    for name in ["pipe", "socket"] {
+        symlink(other.join("secret"), own.join(name)).unwrap();
+    }
+    let mut pipe = make_pipe(&own.join("pipe"), 0o600).unwrap();
+    pipe.write_all(b"x").unwrap();
+    let listener = listen_unix(&own.join("socket"), Access { mode: 0o620, owner: None }).unwrap();
+    let socket = own.join("socket");
+    assert_eq!(socket.symlink_metadata().unwrap().mode() & 0o7777, 0o620);
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    listener.accept().unwrap();
+    assert_eq!(fs::read(other.join("secret")).unwrap(), b"secret");
+    symlink(&other, own.join("directory")).unwrap();
+    is_refused(make_pipe(&own.join("directory/pipe"), 0o600));
+    is_refused(listen_unix(&own.join("directory/socket"), Access::SECRET));
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+}

@@ -1,4 +1,4 @@
-//! Whole trees: their owner changed, or all of them removed, without leaving them by a link.
+//! Directories: their names listed, whole trees given to another owner or removed, without leaving them by a link.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -88,6 +88,17 @@ fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
         }
     }
     Ok(names)
+}
+
+/// The names in a directory, in no order; none where it is not there.
+///
+/// # Errors
+/// Names the path; something else than a directory is there, or a link.
+pub fn list(path: &Path) -> Result<Vec<OsString>, FileError> {
+    match open_directory(path).and_then(|directory| names(&directory)) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(failed("listing", path)),
+    }
 }
 
 /// Removes a directory with everything below it, or a file or link of this name; what is not there is as wanted. Links are

@@ -99,53 +99,54 @@ fn is_plain(url: &str) -> bool {
 /// A directory per host with mirrors or with settings of its own.
 fn host_files(registries: &Registries) -> Result<HostFiles, ReconcileError> {
     let mut files = HostFiles::default();
-    let hosts = registries.mirrors.keys().chain(registries.config.keys());
-    files.refused.extend(hosts.filter(|host| !is_host(host)).map(|host| format!("{host:?} cannot be a registry host")));
-    for (host, mirror) in registries.mirrors.iter().filter(|(host, _)| is_host(host)) {
-        let directory = directory(host);
-        let mut toml = String::new();
-        if host != "*" {
-            writeln!(toml, "server = \"https://{}\"", server(host))?;
+    let hosts: BTreeSet<&String> = registries.mirrors.keys().chain(registries.config.keys()).collect();
+    for host in hosts {
+        if !is_host(host) {
+            files.refused.push(format!("{host:?} cannot be a registry host"));
+            continue;
         }
-        for endpoint in &mirror.endpoints {
-            // An endpoint that cannot be used does not keep the others back.
-            let url = match Url::parse(endpoint) {
-                Ok(url) if is_plain(endpoint) => url,
-                _ => {
-                    files.refused.push(format!("an endpoint of {host} is not a URL"));
-                    continue;
-                }
-            };
-            let endpoint = without_user(endpoint, &url);
-            let complete = mirror.override_path.unwrap_or(false);
-            let base = if complete {
-                endpoint.trim_end_matches('/').to_owned()
-            } else {
-                format!("{}/v2", endpoint.trim_end_matches('/'))
-            };
-            write_host(&mut toml, &base)?;
-            writeln!(toml, "  override_path = true")?;
-            write_tls(registries, &url[Position::BeforeHost..Position::AfterPort], &directory, &mut toml, &mut files)?;
-        }
-        if host != "*" && registries.config.get(host).is_some_and(|config| config.tls.is_some()) {
-            write_host(&mut toml, &format!("https://{}", server(host)))?;
-            write_tls(registries, host, &directory, &mut toml, &mut files)?;
-        }
-        files.open.insert(format!("{directory}/hosts.toml"), toml);
-    }
-    let mirrored = |host: &&String| registries.mirrors.contains_key(*host);
-    for host in registries.config.keys().filter(|host| is_host(host) && !mirrored(host)) {
-        if registries.config.get(host).is_none_or(|config| config.tls.is_none()) {
+        let has_tls = host != "*" && registries.config.get(host).is_some_and(|config| config.tls.is_some());
+        if !has_tls && !registries.mirrors.contains_key(host) {
             continue;
         }
         let directory = directory(host);
-        let server = server(host);
-        let mut toml = format!("server = \"https://{server}\"\n");
-        write_host(&mut toml, &format!("https://{server}"))?;
-        write_tls(registries, host, &directory, &mut toml, &mut files)?;
-        files.open.insert(format!("{directory}/hosts.toml"), toml);
+        let mut addresses = mirrors(registries, host, &directory, &mut files)?;
+        if has_tls {
+            let settings = tls_settings(registries, host, &directory, &mut files)?;
+            addresses.push(Address { base: format!("https://{}", server(host)), settings });
+        }
+        let server = (host != "*").then(|| server(host));
+        files.open.insert(format!("{directory}/hosts.toml"), hosts_toml(server, &addresses)?);
     }
     Ok(files)
+}
+
+/// The mirrors of a host, in their order.
+fn mirrors(
+    registries: &Registries,
+    host: &str,
+    directory: &str,
+    files: &mut HostFiles,
+) -> Result<Vec<Address>, ReconcileError> {
+    let mut addresses = Vec::new();
+    let Some(mirror) = registries.mirrors.get(host) else { return Ok(addresses) };
+    for endpoint in &mirror.endpoints {
+        // An endpoint that cannot be used does not keep the others back.
+        let url = match Url::parse(endpoint) {
+            Ok(url) if is_plain(endpoint) => url,
+            _ => {
+                files.refused.push(format!("an endpoint of {host} is not a URL"));
+                continue;
+            }
+        };
+        let base = without_user(endpoint, &url).trim_end_matches('/').to_owned();
+        let base = if mirror.override_path.unwrap_or(false) { base } else { format!("{base}/v2") };
+        let mut settings = vec!["override_path = true".to_owned()];
+        let address = &url[Position::BeforeHost..Position::AfterPort];
+        settings.extend(tls_settings(registries, address, directory, files)?);
+        addresses.push(Address { base, settings });
+    }
+    Ok(addresses)
 }
 
 /// The endpoint without a user and a password, of which containerd takes no notice.
@@ -156,8 +157,14 @@ fn without_user(endpoint: &str, url: &Url) -> String {
     format!("{}://{}", url.scheme(), &url[Position::BeforeHost..])
 }
 
+/// Where containerd looks for the settings of a host: below a name in which the last colon, that of the port, is written
+/// as `_PORT_`.
 fn directory(host: &str) -> String {
-    let name = if host == "*" { "_default".to_owned() } else { host.replace(':', "_") };
+    let name = match host.rsplit_once(':') {
+        _ if host == "*" => "_default".to_owned(),
+        Some((name, port)) if !name.is_empty() => format!("{name}_{port}_"),
+        _ => host.to_owned(),
+    };
     format!("{HOSTS}/{name}")
 }
 
@@ -166,36 +173,57 @@ pub(crate) fn server(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }
 }
 
-fn write_host(toml: &mut String, base: &str) -> std::fmt::Result {
-    writeln!(toml, "\n[host.\"{base}\"]\n  capabilities = [\"pull\", \"resolve\"]")
+/// An address that is asked for images, with its settings besides the capabilities.
+struct Address {
+    base: String,
+    settings: Vec<String>,
+}
+
+/// The file that containerd reads. Each address is a table, unless one of them has a bracket: containerd's parser takes none
+/// in the header of a table, not even in quotes, and then all are written as keys with dots, which keep the order.
+fn hosts_toml(server: Option<&str>, addresses: &[Address]) -> Result<String, std::fmt::Error> {
+    let mut toml = String::new();
+    if let Some(server) = server {
+        writeln!(toml, "server = \"https://{server}\"")?;
+    }
+    let has_bracket = addresses.iter().any(|address| address.base.contains(']'));
+    for Address { base, settings } in addresses {
+        let prefix = if has_bracket { format!("host.\"{base}\".") } else { "  ".to_owned() };
+        let header = if has_bracket { String::new() } else { format!("[host.\"{base}\"]\n") };
+        write!(toml, "\n{header}{prefix}capabilities = [\"pull\", \"resolve\"]\n")?;
+        for setting in settings {
+            writeln!(toml, "{prefix}{setting}")?;
+        }
+    }
+    Ok(toml)
 }
 
 /// TLS settings for `host`, with files beside the one that names them.
-fn write_tls(
+fn tls_settings(
     registries: &Registries,
     host: &str,
     directory: &str,
-    toml: &mut String,
     files: &mut HostFiles,
-) -> Result<(), ReconcileError> {
-    let Some(tls) = registries.config.get(host).and_then(|config| config.tls.as_ref()) else { return Ok(()) };
+) -> Result<Vec<String>, ReconcileError> {
+    let mut settings = Vec::new();
+    let Some(tls) = registries.config.get(host).and_then(|config| config.tls.as_ref()) else { return Ok(settings) };
     let path = |name: &str| format!("{directory}/{}-{name}", host.replace(':', "_"));
     if tls.insecure_skip_verify == Some(true) {
-        writeln!(toml, "  skip_verify = true")?;
+        settings.push("skip_verify = true".to_owned());
     }
     if !tls.ca.is_empty() {
         let pem = base64::engine::general_purpose::STANDARD.decode(&tls.ca)?;
         let path = path("ca.crt");
-        writeln!(toml, "  ca = \"/etc/{path}\"")?;
+        settings.push(format!("ca = \"/etc/{path}\""));
         files.open.insert(path, String::from_utf8(pem)?);
     }
     if let Some(identity) = &tls.client_identity {
         let (certificate, key) = (path("client.crt"), path("client.key"));
-        writeln!(toml, "  client = [[\"/etc/{certificate}\", \"/etc/{key}\"]]")?;
+        settings.push(format!("client = [[\"/etc/{certificate}\", \"/etc/{key}\"]]"));
         files.open.insert(certificate, identity.crt.clone());
         files.keys.insert(key, Secret::new(identity.key.clone()));
     }
-    Ok(())
+    Ok(settings)
 }
 
 /// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
@@ -268,6 +296,38 @@ mod tests {
         assert!(toml.starts_with("\n[host.\"http://m/x\"]"), "{toml}");
     }
 
+    /// containerd reads no other directory for a host with a port.
+    #[test]
+    fn the_directory_of_a_host_with_a_port_has_the_port_between_underscores() {
+        for (host, name) in [
+            ("reg.example.org:5000", "reg.example.org_5000_"),
+            ("reg.example.org", "reg.example.org"),
+            ("[fd00::1]:5000", "[fd00::1]_5000_"),
+            ("[fd00::1]", "[fd00:_1]_"),
+            ("*", "_default"),
+        ] {
+            assert_eq!(directory(host), format!("{HOSTS}/{name}"));
+        }
+    }
+
+    #[test]
+    fn mirrors_with_addresses_of_version_6_are_keys_with_dots_in_their_order() {
+        let files = host_files(&registries(
+            "    mirrors:\n      ghcr.io:\n        endpoints: [\"http://m:1\", \"https://[fd00::1]:5000\"]\n    \
+             config:\n      \"[fd00::1]:5000\": {tls: {insecureSkipVerify: true}}\n",
+        ));
+        let files = files.unwrap();
+        let expected = "server = \"https://ghcr.io\"\n\nhost.\"http://m:1/v2\".capabilities = [\"pull\", \"resolve\"]\n\
+                        host.\"http://m:1/v2\".override_path = true\n\n\
+                        host.\"https://[fd00::1]:5000/v2\".capabilities = [\"pull\", \"resolve\"]\n\
+                        host.\"https://[fd00::1]:5000/v2\".override_path = true\n\
+                        host.\"https://[fd00::1]:5000/v2\".skip_verify = true\n";
+        assert_eq!(file(&files, "ghcr.io/hosts.toml"), expected);
+        assert!(
+            file(&files, "[fd00::1]_5000_/hosts.toml").contains("host.\"https://[fd00::1]:5000\".skip_verify = true")
+        );
+    }
+
     /// A registry with all TLS settings.
     fn private() -> String {
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
@@ -288,8 +348,8 @@ mod tests {
     #[test]
     fn containerd_shows_its_certificate_to_a_registry_without_mirrors() {
         let files = host_files(&registries(&private())).unwrap();
-        let directory = "registry.example.org_5000";
-        let path = |name: &str| format!("\"/etc/cri/conf.d/hosts/{directory}/{directory}-{name}\"");
+        let directory = "registry.example.org_5000_";
+        let path = |name: &str| format!("\"/etc/cri/conf.d/hosts/{directory}/registry.example.org_5000-{name}\"");
         assert_eq!(
             file(&files, &format!("{directory}/hosts.toml")),
             format!(
@@ -300,8 +360,8 @@ mod tests {
                 path("client.key"),
             )
         );
-        assert_eq!(file(&files, &format!("{directory}/{directory}-client.crt")), "CERTIFICATE\n");
-        assert_eq!(file(&files, &format!("{directory}/{directory}-ca.crt")), "CA\n");
+        assert_eq!(file(&files, &format!("{directory}/registry.example.org_5000-client.crt")), "CERTIFICATE\n");
+        assert_eq!(file(&files, &format!("{directory}/registry.example.org_5000-ca.crt")), "CA\n");
     }
 
     #[test]
@@ -323,7 +383,7 @@ mod tests {
         let text = format!("version: v1alpha1\nmachine:\n  registries:\n{mirror}{}", private());
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;
-        let directory = etc.path().join("cri/conf.d/hosts/registry.example.org_5000");
+        let directory = etc.path().join("cri/conf.d/hosts/registry.example.org_5000_");
         let key = directory.join("registry.example.org_5000-client.key");
         assert_eq!(std::fs::read(&key).unwrap(), b"KEY\n");
         assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);

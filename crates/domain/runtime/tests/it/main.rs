@@ -22,11 +22,15 @@ fn controllers(etc: &std::path::Path) -> Harness {
     harness
 }
 
-/// A registry that wants a password, asked for its own name and as the mirror of another, and two that nobody asks.
+/// A registry that wants a password, asked for its own name and as the mirror of two others, of which one has a port and a
+/// mirror before this one that nobody listens at; and registries that nobody asks.
 fn configuration(registry: &Registry) -> MachineConfig {
     let host = registry.host();
     let registries = serde_json::json!({
-        "mirrors": { "images.invalid": { "endpoints": [format!("http://{host}")] } },
+        "mirrors": {
+            "images.invalid": { "endpoints": [format!("http://{host}")] },
+            "images.invalid:5000": { "endpoints": ["http://[::1]:9", format!("http://{host}")] },
+        },
         "config": {
             host: { "auth": { "username": "me", "password": PASSWORD } },
             "docker.io": { "auth": { "auth": "bWU6eA==" } },
@@ -53,7 +57,8 @@ async fn pods_get_images_with_the_credentials_of_the_configuration() {
     harness.settle().await;
     daemon.kill().await;
     daemon.restart().await;
-    for image in [registry.reference(), format!("images.invalid/{}", registry.name())] {
+    let mirrored = ["images.invalid", "images.invalid:5000"].map(|host| format!("{host}/{}", registry.name()));
+    for image in std::iter::once(registry.reference()).chain(mirrored) {
         let id = in_time("pull", pull_for_pods(&daemon.socket(), &image)).await;
         assert!(id.as_ref().is_ok_and(|id| id.starts_with("sha256:")), "{image}: {id:?}");
     }

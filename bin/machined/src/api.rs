@@ -12,7 +12,7 @@ use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machin
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
 use services::bootstrap::BootstrapError;
-use services::{APID_USER, BootstrapGate, TRUSTD_USER};
+use services::{APID_USER, BootstrapGate, ETCD_DATA, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
 use stdx::{SystemClock, error_chain};
@@ -20,8 +20,6 @@ use stdx::{SystemClock, error_chain};
 use crate::components::Machine as Node;
 use crate::paths::MACHINE_SOCKET;
 
-/// Where etcd keeps its data, below the volume EPHEMERAL.
-const ETCD_DATA: &str = "lib/etcd";
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
 const TRUSTD_STATE_SOCKET: &str = "/system/run/trustd/runtime.sock";
 

@@ -9,11 +9,13 @@ use domain_runtime::mount;
 use resources::runtime::MountStatus;
 use resources::v1alpha1::AcquireConfigSpec;
 use sequencer::{OnFailure, Task, TaskError};
+use services::BootstrapGate;
 use state::{Key, StateError, Store};
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
 
 use sys::files::{self, Access, FileError};
-use crate::paths::{ETC, RENDERED_ETC};
+
+use crate::paths::{BOOTSTRAP_FILE, ETC, RENDERED_ETC};
 
 /// A task that only talks to the kernel.
 pub(crate) const QUICK: Duration = Duration::from_secs(30);
@@ -33,6 +35,18 @@ const DIRECTORIES: [(&str, u32); 8] = [
     ("/system/secrets", 0o755),
     ("/system/config", 0o755),
 ];
+/// A task that asks for the volume STATE, waits until it is mounted, and takes up what was left there.
+pub(crate) fn mount_state(name: &'static str, store: &Store, gate: &BootstrapGate) -> Task {
+    let (store, gate) = (store.clone(), gate.clone());
+    Task::new(name, QUICK, move |_| {
+        let (store, gate) = (store.clone(), gate.clone());
+        async move {
+            let state = mount::mount(&store, MountStatus::STATE, QUICK).await?;
+            // Reading waits for a disk.
+            Ok(tokio::task::spawn_blocking(move || gate.keep_in(state.join(BOOTSTRAP_FILE))).await??)
+        }
+    })
+}
 
 /// A task that asks for a volume and waits until it is mounted.
 pub(crate) fn mount(name: &'static str, store: &Store, volume: &'static str) -> Task {

@@ -14,7 +14,7 @@ use state::Store;
 use stdx::{Clock, SystemClock};
 use supervisor::{LogStore, Supervisor};
 
-use crate::paths::{BOOTSTRAP_FILE, CONTAINERD_SOCKET, ETCD_DATA};
+use crate::paths::CONTAINERD_SOCKET;
 
 /// The components that exist before the lifecycle, whose plans use them.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Components {
             supervisor: Supervisor::new(Arc::clone(&clock)),
             logs,
             events: EventBus::new(clock),
-            gate: BootstrapGate::kept_in(BOOTSTRAP_FILE.into()),
+            gate: BootstrapGate::default(),
             containerd: Containerd::new(Path::new(CONTAINERD_SOCKET), Namespace::System),
         }
     }
@@ -66,12 +66,7 @@ impl Components {
             pipes: PathBuf::from("/run/pipes"),
             pulls: Pulls::default(),
         };
-        NodeServices {
-            runtime,
-            gate: self.gate.clone(),
-            containerd_socket: CONTAINERD_SOCKET.into(),
-            etcd_data: ETCD_DATA.into(),
-        }
+        NodeServices { runtime, gate: self.gate.clone(), containerd_socket: CONTAINERD_SOCKET.into() }
     }
 }
 

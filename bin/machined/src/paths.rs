@@ -6,11 +6,9 @@ pub(crate) const RENDERED_ETC: &str = "/system/etc";
 pub(crate) const ETC: &str = "/etc";
 /// Where containerd listens.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Keeps the permission to found an etcd cluster until there is a member.
-pub(crate) const BOOTSTRAP_FILE: &str = "/system/state/etcd-bootstrap";
-/// Where etcd keeps its data.
-pub(crate) const ETCD_DATA: &str = "/var/lib/etcd";
+/// Keeps the permission to found an etcd cluster until there is a member; on the volume STATE.
+pub(crate) const BOOTSTRAP_FILE: &str = "etcd-bootstrap";
 /// Where the machine API listens: for apid alone.
 pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
-/// Where a container's host finds how the node ended; see the node contract in ARCHITECTURE.md.
-pub(crate) const EXIT_STATUS: &str = "/system/state/.exit-status";
+/// Where a container's host finds how the node ended, on the volume STATE; see the node contract in ARCHITECTURE.md.
+pub(crate) const EXIT_STATUS: &str = ".exit-status";

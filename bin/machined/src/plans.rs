@@ -86,7 +86,7 @@ fn initialize(machine: &Machine) -> Plan {
         .phase(
             "mountSystem",
             vec![
-                boot::mount("mountState", store, MountStatus::STATE),
+                boot::mount_state("mountState", store, &machine.components.gate),
                 boot::mount("ephemeral", store, MountStatus::EPHEMERAL),
             ],
         )

@@ -31,7 +31,7 @@ use http_fetch::HttpFetch;
 use crate::boot;
 use crate::components::Machine;
 use crate::maintenance::InProcess;
-use crate::paths::{CONTAINERD_SOCKET, ETC, ETCD_DATA, RENDERED_ETC};
+use crate::paths::{CONTAINERD_SOCKET, ETC, RENDERED_ETC};
 
 /// Registers every controller of the machine.
 ///
@@ -65,7 +65,6 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
     let paths = ServicePaths {
         containerd_config: Path::new(ETC).join(CONTAINERD_FILE),
         containerd_socket: CONTAINERD_SOCKET.into(),
-        etcd_data: ETCD_DATA.into(),
     };
     let mut list: Vec<Box<dyn Controller>> = vec![
         Box::new(ConfigurationController::new(Arc::clone(&components.platform), components.events.clone())),

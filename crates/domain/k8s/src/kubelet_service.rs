@@ -9,6 +9,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::{kubeconfig, paths, yaml};
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, NodeIpConfig};
 use resources::lifecycle::ServiceSpec;
+use resources::runtime::MountStatus;
 use resources::secrets::KubeletSecrets;
 use resources::time::TimeStatus;
 use serde_json::Value;
@@ -49,6 +50,7 @@ impl Controller for KubeletServiceController {
             // What a missing spec waits for.
             Input::weak::<NodeIp>().id(NodeIp::ID),
             Input::weak::<NodeIpConfig>().id(NodeIpConfig::ID),
+            Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
         ]
     }
 
@@ -62,9 +64,11 @@ impl Controller for KubeletServiceController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let (Some(spec), Some(secrets)) =
-            (ctx.get::<KubeletSpec>(KubeletSpec::ID)?, ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?)
-        else {
+        let (Some(spec), Some(secrets), Some(volume)) = (
+            ctx.get::<KubeletSpec>(KubeletSpec::ID)?,
+            ctx.get::<KubeletSecrets>(KubeletSecrets::ID)?,
+            ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?,
+        ) else {
             // It is required from the start; a briefly missing input does not stop it.
             let waits_for = missing_spec(ctx)?;
             ctx.modify(SERVICE, |service: &mut ServiceSpec| {
@@ -98,6 +102,7 @@ impl Controller for KubeletServiceController {
             image: spec.image.clone(),
             args: spec.args.clone(),
             mounts: spec.extra_mounts.clone(),
+            volume: volume.target.clone(),
             ..ServiceSpec::default()
         };
         ctx.put(KubeletLifecycle::ID, KubeletLifecycle {})?;

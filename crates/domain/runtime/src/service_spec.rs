@@ -2,7 +2,7 @@
 //!
 //! The kubelet's spec is written by the controllers of Kubernetes; [`crate::service_run`] makes the supervisor run all of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
@@ -13,9 +13,12 @@ use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
-use services::{APID_USER, ETCD_USER, EtcdSettings, TRUSTD_USER};
+use services::{APID_USER, ETCD_DATA, ETCD_USER, EtcdSettings, TRUSTD_USER};
 
 use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
+
+/// The condition of a service that keeps data.
+const VOLUME: &str = "volume EPHEMERAL";
 
 /// Paths of services' inputs.
 #[derive(Debug, Clone)]
@@ -24,8 +27,6 @@ pub struct ServicePaths {
     pub containerd_config: PathBuf,
     /// Where containerd listens.
     pub containerd_socket: PathBuf,
-    /// Where etcd keeps its data.
-    pub etcd_data: PathBuf,
 }
 
 /// `runtime.ServiceSpecController`: containerd, apid, and on control planes trustd and etcd.
@@ -105,12 +106,15 @@ impl ServiceSpecController {
             ..program("/usr/bin/containerd", 0)
         };
         // Images and containers require it; etcd and the kubelet wait for containerd.
-        let has_volume = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?.is_some();
-        Ok(held(containerd, (!has_volume).then_some("volume EPHEMERAL")))
+        let volume = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?;
+        Ok(held(containerd, volume.is_none().then_some(VOLUME)))
     }
 
     fn etcd(&self, ctx: &Ctx) -> Result<ServiceSpec, ReconcileError> {
         let base = ServiceSpec { required: true, user: ETCD_USER, ..ServiceSpec::default() };
+        let Some(volume) = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?.map(|status| status.target.clone()) else {
+            return Ok(held(base, Some(VOLUME)));
+        };
         let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else {
             let config = ctx.get::<EtcdConfig>(EtcdConfig::ID)?;
             let subnets =
@@ -124,9 +128,9 @@ impl ServiceSpecController {
             listen_peer: spec.listen_peer_addresses.clone(),
             listen_client: spec.listen_client_addresses.clone(),
             extra_args: spec.extra_args.clone().into_iter().collect(),
-            data_directory: self.paths.etcd_data.clone(),
+            data_directory: Path::new(&volume).join(ETCD_DATA),
         };
-        let etcd = ServiceSpec { image: spec.image.clone(), args: services::etcd_arguments(&settings), ..base };
+        let etcd = ServiceSpec { image: spec.image.clone(), args: services::etcd_arguments(&settings), volume, ..base };
         let has_files = ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready);
         let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
         Ok(held(
@@ -159,7 +163,6 @@ mod tests {
         Harness::with(ServiceSpecController::new(ServicePaths {
             containerd_config: "/etc/cri/containerd.toml".into(),
             containerd_socket: "/run/containerd.sock".into(),
-            etcd_data: "/var/lib/etcd".into(),
         }))
     }
 
@@ -201,10 +204,13 @@ mod tests {
         let first = [
             ("apid", ""),
             ("containerd", "volume EPHEMERAL"),
-            ("etcd", "the configuration of etcd"),
+            ("etcd", "volume EPHEMERAL"),
             ("trustd", "the certificate of trustd"),
         ];
         assert_eq!(waits(&harness), expected(&first));
+        harness.put(MountStatus::EPHEMERAL, MountStatus { target: "/mnt".into(), ..MountStatus::default() });
+        harness.settle().await;
+        assert_eq!(harness.get::<ServiceSpec>("etcd").unwrap().waits_for, "the configuration of etcd");
         let advertise_valid_subnets = vec!["192.168.77.0/24".to_owned()];
         harness.put(EtcdConfig::ID, EtcdConfig { advertise_valid_subnets, ..EtcdConfig::default() });
         harness.settle().await;
@@ -220,7 +226,10 @@ mod tests {
         harness.put(PkiStatus::ID, PkiStatus { ready: true, ..PkiStatus::default() });
         harness.settle().await;
         assert_eq!((etcd(&harness).waits_for.as_str(), etcd(&harness).image.as_str()), ("", "etcd:1"));
-        assert!(etcd(&harness).args.contains(&"--name=cp".to_owned()));
+        for argument in ["--name=cp", "--data-dir=/mnt/lib/etcd"] {
+            assert!(etcd(&harness).args.contains(&argument.to_owned()), "{argument}");
+        }
+        assert_eq!(etcd(&harness).volume, "/mnt");
         assert_eq!(etcd(&harness).user, ETCD_USER);
         harness.destroy::<MachineType>(MachineType::ID);
         harness.settle().await;

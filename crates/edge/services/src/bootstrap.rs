@@ -1,10 +1,10 @@
 //! The permission to found a new etcd cluster on this node: given once by the bootstrap call, spent by the first member.
 //!
-//! It is kept in a file, so that a node that crashes between the call and the first member still founds the cluster that it
+//! It is kept in a file once the volume for that is mounted, so that a node that crashes between the call and the first member still founds the cluster that it
 //! was asked for, and a node whose data is gone does not found a second one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sys::files::{self, Access, FileError};
 use tokio::sync::watch;
@@ -27,23 +27,28 @@ pub enum BootstrapError {
 #[derive(Debug, Clone)]
 pub struct BootstrapGate {
     open: Arc<watch::Sender<bool>>,
-    /// Exists while the permission is given and not spent; `None` keeps it in memory alone.
-    file: Option<PathBuf>,
+    /// Exists while the permission is given and not spent; not set, it is in memory alone.
+    file: Arc<OnceLock<PathBuf>>,
 }
 
 impl Default for BootstrapGate {
     /// A gate that is forgotten with the process.
     fn default() -> Self {
-        Self { open: Arc::new(watch::Sender::new(false)), file: None }
+        Self { open: Arc::new(watch::Sender::new(false)), file: Arc::default() }
     }
 }
 
 impl BootstrapGate {
-    /// A gate that is kept in a file: open where that exists.
-    #[must_use]
-    pub fn kept_in(file: PathBuf) -> Self {
-        let open = files::read(&file).is_ok_and(|content| content.is_some());
-        Self { open: Arc::new(watch::Sender::new(open)), file: Some(file) }
+    /// Keeps the permission in a file from now on: it is given where that exists. The first call decides. Waits for a disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn keep_in(&self, file: PathBuf) -> Result<(), FileError> {
+        let is_given = files::read(&file)?.is_some();
+        if self.file.set(file).is_ok() && is_given {
+            self.open.send_replace(true);
+        }
+        Ok(())
     }
 
     /// Lets etcd found a new cluster. Waits for a disk.
@@ -57,7 +62,7 @@ impl BootstrapGate {
         if self.is_open() {
             return Err(BootstrapError::InProgress);
         }
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.get() {
             files::write_atomic(file, b"", Access::SECRET)?;
         }
         let was_closed = self.open.send_if_modified(|open| !std::mem::replace(open, true));
@@ -80,7 +85,7 @@ impl BootstrapGate {
     /// # Errors
     /// The file cannot be removed: the permission is still given then, also after a restart.
     pub fn spend(&self) -> Result<(), FileError> {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.get() {
             files::remove(file)?;
         }
         self.open.send_replace(false);
@@ -98,6 +103,12 @@ pub fn has_member(data_directory: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept_in(file: &Path) -> BootstrapGate {
+        let gate = BootstrapGate::default();
+        gate.clone().keep_in(file.to_owned()).unwrap();
+        gate
+    }
 
     fn make_member(data: &Path) {
         std::fs::create_dir_all(data.join("member/wal")).unwrap();
@@ -120,21 +131,21 @@ mod tests {
     fn a_permission_that_was_spent_founds_no_second_cluster() {
         let dir = tempfile::tempdir().unwrap();
         let (file, data) = (dir.path().join("bootstrap"), dir.path().join("etcd"));
-        let gate = BootstrapGate::kept_in(file.clone());
+        let gate = kept_in(&file);
         gate.open(&data).unwrap();
         make_member(&data);
         gate.spend().unwrap();
         std::fs::remove_dir_all(&data).unwrap();
         assert!(!gate.is_open() && !has_member(&data), "the emptied directory would found a cluster");
-        assert!(!BootstrapGate::kept_in(file).is_open(), "also after a restart");
+        assert!(!kept_in(&file).is_open(), "also after a restart");
     }
 
     #[test]
     fn a_permission_outlives_a_crash_before_there_is_a_member() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("state/bootstrap");
-        BootstrapGate::kept_in(file.clone()).open(dir.path()).unwrap();
-        let after = BootstrapGate::kept_in(file);
+        kept_in(&file).open(dir.path()).unwrap();
+        let after = kept_in(&file);
         assert!(after.is_open());
         assert!(matches!(after.open(dir.path()), Err(BootstrapError::InProgress)));
     }

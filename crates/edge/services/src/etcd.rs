@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap::{BootstrapGate, has_member};
 use crate::container::Runtime;
 use crate::daemon::listens;
-use crate::oci::{Bind, Privilege, Shape};
+use crate::oci::{Mount, Privilege, Shape};
 use crate::{ETCD_USER, group, oom};
 
 /// Where the certificates of etcd are.
@@ -87,7 +87,7 @@ impl Service for EtcdService {
             args: std::iter::once("/usr/local/bin/etcd".to_owned()).chain(self.args.iter().cloned()).collect(),
             environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
             privilege: Privilege::User(ETCD_USER),
-            binds: vec![Bind::readonly(SECRETS), Bind::writable(&self.data_directory.display().to_string())],
+            mounts: vec![Mount::readonly(SECRETS), Mount::writable(&self.data_directory.display().to_string())],
             oom_score_adj: Some(oom::ETCD),
             cgroup: format!("/{}", group::ETCD),
         };

@@ -12,10 +12,10 @@ use resources::lifecycle::ServiceSpec;
 use stdx::Backoff;
 use supervisor::Service;
 
-use crate::oci::Bind;
+use crate::oci::Mount;
 use crate::{
-    BootstrapGate, ContainerdService, DaemonService, DaemonSpec, EtcdService, KubeletService, KubeletSettings, Runtime,
-    group, oom,
+    BootstrapGate, ContainerdService, DaemonService, DaemonSpec, ETCD_DATA, EtcdService, KubeletService,
+    KubeletSettings, Runtime, group, oom,
 };
 
 /// Between two tries to fetch an image ahead: at first containerd may not be up yet.
@@ -55,14 +55,13 @@ pub struct NodeServices {
     pub gate: BootstrapGate,
     /// Where containerd listens.
     pub containerd_socket: PathBuf,
-    /// Where etcd keeps its data.
-    pub etcd_data: PathBuf,
 }
 
 impl ServiceFactory for NodeServices {
     fn service(&self, id: &str, spec: &ServiceSpec) -> Result<Arc<dyn Service>, FactoryError> {
         let logs = self.runtime.logs.clone();
         let port = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let volume = PathBuf::from(&spec.volume);
         Ok(match id {
             "containerd" => {
                 let daemon = daemon("containerd", spec, oom::CONTAINERD, group::RUNTIME, None);
@@ -78,16 +77,13 @@ impl ServiceFactory for NodeServices {
             }
             "etcd" => {
                 let (image, args) = (spec.image.clone(), spec.args.clone());
-                Arc::new(EtcdService::new(image, args, self.etcd_data.clone(), self.runtime.clone(), self.gate.clone()))
+                let data = volume.join(ETCD_DATA);
+                Arc::new(EtcdService::new(image, args, data, self.runtime.clone(), self.gate.clone()))
             }
             "kubelet" => {
-                let binds = spec.mounts.iter().map(|mount| Bind {
-                    source: mount.source.clone(),
-                    destination: mount.destination.clone(),
-                    options: mount.options.clone(),
-                });
                 let (image, args) = (spec.image.clone(), spec.args.clone());
-                let settings = KubeletSettings { image, args, extra_binds: binds.collect() };
+                let extra_mounts = spec.mounts.iter().map(Mount::from).collect();
+                let settings = KubeletSettings { image, args, extra_mounts, volume };
                 Arc::new(KubeletService::new(settings, self.runtime.clone(), Vec::new()))
             }
             other => return Err(FactoryError::Unknown(other.to_owned())),

@@ -1,15 +1,17 @@
 //! The kubelet.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use supervisor::{Condition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
+use sys::files::{self, FileError};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::Runtime;
-use crate::oci::{Bind, Privilege, Shape};
-use crate::{group, oom};
+use crate::oci::{Mount, Privilege, Shape};
+use crate::{POD_LOGS, group, oom};
 
 /// Settings of the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +19,10 @@ pub struct KubeletSettings {
     pub image: String,
     /// Without the program itself.
     pub args: Vec<String>,
-    pub extra_binds: Vec<Bind>,
+    /// Beside those that every kubelet has.
+    pub extra_mounts: Vec<Mount>,
+    /// Where the volume EPHEMERAL is mounted.
+    pub volume: PathBuf,
 }
 
 /// Runs the kubelet.
@@ -39,20 +44,14 @@ impl KubeletService {
     }
 }
 
-/// Directories shared by kubelet and node. Missing ones are created.
-const WRITABLE: [&str; 11] = [
-    "/dev",
-    "/sys",
-    "/run",
-    "/etc/cni",
-    "/etc/kubernetes",
-    "/opt",
-    "/usr/libexec/kubernetes",
-    "/var/lib/cni",
-    "/var/lib/containerd",
-    "/var/lib/kubelet",
-    "/var/log",
-];
+/// Directories shared by kubelet and node.
+const WRITABLE: [&str; 7] = ["/dev", "/sys", "/run", "/etc/cni", "/etc/kubernetes", "/opt", "/usr/libexec/kubernetes"];
+
+/// As above, on the volume.
+const WRITABLE_ON_VOLUME: [&str; 4] = ["lib/cni", "lib/containerd", "lib/kubelet", "log"];
+
+/// Directories on the volume that are made.
+const DIRECTORIES: [&str; 5] = ["lib/cni", "lib/kubelet", POD_LOGS, "log/containers", "lib/kubelet/seccomp"];
 
 const READONLY: [&str; 4] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release", "/etc/resolv.conf"];
 
@@ -71,24 +70,22 @@ impl Service for KubeletService {
     }
 
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
-        for path in
-            ["/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/var/lib/kubelet/seccomp"]
-        {
-            std::fs::create_dir_all(path)?;
-        }
+        prepare_directories(&self.settings)?;
         self.runtime.pull(&self.settings.image).await
     }
 
     async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
-        let mut binds: Vec<Bind> = WRITABLE.into_iter().map(Bind::writable).collect();
-        binds.extend(READONLY.into_iter().map(Bind::readonly));
-        binds.extend(self.settings.extra_binds.iter().cloned());
+        let on_volume = |path: &str| Mount::writable(&self.settings.volume.join(path).display().to_string());
+        let mut mounts: Vec<Mount> = WRITABLE.into_iter().map(Mount::writable).collect();
+        mounts.extend(WRITABLE_ON_VOLUME.into_iter().map(on_volume));
+        mounts.extend(READONLY.into_iter().map(Mount::readonly));
+        mounts.extend(self.settings.extra_mounts.iter().cloned());
         let args = std::iter::once("/usr/local/bin/kubelet".to_owned()).chain(self.settings.args.iter().cloned());
         let shape = Shape {
             args: args.collect(),
             environment: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
             privilege: Privilege::Host,
-            binds,
+            mounts,
             oom_score_adj: Some(oom::KUBELET),
             cgroup: format!("/{}", group::KUBELET),
         };
@@ -99,6 +96,21 @@ impl Service for KubeletService {
         let settings = HealthSettings { initial_delay: Duration::from_secs(2), ..HealthSettings::default() };
         Some(HealthCheck::new(settings, healthz))
     }
+}
+
+/// Other services write on the volume too: links are not followed where a directory is made.
+fn prepare_directories(settings: &KubeletSettings) -> Result<(), FileError> {
+    for path in DIRECTORIES {
+        files::ensure_directory(&settings.volume.join(path), 0o755)?;
+    }
+    for mount in settings.extra_mounts.iter().filter(|mount| mount.is_bind()) {
+        let source = Path::new(&mount.source);
+        // A file may be shown as well, also one that a link leads to.
+        if !source.exists() {
+            files::ensure_directory(source, 0o700)?;
+        }
+    }
+    Ok(())
 }
 
 /// `GET /healthz` on the kubelet's own port: 200 is well.
@@ -114,4 +126,49 @@ async fn healthz() -> Result<(), String> {
     let answer = ask.await.map_err(|e| format!("asking the kubelet: {e}"))?;
     let first = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
     if first.contains(" 200 ") { Ok(()) } else { Err(format!("the kubelet answered {first:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn settings(volume: &Path, sources: &[&Path]) -> KubeletSettings {
+        let mount = |source: &&Path| Mount::writable(&source.display().to_string());
+        KubeletSettings {
+            image: "kubelet:1".to_owned(),
+            args: Vec::new(),
+            extra_mounts: sources.iter().map(mount).collect(),
+            volume: volume.to_owned(),
+        }
+    }
+
+    /// The kubelet failed for ever: a bind mount needs its source.
+    #[test]
+    fn the_source_of_an_extra_mount_is_made_where_it_is_missing() {
+        let volume = tempfile::tempdir().unwrap();
+        let (file, made) = (volume.path().join("file"), volume.path().join("lib/longhorn"));
+        std::fs::write(&file, "").unwrap();
+        let mut settings = settings(volume.path(), &[&file, &made]);
+        let tmpfs = Mount { kind: "tmpfs".to_owned(), ..Mount::writable("tmpfs") };
+        settings.extra_mounts.push(tmpfs);
+        prepare_directories(&settings).unwrap();
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        assert!(file.is_file() && !Path::new("tmpfs").exists());
+        assert!(volume.path().join("log/pods").is_dir());
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o755)).unwrap();
+        prepare_directories(&settings).unwrap();
+        assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o755, "what is there stays as it is");
+    }
+
+    #[test]
+    fn nothing_is_made_through_a_link() {
+        let (volume, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(other.path(), volume.path().join("link")).unwrap();
+        let source = volume.path().join("link/made");
+        let error = prepare_directories(&settings(volume.path(), &[&source])).unwrap_err();
+        assert_eq!((error.operation, error.path), ("making the directory", source));
+        assert!(!other.path().join("made").exists());
+    }
 }

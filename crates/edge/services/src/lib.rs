@@ -25,6 +25,11 @@ pub use machined::MachinedService;
 /// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.
 const WITHHELD: [u32; 2] = [sys::capabilities::CAP_SYS_BOOT, sys::capabilities::CAP_SYS_MODULE];
 
+/// Where etcd keeps its data, below the volume EPHEMERAL.
+pub const ETCD_DATA: &str = "lib/etcd";
+/// Where the kubelet has the logs of containers, below the volume EPHEMERAL.
+pub const POD_LOGS: &str = "log/pods";
+
 /// Linux user of apid.
 pub const APID_USER: u32 = 50;
 /// Linux user of trustd.

@@ -11,28 +11,50 @@ pub enum Privilege {
     User(u32),
 }
 
-/// A directory or file of the host that a container sees.
+/// The kind of mounts that show a directory or file of the host.
+const BIND: &str = "bind";
+
+/// A filesystem, or a directory or file of the host, that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
+pub struct Mount {
+    /// `bind`, or a type of filesystem.
+    pub kind: String,
     pub source: String,
     pub destination: String,
     pub options: Vec<String>,
 }
 
-impl Bind {
+impl Mount {
     /// Writable, at the same path.
     pub fn writable(path: &str) -> Self {
-        Self::with_options(path, &["rbind", "rshared", "rw"])
+        Self::bind(path, &["rbind", "rshared", "rw"])
     }
 
     /// Read-only, at the same path.
     pub fn readonly(path: &str) -> Self {
-        Self::with_options(path, &["rbind", "rshared", "ro"])
+        Self::bind(path, &["rbind", "rshared", "ro"])
     }
 
-    fn with_options(path: &str, options: &[&str]) -> Self {
+    fn bind(path: &str, options: &[&str]) -> Self {
         let options = options.iter().map(ToString::to_string).collect();
-        Self { source: path.to_owned(), destination: path.to_owned(), options }
+        Self { kind: BIND.to_owned(), source: path.to_owned(), destination: path.to_owned(), options }
+    }
+
+    /// Whether it shows a directory or file of the host.
+    pub fn is_bind(&self) -> bool {
+        self.kind == BIND
+    }
+}
+
+impl From<&resources::values::Mount> for Mount {
+    /// Without a type it is a bind mount.
+    fn from(mount: &resources::values::Mount) -> Self {
+        Self {
+            kind: if mount.r#type.is_empty() { BIND.to_owned() } else { mount.r#type.clone() },
+            source: mount.source.clone(),
+            destination: mount.destination.clone(),
+            options: mount.options.clone(),
+        }
     }
 }
 
@@ -42,7 +64,7 @@ pub struct Shape {
     pub args: Vec<String>,
     pub environment: Vec<String>,
     pub privilege: Privilege,
-    pub binds: Vec<Bind>,
+    pub mounts: Vec<Mount>,
     pub oom_score_adj: Option<i32>,
     /// Absolute path of the group.
     pub cgroup: String,
@@ -57,8 +79,8 @@ pub fn specification(shape: &Shape, capabilities: &[&str]) -> Value {
     };
     let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
     let mut mounts = base_mounts(shape.privilege);
-    mounts.extend(shape.binds.iter().map(
-        |bind| json!({ "destination": bind.destination, "type": "bind", "source": bind.source, "options": bind.options }),
+    mounts.extend(shape.mounts.iter().map(
+        |mount| json!({ "destination": mount.destination, "type": mount.kind, "source": mount.source, "options": mount.options }),
     ));
     let mut process = json!({
         "terminal": false,
@@ -109,7 +131,7 @@ mod tests {
             args: vec!["x".into()],
             environment: Vec::new(),
             privilege,
-            binds: vec![Bind::readonly("/etc")],
+            mounts: vec![Mount::readonly("/etc")],
             oom_score_adj: None,
             cgroup: "/podruntime/x".into(),
         }
@@ -123,6 +145,24 @@ mod tests {
         assert_eq!(spec["root"]["readonly"], true);
         assert_eq!(spec["process"]["noNewPrivileges"], true);
         assert_eq!(spec["process"].get("oomScoreAdj"), None);
+    }
+
+    /// Every mount was a bind mount, whatever its type.
+    #[test]
+    fn a_mount_has_the_type_that_it_was_given() {
+        let mount = |kind: &str| resources::values::Mount {
+            r#type: kind.to_owned(),
+            source: "/var/x".to_owned(),
+            ..resources::values::Mount::default()
+        };
+        let kinds = ["", "bind", "tmpfs"];
+        let mounts = kinds.map(|kind| Mount::from(&mount(kind))).to_vec();
+        assert_eq!(mounts.iter().map(Mount::is_bind).collect::<Vec<_>>(), [true, true, false]);
+        let spec = specification(&Shape { mounts, ..shape(Privilege::Host) }, &[]);
+        let all = spec["mounts"].as_array().unwrap();
+        let types: Vec<_> =
+            all[all.len() - kinds.len()..].iter().map(|mount| mount["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["bind", "bind", "tmpfs"]);
     }
 
     #[test]

@@ -116,6 +116,8 @@ resource! {
         mounts: Vec<Mount> = 8 "mounts" omitempty,
         /// Linux user; 0 is root.
         user: u32 = 9 "user",
+        /// Where the volume is mounted that the service keeps its data on; empty without one.
+        volume: String = 10 "volume" omitempty,
     }
 }
 

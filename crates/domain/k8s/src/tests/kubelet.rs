@@ -108,6 +108,7 @@ async fn kubelet_may_start_once_its_files_are_there() {
     assert_eq!(world.read("/etc/kubernetes/pki/ca.crt").unwrap(), pem);
     assert!(world.read("/etc/kubernetes/kubelet.yaml").unwrap().contains("kind: KubeletConfiguration"));
     let service = service(&world);
+    assert_eq!(service.volume, "/var");
     assert_eq!((service.waits_for.as_str(), &service.image, &service.args), ("", &spec.image, &spec.args));
     assert!(world.harness.get::<KubeletLifecycle>(KubeletLifecycle::ID).is_some());
 }

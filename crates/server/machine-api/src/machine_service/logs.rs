@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use containers::Namespace;
 use futures::stream::{self, BoxStream, StreamExt};
+use resources::runtime::MountStatus;
 use supervisor::logs::Start;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tonic::Status;
@@ -19,8 +20,8 @@ use crate::machine::Machine;
 pub(super) const CHUNK: usize = 32 << 10;
 /// How often a followed file is looked at.
 const POLL: std::time::Duration = std::time::Duration::from_millis(250);
-/// The kubelet's directory of container logs.
-const POD_LOGS: &str = "/var/log/pods";
+/// The kubelet's directory of container logs, below the volume EPHEMERAL.
+const POD_LOGS: &str = "log/pods";
 
 pub(super) type DataStream = BoxStream<'static, Result<Data, Status>>;
 
@@ -66,15 +67,19 @@ async fn pod_log(machine: &Machine, id: &str) -> Result<PathBuf, Status> {
     let Some(pod) = found.filter(|pod| !pod.container.is_empty()) else {
         return Err(Status::not_found(format!("no container {id}; `containers -k` lists them")));
     };
-    let directory = Path::new(POD_LOGS).join(format!("{}_{}_{}", pod.namespace, pod.pod, pod.uid)).join(pod.container);
+    let volume = machine.store.get_as::<MountStatus>(MountStatus::EPHEMERAL);
+    let volume = volume.map_err(|error| Status::internal(stdx::error_chain(&error)))?;
+    let volume = volume.ok_or_else(|| Status::unavailable("volume EPHEMERAL, where logs are, is not mounted"))?;
+    let logs = Path::new(&volume.target).join(POD_LOGS);
+    let directory = logs.join(format!("{}_{}_{}", pod.namespace, pod.pod, pod.uid)).join(pod.container);
     let id = id.to_owned();
     on_thread(move || {
         let missing = |error| Status::not_found(format!("no log of {id} in {}: {error}", directory.display()));
         let file = newest_file(&directory).map_err(missing)?;
         // Pods with write access below /var/log must not redirect a log reader.
         let real = std::fs::canonicalize(&file).map_err(missing)?;
-        if !std::fs::canonicalize(POD_LOGS).is_ok_and(|logs| real.starts_with(logs)) {
-            return Err(Status::permission_denied(format!("the log of {id} leads out of {POD_LOGS}")));
+        if !std::fs::canonicalize(&logs).is_ok_and(|logs| real.starts_with(logs)) {
+            return Err(Status::permission_denied(format!("the log of {id} leads out of {}", logs.display())));
         }
         Ok(real)
     })

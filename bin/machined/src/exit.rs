@@ -18,11 +18,14 @@ pub(crate) const fn status(outcome: Outcome) -> u8 {
     }
 }
 
-/// Writes the status to `file`, for a host that is not the parent of init, and gives it to `main`.
-pub(crate) fn leave(outcome: Outcome, file: &Path) -> ExitCode {
+/// Writes the status to `file`, for a host that is not the parent of init, and gives it to `main`. There is no file where
+/// the volume for it is not the host's.
+pub(crate) fn leave(outcome: Outcome, file: Option<&Path>) -> ExitCode {
     let status = status(outcome);
     // Without the file the host takes this for a crash and powers the node on: the safer mistake.
-    if let Err(error) = write_atomic(file, format!("{status}\n").as_bytes(), Access::SECRET) {
+    if let Some(file) = file
+        && let Err(error) = write_atomic(file, format!("{status}\n").as_bytes(), Access::SECRET)
+    {
         tracing::error!(error = error_chain(&error), "the exit status is not written");
     }
     ExitCode::from(status)
@@ -39,7 +42,7 @@ mod tests {
         for (outcome, text) in
             [(Outcome::PowerOff, "0\n"), (Outcome::Halt, "0\n"), (Outcome::Reboot, "64\n"), (Outcome::Kexec, "64\n")]
         {
-            let code = leave(outcome, &file);
+            let code = leave(outcome, Some(&file));
             assert_eq!(code, ExitCode::from(status(outcome)));
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         }

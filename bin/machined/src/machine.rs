@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use platform::Environment;
+use platform::Platform;
 use resources::config::MachineConfig;
 use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Payload, Request, Sequence};
 use state::{Kind, Store, WatchOptions};
@@ -24,10 +24,9 @@ const SIGNAL: &str = "signal";
 ///
 /// # Errors
 /// When it cannot even be brought to where it could be managed.
-pub(crate) async fn run(environment: Environment, logs: LogStore) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::Result<Outcome> {
     tracing::info!(version = stdx::version::TAG, kernel = sys::host::kernel_release(), "machined starts");
     let requests = Requests::listen().context("listening to signals")?;
-    let platform = platform::detect(environment)?;
     let _reaper = tasks::keep("reaper", || async {
         // It returns only with an error.
         while let Err(error) = sys::process::reap_orphans().await {

@@ -6,32 +6,39 @@ mod api;
 mod boot;
 mod components;
 mod exit;
+mod logging;
 mod machine;
 mod maintenance;
 mod paths;
 mod plans;
 mod wiring;
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use resources::machine::Ownership;
+use resources::runtime::MountStatus;
 use sequencer::{Outcome, REBOOT_AFTER_FAILURE};
 use stdx::error_chain;
-use supervisor::{LogStore, logs};
+use supervisor::LogStore;
 use tracing_subscriber::EnvFilter;
+
+use crate::logging::KernelLog;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     let logs = LogStore::default();
-    let own = logs.sink("machined");
-    let writer = move || Tee(own.clone());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer).init();
+    let kernel_log = KernelLog::default();
+    let installed = tracing::subscriber::set_global_default(logging::subscriber(filter, &logs, &kernel_log));
+    if let Err(error) = installed {
+        tracing::error!(error = error_chain(&error), "log lines go to another subscriber");
+    }
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::error!("a TLS provider was installed before");
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(logs)))
+    let mut state = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(logs, &kernel_log, &mut state)))
         .unwrap_or_else(|panic| Err(anyhow::anyhow!("panicked: {}", stdx::tasks::panic_message(&*panic))));
     let outcome = outcome.unwrap_or_else(|error| {
         tracing::error!(error = error_chain(&*error), "machine cannot run; rebooting in {REBOOT_AFTER_FAILURE:?}");
@@ -39,31 +46,22 @@ fn main() -> ExitCode {
         std::thread::sleep(REBOOT_AFTER_FAILURE);
         Outcome::Reboot
     });
-    exit::leave(outcome, Path::new(paths::EXIT_STATUS))
+    exit::leave(outcome, state.map(|state| state.join(paths::EXIT_STATUS)).as_deref())
 }
 
-fn run(logs: LogStore) -> anyhow::Result<Outcome> {
+/// Runs the machine; `state` is where its host mounted the volume STATE, if it did.
+fn run(logs: LogStore, kernel_log: &KernelLog, state: &mut Option<PathBuf>) -> anyhow::Result<Outcome> {
+    let platform = platform::detect(environment())?;
+    if platform.capabilities().kernel == Ownership::Machine {
+        kernel_log.enable();
+    }
+    let mounts = platform.host_mounts();
+    *state = mounts.into_iter().find(|mount| mount.volume == MountStatus::STATE).map(|mount| mount.target);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(machine::run(environment(), logs));
+    let outcome = runtime.block_on(machine::run(platform, logs));
     // Threads blocked on a disk or an absent host do not block the end of the machine.
     runtime.shutdown_background();
     outcome
-}
-
-/// The log of machined: on standard output, and beside the logs of the services, where operators read it.
-struct Tee(logs::Sink);
-
-impl io::Write for Tee {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        (self.0)(line);
-        // A closed standard output must not stop the machine.
-        io::stdout().write_all(line).ok();
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment of PID 1")]

@@ -18,6 +18,7 @@ use stdx::{
     tasks::{CancellationToken, TaskSet},
 };
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tracing::Instrument as _;
 
 use crate::{
     access::Access,
@@ -360,11 +361,12 @@ impl Ctx {
 
     /// Starts a task that is made anew after a panic, for those that live as long as the controller. A panic is counted in
     /// [`crate::Status::task_panics`].
-    pub fn keep<F>(&mut self, name: &'static str, make: impl FnMut() -> F + Send + 'static) -> TaskHandle
+    pub fn keep<F>(&mut self, name: &'static str, mut make: impl FnMut() -> F + Send + 'static) -> TaskHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        TaskHandle { handle: self.tasks.keep(name, make), ended: Arc::default() }
+        let handle = self.tasks.keep(name, move || make().instrument(crate::span()));
+        TaskHandle { handle, ended: Arc::default() }
     }
 
     /// Starts a task that lives until its own end, or the controller's. A panic ends it, is counted and wakes the controller,
@@ -372,10 +374,11 @@ impl Ctx {
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
         let ended = Arc::new(AtomicBool::new(false));
         let guard = SetOnDrop(Arc::clone(&ended));
-        let handle = self.tasks.spawn(name, async move {
+        let guarded = async move {
             let _guard = guard;
             task.await;
-        });
+        };
+        let handle = self.tasks.spawn(name, guarded.instrument(crate::span()));
         TaskHandle { handle, ended }
     }
 

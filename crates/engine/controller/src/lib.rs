@@ -31,6 +31,14 @@ pub use projection::Projection;
 pub use runtime::{Runtime, Status};
 pub use signal::Waker;
 
+/// The name of the span that passes and tasks of controllers are in: log routing tells their lines by it.
+pub const SPAN: &str = "controller";
+
+/// Enabled at every level, so that routing does not depend on the filter of lines.
+pub(crate) fn span() -> tracing::Span {
+    tracing::error_span!(SPAN)
+}
+
 /// How long a pass may take unless its controller says otherwise.
 pub const PASS_DEADLINE: Duration = Duration::from_secs(120);
 

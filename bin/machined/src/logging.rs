@@ -1,0 +1,110 @@
+//! Log lines of this process: on the console, and beside the logs of the services, where operators read them.
+//!
+//! Lines of controllers are in `controller-runtime`, all others in `machined`. The console is standard output; a machine
+//! with a kernel of its own has them in the kernel log too, which is its console.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use supervisor::{LogStore, logs};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// The log of everything but controllers.
+const MACHINED: &str = "machined";
+/// The log of controllers (Talos 1.7).
+const CONTROLLERS: &str = "controller-runtime";
+
+/// Whether lines are written into the kernel log. Cheap to clone; clones are one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KernelLog(Arc<AtomicBool>);
+
+impl KernelLog {
+    /// Writes them there from now on: the kernel is this machine's.
+    pub(crate) fn enable(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What receives the lines of this process.
+pub(crate) fn subscriber(
+    filter: EnvFilter,
+    logs: &LogStore,
+    kernel: &KernelLog,
+) -> impl Subscriber + Send + Sync + use<> {
+    let of_machined = dynamic_filter_fn(|line, context| line.is_span() || !is_of_controller(line, context));
+    let of_controllers = dynamic_filter_fn(|line, context| line.is_span() || is_of_controller(line, context));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines(MACHINED, logs, kernel).with_filter(of_machined))
+        .with(lines(CONTROLLERS, logs, kernel).with_filter(of_controllers))
+}
+
+fn lines<S>(id: &str, logs: &LogStore, kernel: &KernelLog) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let (own, kernel) = (logs.sink(id), kernel.clone());
+    fmt::layer().with_ansi(false).with_writer(move || Tee { own: own.clone(), kernel: kernel.clone() })
+}
+
+/// Whether a line comes from a pass or a task of a controller, or from their runtime.
+fn is_of_controller<S: Subscriber + for<'a> LookupSpan<'a>>(line: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+    let in_span =
+        || context.lookup_current().is_some_and(|span| span.scope().any(|span| span.name() == controller::SPAN));
+    line.target().split("::").next() == Some("controller") || in_span()
+}
+
+/// Writes a line to each place.
+struct Tee {
+    own: logs::Sink,
+    kernel: KernelLog,
+}
+
+impl io::Write for Tee {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        (self.own)(line);
+        if self.kernel.0.load(Ordering::Relaxed) {
+            // It may be full or gone; the line is in the other places.
+            sys::kmsg::write(&format!("[talos] {}", String::from_utf8_lossy(line).trim_end())).ok();
+        }
+        // A closed standard output must not stop the machine.
+        io::stdout().write_all(line).ok();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::instrument::WithSubscriber as _;
+
+    #[tokio::test]
+    async fn lines_of_controllers_have_a_log_of_their_own() {
+        let logs = LogStore::default();
+        let lines = async {
+            tracing::info!("a phase is done");
+            let span = tracing::error_span!(controller::SPAN);
+            let inner = span.in_scope(|| tracing::info_span!("inner"));
+            inner.in_scope(|| tracing::info!("an address is set"));
+            tracing::warn!(target: "controller::run", "controller failed");
+            tracing::debug!("filtered");
+        };
+        let subscriber = subscriber(EnvFilter::new("info"), &logs, &KernelLog::default());
+        lines.with_subscriber(subscriber).await;
+        let messages = |id: &str| {
+            let lines = logs.tail(id, 10);
+            lines.iter().map(|line| line.rsplit_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(messages(MACHINED), ["a phase is done"]);
+        assert_eq!(messages(CONTROLLERS), ["an address is set", "controller failed"]);
+    }
+}

@@ -4,7 +4,9 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio::io::unix::AsyncFd;
 
 /// One record of the kernel log.
@@ -18,6 +20,38 @@ pub struct Record {
     /// Microseconds since boot.
     pub since_boot_us: u64,
     pub message: String,
+}
+
+impl Record {
+    /// The name of its facility.
+    #[must_use]
+    pub fn facility_name(&self) -> &'static str {
+        const FACILITIES: [&str; 12] =
+            ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
+        FACILITIES.get(usize::from(self.facility)).copied().unwrap_or("local")
+    }
+
+    /// The name of its priority.
+    #[must_use]
+    pub fn priority_name(&self) -> &'static str {
+        const PRIORITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+        PRIORITIES.get(usize::from(self.priority)).copied().unwrap_or("unknown")
+    }
+
+    /// Its time on a machine that started at `boot`.
+    #[must_use]
+    pub fn time(&self, boot: Timestamp) -> Timestamp {
+        boot.checked_add(Duration::from_micros(self.since_boot_us)).unwrap_or(boot)
+    }
+}
+
+/// When the kernel started, by the clock of `now`.
+#[must_use]
+pub fn boot_time(now: SystemTime) -> Timestamp {
+    let up = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let up: f64 = up.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    let now = Timestamp::try_from(now).unwrap_or_default();
+    now.checked_sub(Duration::from_secs_f64(up)).unwrap_or_default()
 }
 
 /// Reads one record after another.

@@ -31,6 +31,7 @@ struct Log {
 #[derive(Clone, Default)]
 pub struct LogStore {
     logs: Arc<Mutex<BTreeMap<String, Arc<Log>>>>,
+    added: Arc<watch::Sender<u64>>,
 }
 
 impl fmt::Debug for LogStore {
@@ -60,6 +61,11 @@ impl LogStore {
         self.logs.lock().keys().cloned().collect()
     }
 
+    /// Changes whenever a service gets a log. The value counts them.
+    pub fn added(&self) -> watch::Receiver<u64> {
+        self.added.subscribe()
+    }
+
     /// A reader of the log of `id`; `None` if there is no such log.
     pub fn reader(&self, id: &str, start: Start) -> Option<LogReader> {
         let log = self.logs.lock().get(id).cloned()?;
@@ -72,7 +78,7 @@ impl LogStore {
             }
         };
         let version = log.version.subscribe();
-        Some(LogReader { log, position, version })
+        Some(LogReader { log, position, skipped: 0, version })
     }
 
     /// The last `lines` lines of the log of `id`, for messages about a failure.
@@ -90,7 +96,15 @@ impl LogStore {
             let ring = Mutex::new(Ring { bytes: VecDeque::with_capacity(INITIAL), written: 0 });
             Arc::new(Log { ring, version: watch::Sender::new(0) })
         };
-        Arc::clone(self.logs.lock().entry(id.to_owned()).or_insert_with(new))
+        let mut logs = self.logs.lock();
+        if let Some(log) = logs.get(id) {
+            return Arc::clone(log);
+        }
+        let log = new();
+        logs.insert(id.to_owned(), Arc::clone(&log));
+        drop(logs);
+        self.added.send_modify(|count| *count += 1);
+        log
     }
 }
 
@@ -121,6 +135,8 @@ fn tail_offset(bytes: &VecDeque<u8>, lines: usize) -> usize {
 pub struct LogReader {
     log: Arc<Log>,
     position: u64,
+    /// Overwritten bytes since [`LogReader::take_skipped`].
+    skipped: u64,
     version: watch::Receiver<u64>,
 }
 
@@ -135,11 +151,17 @@ impl LogReader {
     pub fn try_next(&mut self) -> Option<Vec<u8>> {
         let ring = self.log.ring.lock();
         let oldest = ring.written - ring.bytes.len() as u64;
+        self.skipped += oldest.saturating_sub(self.position);
         self.position = self.position.max(oldest);
         let from = usize::try_from(self.position - oldest).ok()?;
         let chunk: Vec<u8> = ring.bytes.range(from..).take(32 << 10).copied().collect();
         self.position += chunk.len() as u64;
         (!chunk.is_empty()).then_some(chunk)
+    }
+
+    /// How many bytes were overwritten before they were read, since the last call.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
     }
 
     /// The next bytes, waiting for them. Cancel-safe. `None` when the log is dropped.
@@ -187,6 +209,7 @@ mod tests {
         let mut reader = store.reader("x", Start::Beginning).unwrap();
         sink(&vec![b'n'; CAPACITY]);
         assert_eq!(text(&mut reader).len(), CAPACITY);
+        assert_eq!((reader.take_skipped(), reader.take_skipped()), (3, 0));
     }
 
     #[test]

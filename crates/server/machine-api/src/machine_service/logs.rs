@@ -171,7 +171,7 @@ pub(super) fn dmesg(machine: &Machine, request: DmesgRequest) -> Result<DataStre
     let reader = sys::kmsg::Reader::open(request.tail).map_err(|error| {
         Status::failed_precondition(format!("the kernel log cannot be read on this machine: {error}"))
     })?;
-    let boot = boot_time(machine);
+    let boot = sys::kmsg::boot_time(machine.clock.now());
     let lines = stream::unfold(Some(reader), move |reader| async move {
         let mut reader = reader?;
         match reader.next(request.follow).await {
@@ -183,20 +183,8 @@ pub(super) fn dmesg(machine: &Machine, request: DmesgRequest) -> Result<DataStre
     Ok(lines.boxed())
 }
 
-fn boot_time(machine: &Machine) -> jiff::Timestamp {
-    let up = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let up: f64 = up.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
-    let now = jiff::Timestamp::try_from(machine.clock.now()).unwrap_or_default();
-    now.checked_sub(std::time::Duration::from_secs_f64(up)).unwrap_or_default()
-}
-
 fn kmsg_line(record: &sys::kmsg::Record, boot: jiff::Timestamp) -> String {
-    const FACILITIES: [&str; 12] =
-        ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
-    const PRIORITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
-    let facility = FACILITIES.get(usize::from(record.facility)).copied().unwrap_or("local");
-    let priority = PRIORITIES.get(usize::from(record.priority)).copied().unwrap_or("unknown");
-    let at = boot.checked_add(std::time::Duration::from_micros(record.since_boot_us)).unwrap_or(boot);
+    let (facility, priority, at) = (record.facility_name(), record.priority_name(), record.time(boot));
     format!("{facility}: {priority:>7}: [{at}]: {}\n", record.message)
 }
 

@@ -1,18 +1,17 @@
 //! Tasks of the sequences of a node that is a container: directories, mounts, limits, files, volumes.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain_runtime::cri_parts::{ContainerdFile, ContainerdLimits};
-use domain_runtime::mount;
+use domain_runtime::{mount, user_files};
+use resources::config::MachineConfig;
 use resources::runtime::MountStatus;
 use resources::v1alpha1::AcquireConfigSpec;
 use sequencer::{OnFailure, Task, TaskError};
 use services::BootstrapGate;
 use state::{Key, StateError, Store};
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
-
 use sys::files::{self, Access, FileError};
 
 use crate::paths::{BOOTSTRAP_FILE, ETC, RENDERED_ETC};
@@ -35,6 +34,7 @@ const DIRECTORIES: [(&str, u32); 8] = [
     ("/system/secrets", 0o755),
     ("/system/config", 0o755),
 ];
+
 /// A task that asks for the volume STATE, waits until it is mounted, and takes up what was left there.
 pub(crate) fn mount_state(name: &'static str, store: &Store, gate: &BootstrapGate) -> Task {
     let (store, gate) = (store.clone(), gate.clone());
@@ -74,6 +74,20 @@ pub(crate) async fn var(store: Store) -> Result<(), TaskError> {
         files::ensure_directory(&Path::new(&ephemeral.target).join("log"), 0o755)?;
     }
     Ok(())
+}
+
+/// Files of the configuration.
+pub(crate) async fn user_files(store: Store) -> Result<(), TaskError> {
+    let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+    let files = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine().files.clone());
+    let files = files.unwrap_or_default();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let ephemeral = store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?.ok_or("volume EPHEMERAL is not mounted")?;
+    let volume = PathBuf::from(&ephemeral.target);
+    // Writing waits for a disk.
+    Ok(tokio::task::spawn_blocking(move || user_files::write(&files, &volume)).await??)
 }
 
 /// Has the configuration acquired: from now on the machine waits for one, in maintenance mode where it has to.

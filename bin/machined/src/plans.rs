@@ -6,7 +6,9 @@ use std::time::Duration;
 use resources::config::MachineType;
 use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
-use sequencer::{OnFailure, Outcome, Plan, Planner, Request, Sequence, Task, TaskContext, TaskError, Then};
+use sequencer::{
+    CONFIG_PAUSE, OnFailure, Outcome, Plan, Planner, Request, Sequence, Task, TaskContext, TaskError, Then,
+};
 use services::MachinedService;
 use state::{Kind, Store, WatchOptions};
 use stdx::tasks::CancellationToken;
@@ -96,11 +98,16 @@ fn initialize(machine: &Machine) -> Plan {
         .phase("config", vec![load_config])
 }
 
-/// Waits for all that a configured machine runs.
+/// Writes the files of the configuration, and waits for all that a configured machine runs.
 fn boot(machine: &Machine) -> Plan {
     let (store, supervisor) = (machine.components.store.clone(), machine.components.supervisor.clone());
     let up = Task::new("startAllServices", BOOT, move |context| all_up(store.clone(), supervisor.clone(), context));
-    Plan::new(Then::Idle).phase("startEverything", vec![up])
+    let files = {
+        let store = machine.components.store.clone();
+        Task::new("writeUserFiles", QUICK, move |_| boot::user_files(store.clone()))
+    };
+    let files = files.on_failure(OnFailure::PauseForConfig { at_most: CONFIG_PAUSE });
+    Plan::new(Then::Idle).phase("userSetup", vec![files]).phase("startEverything", vec![up])
 }
 
 /// Ends all services, withdraws the volumes from their writers, and ends the machine.
@@ -230,7 +237,7 @@ mod tests {
                           earlyServices: startMachined; mountSystem: mountState ephemeral; var: setupVarDirectory; \
                           containerd: startContainerd; config: loadConfig";
         assert_eq!(outline(Sequence::Initialize), Some((initialize.into(), Then::Follow(Sequence::Boot))));
-        let boot = "startEverything: startAllServices";
+        let boot = "userSetup: writeUserFiles; startEverything: startAllServices";
         assert_eq!(outline(Sequence::Boot), Some((boot.into(), Then::Idle)));
         let stop = || {
             let unmount = "unmountSystem: unmountEphemeralPartition unmountStatePartition";

@@ -1,4 +1,4 @@
-//! containerd's main configuration file: constant settings, and registry credentials.
+//! containerd's main configuration file: constant settings, registry credentials, and the operator's customization.
 //!
 //! containerd has no other place for credentials that it uses whoever asks, and reads the file when it starts: a change
 //! needs a restart, which is the work of [`crate::service_spec`]. How registries are reached is in [`crate::cri_config`].
@@ -12,11 +12,29 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
 use resources::files::EtcFileStatus;
 use sys::files::{Access, FileError, write_atomic};
+use toml_edit::{DocumentMut, Item, TableLike};
 
 use crate::cri_config::{HOSTS, server};
 
 /// Below `/etc`: containerd's configuration.
 pub const CONTAINERD_FILE: &str = "cri/containerd.toml";
+
+/// The file of `machine.files` whose content is merged into containerd's configuration.
+pub const CUSTOMIZATION: &str = "/etc/cri/conf.d/20-customization.part";
+
+/// A customization that containerd could not read.
+#[derive(Debug, thiserror::Error)]
+#[error("{CUSTOMIZATION} is not TOML")]
+pub struct CustomizationError(#[from] toml_edit::TomlError);
+
+/// Whether containerd's configuration can be customized by this text.
+///
+/// # Errors
+/// [`CustomizationError`].
+pub fn check_customization(text: &str) -> Result<(), CustomizationError> {
+    text.parse::<DocumentMut>()?;
+    Ok(())
+}
 
 /// The version of a file that is as it was when the machine started.
 pub(crate) const FIRST_VERSION: &str = "0";
@@ -45,12 +63,15 @@ impl ContainerdFile {
     /// # Errors
     /// Names the file.
     pub fn write_first(&self) -> Result<(), FileError> {
-        self.write(&Registries::default()).map(drop)
+        self.write(&self.text(&Registries::default())).map(drop)
+    }
+
+    fn text(&self, registries: &Registries) -> String {
+        containerd_toml(self.limits) + &credentials_toml(registries)
     }
 
     /// Whether it changed. Only root reads it.
-    fn write(&self, registries: &Registries) -> Result<bool, FileError> {
-        let toml = containerd_toml(self.limits) + &credentials_toml(registries);
+    fn write(&self, toml: &str) -> Result<bool, FileError> {
         write_atomic(&self.rendered.join(CONTAINERD_FILE), toml.as_bytes(), Access::SECRET)
     }
 }
@@ -86,6 +107,24 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
         SystemdCgroup = false
 "#
     )
+}
+
+/// The configuration with a customization: tables are merged, all other values replaced. containerd itself would replace
+/// the settings of a whole plug-in.
+fn customized(toml: &str, customization: &str) -> Result<String, CustomizationError> {
+    let mut document: DocumentMut = toml.parse()?;
+    let customization: DocumentMut = customization.parse()?;
+    merge(document.as_table_mut(), customization.as_table());
+    Ok(document.to_string())
+}
+
+fn merge(into: &mut dyn TableLike, from: &dyn TableLike) {
+    for (key, value) in from.iter() {
+        match (into.get_mut(key).and_then(Item::as_table_like_mut), value.as_table_like()) {
+            (Some(below), Some(value)) => merge(below, value),
+            _ => drop(into.insert(key, value.clone())),
+        }
+    }
 }
 
 /// The credentials, by the contacted host: a mirror's are those of its own address.
@@ -129,7 +168,8 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
-/// `files.CRIConfigPartsController`: keeps containerd's file up to `machine.registries`.
+/// `files.CRIConfigPartsController`: keeps containerd's file up to `machine.registries`, and to the customization among
+/// `machine.files`.
 ///
 /// Everybody who may read resources reads `EtcFileSpec`, so this file is in none. It is reported like the others, with a
 /// version that counts its changes.
@@ -165,12 +205,22 @@ impl Controller for CriConfigPartsController {
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let config = MachineConfig::root_of(active.as_deref())?;
         let registries = config.and_then(|config| config.machine().registries.clone()).unwrap_or_default();
-        if self.file.write(&registries)? {
+        let files = config.map(|config| config.machine().files.as_slice()).unwrap_or_default();
+        let customization = files.iter().rev().find(|file| file.path == CUSTOMIZATION);
+        let plain = self.file.text(&registries);
+        // One that cannot be read does not keep the credentials back.
+        let (toml, outcome) = match customization.map(|file| customized(&plain, &file.content)) {
+            None => (plain, Ok(())),
+            Some(Ok(toml)) => (toml, Ok(())),
+            Some(Err(error)) => (plain, Err(error.into())),
+        };
+        if self.file.write(&toml)? {
             self.changes += 1;
         }
         let spec_version = self.changes.to_string();
         ctx.put(CONTAINERD_FILE, EtcFileStatus { spec_version })?;
-        ctx.keep_touched::<EtcFileStatus>()
+        ctx.keep_touched::<EtcFileStatus>()?;
+        outcome
     }
 }
 
@@ -212,6 +262,32 @@ mod tests {
     }
 
     #[test]
+    fn a_customization_is_merged_into_the_tables_that_are_there() {
+        let base = "version = 2\n[plugins.\"cri\"]\n  image = \"pause\"\n[plugins.\"cri\".registry.configs]\n  \"[::1]:5\" = { a = 1 }\n";
+        let customization = "[metrics]\n  address = \"0.0.0.0:1\"\n[plugins.cri]\n  image = \"other\"\n  ports = true\n\
+                             [plugins.cri.containerd.runtimes.runsc]\n  type = \"runsc\"\n";
+        let merged: DocumentMut = customized(base, customization).unwrap().parse().unwrap();
+        let expected = "version = 2\n[plugins.cri]\nimage = \"other\"\nports = true\nregistry.configs.\"[::1]:5\".a = 1\n\
+                        containerd.runtimes.runsc.type = \"runsc\"\n[metrics]\naddress = \"0.0.0.0:1\"\n";
+        let expected: DocumentMut = expected.parse().unwrap();
+        assert_eq!(plain(merged.as_item()), plain(expected.as_item()));
+        check_customization("[broken").unwrap_err();
+    }
+
+    /// Without spaces, order and forms of tables.
+    fn plain(item: &Item) -> BTreeMap<String, String> {
+        fn walk(path: &str, item: &Item, found: &mut BTreeMap<String, String>) {
+            match item.as_table_like() {
+                Some(table) => table.iter().for_each(|(key, item)| walk(&format!("{path}/{key}"), item, found)),
+                None => drop(found.insert(path.to_owned(), item.to_string().trim().to_owned())),
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk("", item, &mut found);
+        found
+    }
+
+    #[test]
     fn containerd_is_told_to_leave_oom_scores_where_the_kernel_refuses_them() {
         assert!(
             containerd_toml(ContainerdLimits { restrict_oom_score: true }).contains("restrict_oom_score_adj = true")
@@ -245,5 +321,18 @@ mod tests {
         configure("{}");
         harness.settle().await;
         assert_eq!((version().as_str(), std::fs::read(&path).unwrap()), ("2", first));
+        let customize = |content: &str| {
+            let file = format!("{{path: {CUSTOMIZATION}, op: create, content: '{content}'}}");
+            configure(&format!("{{}}\n  files: [{file}]"));
+        };
+        customize("metrics.address = \"127.0.0.1:11234\"");
+        harness.settle().await;
+        assert_eq!(version(), "3");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("127.0.0.1:11234"));
+        customize("[broken");
+        harness.settle().await;
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("broken"));
+        let said = harness.status("files.CRIConfigPartsController").last_error.unwrap();
+        assert!(said.contains("is not TOML"), "{said}");
     }
 }

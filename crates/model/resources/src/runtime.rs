@@ -98,6 +98,11 @@ resource! {
     }
 }
 
+impl KmsgLogConfig {
+    /// ID of the single instance.
+    pub const ID: &'static str = "kmsg-log";
+}
+
 resource! {
     /// Asks controllers to clean up before a reset.
     MachineResetSignal: "MachineResetSignals.runtime.talos.dev" in "runtime",

@@ -1,0 +1,248 @@
+//! Logs for receivers elsewhere: those of services, and the kernel's.
+//!
+//! The lines and the connections are the work of the crate `log-delivery`; here is which receivers there are.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use config::Document;
+use config::v1alpha1::LoggingDestination;
+use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
+use log_delivery::{Endpoint, EndpointError, ServiceLogs};
+use resources::config::MachineConfig;
+use resources::runtime::KmsgLogConfig;
+use resources::values::Url;
+use supervisor::LogStore;
+
+/// A task for each receiver; those whose receiver goes end.
+#[derive(Debug)]
+struct Deliveries<K>(BTreeMap<K, TaskHandle>);
+
+impl<K> Default for Deliveries<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Deliveries<K> {
+    /// Starts what is missing of `wanted`, and ends the rest.
+    fn converge(&mut self, wanted: impl IntoIterator<Item = K>, mut start: impl FnMut(K) -> TaskHandle) {
+        let mut old = std::mem::take(&mut self.0);
+        for receiver in wanted {
+            let task = old.remove(&receiver);
+            self.0.entry(receiver.clone()).or_insert_with(|| task.unwrap_or_else(|| start(receiver)));
+        }
+        for task in old.into_values() {
+            task.abort();
+        }
+    }
+}
+
+/// Receivers that can be used, and the reasons why others cannot.
+fn usable<T>(all: impl IntoIterator<Item = Result<T, EndpointError>>) -> (Vec<T>, Result<(), ReconcileError>) {
+    let (mut usable, mut failures) = (Vec::new(), Vec::new());
+    for receiver in all {
+        match receiver {
+            Ok(receiver) => usable.push(receiver),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    (usable, if failures.is_empty() { Ok(()) } else { Err(ReconcileError::msg(failures.join("; "))) })
+}
+
+/// `runtime.ServiceLogDeliveryController`: sends the logs of services to `machine.logging.destinations`.
+#[derive(Debug)]
+pub struct ServiceLogDeliveryController {
+    logs: LogStore,
+    deliveries: Deliveries<ServiceLogs>,
+}
+
+impl ServiceLogDeliveryController {
+    #[must_use]
+    pub fn new(logs: LogStore) -> Self {
+        Self { logs, deliveries: Deliveries::default() }
+    }
+}
+
+#[async_trait]
+impl Controller for ServiceLogDeliveryController {
+    fn name(&self) -> &'static str {
+        "runtime.ServiceLogDeliveryController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
+        let logging = config.and_then(|config| config.machine().logging.as_ref());
+        let destinations = logging.map(|logging| logging.destinations.as_slice()).unwrap_or_default();
+        let (receivers, outcome) = usable(destinations.iter().map(service_logs));
+        let logs = &self.logs;
+        self.deliveries.converge(receivers, |to| {
+            let logs = logs.clone();
+            ctx.keep("delivery of service logs", move || log_delivery::deliver_service_logs(logs.clone(), to.clone()))
+        });
+        outcome
+    }
+}
+
+fn service_logs(destination: &LoggingDestination) -> Result<ServiceLogs, EndpointError> {
+    let tags = destination.extra_tags.iter().map(|(tag, value)| (tag.clone(), value.clone())).collect();
+    Ok(ServiceLogs { endpoint: destination.endpoint.parse()?, tags })
+}
+
+/// `runtime.KmsgLogConfigController`: the receivers of the kernel log, from the documents of kind `KmsgLogConfig`.
+#[derive(Debug, Default)]
+pub struct KmsgLogConfigController;
+
+#[async_trait]
+impl Controller for KmsgLogConfigController {
+    fn name(&self) -> &'static str {
+        "runtime.KmsgLogConfigController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<KmsgLogConfig>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        if let Some(active) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
+            let documents = active.documents()?.documents();
+            let urls = documents.iter().filter_map(|document| match document {
+                Document::KmsgLog(log) => Some(Url::from(log.url.as_str())),
+                _ => None,
+            });
+            let destinations: Vec<Url> = urls.collect();
+            if !destinations.is_empty() {
+                ctx.put(KmsgLogConfig::ID, KmsgLogConfig { destinations })?;
+            }
+        }
+        ctx.keep_touched::<KmsgLogConfig>()
+    }
+}
+
+/// `runtime.KmsgLogDeliveryController`: sends the kernel log.
+#[derive(Debug, Default)]
+pub struct KmsgLogDeliveryController {
+    deliveries: Deliveries<Endpoint>,
+}
+
+#[async_trait]
+impl Controller for KmsgLogDeliveryController {
+    fn name(&self) -> &'static str {
+        "runtime.KmsgLogDeliveryController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<KmsgLogConfig>().id(KmsgLogConfig::ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let config = ctx.get::<KmsgLogConfig>(KmsgLogConfig::ID)?;
+        let urls = config.as_ref().map(|config| config.destinations.as_slice()).unwrap_or_default();
+        let (receivers, outcome) = usable(urls.iter().map(|url| url.0.parse::<Endpoint>()));
+        self.deliveries.converge(receivers, |to| {
+            ctx.keep("delivery of the kernel log", move || log_delivery::deliver_kernel_log(to.clone()))
+        });
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use controller::testing::Harness;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    fn configure(harness: &Harness, destinations: &str, documents: &str) {
+        let logging = format!("machine:\n  logging:\n    destinations: {destinations}\n");
+        let text = format!("version: v1alpha1\n{logging}{documents}");
+        harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+    }
+
+    /// The next packet; none within a second.
+    async fn packet(socket: &UdpSocket) -> Option<String> {
+        let mut packet = vec![0; 64 << 10];
+        let length = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut packet)).await.ok()?.unwrap();
+        Some(String::from_utf8(packet[..length].to_vec()).unwrap())
+    }
+
+    async fn has(condition: impl Fn() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it does not come");
+    }
+
+    #[tokio::test]
+    async fn service_logs_go_where_the_configuration_says_and_no_longer() {
+        let logs = LogStore::default();
+        let sink = logs.sink("etcd");
+        let harness = Harness::with(ServiceLogDeliveryController::new(logs));
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("udp://{}/", socket.local_addr().unwrap());
+        configure(&harness, &format!("[{{endpoint: '{endpoint}', format: json_lines, extraTags: {{rack: '7'}}}}]"), "");
+        sink(b"one\n");
+        let first = packet(&socket).await.unwrap();
+        assert!(
+            first.starts_with(r#"{"msg":"one","rack":"7","talos-level":"info","talos-service":"etcd","#),
+            "{first}"
+        );
+        let passes = || harness.status("runtime.ServiceLogDeliveryController").passes;
+        let before = passes();
+        configure(&harness, "[]", "");
+        has(|| passes() > before).await;
+        sink(b"two\n");
+        assert_eq!(packet(&socket).await, None, "the receiver is not configured any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn receivers_of_the_kernel_log_are_those_of_all_documents() {
+        let harness = Harness::with(KmsgLogConfigController);
+        let document = |name: &str, url: &str| {
+            format!("---\napiVersion: v1alpha1\nkind: KmsgLogConfig\nname: {name}\nurl: {url}\n")
+        };
+        let documents = document("a", "udp://10.7.0.1:5516/") + &document("b", "tcp://10.7.0.1:1/");
+        configure(&harness, "[]", &documents);
+        harness.settle().await;
+        let config = harness.get::<KmsgLogConfig>(KmsgLogConfig::ID).unwrap();
+        assert_eq!(config.destinations, ["udp://10.7.0.1:5516/", "tcp://10.7.0.1:1/"].map(Url::from));
+        configure(&harness, "[]", "");
+        harness.settle().await;
+        assert!(harness.ids::<KmsgLogConfig>().is_empty());
+    }
+
+    /// Needs a kernel log with something in it.
+    #[tokio::test]
+    async fn the_kernel_log_arrives() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let harness = Harness::with(KmsgLogDeliveryController::default());
+        let destinations = vec![Url::from(format!("udp://{}", socket.local_addr().unwrap()))];
+        harness.put(KmsgLogConfig::ID, KmsgLogConfig { destinations });
+        let record = packet(&socket).await.unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        for key in ["clock", "facility", "msg", "priority", "seq", "talos-level", "talos-time"] {
+            assert!(record.get(key).is_some(), "no {key} in {record}");
+        }
+    }
+}

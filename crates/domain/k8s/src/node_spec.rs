@@ -1,12 +1,10 @@
 //! `k8s.NodeLabelSpecController` and `k8s.NodeTaintSpecController`: labels and taints that the node is to carry.
 
 use config::v1alpha1::Config;
-use controller::Controller;
+use controller::{Controller, Projection};
+use kube_edge::CONTROL_PLANE_LABEL;
 use resources::k8s::{NodeLabelSpec, NodeTaintSpec};
 
-use controller::Projection;
-
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const NO_SCHEDULE: &str = "NoSchedule";
 
 pub(crate) fn label_controller() -> Box<dyn Controller> {
@@ -18,14 +16,14 @@ pub(crate) fn taint_controller() -> Box<dyn Controller> {
 }
 
 fn labels(config: &Config) -> Vec<(String, NodeLabelSpec)> {
-    let role = config.is_control_plane().then(|| (CONTROL_PLANE.to_owned(), String::new()));
+    let role = config.is_control_plane().then(|| (CONTROL_PLANE_LABEL.to_owned(), String::new()));
     let configured = config.machine().node_labels.clone();
     role.into_iter().chain(configured).map(|(key, value)| (key.clone(), NodeLabelSpec { key, value })).collect()
 }
 
 fn taints(config: &Config) -> Vec<(String, NodeTaintSpec)> {
     let reserved = config.is_control_plane() && !config.cluster().schedules_on_control_planes();
-    let role = reserved.then(|| (CONTROL_PLANE.to_owned(), NO_SCHEDULE.to_owned()));
+    let role = reserved.then(|| (CONTROL_PLANE_LABEL.to_owned(), NO_SCHEDULE.to_owned()));
     let configured = config.machine().node_taints.clone();
     role.into_iter()
         .chain(configured)
@@ -51,7 +49,7 @@ mod tests {
         let reserved = config("version: v1alpha1\nmachine:\n  type: controlplane\n  nodeLabels:\n    a: b\n");
         let reserved = reserved.v1alpha1().unwrap();
         let keys: Vec<_> = labels(reserved).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, [CONTROL_PLANE, "a"]);
+        assert_eq!(keys, [CONTROL_PLANE_LABEL, "a"]);
         assert_eq!(taints(reserved)[0].1.effect, NO_SCHEDULE);
 
         let text =

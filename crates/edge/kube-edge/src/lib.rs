@@ -25,7 +25,7 @@ pub use api::{
 pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeConnect, FakeKube};
-pub use node::{Node, NodeAddress, NodePatch, Taint};
+pub use node::{CONTROL_PLANE_LABEL, Node, NodeAddress, NodePatch, NodesByRole, Taint};
 pub use node_cache::{NodeCache, NodesByName};
 pub use object::ObjectRef;
 pub use real::{RealConnect, RealKube};

@@ -1,6 +1,7 @@
 //! A Kubernetes node, as far as the operating system cares.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
@@ -43,11 +44,35 @@ pub struct Node {
 
 impl Node {
     /// Addresses of one kind that are IP addresses.
-    pub fn ips<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = std::net::IpAddr> + 'a {
+    pub fn ips<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
         self.addresses
             .iter()
             .filter(move |address| address.kind == kind)
             .filter_map(|address| address.address.parse().ok())
+    }
+}
+
+/// The label of control plane nodes.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+/// The first internal address of each node that has one, by the node's role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodesByRole {
+    pub control_planes: Vec<IpAddr>,
+    pub workers: Vec<IpAddr>,
+}
+
+impl NodesByRole {
+    /// In the order of `nodes`.
+    #[must_use]
+    pub fn of(nodes: &[Node]) -> Self {
+        let mut by_role = Self::default();
+        for node in nodes {
+            let Some(address) = node.ips("InternalIP").next() else { continue };
+            let is_control_plane = node.labels.contains_key(CONTROL_PLANE_LABEL);
+            (if is_control_plane { &mut by_role.control_planes } else { &mut by_role.workers }).push(address);
+        }
+        by_role
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use client::Client;
-use kube_edge::{KubeApi as _, RealKube};
+use kube_edge::{KubeApi as _, Node, NodesByRole, RealKube};
 use serde_json::Value;
 use wire::machine::{EtcdMembers, ServiceList};
 
@@ -36,9 +36,8 @@ type Unmet = String;
 
 pub(super) async fn run(mut cluster: Cluster, session: &Session) -> Result<(), CommandError> {
     if cluster.control_planes.is_empty() && cluster.workers.is_empty() {
-        let (control_planes, workers) =
-            wait(session, "discovery to know the members", CHECK_TIMEOUT, || discover(&cluster)).await?;
-        (cluster.control_planes, cluster.workers) = (control_planes, workers);
+        let found = wait(session, "control plane nodes to be known", CHECK_TIMEOUT, || discover(&cluster)).await?;
+        (cluster.control_planes, cluster.workers) = found;
     }
     let nodes = format!("control plane {:?}, workers {:?}", cluster.control_planes, cluster.workers);
     session.out.note(format!("discovered nodes: {nodes}"));
@@ -90,16 +89,29 @@ fn unmet(error: impl std::error::Error) -> Unmet {
     stdx::error_chain(&error)
 }
 
-/// Control planes and workers, by the first address of each member.
+/// Control planes and workers, by the first address of each: the members that discovery knows, else the nodes of Kubernetes.
 async fn discover(cluster: &Cluster) -> Result<(Vec<String>, Vec<String>), Unmet> {
     let state = cluster.client.to_node(&cluster.node).state();
     let members = state.list("cluster", "Members.cluster.talos.dev").await.map_err(unmet)?;
-    let (control_planes, workers) = by_type(members.iter().map(|member| &member.spec));
-    if control_planes.is_empty() {
-        Err("no control plane among the members".to_owned())
-    } else {
-        Ok((control_planes, workers))
+    let members = by_type(members.iter().map(|member| &member.spec));
+    or_of_kubernetes(members, async { kubernetes(cluster).await?.nodes().await.map_err(unmet) }).await
+}
+
+/// The members if there is a control plane among them, else the nodes of Kubernetes, by their roles.
+async fn or_of_kubernetes(
+    members: (Vec<String>, Vec<String>),
+    nodes: impl Future<Output = Result<Vec<Node>, Unmet>>,
+) -> Result<(Vec<String>, Vec<String>), Unmet> {
+    if !members.0.is_empty() {
+        return Ok(members);
     }
+    let failed = |why: Unmet| format!("discovery knows none; Kubernetes: {why}");
+    let nodes = NodesByRole::of(&nodes.await.map_err(failed)?);
+    if nodes.control_planes.is_empty() {
+        return Err(failed("no control plane node".to_owned()));
+    }
+    let texts = |addresses: Vec<IpAddr>| addresses.iter().map(ToString::to_string).collect();
+    Ok((texts(nodes.control_planes), texts(nodes.workers)))
 }
 
 fn by_type<'a>(members: impl Iterator<Item = &'a Value>) -> (Vec<String>, Vec<String>) {
@@ -221,6 +233,29 @@ mod tests {
         ];
         let expected = (vec!["10.5.0.2".to_owned()], vec!["10.5.0.3".to_owned()]);
         assert_eq!(by_type(members.iter()), expected);
+    }
+
+    /// Without discovery this waited for members until its deadline.
+    #[tokio::test]
+    async fn nodes_are_taken_from_kubernetes_where_discovery_knows_no_control_plane() {
+        let node = |address: &str, is_control_plane: bool| {
+            let label = (kube_edge::CONTROL_PLANE_LABEL.to_owned(), String::new());
+            Node {
+                addresses: vec![kube_edge::NodeAddress { kind: "InternalIP".into(), address: address.into() }],
+                labels: is_control_plane.then_some(label).into_iter().collect(),
+                ..Node::default()
+            }
+        };
+        let texts = |addresses: &[&str]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let worker = (Vec::new(), texts(&["10.5.0.3"]));
+        let all = async { Ok(vec![node("10.5.0.2", true), node("10.5.0.3", false)]) };
+        let expected = (texts(&["10.5.0.2"]), texts(&["10.5.0.3"]));
+        assert_eq!(or_of_kubernetes(worker.clone(), all).await, Ok(expected.clone()));
+        let why = or_of_kubernetes(worker.clone(), async { Ok(vec![node("10.5.0.3", false)]) }).await;
+        assert_eq!(why, Err("discovery knows none; Kubernetes: no control plane node".to_owned()));
+        let why = or_of_kubernetes(worker, async { Err("refused".to_owned()) }).await;
+        assert_eq!(why, Err("discovery knows none; Kubernetes: refused".to_owned()));
+        assert_eq!(or_of_kubernetes(expected.clone(), async { Err("not asked".to_owned()) }).await, Ok(expected));
     }
 
     #[test]

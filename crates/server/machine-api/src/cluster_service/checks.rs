@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use kube_edge::{KubeApi, KubeError, Node, PodSummary, Workload};
+use kube_edge::{KubeApi, KubeError, Node, NodesByRole, PodSummary, Workload};
 use wire::machine as api;
 
 /// The nodes that should be there.
@@ -97,8 +97,6 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 const SYSTEM: &str = "kube-system";
-/// The label of control plane nodes.
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const STATIC_PODS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 impl Kind {
@@ -216,12 +214,8 @@ async fn kube_nodes(view: &dyn ClusterView) -> Result<Vec<Node>, String> {
 
 /// The nodes that Kubernetes has, by their internal addresses.
 pub(super) async fn nodes_of_kubernetes(view: &dyn ClusterView) -> Result<ClusterNodes, String> {
-    let mut nodes = ClusterNodes::default();
-    for node in kube_nodes(view).await? {
-        let Some(address) = node.ips("InternalIP").next() else { continue };
-        let is_control_plane = node.labels.contains_key(CONTROL_PLANE);
-        (if is_control_plane { &mut nodes.control_planes } else { &mut nodes.workers }).push(address);
-    }
+    let NodesByRole { control_planes, workers } = NodesByRole::of(&kube_nodes(view).await?);
+    let nodes = ClusterNodes { control_planes, workers };
     if nodes.control_planes.is_empty() {
         return Err("Kubernetes has no control plane node".to_owned());
     }

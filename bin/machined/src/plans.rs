@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use domain_runtime::user_files;
 use resources::config::MachineType;
 use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
@@ -104,7 +105,7 @@ fn boot(machine: &Machine) -> Plan {
     let up = Task::new("startAllServices", BOOT, move |context| all_up(store.clone(), supervisor.clone(), context));
     let files = {
         let store = machine.components.store.clone();
-        Task::new("writeUserFiles", QUICK, move |_| boot::user_files(store.clone()))
+        Task::new(user_files::TASK, QUICK, move |_| boot::user_files(store.clone()))
     };
     let files = files.on_failure(OnFailure::PauseForConfig { at_most: CONFIG_PAUSE });
     Plan::new(Then::Idle).phase("userSetup", vec![files]).phase("startEverything", vec![up])

@@ -14,7 +14,7 @@ use domain_runtime::etc_file::EtcFileController;
 use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
-use domain_runtime::log_delivery::{KmsgLogConfigController, KmsgLogDeliveryController, ServiceLogDeliveryController};
+use domain_runtime::log_delivery::{self, KmsgLogDeliveryController, ServiceLogDeliveryController};
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::maintenance::MaintenanceServiceController;
 use domain_runtime::maintenance_config::MaintenanceConfigController;
@@ -22,7 +22,7 @@ use domain_runtime::mount::MountController;
 use domain_runtime::perf_stats::{self, StatsController};
 use domain_runtime::platform_config::{PlatformCapabilitiesController, PlatformConfigController};
 use domain_runtime::platform_status::{DevicesStatusController, SecurityStateController};
-use domain_runtime::seccomp::{SeccompProfileController, SeccompProfileFileController};
+use domain_runtime::seccomp::{self, SeccompProfileFileController};
 use domain_runtime::sequence_status::SequenceStatusController;
 use domain_runtime::service_run::ServiceRunController;
 use domain_runtime::service_spec::{ServicePaths, ServiceSpecController};
@@ -91,10 +91,10 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(DevicesStatusController),
         Box::new(StatsController::new(perf_stats::of_kernel())),
         Box::new(MaintenanceConfigController),
-        Box::new(SeccompProfileController),
+        seccomp::config_controller(),
         Box::new(SeccompProfileFileController),
         Box::new(ServiceLogDeliveryController::new(components.logs.clone())),
-        Box::new(KmsgLogConfigController),
+        log_delivery::kernel_config_controller(),
         Box::new(KmsgLogDeliveryController::default()),
     ];
     list.extend(document_config::controllers());

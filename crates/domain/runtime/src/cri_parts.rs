@@ -7,33 +7,40 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use config::v1alpha1::{Registries, RegistryAuth};
+use config::v1alpha1::{FilePlace, Registries, RegistryAuth};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineConfig;
 use resources::files::EtcFileStatus;
 use sys::files::{Access, FileError, write_atomic};
-use toml_edit::{DocumentMut, Item, TableLike};
+use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
 use crate::cri_config::{HOSTS, server};
 
 /// Below `/etc`: containerd's configuration.
 pub const CONTAINERD_FILE: &str = "cri/containerd.toml";
 
-/// The file of `machine.files` whose content is merged into containerd's configuration.
-pub const CUSTOMIZATION: &str = "/etc/cri/conf.d/20-customization.part";
-
-/// A customization that containerd could not read.
+/// A customization that containerd could not read. The text is not shown: it may hold secrets.
 #[derive(Debug, thiserror::Error)]
-#[error("{CUSTOMIZATION} is not TOML")]
-pub struct CustomizationError(#[from] toml_edit::TomlError);
+#[error("{} is not TOML: line {line}: {message}", FilePlace::CUSTOMIZATION)]
+pub struct CustomizationError {
+    line: usize,
+    message: String,
+}
+
+fn parse(text: &str) -> Result<DocumentMut, CustomizationError> {
+    text.parse().map_err(|error: TomlError| {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+        CustomizationError { line, message: error.message().to_owned() }
+    })
+}
 
 /// Whether containerd's configuration can be customized by this text.
 ///
 /// # Errors
 /// [`CustomizationError`].
 pub fn check_customization(text: &str) -> Result<(), CustomizationError> {
-    text.parse::<DocumentMut>()?;
-    Ok(())
+    parse(text).map(drop)
 }
 
 /// The version of a file that is as it was when the machine started.
@@ -112,8 +119,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
 /// The configuration with a customization: tables are merged, all other values replaced. containerd itself would replace
 /// the settings of a whole plug-in.
 fn customized(toml: &str, customization: &str) -> Result<String, CustomizationError> {
-    let mut document: DocumentMut = toml.parse()?;
-    let customization: DocumentMut = customization.parse()?;
+    let mut document = parse(toml)?;
+    let customization = parse(customization)?;
     merge(document.as_table_mut(), customization.as_table());
     Ok(document.to_string())
 }
@@ -206,7 +213,7 @@ impl Controller for CriConfigPartsController {
         let config = MachineConfig::root_of(active.as_deref())?;
         let registries = config.and_then(|config| config.machine().registries.clone()).unwrap_or_default();
         let files = config.map(|config| config.machine().files.as_slice()).unwrap_or_default();
-        let customization = files.iter().rev().find(|file| file.path == CUSTOMIZATION);
+        let customization = files.iter().rev().find(|file| file.place() == Some(FilePlace::Customization));
         let plain = self.file.text(&registries);
         // One that cannot be read does not keep the credentials back.
         let (toml, outcome) = match customization.map(|file| customized(&plain, &file.content)) {
@@ -271,7 +278,9 @@ mod tests {
                         containerd.runtimes.runsc.type = \"runsc\"\n[metrics]\naddress = \"0.0.0.0:1\"\n";
         let expected: DocumentMut = expected.parse().unwrap();
         assert_eq!(plain(merged.as_item()), plain(expected.as_item()));
-        check_customization("[broken").unwrap_err();
+        let error = check_customization("[a]\nsecret = swordfish\n").unwrap_err();
+        assert_eq!(error.line, 2);
+        assert!(!error.to_string().contains("swordfish"), "{error}");
     }
 
     /// Without spaces, order and forms of tables.
@@ -322,7 +331,7 @@ mod tests {
         harness.settle().await;
         assert_eq!((version().as_str(), std::fs::read(&path).unwrap()), ("2", first));
         let customize = |content: &str| {
-            let file = format!("{{path: {CUSTOMIZATION}, op: create, content: '{content}'}}");
+            let file = format!("{{path: {}, op: create, content: '{content}'}}", FilePlace::CUSTOMIZATION);
             configure(&format!("{{}}\n  files: [{file}]"));
         };
         customize("metrics.address = \"127.0.0.1:11234\"");

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use config::Document;
 use config::v1alpha1::LoggingDestination;
-use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
+use config::{Document, Documents};
+use controller::{Controller, Ctx, Input, Output, Projection, ReconcileError, TaskHandle};
 use log_delivery::{Endpoint, EndpointError, ServiceLogs};
 use resources::config::MachineConfig;
 use resources::runtime::KmsgLogConfig;
@@ -98,37 +98,22 @@ fn service_logs(destination: &LoggingDestination) -> Result<ServiceLogs, Endpoin
     Ok(ServiceLogs { endpoint: destination.endpoint.parse()?, tags })
 }
 
-/// `runtime.KmsgLogConfigController`: the receivers of the kernel log, from the documents of kind `KmsgLogConfig`.
-#[derive(Debug, Default)]
-pub struct KmsgLogConfigController;
+/// The receivers of the kernel log, from the documents of kind `KmsgLogConfig`.
+#[must_use]
+pub fn kernel_config_controller() -> Box<dyn Controller> {
+    Projection::of_documents("runtime.KmsgLogConfigController", kernel_receivers)
+}
 
-#[async_trait]
-impl Controller for KmsgLogConfigController {
-    fn name(&self) -> &'static str {
-        "runtime.KmsgLogConfigController"
-    }
-
-    fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
-    }
-
-    fn outputs(&self) -> Vec<Output> {
-        vec![Output::exclusive::<KmsgLogConfig>()]
-    }
-
-    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if let Some(active) = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)? {
-            let documents = active.documents()?.documents();
-            let urls = documents.iter().filter_map(|document| match document {
-                Document::KmsgLog(log) => Some(Url::from(log.url.as_str())),
-                _ => None,
-            });
-            let destinations: Vec<Url> = urls.collect();
-            if !destinations.is_empty() {
-                ctx.put(KmsgLogConfig::ID, KmsgLogConfig { destinations })?;
-            }
-        }
-        ctx.keep_touched::<KmsgLogConfig>()
+fn kernel_receivers(documents: &Documents) -> Vec<(String, KmsgLogConfig)> {
+    let urls = documents.documents().iter().filter_map(|document| match document {
+        Document::KmsgLog(log) => Some(Url::from(log.url.as_str())),
+        _ => None,
+    });
+    let destinations: Vec<Url> = urls.collect();
+    if destinations.is_empty() {
+        Vec::new()
+    } else {
+        vec![(KmsgLogConfig::ID.to_owned(), KmsgLogConfig { destinations })]
     }
 }
 
@@ -218,7 +203,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn receivers_of_the_kernel_log_are_those_of_all_documents() {
-        let harness = Harness::with(KmsgLogConfigController);
+        let harness = Harness::new();
+        harness.runtime.register_boxed(kernel_config_controller()).unwrap();
+        harness.runtime.start();
         let document = |name: &str, url: &str| {
             format!("---\napiVersion: v1alpha1\nkind: KmsgLogConfig\nname: {name}\nurl: {url}\n")
         };

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use config::v1alpha1::Config;
+use controller::{Controller, Ctx, Input, Output, Projection, ReconcileError};
 use resources::config::MachineConfig;
 use resources::cri::SeccompProfile;
 use resources::runtime::MountStatus;
@@ -13,34 +14,18 @@ use sys::files::{self, Access};
 /// Below the volume EPHEMERAL. Everything in it is of the profiles.
 const DIRECTORY: &str = "lib/kubelet/seccomp/profiles";
 
-/// `cri.SeccompProfileController`: `machine.seccompProfiles` as resources; the id is the name.
-#[derive(Debug, Default)]
-pub struct SeccompProfileController;
+/// `machine.seccompProfiles` as resources; the id is the name.
+#[must_use]
+pub fn config_controller() -> Box<dyn Controller> {
+    Projection::boxed("cri.SeccompProfileController", profiles)
+}
 
-#[async_trait]
-impl Controller for SeccompProfileController {
-    fn name(&self) -> &'static str {
-        "cri.SeccompProfileController"
-    }
-
-    fn inputs(&self) -> Vec<Input> {
-        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
-    }
-
-    fn outputs(&self) -> Vec<Output> {
-        vec![Output::exclusive::<SeccompProfile>()]
-    }
-
-    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
-        if let Some(config) = MachineConfig::root_of(active.as_deref())? {
-            for profile in &config.machine().seccomp_profiles {
-                let spec = SeccompProfile { name: profile.name.clone(), value: profile.value.clone() };
-                ctx.put(&profile.name, spec)?;
-            }
-        }
-        ctx.keep_touched::<SeccompProfile>()
-    }
+fn profiles(config: &Config) -> Vec<(String, SeccompProfile)> {
+    let spec = |profile: &config::v1alpha1::SeccompProfile| {
+        let name = profile.name.clone();
+        (name.clone(), SeccompProfile { name, value: profile.value.clone() })
+    };
+    config.machine().seccomp_profiles.iter().map(spec).collect()
 }
 
 /// `cri.SeccompProfileFileController`: writes the profiles, and removes files that are none.
@@ -116,8 +101,8 @@ mod tests {
         let directory = volume.path().join(DIRECTORY);
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("old.json"), "{}").unwrap();
-        let harness = Harness::with(SeccompProfileController);
-        harness.run(SeccompProfileFileController);
+        let harness = Harness::with(SeccompProfileFileController);
+        harness.runtime.register_boxed(config_controller()).unwrap();
         let target = volume.path().display().to_string();
         harness.put(MountStatus::EPHEMERAL, MountStatus { target, ..MountStatus::default() });
         harness.settle().await;

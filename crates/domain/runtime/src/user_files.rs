@@ -3,24 +3,23 @@
 //! They lie below `/var`, or among the static manifests of the kubelet, which services own and pods reach: no link is
 //! followed. containerd's customization is a file of this list too, but not written as one: see [`crate::cri_parts`].
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use config::v1alpha1::MachineFile;
+use config::v1alpha1::{FilePlace, MachineFile};
 use sys::files::{self, Access, FileError};
 
-use crate::cri_parts::{CUSTOMIZATION, CustomizationError, check_customization};
+use crate::cri_parts::{CustomizationError, check_customization};
 
-/// Where the volume EPHEMERAL is for whoever wrote the configuration.
-const VOLUME: &str = "/var";
-/// Where the kubelet looks for static pods.
-const MANIFESTS: &str = "/etc/kubernetes/manifests";
+/// The task of the boot sequence that calls [`write`].
+pub const TASK: &str = "writeUserFiles";
+
 /// Mode of a file without one.
 const MODE: u32 = 0o644;
 
 /// A file of the configuration that was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum UserFileError {
-    #[error("{0:?} cannot be the path of a file: files lie below {VOLUME} and in {MANIFESTS}")]
+    #[error("{0:?} cannot be the path of a file")]
     Path(String),
     #[error("unknown operation {op:?} for {path:?}: create, append or overwrite")]
     Operation { path: String, op: String },
@@ -38,28 +37,14 @@ pub enum UserFileError {
 /// The first that cannot be written; those before it are.
 pub fn write(files: &[MachineFile], volume: &Path) -> Result<(), UserFileError> {
     for file in files {
-        if file.path == CUSTOMIZATION {
-            check_customization(&file.content)?;
-        } else {
-            write_file(file, &place(&file.path, volume)?)?;
+        match file.place() {
+            None => return Err(UserFileError::Path(file.path.clone())),
+            Some(FilePlace::Customization) => check_customization(&file.content)?,
+            Some(FilePlace::Volume(below)) => write_file(file, &volume.join(below))?,
+            Some(FilePlace::Manifest(name)) => write_file(file, &PathBuf::from(FilePlace::MANIFESTS).join(name))?,
         }
     }
     Ok(())
-}
-
-/// Where a path of the configuration is.
-fn place(path: &str, volume: &Path) -> Result<PathBuf, UserFileError> {
-    let error = || UserFileError::Path(path.to_owned());
-    let asked = Path::new(path);
-    let is_plain = asked.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if !is_plain || path.contains('\0') || path.ends_with('/') {
-        return Err(error());
-    }
-    if asked.parent() == Some(Path::new(MANIFESTS)) {
-        return Ok(asked.to_owned());
-    }
-    let below = asked.strip_prefix(VOLUME).ok().filter(|below| !below.as_os_str().is_empty()).ok_or_else(error)?;
-    Ok(volume.join(below))
 }
 
 /// A file that is appended to or overwritten keeps its owner, and its mode where none is given.
@@ -126,17 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_outside_of_var_is_refused() {
-        let volume = Path::new("/nowhere");
-        for path in ["/etc/passwd", "/var", "/var/", "/var/../etc/x", "var/x", "/variable", "", "/var/a\0b", "/var/d/"]
-        {
-            let error = write(&[file(path, "create", "x")], volume).unwrap_err();
-            assert!(matches!(&error, UserFileError::Path(refused) if refused == path), "{path:?}: {error}");
-        }
-        assert_eq!(
-            place("/etc/kubernetes/manifests/a.yaml", volume).unwrap(),
-            Path::new("/etc/kubernetes/manifests/a.yaml")
-        );
+    fn a_path_elsewhere_is_refused() {
+        let volume = tempfile::tempdir().unwrap();
+        let error = write(&[file("/var/../etc/passwd", "create", "x")], &volume.path().join("var")).unwrap_err();
+        assert!(matches!(&error, UserFileError::Path(refused) if refused == "/var/../etc/passwd"), "{error}");
+        assert_eq!(std::fs::read_dir(volume.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -156,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_customization_that_containerd_could_not_read_is_refused() {
-        let error = write(&[file(CUSTOMIZATION, "create", "[broken")], Path::new("/nowhere")).unwrap_err();
+        let error = write(&[file(FilePlace::CUSTOMIZATION, "create", "[broken")], Path::new("/nowhere")).unwrap_err();
         assert!(matches!(error, UserFileError::Customization(_)), "{error}");
     }
 }

@@ -31,7 +31,6 @@ const HOST_DNS: &str = "the DNS server of the host";
 const INSTALLER: &str = "the installer";
 const KUBESPAN: &str = "KubeSpan";
 const LINKS: &str = "the configuration of network links";
-const LOG_DELIVERY: &str = "the delivery of logs over the network";
 const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
 const TIME_SYNC: &str = "time synchronization";
 
@@ -76,7 +75,7 @@ pub(super) const FIELDS: &[Field] = &[
     read("machine.network.disableSearchDomain", "network.EtcFileController"),
     pending("machine.disks", "user disks"),
     pending("machine.install", INSTALLER),
-    pending("machine.files", "files from the configuration"),
+    read("machine.files", "writeUserFiles"),
     pending("machine.env", "environment variables for services"),
     unless("machine.time.disabled", "true", TIME_SYNC),
     pending("machine.time.servers", TIME_SYNC),
@@ -99,9 +98,9 @@ pub(super) const FIELDS: &[Field] = &[
     unless("machine.features.hostDNS.forwardKubeDNSToHost", "false", HOST_DNS),
     unless("machine.features.hostDNS.resolveMemberNames", "false", HOST_DNS),
     pending("machine.udev", "device rules"),
-    pending("machine.logging", LOG_DELIVERY),
+    read("machine.logging", "runtime.ServiceLogDeliveryController"),
     pending("machine.kernel", "the loading of kernel modules"),
-    pending("machine.seccompProfiles", "seccomp profiles from the configuration"),
+    read("machine.seccompProfiles", "cri.SeccompProfileController"),
     read("machine.nodeLabels", "k8s.NodeLabelSpecController"),
     read("machine.nodeTaints", "k8s.NodeTaintSpecController"),
     read("cluster.id", "cluster.InfoController"),
@@ -158,7 +157,7 @@ pub(super) const FIELDS: &[Field] = &[
     document("NetworkRuleConfig", FIREWALL),
     document("ExtensionServiceConfig", "services of system extensions"),
     document("EventSinkConfig", "the delivery of events over the network"),
-    document("KmsgLogConfig", LOG_DELIVERY),
+    Field { kind: "KmsgLogConfig", path: "", effect: Effect::ReadBy("runtime.KmsgLogConfigController") },
     document("WatchdogTimerConfig", "hardware watchdogs"),
     document("SideroLinkConfig", "SideroLink"),
 ];

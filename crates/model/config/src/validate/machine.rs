@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Check, Mode, network};
 use crate::scalar::MachineType;
-use crate::v1alpha1::{Config, EncryptionKey, InstallDiskSelector, Machine};
+use crate::v1alpha1::{Config, EncryptionKey, FilePlace, InstallDiskSelector, Machine};
 
 pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
     if config.persist == Some(false) {
@@ -138,8 +138,12 @@ fn files(check: &mut Check<'_>, machine: &Machine) {
         let path = |field: &str| format!("machine.files[{index}].{field}");
         if file.path.is_empty() {
             check.error(&path("path"), "a file needs a path");
-        } else if file.op == "create" && !file.path.starts_with("/var/") && !file.path.starts_with("/etc/cri/conf.d/") {
-            check.warn(&path("path"), "files can be created only below /var and in /etc/cri/conf.d");
+        } else if file.place().is_none() {
+            check.error_with_hint(
+                &path("path"),
+                "files can be written only below /var, to /etc/kubernetes/manifests and to containerd's customization",
+                FilePlace::CUSTOMIZATION,
+            );
         }
         if file.op.is_empty() {
             check.warn(&path("op"), "an operation should be given: create, append or overwrite");

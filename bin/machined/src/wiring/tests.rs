@@ -65,8 +65,6 @@ const WAITING: &[(&str, &[&str])] = &[
         ],
     ),
     ("SideroLink", &["SiderolinkConfigs.siderolink.talos.dev", "SiderolinkTunnels.siderolink.talos.dev"]),
-    ("the delivery of logs over the network", &["KmsgLogConfigs.runtime.talos.dev"]),
-    ("seccomp profiles from the configuration", &["SeccompProfiles.cri.talos.dev"]),
 ];
 
 fn machine() -> Machine {

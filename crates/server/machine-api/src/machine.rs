@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use containers::{Containerd, ContainerdError, Namespace};
 use controller::Runtime;
+use resources::MachineType;
 use resources::machine::PlatformCapabilities;
 use sequencer::{ActorId, EventBus, Lifecycle, Refused, Request, Sequence, SequenceId};
 use state::Store;
@@ -111,6 +112,20 @@ impl Machine {
         let found = self.store.get_as::<PlatformCapabilities>(PlatformCapabilities::ID).ok().flatten();
         let found = found.ok_or_else(|| Status::unavailable("the platform of this machine is not known yet"))?;
         Ok(PlatformCapabilities::clone(&found))
+    }
+
+    /// Refuses what only a control plane node can answer; `method` is its name for people.
+    ///
+    /// # Errors
+    /// UNIMPLEMENTED on a worker, in the words of Talos 1.7.
+    pub(crate) fn only_on_control_planes(&self, method: &str) -> Result<(), Status> {
+        let kind = self.store.get_as::<MachineType>(MachineType::ID).ok().flatten();
+        match kind.as_deref() {
+            Some(MachineType::Worker) => {
+                Err(Status::unimplemented(format!("{method} is only available on control plane nodes")))
+            }
+            Some(MachineType::ControlPlane | MachineType::Init | MachineType::Unknown) | None => Ok(()),
+        }
     }
 
     /// Asks for the reboot with which a persisted configuration takes effect. It takes over whatever else runs.

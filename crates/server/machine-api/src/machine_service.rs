@@ -109,6 +109,7 @@ impl MachineService for Service {
 
     type KubeconfigStream = Streamed<Data>;
     async fn kubeconfig(&self, _: Request<()>) -> Reply<Self::KubeconfigStream> {
+        self.machine.only_on_control_planes("kubeconfig")?;
         let archive = kubeconfig::archive(&self.machine)?;
         Ok(Response::new(stream::iter([Ok(logs::data(archive))]).boxed()))
     }
@@ -184,6 +185,7 @@ impl MachineService for Service {
     }
 
     async fn etcd_member_list(&self, _: Request<api::EtcdMemberListRequest>) -> Reply<api::EtcdMemberListResponse> {
+        self.machine.only_on_control_planes("member list")?;
         let members = self.machine.etcd.members().await;
         let members = members
             .map_err(|error| Status::unavailable(format!("etcd: {}", stdx::error_chain(error.as_ref()))))?

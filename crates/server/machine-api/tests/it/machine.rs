@@ -15,7 +15,7 @@ use kube_edge::{FakeConnect, FakeKube};
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, SequenceRequests};
 use parking_lot::Mutex;
 use platform::FakePlatform;
-use resources::config::MachineConfig;
+use resources::config::{MachineConfig, MachineType};
 use resources::lifecycle::{ServiceOverride, ServiceSpec};
 use resources::machine::PlatformCapabilities;
 use resources::revision::MachineConfigRequest;
@@ -558,6 +558,19 @@ async fn a_directory_and_a_file_are_read() {
 async fn an_error_of_etcd_is_passed_on() {
     let status = served().client().etcd_member_list(api::EtcdMemberListRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcd: no certificate for etcd"));
+}
+
+/// It said that the node has no certificate for etcd: scripts match the words of Talos 1.7.
+#[tokio::test]
+async fn a_worker_names_what_only_control_planes_answer() {
+    let it = served();
+    it.machine.store.put(MachineType::ID, MachineType::Worker, "").unwrap();
+    let members = it.client().etcd_member_list(api::EtcdMemberListRequest::default()).await.unwrap_err();
+    let only = "member list is only available on control plane nodes";
+    assert_eq!((members.code(), members.message()), (Code::Unimplemented, only));
+    let kubeconfig = it.client().kubeconfig(()).await.unwrap_err();
+    let only = "kubeconfig is only available on control plane nodes";
+    assert_eq!((kubeconfig.code(), kubeconfig.message()), (Code::Unimplemented, only));
 }
 
 #[tokio::test]

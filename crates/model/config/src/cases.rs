@@ -288,6 +288,12 @@ fn checks_are_not_stricter_than_they_have_to_be() {
         ("no type", root.replace("type: controlplane,", "")),
         ("an empty version", format!("version: ''\n{root}")),
         ("a token of another form", root.replace("cluster: {", "cluster: {token: a.b, ")),
+        ("an old type", root.replace("controlplane,", "init,")),
+        (
+            "a worker of a custom network",
+            root.replace("controlplane,", "worker,")
+                .replace("cluster: {", "cluster: {network: {cni: {name: custom}}, "),
+        ),
         ("an empty bond", root.replace("install:", "network: {interfaces: [{interface: bond0, bond: {}}]}, install:")),
         ("only other documents", "apiVersion: v1alpha1\nkind: EventSinkConfig\nendpoint: 10.0.0.1:80\n".to_owned()),
     ] {

@@ -108,9 +108,6 @@ pub fn needs_reboot(old: &Config, new: &Config) -> Vec<String> {
     let machine = |config: &Config| serde_json::to_value(config.machine()).unwrap_or_default();
     let (old_machine, new_machine) = (machine(old), machine(new));
     let mut changed = Vec::new();
-    if old.persist != new.persist {
-        changed.push("persist".to_owned());
-    }
     for field in changed_fields(&old_machine, &new_machine) {
         if field == "features" {
             let below = changed_fields(&old_machine["features"], &new_machine["features"]);

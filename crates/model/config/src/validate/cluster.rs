@@ -24,7 +24,7 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config) {
         check.remark("cluster.token", "a token has six and sixteen characters of a-z and 0-9, with a dot between");
     }
     secrets(check, cluster, config.is_control_plane());
-    network(check, cluster);
+    network(check, cluster, config.is_control_plane());
     discovery(check, config, cluster);
     manifests(check, cluster);
 }
@@ -64,9 +64,10 @@ fn secrets(check: &mut Check<'_>, cluster: &Cluster, control_plane: bool) {
     }
 }
 
-fn network(check: &mut Check<'_>, cluster: &Cluster) {
+fn network(check: &mut Check<'_>, cluster: &Cluster, control_plane: bool) {
     let Some(network) = &cluster.network else { return };
-    if let Some(cni) = &network.cni {
+    // workers apply no manifests
+    if let Some(cni) = network.cni.as_ref().filter(|_| control_plane) {
         match (cni.name.as_str(), cni.urls.is_empty()) {
             ("custom", true) => {
                 check.warn(

@@ -30,7 +30,7 @@ fn identity(check: &mut Check<'_>, machine: &Machine) {
     match machine.r#type {
         None => check.remark("machine.type", "without a type the machine is a worker"),
         Some(MachineType::Init) => {
-            check.warn("machine.type", "init is an old type: use controlplane and bootstrap through the API");
+            check.remark("machine.type", "init is an old type: use controlplane and bootstrap through the API");
         }
         Some(MachineType::ControlPlane | MachineType::Worker) => {}
     }
@@ -146,7 +146,7 @@ fn files(check: &mut Check<'_>, machine: &Machine) {
             );
         }
         if file.op.is_empty() {
-            check.warn(&path("op"), "an operation should be given: create, append or overwrite");
+            check.remark(&path("op"), "an operation should be given: create, append or overwrite");
         }
     }
     for (index, pod) in machine.pods.iter().enumerate() {
@@ -257,7 +257,16 @@ fn labels(check: &mut Check<'_>, machine: &Machine) {
 
 fn label_key(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    prefix.is_none_or(|p| !p.is_empty() && p.len() <= 253) && !name.is_empty() && label_value(name)
+    prefix.is_none_or(is_subdomain) && !name.is_empty() && label_value(name)
+}
+
+/// Lower-case labels with dots between, as Kubernetes has them.
+fn is_subdomain(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 fn label_value(value: &str) -> bool {

@@ -80,12 +80,27 @@ fn networks_of_a_cluster_must_not_overlap() {
 }
 
 #[test]
-fn strict_makes_errors_of_warnings() {
-    let report = report("debug: true\nmachine: {type: init}\n", Mode::Container);
-    assert_eq!(paths(&report.warnings), ["machine.type"]);
+fn strict_makes_errors_of_warnings_and_not_of_remarks() {
+    let text = "debug: true\nmachine: {type: init}\ncluster: {network: {cni: {name: custom}}}\n";
+    let report = report(text, Mode::Container);
+    assert_eq!(paths(&report.warnings), ["cluster.network.cni.urls"]);
     let errors = report.errors.len();
     let strict = report.strict();
     assert_eq!((strict.errors.len(), strict.remarks.iter().any(|remark| remark.path == "debug")), (errors + 1, true));
+}
+
+#[test]
+fn keys_of_labels_are_those_of_kubernetes() {
+    let refused = |key: &str| {
+        let text = format!("machine:\n  nodeLabels: {{{key:?}: value}}\n");
+        report(&text, Mode::Container).errors.iter().any(|error| error.path == "machine.nodeLabels")
+    };
+    for key in ["a", "example.org/a", "node-role.kubernetes.io/x_y.z"] {
+        assert!(!refused(key), "{key}");
+    }
+    for key in ["", "/a", "a/", "a/b/c", "Example.org/a", "a..b/c", "-a.b/c", "a b"] {
+        assert!(refused(key), "{key}");
+    }
 }
 
 #[test]

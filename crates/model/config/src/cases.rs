@@ -131,6 +131,25 @@ const REFUSED: &[(MachineType, Mode, &str, &str)] = &[
     (
         ControlPlane,
         Metal,
+        "machine: {network: {interfaces: [{interface: b0, bridge: {interfaces: [eth0]}}, {interface: b1, bridge: {interfaces: [eth0]}}]}}",
+        "machine.network.interfaces[1].bridge.interfaces[0]",
+    ),
+    (
+        ControlPlane,
+        Metal,
+        "machine: {network: {interfaces: [{interface: b0, bridge: {interfaces: [eth0.5]}}, {interface: eth0, vlans: [{vlanId: 5, dhcp: true}]}]}}",
+        "machine.network.interfaces[1].vlans[0].dhcp",
+    ),
+    (Worker, Metal, "{apiVersion: v1alpha1, kind: KmsgLogConfig, name: a, url: 'tcp://a:1/x'}", "url"),
+    (
+        Worker,
+        Metal,
+        "machine: {systemDiskEncryption: {state: {provider: luks2, keys: [{kms: {endpoint: 'https://a/x'}}]}}}",
+        "machine.systemDiskEncryption.state.keys[0].kms.endpoint",
+    ),
+    (
+        ControlPlane,
+        Metal,
         "machine: {network: {interfaces: [{interface: b0, bond: {interfaces: [eth0]}}, {interface: b1, bond: {interfaces: [eth0]}}]}}",
         "machine.network.interfaces[1].bond.interfaces[0]",
     ),

@@ -1,7 +1,7 @@
 //! The root document: `version: v1alpha1`, with `machine` and `cluster`.
 //!
-//! Types follow the file, field by field. A scalar that is absent is an empty string or `None`; what an absent field
-//! are returned by the accessors.
+//! Types follow the file, field by field. A scalar that is absent is an empty string or `None`; accessors return what
+//! that means. Old spellings of fields are rewritten before (`legacy`).
 
 use serde::{Deserialize, Serialize};
 

@@ -83,7 +83,9 @@ proptest! {
             let again = Documents::from_yaml(written.as_bytes()).expect("written documents are valid");
             prop_assert_eq!(again.documents(), documents.documents());
         }
-        let _ = Patch::parse(&text);
+        if let Ok(patch) = Patch::parse(&text) {
+            let _ = crate::patch::apply(&Documents::unjudged(SAMPLE.as_bytes()).expect("the sample is valid"), &[patch]);
+        }
     }
 
     #[test]

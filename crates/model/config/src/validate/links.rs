@@ -39,16 +39,33 @@ pub(super) fn ports(check: &mut Check<'_>, interfaces: &[Device]) {
         }
     }
     for (index, device) in interfaces.iter().enumerate() {
-        let Some(port) = taken.get(device.interface.as_str()) else { continue };
-        let path = |field: &str| format!("machine.network.interfaces[{index}].{field}");
-        let own = [
-            ("dhcp", device.dhcp == Some(true)),
-            ("addresses", !device.addresses.is_empty()),
-            ("vip", device.vip.is_some()),
-        ];
-        for (field, _) in own.iter().filter(|(_, is_set)| *is_set) {
-            let message = format!("{} is a port of a {}, and cannot have addresses", device.interface, port.kind);
-            check.error(&path(field), message);
+        let base = format!("machine.network.interfaces[{index}]");
+        if let Some(port) = taken.get(device.interface.as_str()) {
+            let own = (device.dhcp, device.addresses.as_slice(), device.vip.is_some());
+            addresses_of_port(check, &base, &device.interface, port, own);
+        }
+        for (index, vlan) in device.vlans.iter().enumerate() {
+            let name = format!("{}.{}", device.interface, vlan.vlan_id.unwrap_or_default());
+            if let Some(port) = taken.get(name.as_str()) {
+                let own = (vlan.dhcp, vlan.addresses.as_slice(), vlan.vip.is_some());
+                addresses_of_port(check, &format!("{base}.vlans[{index}]"), &name, port, own);
+            }
+        }
+    }
+}
+
+/// `own`: DHCP, static addresses, and whether there is a shared one.
+fn addresses_of_port(
+    check: &mut Check<'_>,
+    base: &str,
+    name: &str,
+    port: &Port<'_>,
+    (dhcp, addresses, shared): (Option<bool>, &[String], bool),
+) {
+    for (field, is_set) in [("dhcp", dhcp == Some(true)), ("addresses", !addresses.is_empty()), ("vip", shared)] {
+        if is_set {
+            let message = format!("{name} is a port of a {}, and cannot have addresses", port.kind);
+            check.error(&format!("{base}.{field}"), message);
         }
     }
 }

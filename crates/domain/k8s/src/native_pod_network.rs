@@ -86,13 +86,18 @@ impl Controller for NativePodNetworkController {
         if cache.error().is_some_and(|error| error.is_unauthorized()) {
             self.client.forget();
         }
-        let Some(nodes) = cache.known() else { return Ok(()) };
         let cluster = config.cluster().pod_cidrs();
-        let claims = Claims::of(nodes.values(), &cluster);
+        let own = &nodename.nodename;
+        let known = cache.look(|nodes| {
+            let claims = Claims::of(nodes.values(), &cluster);
+            let routes = wanted_routes(nodes, &claims, own);
+            (claims, routes)
+        });
+        let Some((claims, routes)) = known else { return Ok(()) };
         self.report(&claims.refused);
-        let own = claims.granted(&nodename.nodename);
+        let own = claims.granted(own);
         self.write_conflist(own)?;
-        self.keep_routes(&wanted_routes(&nodes, &claims, &nodename.nodename)).await?;
+        self.keep_routes(&routes).await?;
         // A node without pod subnets keeps its rules: its pods still run.
         if own.is_empty() { Ok(()) } else { self.keep_masquerades(&wanted_masquerades(own, &cluster)).await }
     }

@@ -200,7 +200,7 @@ impl Space {
 }
 
 /// First and last address.
-fn bounds(net: &IpNet) -> (u128, u128) {
+pub(crate) fn bounds(net: &IpNet) -> (u128, u128) {
     let number = |address: IpAddr| match address {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),

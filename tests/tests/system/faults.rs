@@ -77,7 +77,7 @@ pub(crate) fn converges(cluster: &Cluster) -> anyhow::Result<()> {
         let services = cluster.talosctl(&["services", "--nodes", &nodes])?.ok()?;
         let healthy = |line: &&str| line.contains(" Running ") && line.contains(" OK ");
         let count = services.lines().skip(1).filter(healthy).count();
-        ensure!(count == services.lines().count() - 1 && count == 8, "{services}");
+        ensure!(count == services.lines().count() - 1 && count == 10, "{services}");
         Ok(())
     })?;
     eventually("all pods of the system are ready", CONVERGE, || {

@@ -57,9 +57,9 @@ pub(crate) fn command() -> clap::Command {
 }
 
 /// Lets each switch take an optional value after `=`, and each flag with a value take the next word as it is, even if
-/// it begins with a dash: a YAML patch may.
+/// it begins with a dash: a YAML patch may. A flag that is given again replaces its value.
 fn switches_with_values(command: clap::Command) -> clap::Command {
-    let command = command.mut_args(|argument| match argument.get_action() {
+    let command = command.args_override_self(true).mut_args(|argument| match argument.get_action() {
         ArgAction::SetTrue => argument
             .action(ArgAction::Set)
             .num_args(0..=1)

@@ -205,16 +205,21 @@ async fn flags_of_parts_that_are_missing_are_refused_before_anything_is_made() {
         ("--use-vip", "virtual IPs"),
         ("--with-firewall block", "the ingress firewall"),
         ("--with-kubespan", "KubeSpan"),
-        ("-p 80:80/tcp", "ports of the host for nodes"),
+        ("-p 80:80/tcp,53:53/udp --docker-host-ip 127.0.0.1 --with-firewall=block", "the ingress firewall"),
         ("--disk 100 --ipv6", "IPv6 in local clusters"),
     ] {
         let command = parse_line(&format!("cluster create --state /nonexistent {flag}")).unwrap().command;
         let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
         assert_eq!((error.kind, error.hints), (Kind::NotAvailable, vec![format!("it waits for {part}")]), "{flag}");
     }
-    let command = parse_line("cluster create --state /nonexistent --arch s390x").unwrap().command;
-    let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Usage);
+    for flags in ["--arch s390x", "--with-cluster-discovery=false -p 80"] {
+        let command = parse_line(&format!("cluster create --state /nonexistent {flags}")).unwrap().command;
+        let error = crate::commands::run(command, super::command, &session).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Usage, "{flags}");
+    }
+    // As pflag has it: a value that is given again replaces the one before.
+    let shown = format!("{:?}", parse_line("cluster create --name a --mtu 1400 --mtu 1300 --name b").unwrap().command);
+    assert!(shown.contains("name: \"b\"") && shown.contains("mtu: 1300"), "{shown}");
 }
 
 #[tokio::test]

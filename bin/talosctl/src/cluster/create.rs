@@ -1,12 +1,13 @@
 //! `cluster create`: a local cluster from flags, brought up step by step.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use provision::up::{ConfigRequest, Delivery, Patches, Up, UpRequest, Wait, Withheld, up};
-use provision::{Cluster, ClusterSpec, Limits, NodeSpec, Plan, Role};
+use provision::{Cluster, ClusterSpec, ExposedPort, Limits, NodeSpec, Plan, Role};
 
 use super::failure::explain;
 use super::flags::{IdleFlags, Reason};
@@ -61,6 +62,9 @@ pub(crate) struct CreateArgs {
     /// Discovery server to run (default: `discoveryd` beside this program)
     #[arg(long, value_name = "string")]
     discoveryd: Option<PathBuf>,
+    /// Address of this host for --exposed-ports; 0.0.0.0 for all of them
+    #[arg(long, value_name = "string", default_value = "0.0.0.0")]
+    docker_host_ip: Ipv4Addr,
     /// Leaves IPv6 off in the nodes
     #[arg(long)]
     docker_disable_ipv6: bool,
@@ -70,6 +74,9 @@ pub(crate) struct CreateArgs {
     /// Name or address that the control plane is reached by, instead of its own: in the talosconfig and in certificates
     #[arg(long, value_name = "string")]
     endpoint: Option<String>,
+    /// Ports of this host that lead to the first control plane: HOSTPORT:NODEPORT, or with /tcp or /udp behind
+    #[arg(short = 'p', long, value_name = "string", value_delimiter = ',')]
+    exposed_ports: Vec<String>,
     /// Node image: a squashfs as `imager rootfs` builds it
     #[arg(long, value_name = "string", default_value = "_out/rootfs.squashfs")]
     image: PathBuf,
@@ -80,7 +87,7 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, value_name = "string", conflicts_with_all = GENERATION)]
     input_dir: Option<PathBuf>,
     /// Image of the installer in the configurations
-    #[arg(long, value_name = "string", default_value = "ghcr.io/siderolabs/installer:latest")]
+    #[arg(long, value_name = "string", default_value_t = config::images::installer())]
     install_image: String,
     /// Uses IPv4 in the network
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
@@ -251,6 +258,7 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         bundle: args.bundle.as_deref().map(absolute).transpose()?,
         discoveryd: args.with_cluster_discovery.then(|| absolute(&discoveryd)).transpose()?,
         reachable: Vec::new(),
+        exposed: exposed(args)?,
     };
     Ok(UpRequest {
         root,
@@ -269,6 +277,14 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         talosconfig: session.talosconfig_path()?,
         wait: if args.wait { Wait::Ready(args.wait_timeout) } else { Wait::Bootstrapped(args.wait_timeout) },
     })
+}
+
+fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
+    let texts = args.exposed_ports.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    texts
+        .map(|text| ExposedPort::parse(text, args.docker_host_ip))
+        .collect::<Result<_, _>>()
+        .map_err(|error| CommandError::usage("reading --exposed-ports").caused_by(error))
 }
 
 fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {

@@ -21,10 +21,9 @@ pub(super) enum Reason {
     NotYet(&'static str),
 }
 
-const EXPOSED: Reason = NotYet("ports of the host for nodes");
 const KUBESPAN: Reason = NotYet("KubeSpan");
 
-const FLAGS: [(&str, Takes, Reason); 41] = [
+const FLAGS: [(&str, Takes, Reason); 39] = [
     ("bad-rtc", Nothing, VirtualMachines),
     ("cni-bin-path", Value, VirtualMachines),
     ("cni-bundle-url", Value, VirtualMachines),
@@ -36,10 +35,8 @@ const FLAGS: [(&str, Takes, Reason); 41] = [
     ("disk-encryption-key-types", Value, VirtualMachines),
     ("disk-image-path", Value, VirtualMachines),
     ("disk-preallocate", Nothing, VirtualMachines),
-    ("docker-host-ip", Value, EXPOSED),
     ("encrypt-ephemeral", Nothing, VirtualMachines),
     ("encrypt-state", Nothing, VirtualMachines),
-    ("exposed-ports", Value, EXPOSED),
     ("extra-boot-kernel-args", Value, VirtualMachines),
     ("extra-disks", Value, VirtualMachines),
     ("extra-disks-size", Value, VirtualMachines),
@@ -89,7 +86,6 @@ impl Args for IdleFlags {
     fn augment_args(command: Command) -> Command {
         FLAGS.iter().fold(command, |command, (name, takes, _)| {
             let flag = Arg::new(*name).long(*name).hide(true);
-            let flag = if *name == "exposed-ports" { flag.short('p') } else { flag };
             command.arg(match takes {
                 Value => flag.action(ArgAction::Append),
                 Nothing => flag.action(ArgAction::SetTrue),

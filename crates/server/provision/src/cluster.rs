@@ -71,7 +71,9 @@ impl Cluster {
         }
         let image = std::fs::canonicalize(&spec.image).map_err(HostError::io("reading", &spec.image))?;
         let (bundle, discoveryd) = (spec.bundle.clone(), spec.discoveryd.clone());
-        let state = State { bundle, discoveryd, ..State::new(spec.plan.clone(), driver.kind(), image.clone()) };
+        let exposed = spec.exposed.clone();
+        let state =
+            State { bundle, discoveryd, exposed, ..State::new(spec.plan.clone(), driver.kind(), image.clone()) };
         make_folder(folder.path())?;
         let lock = FolderLock::of_cluster(&folder, name)?;
         state.write(&folder)?;
@@ -254,7 +256,7 @@ mod tests {
         let plan = Plan::new("one", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
         let image = root.join("image");
         std::fs::write(&image, "").unwrap();
-        ClusterSpec { plan, image, bundle: None, discoveryd: None, reachable: vec![] }
+        ClusterSpec { plan, image, bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
     }
 
     async fn create(root: &Path, driver: &Arc<FakeDriver>) -> Cluster {

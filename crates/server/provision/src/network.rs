@@ -5,24 +5,24 @@ mod firewall;
 mod forwarding;
 pub(crate) mod host_firewall;
 
-use std::net::SocketAddrV4;
 use std::path::Path;
 
 use crate::command::{IP, NFT};
 use crate::error::{HostError, Operation as _};
 use crate::plan::{BRIDGE_PREFIX, Plan, bridge_name, link_prefix, table_name};
+use crate::spec::ClusterSpec;
 
 use self::forwarding::Forwarding;
 
 /// Families of the tables that clusters have, and had: `ip` was that of an older program.
 const FAMILIES: [&str; 2] = ["inet", "ip"];
 
-/// Makes the bridge, lets the host forward, and sets the cluster's rules. Nodes reach `reachable` of this host.
-pub(crate) fn create(plan: &Plan, reachable: &[SocketAddrV4]) -> Result<(), HostError> {
-    let Plan { bridge, gateway, cidr, mtu, table, .. } = plan;
+/// Makes the bridge, lets the host forward, and sets the cluster's rules.
+pub(crate) fn create(spec: &ClusterSpec) -> Result<(), HostError> {
+    let Plan { bridge, gateway, cidr, mtu, table, .. } = &spec.plan;
     let prefix = cidr.prefix_len();
     // The rules first: no packet passes the bridge without them.
-    let rules = firewall::rules(plan, reachable);
+    let rules = firewall::rules(&spec.plan, &spec.reachable, &spec.exposed);
     NFT.run_with_input(["-f", "-"], &rules).operation(|| format!("making nftables table {table}"))?;
     let commands = format!(
         "link add name {bridge} mtu {mtu} type bridge forward_delay 0 stp_state 0\n\
@@ -31,7 +31,13 @@ pub(crate) fn create(plan: &Plan, reachable: &[SocketAddrV4]) -> Result<(), Host
     );
     IP.run_with_input(["-batch", "-"], &commands).operation(|| format!("making bridge {bridge}"))?;
     Forwarding::of_host().allow()?;
-    host_firewall::make_room(bridge)
+    if !spec.exposed.is_empty() {
+        // For packets of this host's own programs, from its loopback address. Nodes gain nothing by it: of what they send to
+        // this host, the rules accept only what is listed there.
+        let switch = Path::new("/proc/sys/net/ipv4/conf").join(bridge).join("route_localnet");
+        std::fs::write(&switch, "1").map_err(HostError::io("writing", &switch))?;
+    }
+    host_firewall::make_room(bridge, !spec.exposed.is_empty())
 }
 
 /// Lets nodes reach a TCP port of the gateway. One that is open already stays so.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::driver::NodeDriver;
 use crate::error::Problem;
+use crate::exposed;
 use crate::host;
 use crate::network;
 use crate::plan::{DISCOVERY_PORT, Plan};
@@ -24,6 +25,8 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
     }
     check_name(root, &spec.plan, &mut problems);
     check_network(root, &spec.plan, &mut problems);
+    let others = siblings(root).into_iter().filter_map(|(name, state)| Some((name, state?.exposed)));
+    problems.extend(exposed::problems(&spec.exposed, &others.collect::<Vec<_>>()));
     if host::wildcard_listeners().contains(&DISCOVERY_PORT) {
         let what = format!("port {DISCOVERY_PORT} of all addresses is taken, the discovery service needs it");
         problems.push(Problem::new(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exposed::ExposedPort;
 use crate::plan::Plan;
 
 /// Inputs of a cluster.
@@ -19,6 +20,8 @@ pub struct ClusterSpec {
     pub discoveryd: Option<PathBuf>,
     /// Listeners of this host that nodes may reach besides those of the cluster's agent, such as an image mirror.
     pub reachable: Vec<SocketAddrV4>,
+    /// Ports of this host that lead to the first control plane.
+    pub exposed: Vec<ExposedPort>,
 }
 
 /// Resource limits of a node.

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::driver::DriverKind;
 use crate::error::{HostError, ProvisionError};
+use crate::exposed::ExposedPort;
 use crate::folder::{Folder, write_private};
 use crate::plan::Plan;
 use crate::spec::Limits;
@@ -43,6 +44,9 @@ pub struct State {
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
     pub discoveryd: Option<PathBuf>,
+    /// Ports of the host that lead to the first control plane.
+    #[serde(default)]
+    pub exposed: Vec<ExposedPort>,
     pub kubernetes_version: Option<String>,
     pub kubernetes_endpoint: Option<String>,
     /// Settings and desired power state of nodes, by name; a missing node has the defaults.
@@ -105,6 +109,7 @@ impl State {
             image,
             bundle: None,
             discoveryd: None,
+            exposed: Vec::new(),
             kubernetes_version: None,
             kubernetes_endpoint: None,
             nodes: BTreeMap::new(),

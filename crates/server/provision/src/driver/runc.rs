@@ -78,7 +78,7 @@ impl NodeDriver for RuncDriver {
             make_folder(&root)?;
             mounts::mount_image(&spec.image, &root)?;
             bundle::check_image(&spec.image, &root)?;
-            Ok(network::create(&spec.plan, &spec.reachable)?)
+            Ok(network::create(&spec)?)
         })
         .await
     }

@@ -2,21 +2,23 @@
 //!
 //! Nodes reach each other, other hosts (by the host's address), and of this host what is meant for them: the agent's registry
 //! and discovery server, a resolver on the gateway, and what the operator named. Nobody reaches nodes through this host, but
-//! for answers; the host itself does. A packet that another table drops stays dropped, see [`super::host_firewall`].
+//! for answers and by exposed ports; the host itself does. A packet that another table drops stays dropped, see [`super::host_firewall`].
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
+use crate::exposed::ExposedPort;
 use crate::plan::{DISCOVERY_PORT, Plan};
 
 /// The table of a cluster.
-pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4]) -> String {
+pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4], exposed: &[ExposedPort]) -> String {
     let Plan { table, cidr, bridge, gateway, .. } = plan;
     let mut listeners = format!("{gateway} . {DISCOVERY_PORT}");
     for listener in reachable {
         // Writing to a string cannot fail.
         let _ = write!(listeners, ", {} . {}", listener.ip(), listener.port());
     }
+    let (translations, accepted, loopback) = exposures(plan, exposed);
     format!(
         r#"table inet {table} {{
 	set reachable {{
@@ -42,15 +44,40 @@ pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4]) -> String {
 		iifname "{bridge}" ip saddr {cidr} accept
 		iifname "{bridge}" drop
 		oifname "{bridge}" ct state established,related accept
-		oifname "{bridge}" drop
+{accepted}		oifname "{bridge}" drop
 	}}
 	chain postrouting {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {cidr} ip daddr != {cidr} oifname != "{bridge}" masquerade
-	}}
-}}
+{loopback}	}}
+{translations}}}
 "#
     )
+}
+
+/// The rules of exposed ports: chains that translate, what is forwarded for them, and the source of this host's own packets.
+fn exposures(plan: &Plan, exposed: &[ExposedPort]) -> (String, String, String) {
+    let Some(node) = plan.first_control_plane().filter(|_| !exposed.is_empty()) else { return Default::default() };
+    let Plan { cidr, bridge, .. } = plan;
+    let (mut translating, mut accepted) = (String::new(), String::new());
+    for ExposedPort { host, host_port, node_port, transport } in exposed {
+        let at = if host.is_unspecified() { String::new() } else { format!("ip daddr {host} ") };
+        let node = node.address;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            translating,
+            "\t\tip saddr != {cidr} fib daddr type local {at}{transport} dport {host_port} dnat ip to {node}:{node_port}"
+        );
+        let _ = writeln!(
+            accepted,
+            "\t\toifname \"{bridge}\" ip daddr {node} {transport} dport {node_port} ct status dnat accept"
+        );
+    }
+    let chain = |hook: &str, priority: &str| {
+        format!("\tchain {hook} {{\n\t\ttype nat hook {hook} priority {priority}; policy accept;\n{translating}\t}}\n")
+    };
+    let chains = chain("prerouting", "dstnat") + &chain("output", "-100");
+    (chains, accepted, format!("\t\tip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade\n"))
 }
 
 /// One more listener on the gateway.
@@ -66,7 +93,9 @@ mod tests {
     #[test]
     fn the_rules_of_a_cluster_are_about_its_bridge_and_its_network_alone() {
         let plan = Plan::new("a-b", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
-        let rules = rules(&plan, &["192.0.2.1:5001".parse().unwrap()]);
+        let exposed = |text: &str, host: [u8; 4]| ExposedPort::parse(text, host.into()).unwrap();
+        let ports = [exposed("8080:80", [0, 0, 0, 0]), exposed("53:5353/udp", [192, 0, 2, 1])];
+        let rules = rules(&plan, &["192.0.2.1:5001".parse().unwrap()], &ports);
         assert!(rules.starts_with("table inet talos_a_b {"), "{rules}");
         assert!(rules.contains("elements = { 10.6.0.1 . 3000, 192.0.2.1 . 5001 }"), "{rules}");
         // Every rule of a base chain names the bridge or the network: packets of others pass.
@@ -74,6 +103,9 @@ mod tests {
         for rule in chains.flat_map(str::lines).filter(|line| line.starts_with("\t\t") && !line.contains("hook")) {
             assert!(rule.contains(&plan.bridge) || rule.contains("10.6.0.0/24"), "{rule}");
         }
+        let translated = "fib daddr type local ip daddr 192.0.2.1 udp dport 53 dnat ip to 10.6.0.2:5353";
+        assert_eq!(rules.matches(translated).count(), 2, "{rules}");
+        assert!(rules.contains("fib daddr type local tcp dport 8080 dnat ip to 10.6.0.2:80"), "{rules}");
         assert_eq!(open_port(&plan, 5000), "add element inet talos_a_b reachable { 10.6.0.1 . 5000 }\n");
     }
 }

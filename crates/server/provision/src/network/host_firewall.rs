@@ -21,15 +21,17 @@ struct Dropping {
     chain: String,
 }
 
-/// Lets packets of the bridge through where Docker's firewall drops them.
-pub(super) fn make_room(bridge: &str) -> Result<(), HostError> {
+/// Lets packets of the bridge through where Docker's firewall drops them, and those to exposed ports.
+pub(super) fn make_room(bridge: &str, exposed: bool) -> Result<(), HostError> {
     if !docker_drops() {
         return Ok(());
     }
     let answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"];
-    for (side, more) in [("-i", [].as_slice()), ("-o", &answers)] {
+    let translated = ["-m", "conntrack", "--ctstate", "DNAT"];
+    let rules = [("-i", [].as_slice()), ("-o", &answers), ("-o", &translated)];
+    for (side, more) in &rules[..if exposed { 3 } else { 2 }] {
         let mut arguments = vec!["--wait", "-I", DOCKER_CHAIN, side, bridge];
-        arguments.extend(more);
+        arguments.extend(*more);
         arguments.extend(["-j", "ACCEPT"]);
         IPTABLES.run(arguments).operation(|| format!("letting nodes through {DOCKER_CHAIN}"))?;
     }

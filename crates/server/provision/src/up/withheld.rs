@@ -56,6 +56,7 @@ mod tests {
                 bundle: None,
                 discoveryd: None,
                 reachable: vec![],
+                exposed: vec![],
             },
             agent: crate::agent::AgentProgram { program: "/agent".into(), arguments: vec![] },
             config,

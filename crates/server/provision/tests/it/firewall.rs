@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::process::{Child, Command};
 
-use provision::Cluster;
+use provision::{Cluster, ExposedPort};
 
 use crate::support::{self, Place, make, run, start};
 
@@ -232,5 +232,35 @@ fn a_firewall_that_drops_is_told_of_with_commands_that_help() {
         assert_eq!(commands.len(), 2, "{notice}");
         commands.iter().for_each(|command| drop(run("sh", &["-c", command])));
         assert!(reaches(&node, "198.51.100.2:80"));
+    });
+}
+
+#[test]
+fn exposed_ports_lead_to_the_first_control_plane_and_other_ports_do_not() {
+    in_own_network("firewall::exposed_ports_lead_to_the_first_control_plane_and_other_ports_do_not", || {
+        let place = Place::new();
+        add_host(OUTSIDE);
+        let mut spec = place.spec("fw-ports", "10.240.0.0/24");
+        let port = |text: &str, host: &str| ExposedPort::parse(text, host.parse().unwrap()).unwrap();
+        spec.exposed = vec![port("8080:80", "0.0.0.0"), port("8081:80", "198.51.100.1")];
+        let mut cluster = make(&place.root(), &spec).unwrap();
+        let node = "fw-ports-controlplane-1";
+        start(&mut cluster, node, None);
+        place.written("fw-ports", node, "hostname");
+        let network = format!("--net={}", place.root().join("fw-ports/netns").join(node).display());
+        let _listener = Listener::new(&network);
+        let outside = network_of("outside");
+        for address in ["198.51.100.1:8080", "198.51.100.1:8081"] {
+            assert!(reaches(&outside, address), "another host by {address}: {}", run("nft", &["list", "ruleset"]));
+            assert!(reaches("", address), "this host by {address}");
+        }
+        assert!(reaches("", "127.0.0.1:8080") && !reaches("", "127.0.0.1:8081"), "one is at an address only");
+        assert!(!reaches(&outside, "198.51.100.1:80") && !reaches(&outside, "10.240.0.2:80"));
+        // The way back from a node stays closed.
+        listen_here("127.0.0.1:7");
+        assert!(!reaches(&network, "10.240.0.1:7") && reaches("", "127.0.0.1:7"));
+        drop(cluster);
+        assert!(support::destroy(&place.root(), "fw-ports").unwrap().errors.is_empty());
+        assert_eq!(run("nft", &["list", "tables"]), "");
     });
 }

@@ -123,7 +123,7 @@ impl Place {
     pub(crate) fn spec(&self, name: &str, cidr: &str) -> ClusterSpec {
         let nodes = NodeSpec { controlplanes: 1, workers: 1 };
         let plan = Plan::new(name, cidr, 1500, &nodes).unwrap();
-        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None, reachable: vec![] }
+        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
     }
 
     pub(crate) fn create(&self, name: &str, cidr: &str) -> Cluster {

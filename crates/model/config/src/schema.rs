@@ -2,6 +2,9 @@
 //!
 //! It describes; what is accepted is decided by decoding and validating. Old spellings are in it as deprecated fields.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use crate::formats::{self, Hint};
@@ -26,6 +29,42 @@ pub fn json_schema() -> Value {
         "oneOf": any,
         "$defs": definitions,
     })
+}
+
+/// The explanation of a field of a type that stands at several places and is explained at one of them.
+static BY_TYPE: LazyLock<HashMap<(&'static str, &'static str), &'static str>> = LazyLock::new(|| {
+    let mut known = HashMap::new();
+    for (kind, shape) in shape::all() {
+        collect(kind, shape, &mut Vec::new(), &mut known);
+    }
+    known
+});
+
+fn collect(
+    kind: &str,
+    shape: &'static Shape,
+    path: &mut Vec<&'static str>,
+    known: &mut HashMap<(&'static str, &'static str), &'static str>,
+) {
+    let (step, inner): (&str, &'static Shape) = match shape {
+        Shape::List(inner) | Shape::OneOrMany(inner) => ("[]", inner),
+        Shape::Names(inner) => ("*", inner),
+        Shape::Fields(of, fields) => {
+            for (name, shape) in fields {
+                path.push(name);
+                if let Some(text) = documentation(kind, path) {
+                    known.entry((*of, *name)).or_insert(text);
+                }
+                collect(kind, shape, path, known);
+                path.pop();
+            }
+            return;
+        }
+        _ => return,
+    };
+    path.push(step);
+    collect(kind, inner, path, known);
+    path.pop();
 }
 
 fn document(kind: &str, shape: &Shape) -> Value {
@@ -72,11 +111,15 @@ fn describe<'s>(kind: &str, shape: &'s Shape, path: &mut Vec<&'s str>) -> Value 
             path.pop();
             json!({ "type": "object", "additionalProperties": values })
         }
-        Shape::Fields(fields) => {
+        Shape::Fields(of, fields) => {
             let mut properties = Map::new();
             for (name, shape) in fields {
                 path.push(name);
-                properties.insert((*name).to_owned(), describe(kind, shape, path));
+                let mut field = describe(kind, shape, path);
+                if let Some(text) = BY_TYPE.get(&(*of, *name)).filter(|_| field.get("description").is_none()) {
+                    field["description"] = json!(text);
+                }
+                properties.insert((*name).to_owned(), field);
                 path.pop();
             }
             properties.extend(old_names(kind, fields, path));
@@ -158,6 +201,29 @@ mod tests {
         }
         let known = std::fs::read_to_string(published()).unwrap();
         assert!(known == text, "docs/config.schema.json differs; renew with UPDATE_GOLDEN=1");
+    }
+
+    /// Paths of fields without an explanation.
+    fn unexplained(schema: &Value, path: &str, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            let says_itself = ["apiVersion", "kind"].contains(&name.as_str()) || field.get("deprecated").is_some();
+            if field.get("description").is_none() && !says_itself {
+                found.push(path.clone());
+            }
+            for below in [field, &field["items"], &field["oneOf"][0], &field["additionalProperties"]] {
+                unexplained(below, &path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_is_explained() {
+        let mut found = Vec::new();
+        for (kind, schema) in json_schema()["$defs"].as_object().unwrap() {
+            unexplained(schema, kind, &mut found);
+        }
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

@@ -50,8 +50,8 @@ pub(crate) enum Shape {
     OneOrMany(Box<Self>),
     /// A mapping whose keys the user chooses.
     Names(Box<Self>),
-    /// A mapping with these fields and no others.
-    Fields(Vec<(&'static str, Self)>),
+    /// A mapping with these fields and no others, and the name of its type.
+    Fields(&'static str, Vec<(&'static str, Self)>),
     /// Anything: the inside of objects that are not ours.
     Any,
 }
@@ -78,7 +78,7 @@ impl Shape {
     /// The shape of the value of a key.
     pub(crate) fn at(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Fields(fields) => fields.iter().find(|(name, _)| *name == key).map(|(_, shape)| shape),
+            Self::Fields(_, fields) => fields.iter().find(|(name, _)| *name == key).map(|(_, shape)| shape),
             Self::Names(inner) => Some(inner),
             _ => None,
         }

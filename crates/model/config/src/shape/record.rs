@@ -129,13 +129,13 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
         let mut fields: Vec<_> = fields.iter().map(|name| (*name, Shape::Any)).collect();
         let value = visitor.visit_map(Every { fields: fields.iter_mut(), current: None })?;
-        *self.shape = Shape::Fields(fields);
+        *self.shape = Shape::Fields(name, fields);
         Ok(value)
     }
 

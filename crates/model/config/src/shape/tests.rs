@@ -19,7 +19,7 @@ fn word(shape: &Shape) -> String {
         Shape::List(inner) | Shape::OneOrMany(inner) => match &**inner {
             Shape::Text => "texts".into(),
             Shape::Port => "ports".into(),
-            Shape::Fields(fields) => pem(fields).unwrap_or_else(|| "list".into()),
+            Shape::Fields(_, fields) => pem(fields).unwrap_or_else(|| "list".into()),
             inner if inner.is_free() => "objects".into(),
             _ => "?".into(),
         },
@@ -28,7 +28,7 @@ fn word(shape: &Shape) -> String {
             Shape::Any => "object".into(),
             _ => "mappings".into(),
         },
-        Shape::Fields(fields) => pem(fields).unwrap_or_else(|| "mapping".into()),
+        Shape::Fields(_, fields) => pem(fields).unwrap_or_else(|| "mapping".into()),
         Shape::Any | Shape::Port => "?".into(),
     }
 }
@@ -36,7 +36,7 @@ fn word(shape: &Shape) -> String {
 fn list(kind: &str, path: &str, shape: &Shape, found: &mut BTreeSet<String>) {
     let entry = |path: &str, word: String| format!("{kind} {path} {word}");
     match shape {
-        Shape::Fields(fields) => {
+        Shape::Fields(_, fields) => {
             for (name, shape) in fields {
                 let path = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
                 let word = word(shape);

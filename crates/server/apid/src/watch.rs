@@ -145,6 +145,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn control_planes_forward_and_what_does_not_decode_does_not() {
+        let spec = |kind: MachineType| MachineTypeSpec { machine_type: kind.into() }.encode_to_vec();
+        for (proto, forwarding) in [
+            (spec(MachineType::ControlPlane), Forwarding::Forwards),
+            (spec(MachineType::Init), Forwarding::Forwards),
+            (spec(MachineType::Worker), Forwarding::Refuses),
+            (spec(MachineType::Unknown), Forwarding::Refuses),
+            (b"controlplane".to_vec(), Forwarding::Refuses),
+        ] {
+            let mut seen = WatchedState::default();
+            let contents = Contents::from([("machine-type".to_owned(), Bytes::from(proto.clone()))]);
+            take_up(&mut seen, "MachineTypes.config.talos.dev", &contents);
+            assert_eq!(seen.node.forwarding, forwarding, "{proto:?}");
+        }
+    }
+
+    #[test]
     fn a_name_that_two_members_claim_is_that_of_the_lowest_node_id() {
         let member = |id: &str, node_id: &str, hostname: &str, last: u8| {
             let addresses = vec![NetIp { ip: vec![10, 5, 0, last].into() }];

@@ -5,10 +5,11 @@
 //!
 //! A connection that no upstream takes is held for some seconds and handed to the first one that answers again: clients of
 //! an API server that is starting are then served the moment it is there, where a refusal would send each of them into a
-//! pause of its own, of up to half a minute.
+//! pause of its own, of up to half a minute. In a longer outage nothing listens, so that the kernel refuses connections.
 
 mod health;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,11 +32,13 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long such a check may take, so that one upstream that drops packets does not keep the others from being seen.
 const EAGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connections are held from the moment since which no upstream takes one; later ones are closed at once. Clients
-/// written in Go give up a TLS handshake after 10 s; ending it first lets them see a closed connection, which they repeat at
-/// once. They repeat ten times, and some wait for the last: a kubelet that starts again mounts no volume, that of the API
-/// server's own pod included, until its question for its node has failed. So an outage is held once, and not for each attempt.
+/// How long connections are held from the moment since which no upstream takes one; then the listener is closed until one
+/// does. Clients written in Go give up a TLS handshake after 10 s; ending it first lets them see a closed connection, which
+/// they repeat up to ten times, with pauses. A refused connection they take as the answer, and that matters: a kubelet that
+/// starts again mounts no volume, that of the API server's own pod included, until its question for its node has failed.
 const HOLD: Duration = Duration::from_secs(8);
+/// Pause after the address could not be listened on again.
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections are held at a time; more are closed at once. A node has a handful of clients, each with a few.
 const MOST_HELD: usize = 256;
 /// How long one upstream may take to accept a connection before the next is tried.
@@ -64,7 +67,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Listens until dropped; connections end with it.
+/// Listens until dropped, except in an outage; connections end with it.
 #[derive(Debug)]
 pub struct Balancer {
     address: SocketAddr,
@@ -95,10 +98,10 @@ impl Balancer {
             poke: poke.clone(),
             healthy: healthy.clone(),
             holds: Arc::new(Semaphore::new(MOST_HELD)),
-            outage: Arc::default(),
+            outage: Arc::new(watch::Sender::new(None)),
         };
-        let listener = Arc::new(listener);
-        tasks.keep("accept", move || accept(Arc::clone(&listener), ways.clone()));
+        let mut first = Some(listener);
+        tasks.keep("accept", move || accept(address, first.take(), ways.clone()));
         Ok(Self { address, table, poke, healthy, _tasks: tasks })
     }
 
@@ -132,11 +135,41 @@ struct Ways {
     /// One for each connection that may be held.
     holds: Arc<Semaphore>,
     /// Since when no upstream took a connection.
-    outage: Arc<Mutex<Option<Instant>>>,
+    outage: Arc<watch::Sender<Option<Instant>>>,
 }
 
-async fn accept(listener: Arc<TcpListener>, ways: Ways) {
+/// Accepts connections at `address`, except in an outage that is not held any more.
+async fn accept(address: SocketAddr, first: Option<TcpListener>, ways: Ways) {
     let connections = TaskSet::new("load balancer connections");
+    let mut listener = first;
+    loop {
+        let open = match listener.take() {
+            Some(listener) => listener,
+            None => match TcpListener::bind(address).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::warn!(%error, %address, "load balancer cannot listen");
+                    tokio::time::sleep(BIND_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        // Both are cancel-safe: no connection is taken from the listener before it is accepted.
+        tokio::select! {
+            never = accept_all(&open, &connections, &ways) => match never {},
+            () = ways.outage_is_long() => {}
+        }
+        drop(open);
+        tracing::info!(%address, "no upstream answers; connections are refused");
+        let mut healthy = ways.healthy.clone();
+        if healthy.wait_for(|healthy| *healthy).await.is_err() {
+            return;
+        }
+        tracing::info!(%address, "an upstream answers; connections are accepted");
+    }
+}
+
+async fn accept_all(listener: &TcpListener, connections: &TaskSet, ways: &Ways) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((client, _peer)) => {
@@ -171,7 +204,7 @@ impl Ways {
         for upstream in candidates {
             match timeout(DIAL_TIMEOUT, upstream.connect()).await {
                 Ok(Ok(server)) => {
-                    *self.outage.lock() = None;
+                    self.outage.send_if_modified(|outage| outage.take().is_some());
                     return Some(server);
                 }
                 Ok(Err(error)) => tracing::debug!(%error, host = upstream.host, "upstream refuses connections"),
@@ -182,10 +215,37 @@ impl Ways {
         None
     }
 
+    /// Since when there is an outage; it begins now if there is none.
+    fn outage_since(&self) -> Instant {
+        let now = Instant::now();
+        self.outage.send_if_modified(|outage| outage.replace(outage.unwrap_or(now)).is_none());
+        (*self.outage.borrow()).unwrap_or(now)
+    }
+
+    /// Returns once no upstream took a connection for as long as connections are held, and none passes its check.
+    async fn outage_is_long(&self) {
+        let (mut outage, mut healthy) = (self.outage.subscribe(), self.healthy.clone());
+        loop {
+            let since = *outage.borrow_and_update();
+            let long = async {
+                match since {
+                    Some(since) => tokio::time::sleep_until(since + HOLD).await,
+                    None => std::future::pending().await,
+                }
+                healthy.wait_for(|healthy| !*healthy).await.is_ok()
+            };
+            // Both are cancel-safe: a change that is not seen now stays marked as unseen.
+            tokio::select! {
+                changed = outage.changed() => if changed.is_err() { return std::future::pending().await },
+                is_long = long => if is_long { return } else { return std::future::pending().await },
+            }
+        }
+    }
+
     /// As [`Self::connect`], once a check finds an upstream that answers; gives up when the outage is older than [`HOLD`].
     async fn hold(&self) -> Option<TcpStream> {
         let Ok(_held) = self.holds.try_acquire() else { return None };
-        let until = *self.outage.lock().get_or_insert_with(Instant::now) + HOLD;
+        let until = self.outage_since() + HOLD;
         let mut healthy = self.healthy.clone();
         let wait = async {
             loop {

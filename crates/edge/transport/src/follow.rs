@@ -3,10 +3,12 @@
 //! A broken watch is restarted after a pause; the last value stays in force meanwhile.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stdx::tasks::TaskSet;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::transport::Channel;
 use wire::cosi::resource::state_client::StateClient;
@@ -17,6 +19,31 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The specs of a type in their protobuf form, by id.
 pub type Contents = BTreeMap<String, Bytes>;
+
+/// Follows each of `types` (namespace and name) on a state socket, in tasks of `tasks`, and folds the contents of each into
+/// one state by `take_up`. The receiver sees changes alone.
+pub fn state<S: Clone + Default + PartialEq + Send + Sync + 'static>(
+    socket: &Path,
+    types: &[(&'static str, &'static str)],
+    tasks: &TaskSet,
+    take_up: fn(&mut S, &'static str, &Contents),
+) -> watch::Receiver<S> {
+    let (sender, receiver) = watch::channel(S::default());
+    let channel = crate::unix::channel(socket);
+    for &(namespace, kind) in types {
+        let sender = sender.clone();
+        spawn(tasks, channel.clone(), namespace, kind, move |contents| {
+            sender.send_if_modified(|seen| {
+                let mut next = seen.clone();
+                take_up(&mut next, kind, contents);
+                let changed = next != *seen;
+                *seen = next;
+                changed
+            });
+        });
+    }
+    receiver
+}
 
 /// Starts a task in `tasks` that calls `seen` with all resources of a type, first when they are complete and then after
 /// each change.

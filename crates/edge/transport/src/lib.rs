@@ -4,6 +4,7 @@
 //! Nothing here knows a method or a role.
 
 pub mod audit;
+mod connection;
 pub mod dial;
 pub mod follow;
 mod limiter;
@@ -16,12 +17,13 @@ mod tls_incoming;
 pub mod unix;
 
 pub use audit::AuditLayer;
+pub use connection::Connection;
 pub use limiter::{Limits, WhenFull, source};
 pub use peer::{PeerIdentity, PeerInfo};
-pub use plain::PlainIncoming;
+pub use plain::{PlainConnection, PlainIncoming};
 pub use slot::Slot;
 pub use tls::{ClientAuth, Identity, IdentityError, Roots, client_config, server_config};
-pub use tls_incoming::TlsIncoming;
+pub use tls_incoming::{TlsConnection, TlsIncoming};
 
 /// The largest message that the API takes or gives, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;

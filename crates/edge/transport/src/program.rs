@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use stdx::tasks::CancellationToken;
+use tokio::net::TcpListener;
 
 /// Why a program ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,23 @@ where
         stop.cancel();
         serving.await.map_err(ProgramError::Serve)
     })
+}
+
+/// A server's address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listening on {address}")]
+pub struct ListenError {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
 /// The wildcard address, to listen on every address of this machine: that of IPv6, which takes IPv4 as well, or that of

@@ -10,113 +10,28 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use futures::future::BoxFuture;
 use rustls::ServerConfig;
 use stdx::tasks::{Task, TaskSet};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
-use crate::limiter::{AnonymousConnection, AnonymousPool, ConnectionLimiter, ConnectionPermit, Limits, WhenFull};
+use crate::connection::{BACKLOG, Connection, Place, accept};
+use crate::limiter::{AnonymousPool, ConnectionLimiter, Limits, WhenFull};
 use crate::peer::{PeerIdentity, PeerInfo};
 use crate::slot::Slot;
 
 /// A peer that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(4);
-/// Finished handshakes that may wait for the server; it takes them at once, so this is only a cushion.
-const BACKLOG: usize = 16;
-/// Pause after the kernel refused to accept, so that a lack of descriptors does not spin a core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection after its handshake.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    peer: PeerInfo,
-    place: Place,
-}
-
-/// What a connection counts against.
-enum Place {
-    Counted { _permit: ConnectionPermit },
-    Displaceable { displaced: BoxFuture<'static, ()>, _connection: AnonymousConnection },
-}
-
-impl std::fmt::Debug for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Counted { .. } => "Counted",
-            Self::Displaceable { .. } => "Displaceable",
-        })
-    }
-}
-
-impl Place {
-    fn displaceable(connection: AnonymousConnection) -> Self {
-        let displaced = Box::pin(connection.displaced.clone().cancelled_owned());
-        Self::Displaceable { displaced, _connection: connection }
-    }
-
-    /// Whether a newer connection took the place; wakes the task that reads when one does.
-    fn poll_displaced(&mut self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Self::Counted { .. } => false,
-            Self::Displaceable { displaced, .. } => displaced.as_mut().poll(cx).is_ready(),
-        }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.place.poll_displaced(cx) {
-            let why = "closed in favour of a newer connection";
-            return Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why)));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
+pub type TlsConnection = Connection<TlsStream<TcpStream>>;
 
 /// Connections of a listener, each after its handshake. Dropping it closes the listener.
 #[derive(Debug)]
 pub struct TlsIncoming {
-    connections: mpsc::Receiver<Connection>,
+    connections: mpsc::Receiver<TlsConnection>,
     _accepting: Task<()>,
 }
 
@@ -139,7 +54,7 @@ impl TlsIncoming {
 }
 
 impl Stream for TlsIncoming {
-    type Item = std::io::Result<Connection>;
+    type Item = std::io::Result<TlsConnection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.connections.poll_recv(cx).map(|connection| connection.map(Ok))
@@ -153,20 +68,13 @@ struct Accepting {
     counted: ConnectionLimiter,
     when_full: WhenFull,
     anonymous: AnonymousPool,
-    sender: mpsc::Sender<Connection>,
+    sender: mpsc::Sender<TlsConnection>,
 }
 
 async fn accept_forever(listener: TcpListener, handshaking: AnonymousPool, accepting: Accepting) {
     let handshakes = TaskSet::new("tls handshakes");
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(error = %error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, address) = accept(&listener).await;
         let (place, accepting) = (handshaking.enter(address.ip()), accepting.clone());
         handshakes.spawn("tls handshake", async move {
             // Either arm ends the handshake; dropping the stream closes it. A displaced connection is logged at debug: a
@@ -190,7 +98,7 @@ impl Accepting {
                     Place::displaceable(self.anonymous.enter(address.ip()))
                 } else {
                     match self.counted.admit(&peer) {
-                        Ok(permit) => Place::Counted { _permit: permit },
+                        Ok(permit) => Place::counted(permit),
                         Err(refusal) => {
                             tracing::debug!(%peer, %refusal, "closed a connection");
                             return;
@@ -198,7 +106,7 @@ impl Accepting {
                     }
                 };
                 // The receiver is gone only when the server is.
-                drop(self.sender.send(Connection { stream, peer, place }).await);
+                drop(self.sender.send(Connection::new(stream, peer, place)).await);
             }
             // A health check connects and says nothing.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 use stdx::tasks::{CancellationToken, TaskSet};
 use tokio::net::TcpListener;
 use tower::Layer;
+use transport::program::ListenError;
 use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Roots, Slot};
 
 use crate::node::NodeState;
@@ -36,14 +37,8 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not listen.
-    #[error("listening on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// The reason.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The certificates of the node cannot be used.
     #[error("using the certificates of the node")]
     Certificates(#[source] IdentityError),
@@ -68,8 +63,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let backends = Arc::new(Backends::new(local, options.port, client.clone()));
     let proxy = Proxy::new(backends.clone(), node.clone(), CallLimits::APID);
 
-    let failed = |source| RunError::Listen { address: options.listen, source };
-    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+    let listener = transport::program::listen(options.listen).await?;
     tracing::info!(address = %options.listen, "serving the API");
     let reload = reload_forever(seen, first, node, server.clone(), client, backends);
     // Both arms end the process's work; nothing is lost with the other.

@@ -45,21 +45,7 @@ pub(crate) struct WatchedState {
 
 /// Starts a watch for each type in `tasks`.
 pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedState> {
-    let (sender, receiver) = watch::channel(WatchedState::default());
-    let channel = transport::unix::channel(socket);
-    for (namespace, kind) in TYPES {
-        let (channel, sender) = (channel.clone(), sender.clone());
-        transport::follow::spawn(tasks, channel, namespace, kind, move |contents| {
-            sender.send_if_modified(|seen| {
-                let mut next = seen.clone();
-                take_up(&mut next, kind, contents);
-                let changed = next != *seen;
-                *seen = next;
-                changed
-            });
-        });
-    }
-    receiver
+    transport::follow::state(socket, TYPES, tasks, take_up)
 }
 
 /// Folds the contents of a type into what was seen. What does not decode counts as absent.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use pki::{Authority, PemPair};
 use stdx::SystemClock;
 use stdx::tasks::{CancellationToken, TaskSet};
-use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tower::Layer;
+use transport::program::ListenError;
 use transport::{AuditLayer, ClientAuth, Identity, IdentityError, Limits, Slot};
 use wire::securityapi::security_service_server::SecurityServiceServer;
 
@@ -37,14 +37,8 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not listen.
-    #[error("listening on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// The reason.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The certificate of the node cannot be used.
     #[error("using the certificate of trustd")]
     Certificate(#[source] IdentityError),
@@ -66,8 +60,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let Some((server, root)) = first(&mut seen, &stop).await else { return Ok(()) };
     let tls = Slot::new(config(&server).map_err(RunError::Certificate)?);
     let trust = Slot::new(trust(&root).map_err(RunError::Authority)?);
-    let failed = |source| RunError::Listen { address: options.listen, source };
-    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+    let listener = transport::program::listen(options.listen).await?;
     tracing::info!(address = %options.listen, "serving certificates");
     let reserved = Slot::new(seen.borrow().reserved());
     let security = Security::new(trust.clone(), reserved.clone(), Arc::new(SystemClock));

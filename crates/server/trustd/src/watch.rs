@@ -69,21 +69,7 @@ impl WatchedState {
 
 /// Starts to follow each type in `tasks`.
 pub(crate) fn start(socket: &Path, tasks: &TaskSet) -> watch::Receiver<WatchedState> {
-    let (sender, receiver) = watch::channel(WatchedState::default());
-    let channel = transport::unix::channel(socket);
-    for (namespace, kind) in TYPES {
-        let sender = sender.clone();
-        transport::follow::spawn(tasks, channel.clone(), namespace, kind, move |contents| {
-            sender.send_if_modified(|seen| {
-                let mut next = seen.clone();
-                take_up(&mut next, kind, contents);
-                let changed = next != *seen;
-                *seen = next;
-                changed
-            });
-        });
-    }
-    receiver
+    transport::follow::state(socket, TYPES, tasks, take_up)
 }
 
 fn take_up(seen: &mut WatchedState, kind: &'static str, contents: &Contents) {

@@ -151,41 +151,19 @@ pub async fn unmount(store: &Store, volume: &str, at_most: Duration) -> Result<(
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use controller::testing::Harness;
+    use controller::testing::{Harness, Holder};
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(10);
 
-    /// Writes to `STATE` within its passes, as node identity does.
-    struct Writer;
-
-    #[async_trait]
-    impl Controller for Writer {
-        fn name(&self) -> &'static str {
-            "test.Writer"
-        }
-
-        fn inputs(&self) -> Vec<Input> {
-            vec![Input::strong::<MountStatus>().id(MountStatus::STATE)]
-        }
-
-        fn outputs(&self) -> Vec<Output> {
-            Vec::new()
-        }
-
-        async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-            if let Some(state) = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)? {
-                std::fs::write(Path::new(&state.target).join("written"), "x")?;
-            }
-            Ok(())
-        }
-    }
-
     fn harness(target: &Path) -> Harness {
         let volume = HostMount { volume: MountStatus::STATE, target: target.to_owned(), mode: 0o700 };
         let harness = Harness::with(MountController::new(vec![volume]));
-        harness.run(Writer);
+        // It writes within its passes, as node identity does.
+        harness.run(Holder::new("test.Writer", MountStatus::STATE, |state: &MountStatus| {
+            std::fs::write(Path::new(&state.target).join("written"), "x").unwrap();
+        }));
         harness
     }
 

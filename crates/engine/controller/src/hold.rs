@@ -69,7 +69,10 @@ mod tests {
     use resources::runtime::MountStatus;
 
     use super::*;
-    use crate::{Controller, Input, Output, testing::Harness};
+    use crate::{
+        Controller, Input, Output,
+        testing::{Harness, Holder},
+    };
 
     /// Uses the volume `STATE`, and needs a while to stop.
     struct User {
@@ -103,25 +106,8 @@ mod tests {
     }
 
     /// Writes within its passes only.
-    struct Writer;
-
-    #[async_trait]
-    impl Controller for Writer {
-        fn name(&self) -> &'static str {
-            "test.Writer"
-        }
-
-        fn inputs(&self) -> Vec<Input> {
-            vec![Input::strong::<MountStatus>().id(MountStatus::STATE)]
-        }
-
-        fn outputs(&self) -> Vec<Output> {
-            Vec::new()
-        }
-
-        async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-            ctx.hold_while_running::<MountStatus>(MountStatus::STATE).map(drop)
-        }
+    fn writer() -> impl Controller {
+        Holder::new("test.Writer", MountStatus::STATE, |_: &MountStatus| {})
     }
 
     fn holders(harness: &Harness) -> Vec<String> {
@@ -133,7 +119,7 @@ mod tests {
     async fn the_owner_waits_until_the_last_user_has_stopped() {
         let stopped = Arc::new(AtomicBool::new(false));
         let harness = Harness::with(User { stopped: Arc::clone(&stopped) });
-        harness.run(Writer);
+        harness.run(writer());
         harness.put(MountStatus::STATE, MountStatus::default());
         harness.settle().await;
         assert_eq!(holders(&harness).len(), 2);
@@ -150,7 +136,7 @@ mod tests {
         let harness = Harness::new();
         harness.put(MountStatus::STATE, MountStatus::default());
         assert!(harness.teardown::<MountStatus>(MountStatus::STATE));
-        harness.run(Writer);
+        harness.run(writer());
         harness.settle().await;
         assert!(holders(&harness).is_empty());
         assert_eq!(harness.status("test.Writer").failures, 0);

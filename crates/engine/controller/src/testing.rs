@@ -2,16 +2,60 @@
 //!
 //! Use it under `#[tokio::test(start_paused = true)]`: waiting then takes no real time.
 
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use resources::Spec;
 use state::{Key, Kind, Resource, StateError, Store, StoreOptions};
 use stdx::clock::ManualClock;
 
-use crate::{Controller, Runtime, Status};
+use crate::{Controller, Ctx, Input, Output, ReconcileError, Runtime, Status};
 
 /// Paused time that [`Harness::settle`] allows before it reports stuck controllers.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// A controller that holds a resource within its passes only, and gives it to a function.
+pub struct Holder<S, F> {
+    name: &'static str,
+    id: &'static str,
+    then: F,
+    of: PhantomData<fn() -> S>,
+}
+
+impl<S: Spec, F: FnMut(&S) + Send + 'static> Holder<S, F> {
+    /// Holds the resource `id` as the controller `name`.
+    pub fn new(name: &'static str, id: &'static str, then: F) -> Self {
+        Self { name, id, then, of: PhantomData }
+    }
+}
+
+impl<S, F> std::fmt::Debug for Holder<S, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<S: Spec, F: FnMut(&S) + Send + 'static> Controller for Holder<S, F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::strong::<S>().id(self.id)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        if let Some(held) = ctx.hold_while_running::<S>(self.id)? {
+            (self.then)(&held);
+        }
+        Ok(())
+    }
+}
 
 /// A store with controllers on it.
 #[derive(Debug)]

@@ -82,6 +82,17 @@ fn annotation(world: &World, name: &str) -> String {
     pod.pod["metadata"]["annotations"][name].as_str().unwrap().to_owned()
 }
 
+/// A control plane with a healthy etcd, whose API server does not answer yet.
+fn without_api_server() -> World {
+    let world = World::new();
+    world.kube.set_reachable(false);
+    start(&world);
+    world.configure(CONTROL_PLANE);
+    secrets(&world);
+    etcd(&world, true);
+    world
+}
+
 #[tokio::test(start_paused = true)]
 async fn pods_appear_with_healthy_etcd_and_outlive_its_restart() {
     let world = World::new();
@@ -190,12 +201,7 @@ async fn kubelet_gets_static_pods_over_http() {
 
 #[tokio::test(start_paused = true)]
 async fn controller_manager_and_scheduler_wait_for_the_api_server_and_outlive_it() {
-    let world = World::new();
-    world.kube.set_reachable(false);
-    start(&world);
-    world.configure(CONTROL_PLANE);
-    secrets(&world);
-    etcd(&world, true);
+    let world = without_api_server();
     world.harness.advance(Duration::from_secs(5)).await;
     assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
     // It responds, but its roles do not exist yet.
@@ -216,12 +222,7 @@ async fn controller_manager_and_scheduler_wait_for_the_api_server_and_outlive_it
 
 #[tokio::test(start_paused = true)]
 async fn controller_manager_and_scheduler_do_not_wait_for_ever() {
-    let world = World::new();
-    world.kube.set_reachable(false);
-    start(&world);
-    world.configure(CONTROL_PLANE);
-    secrets(&world);
-    etcd(&world, true);
+    let world = without_api_server();
     world.harness.advance(Duration::from_secs(170)).await;
     assert_eq!(world.harness.ids::<StaticPod>(), ["kube-apiserver"]);
     world.harness.advance(Duration::from_secs(20)).await;

@@ -150,7 +150,9 @@ async fn a_lock_is_lost_when_etcd_is_away_for_its_time_to_live() {
     let error = held.hold_during(tokio::time::sleep(DEADLINE)).await.unwrap_err();
     assert!(matches!(error, EtcdError::LockLost { .. }), "{error:?}");
     assert!(killed.elapsed() <= ttl + Duration::from_millis(500), "{:?}", killed.elapsed());
-    assert!(health::check(&*etcd).await.is_err());
+    let unhealthy = health::check(&*etcd).await.unwrap_err();
+    let expected = |error: &EtcdError| matches!(error, EtcdError::Request { .. } | EtcdError::Timeout { .. });
+    assert!(matches!(&unhealthy, health::UnhealthyError::Etcd(error) if expected(error)), "{unhealthy:?}");
 }
 
 #[tokio::test]

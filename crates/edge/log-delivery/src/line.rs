@@ -80,18 +80,18 @@ fn of_object(mut fields: Map<String, Value>) -> Line {
     Line { message, level, time: found.map(|(_, time)| time), fields }
 }
 
-/// Lines of our own programs begin with time and level.
+/// Lines of our own programs begin with a level, those of machined with the time before it.
 fn of_text(line: &str) -> Line {
     let line = line.trim();
-    let whole = || Line { message: line.to_owned(), level: "info".to_owned(), time: None, fields: Map::new() };
-    let Some((time, rest)) = line.split_once(' ') else { return whole() };
-    let Some((level, message)) = rest.trim_start().split_once(' ') else { return whole() };
-    match (time.parse(), level) {
-        (Ok(time), "ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE") => {
-            Line { message: message.to_owned(), level: level_name(level), time: Some(time), ..whole() }
-        }
-        _ => whole(),
-    }
+    let (time, rest) = match line.split_once(' ').map(|(time, rest)| (time.parse().ok(), rest)) {
+        Some((Some(time), rest)) => (Some(time), rest.trim_start()),
+        _ => (None, line),
+    };
+    let (level, message) = match rest.split_once(' ') {
+        Some((level @ ("ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE"), message)) => (level_name(level), message),
+        _ => ("info".to_owned(), line),
+    };
+    Line { message: message.to_owned(), level, time, fields: Map::new() }
 }
 
 fn level_name(level: &str) -> String {
@@ -169,6 +169,10 @@ mod tests {
         assert_eq!(
             service(line, &[]),
             r#"{"msg":"task{name=x}: a::b: it failed error=late","talos-level":"warn","talos-service":"etcd","talos-time":"2024-05-01T09:00:00.25Z"}"#
+        );
+        assert_eq!(
+            service("ERROR apid: it failed", &[]),
+            r#"{"msg":"apid: it failed","talos-level":"error","talos-service":"etcd","talos-time":"2024-05-01T10:00:00Z"}"#
         );
     }
 

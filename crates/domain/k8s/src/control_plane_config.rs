@@ -21,7 +21,7 @@ use controller::Projection;
 
 use crate::machine_config;
 
-/// Manifests of a pod network come before what needs it, those of a cloud provider next, the user's last.
+/// Manifests of a pod network come before its users, those of a cloud provider next, the user's last.
 const NETWORK_PRIORITY: &str = "05";
 const CLOUD_PRIORITY: &str = "30";
 const EXTRA_PRIORITY: &str = "99";

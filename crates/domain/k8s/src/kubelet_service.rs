@@ -47,7 +47,7 @@ impl Controller for KubeletServiceController {
             Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
             Input::weak::<KubeletIdentityStatus>().id(KubeletIdentityStatus::ID),
             Input::weak::<TimeStatus>().id(TimeStatus::ID),
-            // What a missing spec waits for.
+            // Conditions of a missing spec.
             Input::weak::<NodeIp>().id(NodeIp::ID),
             Input::weak::<NodeIpConfig>().id(NodeIpConfig::ID),
             Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),

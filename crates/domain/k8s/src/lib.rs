@@ -1,7 +1,7 @@
 //! Controllers of Kubernetes on a node: the kubelet's configuration, static pods of the control plane, manifests of a new
 //! cluster, the way to the API servers, the node object and the native pod network.
 //!
-//! What is rendered comes from `kubernetes`, what is talked to from `kube-edge` and `netlink`. The kubelet itself is run by
+//! Rendered documents come from `kubernetes`, clients from `kube-edge` and `netlink`. The kubelet itself is run by
 //! the supervisor, as its `ServiceSpec` says.
 
 mod address_filter;

@@ -1,4 +1,4 @@
-//! `k8s.ManifestApplyController`: creates what the manifests name and the cluster does not have; changes nothing. A manifest
+//! `k8s.ManifestApplyController`: creates missing objects of the manifests; changes none. A manifest
 //! that is refused keeps no other back: it is reported, and tried again from time to time.
 
 use std::collections::BTreeMap;

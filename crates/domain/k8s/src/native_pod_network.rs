@@ -1,5 +1,5 @@
 //! `k8s.NativePodNetworkController`: a bridge for the node's own pods, by a CNI configuration, a route to the pods of each
-//! other node, and the node's address for what pods send to anybody who is no pod.
+//! other node, and the node's address as the source of packets from pods to anything else.
 //!
 //! Nodes have to reach each other directly at their internal addresses: there is no tunnel here.
 

@@ -102,7 +102,7 @@ impl Controller for PodSubnetAllocationController {
         if cache.error().is_some_and(|error| error.is_unauthorized()) {
             self.client.forget();
         }
-        // What the watch knows only says whether there is something to do: it may be behind.
+        // The watch may be behind: it only tells whether there may be work.
         let mut preview = self.ranges.clone();
         let Some(plan) = cache.look(|nodes| preview.plan(nodes.values(), 1)) else { return Ok(()) };
         let Plan { assignments, problems } = plan;

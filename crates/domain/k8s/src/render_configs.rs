@@ -69,7 +69,7 @@ impl Controller for RenderConfigsStaticPodController {
             ),
         ];
         if ctx.hold_while_running::<MountStatus>(MountStatus::EPHEMERAL)?.is_none() {
-            // What was announced stays; before that, nothing is.
+            // The announced status stays; before the first one there is none.
             return Ok(());
         }
         let mut texts = Vec::new();

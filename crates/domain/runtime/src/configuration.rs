@@ -1,5 +1,5 @@
-//! The configuration of the machine: acquired once, then changed by the API. One controller owns it, so that what is
-//! judged is what is replaced, and what is said to be applied is in force.
+//! The configuration of the machine: acquired once, then changed by the API. One controller owns it, so that validation sees
+//! the configuration that is replaced, and "applied" means in force.
 //!
 //! The decisions are `config::acquire` and `config::revision`; here are files, time and resources. A configuration on disk
 //! that cannot be used stays there for inspection and is announced.

@@ -226,7 +226,7 @@ fn tls_settings(
     Ok(settings)
 }
 
-/// `machine.registries` as the node's own puller takes it. What cannot be used is left out: the configuration was
+/// `machine.registries` as the node's own puller takes it. Unusable entries are left out: the configuration was
 /// validated when it came in.
 pub fn pull_registries(active: Option<&MachineConfig>) -> containers::Registries {
     // Only decodable configurations become active.

@@ -178,7 +178,7 @@ fn quoted(text: &str) -> String {
 /// `files.CRIConfigPartsController`: keeps containerd's file up to `machine.registries`, and to the customization among
 /// `machine.files`.
 ///
-/// Everybody who may read resources reads `EtcFileSpec`, so this file is in none. It is reported like the others, with a
+/// This file has secrets in it, so it is in no resource. It is reported like the others, with a
 /// version that counts its changes.
 #[derive(Debug)]
 pub struct CriConfigPartsController {

@@ -1,6 +1,6 @@
 //! Logs for receivers elsewhere: those of services, and the kernel's.
 //!
-//! The lines and the connections are the work of the crate `log-delivery`; here is which receivers there are.
+//! The lines and the connections are the work of the crate `log-delivery`; here are the receivers.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl<K> Default for Deliveries<K> {
 }
 
 impl<K: Ord + Clone> Deliveries<K> {
-    /// Starts what is missing of `wanted`, and ends the rest.
+    /// Starts missing tasks for `wanted`, and ends the others.
     fn converge(&mut self, wanted: impl IntoIterator<Item = K>, mut start: impl FnMut(K) -> TaskHandle) {
         let mut old = std::mem::take(&mut self.0);
         for receiver in wanted {

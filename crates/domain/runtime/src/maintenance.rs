@@ -13,7 +13,7 @@ use resources::secrets::MaintenanceServiceCertificate;
 #[error("serving the maintenance API")]
 pub struct ServeError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Who is served by the maintenance API, and with which certificate.
+/// Clients of the maintenance API, and its certificate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaintenanceService {
     pub certificate: MaintenanceServiceCertificate,

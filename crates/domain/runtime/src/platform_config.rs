@@ -11,7 +11,7 @@ use resources::network::{CONFIG_NAMESPACE, ResolverSpec, TimeServerSpec};
 use resources::runtime::PlatformMetadata;
 use tokio::sync::watch;
 
-/// `runtime.PlatformCapabilitiesController`: what this machine owns, for all who have to decide by it.
+/// `runtime.PlatformCapabilitiesController`: the parts that this machine owns, for decisions elsewhere.
 #[derive(Debug)]
 pub struct PlatformCapabilitiesController {
     platform: Arc<dyn Platform>,

@@ -10,11 +10,11 @@ use resources::runtime::MountStatus;
 use services::ServiceFactory;
 use supervisor::{Stopped, Supervisor, SupervisorError};
 
-/// `runtime.ServiceRunController`: starts what has a spec, replaces what changed, stops what has none or was stopped by an
+/// `runtime.ServiceRunController`: starts services with a spec, replaces changed ones, stops those without one and those stopped by an
 /// operator. Touches nothing while the machine stops its services.
 ///
 /// No pass waits for a service: one that is told to end changes the supervisor's revision when it has, and the next pass
-/// starts what comes in its place.
+/// starts its replacement.
 pub struct ServiceRunController {
     supervisor: Supervisor,
     factory: Arc<dyn ServiceFactory>,

@@ -31,7 +31,7 @@ pub struct ServicePaths {
 
 /// `runtime.ServiceSpecController`: containerd, apid, and on control planes trustd and etcd.
 ///
-/// A service that still waits for something has a spec already, which says for what: the boot sequence waits for every
+/// A waiting service has a spec already, with its unmet condition: the boot sequence waits for every
 /// required one.
 #[derive(Debug)]
 pub struct ServiceSpecController {

@@ -3,7 +3,7 @@
 //! Guarantees: at most one sequence runs; an accepted request starts, or is superseded by one that may take over from it
 //! before it could; ids are unique and count up; once the outcome is decided nothing starts any more.
 //!
-//! Assumptions: the caller carries out the effects in their order, reports each end of what it started once, and calls
+//! Assumptions: the caller carries out the effects in their order, reports each end of a started run once, and calls
 //! [`Arbiter::tick`] at [`Arbiter::next_deadline`].
 
 use std::time::Duration;

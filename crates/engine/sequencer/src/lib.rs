@@ -1,7 +1,7 @@
 //! The lifecycle of a machine: which sequence runs, for whom, and how the machine ends; and the bus on which everything
 //! that happens to the machine is announced.
 //!
-//! [`Arbiter`] decides who may run, without I/O; [`Lifecycle`] runs the plans that a [`Planner`] makes. What a task does is a
+//! [`Arbiter`] decides precedence, without I/O; [`Lifecycle`] runs the plans that a [`Planner`] makes. What a task does is a
 //! function that the planner passes in: this crate knows no task by name.
 
 mod arbiter;

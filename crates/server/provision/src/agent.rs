@@ -1,4 +1,4 @@
-//! What a cluster leaves on the host: the agent serves images to the nodes, keeps the discovery server alive, and starts
+//! The processes of a cluster on the host: the agent serves images to the nodes, keeps the discovery server alive, and starts
 //! nodes again whose init ended; its guard starts the agent again.
 //!
 //! Agent and guard are two processes of one program, and each starts the other when that ends, so either can be killed at
@@ -94,7 +94,7 @@ pub struct Guard {
 }
 
 /// Is the agent: serves until the cluster is gone or being destroyed, or until it is asked to stop; then its guard ends too.
-/// `program` is what this process runs; its path is only what the guard is called.
+/// `program` is the program of this process; its path is only the name of the guard.
 ///
 /// # Errors
 ///

@@ -36,7 +36,7 @@ pub struct NodeReport {
 }
 
 impl Cluster {
-    /// Makes the cluster's folder, network and root, but starts no node. `program` is what stays with nodes.
+    /// Makes the cluster's folder, network and root, but starts no node. `program` is that of the nodes' monitors.
     ///
     /// Created parts stay when a later step fails; [`crate::destroy`] removes them.
     ///

@@ -39,7 +39,7 @@ pub struct Destroyed {
 /// # Errors
 ///
 /// When there is nothing of such a cluster, another command works on it, or a newer program made it and nothing shall be
-/// forgotten. What could not be removed is in the result.
+/// forgotten. Remains are in the result.
 pub async fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<Destroyed, ProvisionError> {
     let folder = Folder::new(root, name)?;
     let state = match State::read(&folder) {

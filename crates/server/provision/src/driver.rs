@@ -117,7 +117,7 @@ impl fmt::Display for NodeStatus {
 
 /// Makes and keeps the nodes of one cluster.
 ///
-/// **Guarantees.** What a driver makes outside of the cluster's folder follows from the cluster's name alone, so that
+/// **Guarantees.** Objects that a driver makes outside of the cluster's folder follow from the cluster's name alone, so that
 /// [`Self::remove_all`] finds it also where the state is lost. Nodes outlive the process that started them. Dropping a future
 /// lets a step that has begun finish.
 /// **Assumptions.** One call at a time changes a node; the cluster's lock sees to that. [`Self::has_ended`] and
@@ -157,7 +157,7 @@ pub trait NodeDriver: fmt::Debug + Send + Sync {
     async fn report(&self, node: &PlannedNode) -> Result<NodeStatus, DriverError>;
 
     /// Removes all that the driver made of the cluster, however far it came, but for files in the cluster's folder. Everything
-    /// is tried; the errors say what is left.
+    /// is tried; the errors name the remains.
     async fn remove_all(&self) -> Vec<DriverError>;
 
     /// Whether any part of the cluster exists on this host; for a cluster without a folder.

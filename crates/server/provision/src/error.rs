@@ -58,7 +58,7 @@ pub enum ProvisionError {
     NewerState { path: PathBuf, version: u64, known: u64 },
 }
 
-/// What a driver can fail with.
+/// Failures of a driver.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! Clusters on one machine, without a daemon: each node is made by a driver, today a runc container on a read-only image.
 //!
-//! [`Plan`] decides names, slots and addresses, [`NodeDriver`] makes nodes, [`Cluster`] does with it what the plan says, and
+//! [`Plan`] decides names, slots and addresses, [`NodeDriver`] makes nodes, [`Cluster`] carries out the plan with it, and
 //! [`State`] remembers it on disk so that a killed create or a reboot can be cleaned up. Tools of the host (`ip`, `nft`, `runc`,
-//! `mount`) do the work; the crate opens no terminal, reads no environment, and knows nothing about what runs inside a node.
+//! `mount`) do the work; the crate opens no terminal, reads no environment, and knows nothing about the inside of a node.
 
 pub mod agent;
 mod cluster;

@@ -1,7 +1,7 @@
 //! Logs of nodes and of the agent: kept within bounds, and read from their end.
 //!
 //! Whoever writes a log has its file open for appending and knows nothing of this. So a log that grew is copied to `NAME.log.1`
-//! and cut to nothing in place; what is written between the two, a few lines at most, is lost.
+//! and cut to nothing in place; lines written between the two, a few at most, are lost.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::command::{MOUNT, UMOUNT};
 use crate::error::{HostError, Operation as _};
 
-/// Mounts a squashfs read-only and keeps what happens on it from other namespaces.
+/// Mounts a squashfs read-only, with private propagation.
 pub(crate) fn mount_image(image: &Path, target: &Path) -> Result<(), HostError> {
     let operation = || format!("mounting {} on {}", image.display(), target.display());
     let options = ["-t", "squashfs", "-o", "loop,ro,nodev"].map(std::ffi::OsStr::new);

@@ -157,8 +157,8 @@ impl State {
     }
 }
 
-/// Gives version 1 what version 2 has more: slots, which follow from the order of the nodes there, and settings by node.
-/// What is missing or odd is left for the decoder to say.
+/// Adds to version 1 the new fields of version 2: slots, which follow from the order of the nodes there, and settings by node.
+/// Missing and malformed fields are reported by the decoder.
 fn migrate_from_1(value: &mut Value) {
     let limits = value.as_object_mut().and_then(|state| state.remove("limits")).unwrap_or_default();
     let mut settings = serde_json::Map::new();

@@ -165,7 +165,7 @@ impl RuncDriver {
         match exit_of(&self.folder, node, &launched.init) {
             Some(exit) => Some(Ended::of(exit)),
             None if launched.monitor.is_some_and(|monitor| monitor.is_alive()) => None,
-            // The monitor was killed. What the node itself left is worth less: it is the node's to write.
+            // The monitor was killed. The node's own file is less reliable: the node may write anything there.
             None => Some(Ended::of(exit_file::read(&self.folder, node).map_or(Exit::Unknown, Exit::Code))),
         }
     }

@@ -1,6 +1,6 @@
-//! The host's switch for forwarding of IPv4, which clusters need, and what keeps it from making a router of the host.
+//! The host's switch for forwarding of IPv4, which clusters need, and the table that keeps the host from becoming a router.
 //!
-//! The switch is for all links. Where it was off, a table of ours goes on dropping what would have been dropped: packets that
+//! The switch is for all links. Where it was off, a table of ours drops the packets that would have been dropped before: packets that
 //! arrive on a link that was there, neither for a cluster nor an answer nor by a translation of somebody else (such as a
 //! published port of a container engine that came later, whose own links were not there).
 

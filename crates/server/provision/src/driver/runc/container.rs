@@ -21,7 +21,7 @@ pub(super) const PERSISTENT: [(&str, &str); 6] = [
 pub(super) const MOUNT_POINTS: [&str; 11] =
     ["dev", "etc/cni", "etc/kubernetes", "opt", "proc", "run", "sys", "system", "tmp", "usr/libexec/kubernetes", "var"];
 
-/// What a node need not see of its host's kernel: memory, keys, firmware, power, and the keys of the magic SysRq. It holds
+/// Files of the host's kernel that are hidden from nodes: memory, keys, firmware, power, and the keys of the magic SysRq. It holds
 /// against mistakes of programs, not against a node that means harm: it has all capabilities.
 ///
 /// `/proc/sys`, `/sys` and the rest of `/proc` stay as they are: kubelet and containerd read and set them.

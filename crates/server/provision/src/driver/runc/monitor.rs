@@ -1,7 +1,7 @@
 //! The monitor of a node: a process that starts the node's container and stays until its init ends, to see how.
 //!
 //! runc leaves an init behind whose parent is gone; only the nearest subreaper above it learns its exit status. That has to be
-//! a process for each node: one for all, or the agent, would lose what ends while it is away. A monitor that is killed takes
+//! a process for each node: one for all, or the agent, would lose exits during its absence. A monitor that is killed takes
 //! nothing with it; its node runs on, and [`super::exit_file`] tells how it ended, if the node says so.
 
 use std::fs::File;
@@ -88,7 +88,7 @@ pub(super) fn start(launcher: &Launcher, folder: &Folder, node: &str) -> Result<
 ///
 /// # Errors
 ///
-/// When the folder of the cluster cannot be used. That the node does not start is told to who started the monitor.
+/// When the folder of the cluster cannot be used. A failed start of the node is reported to the process that started the monitor.
 pub fn run(root: &Path, cluster: &str, node: &str) -> Result<(), ProvisionError> {
     // It fails only where that is done already.
     let _ = rustix::process::setsid();

@@ -123,7 +123,7 @@ mod tests {
             ["10.5.0.3", "10.5.0.2", "::ffff:10.5.0.2", "fd00::2", "CP-1", "cp-1.example.org.", "*.example.org", "w"];
         let granted = granted("cp-1", &asked).unwrap();
         assert_eq!((granted.common_name, granted.sans), (None, Sans::parse(["10.5.0.3", "w"])));
-        let left_out = ["*.example.org", "10.5.0.2", "::ffff:10.5.0.2", "CP-1", "cp-1", "cp-1.example.org.", "fd00::2"];
+        let left_out = ["*.example.org", "10.5.0.2", "::ffff:10.5.0.2", "CP-1", "cp-1", "cp-1.example.org", "fd00::2"];
         assert_eq!(granted.left_out, left_out);
     }
 

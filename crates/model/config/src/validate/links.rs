@@ -30,6 +30,10 @@ pub(super) fn ports(check: &mut Check<'_>, interfaces: &[Device]) {
                 if !device.interface.is_empty() && *name == device.interface {
                     check.error(&path, format!("{name} cannot be a port of itself"));
                 } else if let Some(port) = taken.get(name.as_str()) {
+                    // several entries of one link may repeat its ports
+                    if !port.owner.is_empty() && port.owner == device.interface && port.kind == kind {
+                        continue;
+                    }
                     let first = format!("{} {}", port.kind, port.owner);
                     check.error(&path, format!("{name} is already a port of {}", first.trim_end()));
                 } else {

@@ -22,7 +22,8 @@ pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
             links::selector(check, &format!("{base}.deviceSelector"), selector);
         }
         if !device.interface.is_empty() && !names.insert(device.interface.as_str()) {
-            check.error(&format!("{base}.interface"), format!("{} is described twice", device.interface));
+            let message = format!("{} has another entry: both take effect", device.interface);
+            check.remark(&format!("{base}.interface"), message);
         }
         if device.interface.len() > 15 {
             check.error(&format!("{base}.interface"), "names of links have at most 15 characters");

@@ -74,6 +74,15 @@ machine:
 }
 
 #[test]
+fn a_link_may_have_several_entries() {
+    let text = "machine: {network: {interfaces: [{interface: eth0, mtu: 1400}, {interface: eth0, dhcp: true}, \
+                {interface: b, bridge: {interfaces: [eth1]}}, {interface: b, bridge: {interfaces: [eth1]}}]}}\n";
+    let report = report(text, Mode::Container);
+    assert!(report.errors.iter().all(|error| !error.path.contains("interfaces")), "{:?}", report.errors);
+    assert!(paths(&report.remarks).contains(&"machine.network.interfaces[1].interface"));
+}
+
+#[test]
 fn networks_of_a_cluster_must_not_overlap() {
     let text = "cluster:\n  network:\n    podSubnets: [10.96.0.0/16]\n    serviceSubnets: [10.96.0.0/12]\n";
     assert!(paths(&report(text, Mode::Container).errors).contains(&"cluster.network.podSubnets"));
@@ -133,7 +142,7 @@ fn a_path_has_no_way_up() {
 
 #[test]
 fn the_number_of_errors_is_bounded() {
-    let links = "            - interface: eth0\n".repeat(50_000);
+    let links = "            - mtu: 1500\n".repeat(50_000);
     let text = format!("machine:\n    type: worker\n    network:\n        interfaces:\n{links}");
     assert_eq!(report(&text, Mode::Container).errors.len(), MAX_ISSUES);
     let text = "---\napiVersion: v1alpha1\nkind: EventSinkConfig\nendpoint: a:1\n".repeat(5000);

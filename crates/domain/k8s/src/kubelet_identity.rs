@@ -341,7 +341,7 @@ fn wanted(
 ) -> Result<Wanted, ReconcileError> {
     let server = secrets.endpoint.0.trim_end_matches('/').to_owned();
     let ca: String = secrets.accepted_cas.iter().map(|ca| text(&ca.crt)).collect();
-    let token = format!("{}.{}", secrets.bootstrap_token_id, secrets.bootstrap_token_secret);
+    let token = secrets.bootstrap_token();
     let bootstrap = kubeconfig::kubelet_bootstrap(&server, &ca, &token)?;
     let issuing = root.and_then(|root| root.issuing_ca.as_ref()).filter(|ca| !ca.key.as_bytes().is_empty());
     let issuer = match issuing {

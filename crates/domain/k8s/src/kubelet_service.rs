@@ -126,7 +126,7 @@ impl KubeletServiceController {
     fn write(&self, spec: &KubeletSpec, secrets: &KubeletSecrets) -> Result<bool, ReconcileError> {
         let ca: Vec<u8> = secrets.accepted_cas.iter().flat_map(|ca| ca.crt.as_bytes().to_vec()).collect();
         let ca_text = String::from_utf8_lossy(&ca);
-        let token = format!("{}.{}", secrets.bootstrap_token_id, secrets.bootstrap_token_secret);
+        let token = secrets.bootstrap_token();
         let bootstrap = kubeconfig::kubelet_bootstrap(secrets.endpoint.0.trim_end_matches('/'), &ca_text, &token)?;
         let config = yaml::to_string(&Value::Object(spec.config.clone()))?;
 

@@ -18,9 +18,6 @@ pub enum RootError {
     /// Something that must be there is not.
     #[error("configuration has no {0}")]
     Missing(&'static str),
-    /// The token is not `id.secret`.
-    #[error("cluster token has no dot")]
-    Token,
 }
 
 /// Keeps one resource that is a function of the configuration.
@@ -105,7 +102,7 @@ pub fn root_kubernetes() -> FromConfig<KubernetesRootSecret> {
 fn kubernetes(config: &Config) -> Result<KubernetesRootSecret, RootError> {
     let cluster = config.cluster();
     let endpoint = cluster.endpoint().ok_or(RootError::Missing("cluster.controlPlane.endpoint"))?;
-    let (bootstrap_token_id, bootstrap_token_secret) = token(config)?;
+    let (bootstrap_token_id, bootstrap_token_secret) = token(config);
     let api_server = cluster.api_server.as_ref();
     Ok(KubernetesRootSecret {
         name: cluster.name().to_owned(),
@@ -138,7 +135,7 @@ pub fn kubelet() -> FromConfig<KubeletSecrets> {
             } else {
                 without_slash(&cluster.endpoint().ok_or(RootError::Missing("cluster.controlPlane.endpoint"))?)
             };
-            let (bootstrap_token_id, bootstrap_token_secret) = token(config)?;
+            let (bootstrap_token_id, bootstrap_token_secret) = token(config);
             Ok(Some(KubeletSecrets {
                 endpoint: Url::from(endpoint),
                 accepted_cas: certificates(cluster.accepted_ca_certificates()),
@@ -162,10 +159,11 @@ fn without_slash(url: &url::Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn token(config: &Config) -> Result<(String, String), RootError> {
+/// Id and secret of the bootstrap token. A token of an existing cluster may have no id.
+fn token(config: &Config) -> (String, String) {
     let token = config.cluster().token.expose();
-    let (id, secret) = token.split_once('.').ok_or(RootError::Token)?;
-    Ok((id.to_owned(), secret.to_owned()))
+    let (id, secret) = token.split_once('.').unwrap_or(("", token));
+    (id.to_owned(), secret.to_owned())
 }
 
 #[cfg(test)]

@@ -56,13 +56,18 @@ impl std::fmt::Debug for BootstrapInput {
 /// All bootstrap manifests, sorted by name.
 #[must_use]
 pub fn bootstrap(input: &BootstrapInput) -> Vec<Manifest> {
-    let mut manifests = vec![
-        manifest("00-kubelet-bootstrapping-token", access::bootstrap_token(&input.token_id, &input.token_secret)),
+    let mut manifests = Vec::new();
+    // Kubernetes takes a bootstrap token in no other form.
+    if is_token_part(&input.token_id, 6) && is_token_part(&input.token_secret, 16) {
+        let objects = access::bootstrap_token(&input.token_id, &input.token_secret);
+        manifests.push(manifest("00-kubelet-bootstrapping-token", objects));
+    }
+    manifests.extend([
         manifest("01-csr-approver-role-binding", vec![access::approve_first_certificates()]),
         manifest("01-csr-node-bootstrap", vec![access::request_certificates()]),
         manifest("01-csr-renewal-role-binding", vec![access::approve_renewals()]),
         manifest("02-health-reader", access::health_readers()),
-    ];
+    ]);
     if let Some(flannel) = &input.flannel {
         manifests.push(manifest("05-flannel", flannel::objects(flannel)));
     }
@@ -111,6 +116,10 @@ fn group_subject(name: &str) -> Value {
     json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name })
 }
 
+fn is_token_part(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +132,16 @@ mod tests {
         sorted.sort();
         assert_eq!(names, sorted);
         assert_eq!(names.first().map(String::as_str), Some("00-kubelet-bootstrapping-token"));
+    }
+
+    #[test]
+    fn a_token_that_is_no_bootstrap_token_is_left_out() {
+        for (id, secret) in [("", "my-token"), ("abcde", "0123456789abcdef"), ("ABCDEF", "0123456789abcdef")] {
+            let input =
+                BootstrapInput { token_id: id.to_owned(), token_secret: secret.to_owned(), ..bootstrap_input() };
+            let names = bootstrap(&input).into_iter().map(|manifest| manifest.name).collect::<Vec<_>>();
+            assert!(!names.contains(&"00-kubelet-bootstrapping-token".to_owned()), "{names:?}");
+        }
     }
 
     #[test]

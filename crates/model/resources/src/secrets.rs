@@ -81,6 +81,15 @@ resource! {
 impl KubeletSecrets {
     /// ID of the single instance.
     pub const ID: &'static str = "kubelet";
+
+    /// The token as the API server of the cluster knows it. One without an id is a token that its owner chose.
+    #[must_use]
+    pub fn bootstrap_token(&self) -> String {
+        match self.bootstrap_token_id.as_str() {
+            "" => self.bootstrap_token_secret.clone(),
+            id => format!("{id}.{}", self.bootstrap_token_secret),
+        }
+    }
 }
 
 resource! {

@@ -41,6 +41,20 @@ async fn a_control_plane_has_all_root_secrets() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_of_an_existing_cluster_may_have_no_dot() {
+    let harness = harness();
+    let cluster = Cluster::new(&harness);
+    let with = |token: &str| cluster.worker().replace("token: 012345.0123456789abcdef", &format!("token: {token}"));
+    configure(&harness, with("my-token"));
+    harness.settle().await;
+    assert_eq!(harness.get::<KubeletSecrets>(KubeletSecrets::ID).unwrap().bootstrap_token(), "my-token");
+    configure(&harness, with("012345.0123456789abcdef"));
+    harness.settle().await;
+    let kubelet = harness.get::<KubeletSecrets>(KubeletSecrets::ID).unwrap();
+    assert_eq!(kubelet.bootstrap_token(), "012345.0123456789abcdef");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_has_no_keys_of_authorities() {
     let harness = harness();
     configure(&harness, Cluster::new(&harness).worker());

@@ -8,6 +8,10 @@ go=$3
 work=$4
 out=$5
 
+# A Go that was unpacked somewhere does not know where it is.
+case $go in
+*/*) GOROOT=$(dirname "$(dirname "$go")") && export GOROOT ;;
+esac
 export GOPATH="$work/gopath" GOCACHE="$work/gocache" GOTOOLCHAIN=local GO111MODULE=on GOWORK=off CGO_ENABLED=0
 # The module cache is removed like everything else in the scratch directory; Go would make it read-only.
 export GOFLAGS="-mod=readonly -modcacherw -trimpath -buildvcs=false"

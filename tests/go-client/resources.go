@@ -42,8 +42,17 @@ func resources(ctx context.Context, r *report, connection *grpc.ClientConn) []*c
 		}
 		types = append(types, spec)
 	}
-	if len(types) < len(messages) {
-		r.fault("%d types are defined, and %d known", len(types), len(messages))
+	defined := map[string]bool{}
+	for _, spec := range types {
+		defined[spec.GetResourceType()] = true
+		if _, known := messages[spec.GetResourceType()]; !known {
+			r.fault("%s is not in the table of types", spec.GetResourceType())
+		}
+	}
+	for name := range messages {
+		if !defined[name] {
+			r.fault("%s is not defined", name)
+		}
 	}
 	for _, spec := range types {
 		one(ctx, r, state, spec)
@@ -105,8 +114,8 @@ func decode(r *report, resource *cosi.Resource) {
 	if spec.GetYamlSpec() == "" {
 		r.fault("%s/%s has no YAML form", metadata.GetType(), metadata.GetId())
 	}
-	name, known := messages[metadata.GetType()]
-	if !known {
+	name := messages[metadata.GetType()]
+	if name == "" {
 		return
 	}
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(name))

@@ -28,7 +28,7 @@ pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4], exposed: &[ExposedP
 	chain from_nodes {{
 		ct state established,related accept
 		ip saddr != {cidr} drop
-		ip daddr . tcp dport @reachable accept
+		meta l4proto {{ tcp, udp }} ip daddr . th dport @reachable accept
 		ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
 		ip daddr {gateway} icmp type echo-request accept
 		meta nfproto ipv4 reject with icmp type admin-prohibited
@@ -98,6 +98,8 @@ mod tests {
         let rules = rules(&plan, &["192.0.2.1:5001".parse().unwrap()], &ports);
         assert!(rules.starts_with("table inet talos_a_b {"), "{rules}");
         assert!(rules.contains("elements = { 10.6.0.1 . 3000, 192.0.2.1 . 5001 }"), "{rules}");
+        // Receivers of logs may be UDP servers.
+        assert!(rules.contains("meta l4proto { tcp, udp } ip daddr . th dport @reachable accept"), "{rules}");
         // Every rule of a base chain names the bridge or the network: packets of others pass.
         let chains = rules.split("chain ").skip(1).filter(|chain| chain.contains("hook"));
         for rule in chains.flat_map(str::lines).filter(|line| line.starts_with("\t\t") && !line.contains("hook")) {

@@ -41,7 +41,7 @@ impl MachineConfig {
     /// # Errors
     /// The text is no configuration. One that is put in force was checked before.
     pub fn documents(&self) -> Result<&Documents, ConfigErrors> {
-        self.decoded.get_or_init(|| Documents::from_yaml(self.text.as_bytes())).as_ref().map_err(Clone::clone)
+        self.decoded.get_or_init(|| Documents::unjudged(self.text.as_bytes())).as_ref().map_err(Clone::clone)
     }
 
     /// The root document of a configuration that may not be there yet; `None` without either.

@@ -64,10 +64,25 @@ impl Files {
         Self { config: state.join(CONFIG), authorities: state.join(AUTHORITIES) }
     }
 
-    /// The configuration on disk; `None` where there is no file.
+    /// The configuration on disk; `None` where there is no file. It was accepted once: what a later version finds fault
+    /// with is logged, and takes no node away, as long as the configuration can be read and the API served with it.
     pub(crate) fn read(&self, mode: Mode) -> Result<Option<Documents>, ConfigurationError> {
         let Some(bytes) = sys::files::read(&self.config)? else { return Ok(None) };
-        decode(&self.config.display().to_string(), &bytes, mode).map(Some)
+        let origin = self.config.display().to_string();
+        let invalid = |source| ConfigurationError::Invalid { origin: origin.clone(), source };
+        let documents = Documents::unjudged(&bytes).map_err(invalid)?;
+        if documents.documents().is_empty() {
+            return Err(ConfigurationError::Empty { origin });
+        }
+        config::validate::reachable(&documents).map_err(invalid)?;
+        let report = config::validate(&documents, mode);
+        for error in &report.errors {
+            tracing::error!(origin, %error, "configuration would not be accepted again");
+        }
+        for warning in report.warnings() {
+            tracing::warn!(origin, %warning, "configuration");
+        }
+        Ok(Some(documents))
     }
 
     /// Whether there is a configuration, readable or not. A path that cannot be looked at counts as one.

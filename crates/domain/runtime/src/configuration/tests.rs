@@ -384,3 +384,24 @@ async fn a_configuration_that_would_cut_off_the_api_is_refused_and_a_dry_run_say
     assert_eq!(maintained.apply(&control_plane, ApplyMode::Auto).await.outcome, ConfigOutcome::NotValid);
     assert_eq!(maintained.apply(GOOD, ApplyMode::Auto).await.outcome, ConfigOutcome::Applied);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_on_disk_that_a_later_version_would_not_accept_stays_in_force() {
+    let on_disk = |text: &str| {
+        let text = text.to_owned();
+        World::new(move |dir, platform| {
+            std::fs::write(dir.path().join("state/config.yaml"), text).unwrap();
+            platform
+        })
+    };
+    let faults = "machine:\n  network: {hostname: '-', interfaces: [{deviceSelector: {}}]}\n";
+    let faulty = GOOD.replacen("machine:\n", faults, 1);
+    let world = on_disk(&faulty);
+    world.boot().await;
+    assert_eq!((world.active().as_deref(), world.clients()), (Some(faulty.as_str()), None));
+    assert_eq!(world.apply(&faulty, ApplyMode::Auto).await.outcome, ConfigOutcome::NotValid, "not a second time");
+    let unreachable = on_disk(&GOOD.replacen("type: worker", "type: controlplane", 1));
+    unreachable.boot().await;
+    assert_eq!(unreachable.active(), None);
+    assert!(unreachable.clients().is_some());
+}

@@ -21,7 +21,7 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config) {
     if cluster.token.is_empty() {
         check.remark("cluster.token", "without the token kubelets cannot join the cluster");
     } else if !pki::token::is_bootstrap_token(cluster.token.expose()) {
-        check.remark("cluster.token", "a token has six and sixteen characters of a-z and 0-9, with a dot between");
+        check.remark("cluster.token", "not the form of a bootstrap token (six and sixteen of a-z and 0-9, a dot between): the cluster has to know it already");
     }
     secrets(check, cluster, config.is_control_plane());
     network(check, cluster, config.is_control_plane());

@@ -14,6 +14,7 @@ mod lifecycle;
 mod members;
 mod pod_network;
 mod pods;
+mod renamed;
 mod start;
 mod support;
 
@@ -37,6 +38,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("pods_reach_what_is_outside_the_cluster", pods::pods_reach_what_is_outside_the_cluster),
     ("a_custom_resource_is_kept", kubernetes::a_custom_resource_is_kept),
     ("a_custom_pod_network_comes_from_its_manifest", pod_network::a_custom_pod_network_comes_from_its_manifest),
+    (
+        "a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing",
+        renamed::a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing,
+    ),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
     ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
     (

@@ -44,7 +44,7 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, TemplateError> {
         let mut parser = Parser { rest: &rest[at + 1..], depth: open.len() };
         match parser.action()? {
             Action::Nodes(nodes) => nodes.into_iter().for_each(|node| put(&mut open, Some(node))),
-            Action::Range(over) if open.len() >= MAX_DEPTH => return Err(TemplateError::too_deep(&over)),
+            Action::Range(_) if open.len() >= MAX_DEPTH => return Err(TemplateError::TooDeep),
             Action::Range(over) => open.push((over, Vec::new())),
             Action::End => match open.pop() {
                 Some((over, body)) if !open.is_empty() => put(&mut open, Some(Node::Range { over, body })),
@@ -63,12 +63,6 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, TemplateError> {
 fn put(open: &mut [(Path, Vec<Node>)], node: Option<Node>) {
     if let (Some((_, nodes)), Some(node)) = (open.last_mut(), node) {
         nodes.push(node);
-    }
-}
-
-impl TemplateError {
-    fn too_deep(_: &Path) -> Self {
-        Self::TooDeep
     }
 }
 

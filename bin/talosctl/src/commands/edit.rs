@@ -31,9 +31,14 @@ async fn edit(args: &ChangeArgs, client: &Client, node: &str, session: &Session)
     let node_client = client.to_nodes([node]);
     let mut rounds = Rounds::new(&found, node);
     loop {
-        let file = temporary(&rounds.page())?;
-        editor::edit(session.environment.editor.as_deref(), file.path()).await?;
-        let text = match rounds.judge(&local_file::read(file.path())?) {
+        let page = rounds.page();
+        let file = temporary(&page)?;
+        let ended = editor::edit(session.environment.editor.as_deref(), file.path()).await;
+        let edited = local_file::read(file.path())?;
+        if let Err(error) = ended {
+            return Err(if edited == page { error } else { kept(error, file) });
+        }
+        let text = match rounds.judge(&edited) {
             Step::Apply(text) => text,
             Step::Again => continue,
             Step::Stop(reason) => {

@@ -84,6 +84,9 @@ fn an_error_opens_the_editor_again_and_an_unchanged_file_ends_it() {
     assert!(mended.code == 0 && mended.stderr.contains("dry run: false"), "{mended:?}");
     let broken = bench.run_with_editor("false", &["edit", "mc"]);
     assert!(broken.code == 1 && broken.stderr.contains("the editor \"false\" ended with"), "{broken:?}");
+    assert!(!broken.stderr.contains("kept"), "{broken:?}");
+    let halfway = bench.run_with_editor("sh -c 'sed -i s/old/new/ \"$0\"; exit 1'", &["edit", "mc"]);
+    assert!(halfway.code == 1 && halfway.stderr.contains("your changes are kept in "), "{halfway:?}");
 }
 
 #[test]

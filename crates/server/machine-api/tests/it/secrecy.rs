@@ -260,6 +260,7 @@ fn controllers(directory: &TempDir) -> Vec<Box<dyn Controller>> {
         Box::new(domain_etcd::ConfigController),
         Box::new(domain_etcd::SpecController::default()),
     ];
+    all.extend(domain_runtime::document_config::controllers());
     all.extend(domain_network::controllers(&network));
     all.extend(domain_cluster::controllers(&paths));
     all.extend(domain_secrets::controllers(Arc::new(NoSigner)));

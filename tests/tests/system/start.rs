@@ -16,11 +16,11 @@ const CONTROL_PLANE_PODS: &[&str] = &["kube-apiserver", "kube-controller-manager
 /// What a component says when it asked before it could be answered. Each such answer costs it a pause.
 const REFUSALS: &[&str] = &["unauthorized", "forbidden"];
 
-/// Refusals that remain, of which none costs a pause:
+/// Refusals that remain; no node waits for any of them:
 /// * The kubelet of the control plane may write down its static pods in the moment between the API server's first answer and its
 ///   priority classes. It does so again with the next look at the pod.
 /// * A kubelet may ask for the volumes of a new pod in the moment before the API server's node authorizer has seen that pod. It
-///   asks again within a second; upstream has that moment wherever a pod is scheduled.
+///   asks again within a second, and the pod starts so much later; upstream has that moment wherever a pod is scheduled.
 const KNOWN: &[&str] = &["no PriorityClass with name system-", "no relationship found between node"];
 
 /// The address of the cluster's DNS, and a name that every cluster has.

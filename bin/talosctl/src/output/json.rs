@@ -1,4 +1,4 @@
-//! JSON as the original prints it: keys in alphabetical order, and no character in it that HTML gives a meaning.
+//! JSON as the original prints it: maps with their keys in alphabetical order, and no character that HTML gives a meaning.
 
 use serde::Serialize as _;
 use serde_json::Value;
@@ -6,10 +6,15 @@ use serde_json::ser::PrettyFormatter;
 
 /// On several lines, with four spaces a level.
 pub(crate) fn pretty(value: &Value) -> String {
+    indented(&sorted(value))
+}
+
+/// As [`pretty`], for a record whose fields have an order.
+pub(crate) fn indented(value: &Value) -> String {
     let mut text = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
     // Values have keys that are texts, and memory does not refuse bytes.
-    sorted(value).serialize(&mut serializer).ok();
+    value.serialize(&mut serializer).ok();
     escaped(&String::from_utf8_lossy(&text))
 }
 
@@ -56,5 +61,6 @@ mod tests {
         assert_eq!(pretty(&value), expected);
         assert_eq!(compact(&value), r#"{"a":{},"b":[{"a":"\u003cx\u003e \u0026 y","z":1},[]]}"#);
         assert_eq!(serde_json::from_str::<Value>(&pretty(&value)).unwrap(), value);
+        assert_eq!(indented(&json!({"b": 1, "a": []})), "{\n    \"b\": 1,\n    \"a\": []\n}");
     }
 }

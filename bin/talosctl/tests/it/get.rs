@@ -26,6 +26,11 @@ fn one_resource_as_yaml_json_and_jsonpath() {
     assert_eq!(tree["spec"]["addresses"][0], "10.5.0.3");
     let path = bench.run(&["get", "members", "-o", "jsonpath={.spec.hostname}"]);
     assert_eq!(path.stdout, "worker-1\nworker-2\n");
+    let range = bench.run(&["get", "member", "w1", "-o", "jsonpath={range .spec.addresses[*]}{@},{end}"]);
+    assert_eq!((range.stdout.as_str(), range.code), ("10.5.0.3,\n", 0));
+    let missing = bench.run(&["get", "members", "-o", "jsonpath={.spec.nope}"]);
+    assert_eq!((missing.stdout.as_str(), missing.code), ("", 1));
+    assert!(missing.stderr.contains("nope is not found"), "{missing:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) fn run(output: &str, session: &Session) -> Result<(), CommandError> {
         "certTTL": remaining, "certNotAfter": not_after,
     });
     let text = match output {
-        "json" => json::pretty(&info),
+        "json" => json::indented(&info),
         "yaml" => yaml_of(&info),
         _ => text_of(&info),
     };

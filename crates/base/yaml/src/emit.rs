@@ -43,10 +43,21 @@ pub fn to_text(value: &Value) -> String {
     to_text_with(value, &NoComments)
 }
 
+/// As [`to_text`], with the time stamps at these keys of the outermost mapping as time stamps: a text that looks like one is
+/// quoted everywhere else.
+#[must_use]
+pub fn to_text_with_timestamps(value: &Value, keys: &[&str]) -> String {
+    emit(value, &NoComments, keys)
+}
+
 /// One document, without `---`, with comments.
 #[must_use]
 pub fn to_text_with(value: &Value, comments: &dyn Comments) -> String {
-    let mut emitter = Emitter { out: String::new(), comments };
+    emit(value, comments, &[])
+}
+
+fn emit(value: &Value, comments: &dyn Comments, timestamps: &[&str]) -> String {
+    let mut emitter = Emitter { out: String::new(), comments, timestamps };
     match value {
         Value::Object(map) if !map.is_empty() => emitter.map(map, 0, &mut Vec::new(), value),
         Value::Array(items) if !items.is_empty() => emitter.list(items, 0, &mut Vec::new()),
@@ -62,6 +73,8 @@ pub fn to_text_with(value: &Value, comments: &dyn Comments) -> String {
 struct Emitter<'c> {
     out: String,
     comments: &'c dyn Comments,
+    /// Keys of the outermost mapping with time stamps.
+    timestamps: &'c [&'c str],
 }
 
 const INDENT: usize = 4;
@@ -119,7 +132,10 @@ impl Emitter<'_> {
             }
             scalar => {
                 self.out.push(' ');
-                self.out.push_str(&inline(scalar, indent + INDENT));
+                match scalar {
+                    Value::String(text) if self.is_timestamp(path, text) => self.out.push_str(text),
+                    _ => self.out.push_str(&inline(scalar, indent + INDENT)),
+                }
                 if let Some(beside) = self.comments.beside(path) {
                     self.out.push_str(" # ");
                     self.out.push_str(&beside);
@@ -131,6 +147,12 @@ impl Emitter<'_> {
                 }
             }
         }
+    }
+
+    fn is_timestamp(&self, path: &[&str], text: &str) -> bool {
+        let fits = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.bytes().all(|b| b.is_ascii_digit() || b"-:.+TZ".contains(&b));
+        matches!(path, [key] if self.timestamps.contains(key)) && fits
     }
 
     fn list<'v>(&mut self, items: &'v [Value], indent: usize, path: &mut Vec<&'v str>) {

@@ -22,7 +22,7 @@ mod split;
 mod typed;
 
 pub use de::{DecodeError, from_node};
-pub use emit::{Comments, NoComments, to_text, to_text_with};
+pub use emit::{Comments, NoComments, to_text, to_text_with, to_text_with_timestamps};
 pub use node::{Entry, FieldPath, Kind, Node, Position, Segment};
 pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, ParseError, parse};
 pub use split::split;

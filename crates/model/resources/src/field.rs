@@ -24,6 +24,8 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 /// The type of a field of a spec.
 pub trait Field: Sized {
+    /// Whether the text of its YAML form is a time stamp.
+    const IS_TIMESTAMP: bool = false;
     /// The YAML form; absent values have one too (`""`, `null`, `[]`, `{}`).
     fn yaml(&self) -> Value;
     /// Whether `omitempty` omits the key.
@@ -62,6 +64,8 @@ pub trait Message: Default + Clone + PartialEq + std::fmt::Debug {
     fn write_yaml(&self, into: &mut Object);
     /// Appends all fields.
     fn write_proto(&self, out: &mut Vec<u8>);
+    /// The keys of its own fields that are time stamps.
+    fn timestamps() -> Vec<&'static str>;
     /// Decodes a field; false for an unknown number.
     fn merge_field(&mut self, number: u32, wire_type: WireType, input: &mut &[u8]) -> Result<bool, DecodeError>;
 }

@@ -40,6 +40,10 @@ macro_rules! message {
             fn write_yaml(&self, into: &mut $crate::object::Object) {
                 $(write_key!(self, into, $field, $key $(, $flag)?);)*
             }
+            fn timestamps() -> Vec<&'static str> {
+                let keys: &[(&str, bool)] = &[$(($key, <$type as $crate::field::Field>::IS_TIMESTAMP)),*];
+                keys.iter().filter(|(_, is_timestamp)| *is_timestamp).map(|(key, _)| *key).collect()
+            }
             #[allow(unused_variables, reason = "a spec may have no fields")]
             fn write_proto(&self, out: &mut Vec<u8>) {
                 $($crate::field::Field::encode(&self.$field, $number, out);)*
@@ -157,6 +161,10 @@ macro_rules! resource {
             );
             fn to_yaml(&self) -> ::serde_json::Value {
                 $crate::field::Element::element_yaml(self)
+            }
+            fn to_yaml_text(&self) -> String {
+                let timestamps = <Self as $crate::field::Message>::timestamps();
+                ::yaml::to_text_with_timestamps(&$crate::spec::Spec::to_yaml(self), &timestamps)
             }
             fn to_proto(&self) -> Vec<u8> {
                 let mut out = Vec::new();

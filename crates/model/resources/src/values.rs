@@ -201,6 +201,7 @@ impl fmt::Display for Timestamp {
 }
 
 impl Field for Timestamp {
+    const IS_TIMESTAMP: bool = true;
     fn yaml(&self) -> Value {
         Value::from(self.to_string())
     }

@@ -107,4 +107,47 @@ mod tests {
         assert_eq!(messages(MACHINED), ["a phase is done"]);
         assert_eq!(messages(CONTROLLERS), ["an address is set", "controller failed"]);
     }
+
+    struct Talker;
+
+    #[async_trait::async_trait]
+    impl controller::Controller for Talker {
+        fn name(&self) -> &'static str {
+            "test.Talker"
+        }
+
+        fn inputs(&self) -> Vec<controller::Input> {
+            Vec::new()
+        }
+
+        fn outputs(&self) -> Vec<controller::Output> {
+            Vec::new()
+        }
+
+        async fn reconcile(&mut self, ctx: &mut controller::Ctx) -> Result<(), controller::ReconcileError> {
+            tracing::info!("in a pass");
+            ctx.spawn("talk", async { tracing::info!("in a task") });
+            Ok(())
+        }
+    }
+
+    /// Lines had the name of the task that started the controllers instead.
+    #[tokio::test]
+    async fn a_line_of_a_controller_has_its_name() {
+        let logs = LogStore::default();
+        let _guard = tracing::subscriber::set_default(subscriber(EnvFilter::new("info"), &logs, &KernelLog::default()));
+        let runtime = controller::Runtime::new(state::Store::new());
+        runtime.register(Talker).unwrap();
+        tracing::info_span!("starter").in_scope(|| runtime.start());
+        let complete = async {
+            while logs.tail(CONTROLLERS, 10).len() < 2 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), complete).await.expect("no lines");
+        for line in logs.tail(CONTROLLERS, 10) {
+            assert!(line.contains("test.Talker") && !line.contains("starter"), "{line}");
+        }
+        assert!(logs.tail(MACHINED, 10).is_empty());
+    }
 }

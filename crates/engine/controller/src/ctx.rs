@@ -18,7 +18,6 @@ use stdx::{
     tasks::{CancellationToken, TaskSet},
 };
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
-use tracing::Instrument as _;
 
 use crate::{
     access::Access,
@@ -365,7 +364,7 @@ impl Ctx {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let handle = self.tasks.keep(name, move || make().instrument(crate::span()));
+        let handle = self.tasks.keep(name, move || crate::in_span(make()));
         TaskHandle { handle, ended: Arc::default() }
     }
 
@@ -378,7 +377,7 @@ impl Ctx {
             let _guard = guard;
             task.await;
         };
-        let handle = self.tasks.spawn(name, guarded.instrument(crate::span()));
+        let handle = self.tasks.spawn(name, crate::in_span(guarded));
         TaskHandle { handle, ended }
     }
 

@@ -20,6 +20,7 @@ pub mod testing;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Instrument as _;
 
 pub use access::AccessError;
 pub use ctx::{Ctx, Destroyed, TaskHandle};
@@ -34,9 +35,11 @@ pub use signal::Waker;
 /// The name of the span that passes and tasks of controllers are in: log routing tells their lines by it.
 pub const SPAN: &str = "controller";
 
-/// Enabled at every level, so that routing does not depend on the filter of lines.
-pub(crate) fn span() -> tracing::Span {
-    tracing::error_span!(SPAN)
+/// Runs a pass or a task in that span, below the span of its own task. It is enabled at every level, so that routing does
+/// not depend on the filter of lines.
+pub(crate) async fn in_span<F: Future>(future: F) -> F::Output {
+    // Made here, not by the caller: its parent is the span that is entered when this is polled.
+    future.instrument(tracing::error_span!(SPAN)).await
 }
 
 /// How long a pass may take unless its controller says otherwise.

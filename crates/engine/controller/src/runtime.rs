@@ -9,7 +9,6 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use state::{Observer, Store};
 use stdx::tasks::{TaskSet, UnfinishedTasks};
-use tracing::Instrument as _;
 
 use crate::{
     Controller,
@@ -164,7 +163,7 @@ impl Runtime {
             tasks,
         );
         let (signal, stats) = (Arc::clone(&entry.signal), Arc::clone(&entry.stats));
-        self.inner.tasks.spawn(name, run::run(controller, ctx, signal, stats, token).instrument(crate::span()));
+        self.inner.tasks.spawn(name, crate::in_span(run::run(controller, ctx, signal, stats, token)));
     }
 
     /// Cancels all controllers, lets passes end within `deadline`, and aborts the rest. The runtime cannot be used

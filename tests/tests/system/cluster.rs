@@ -1,6 +1,7 @@
 //! The cluster that the checks share: created from the environment's settings, reached by its own talosctl and kubectl.
 
 use std::ffi::{OsStr, OsString};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::host::Traces;
+use crate::settings;
 use crate::support::{Answer, eventually, run, say};
 
 pub(crate) const NAME: &str = "sys";
@@ -35,6 +37,8 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     /// The full names of the images of the bundle.
     images: Vec<String>,
+    /// Receives the logs of the worker.
+    logs: UdpSocket,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test program is configured by its environment")]
@@ -61,6 +65,7 @@ impl Cluster {
         let bundle = variable("TEST_BUNDLE")?;
         let images = images(&bundle)?;
         let cluster = Self {
+            logs: settings::log_receiver()?,
             programs: variable("TEST_PROGRAMS")?,
             image: variable("TEST_IMAGE")?,
             images,
@@ -75,7 +80,8 @@ impl Cluster {
             std::fs::remove_dir_all(&cluster.folder).context("removing the remains of an earlier run")?;
         }
         std::fs::create_dir_all(&cluster.folder).context("making the folder of the tests")?;
-        if let Err(error) = cluster.create_another(NAME, CIDR)?.ok() {
+        let settings = ["--config-patch-worker", &settings::patch()];
+        if let Err(error) = cluster.create_as(&cluster.file("talosconfig"), NAME, CIDR, &settings)?.ok() {
             cluster.show_logs();
             return Err(error);
         }
@@ -118,6 +124,11 @@ impl Cluster {
     /// The full names of all images of the bundle.
     pub(crate) fn images(&self) -> &[String] {
         &self.images
+    }
+
+    /// Receives the logs of the worker.
+    pub(crate) const fn logs(&self) -> &UdpSocket {
+        &self.logs
     }
 
     /// Where the state of clusters is.

@@ -15,6 +15,7 @@ mod members;
 mod pod_network;
 mod pods;
 mod renamed;
+mod settings;
 mod start;
 mod support;
 
@@ -65,6 +66,9 @@ const CHECKS: &[(&str, Check)] = &[
         go_client::a_client_in_go_reads_every_type_and_calls_every_method,
     ),
     ("booted_nodes_say_so", lifecycle::booted_nodes_say_so),
+    ("files_profiles_and_mounts_are_on_the_worker", settings::files_profiles_and_mounts_are_on_the_worker),
+    ("logs_of_the_worker_arrive_by_udp", settings::logs_of_the_worker_arrive_by_udp),
+    ("controllers_have_a_log_of_their_own", settings::controllers_have_a_log_of_their_own),
     ("an_operator_restarts_a_kubelet_and_stops_no_etcd", lifecycle::an_operator_restarts_a_kubelet_and_stops_no_etcd),
     ("apid_returns", faults::apid_returns),
     ("trustd_returns", faults::trustd_returns),

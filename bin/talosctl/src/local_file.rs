@@ -30,14 +30,16 @@ impl Overwrite {
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, CommandError> {
-    let read = || {
-        if path == Path::new("-") { io::read_to_string(io::stdin().lock()) } else { fs::read_to_string(path) }
-    };
-    read().map_err(|error| CommandError::usage(format!("reading {}", path.display())).caused_by(error))
+    let content = if path == Path::new("-") { client::read_all(io::stdin().lock()) } else { client::read_file(path) };
+    content.and_then(client::utf8).map_err(unreadable(path))
 }
 
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CommandError> {
-    fs::read(path).map_err(|error| CommandError::usage(format!("reading {}", path.display())).caused_by(error))
+    client::read_file(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
+    move |error| CommandError::usage(format!("reading {}", path.display())).caused_by(error)
 }
 
 /// Fails if one of the files exists, so that a command writes all of its files or none.
@@ -93,6 +95,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.img");
+        let file = fs::File::create(&path).unwrap();
+        for (length, fits) in [(client::MAX_FILE_SIZE, true), (client::MAX_FILE_SIZE + 1, false)] {
+            file.set_len(length).unwrap();
+            for read in [read(&path).map(|_| ()), read_bytes(&path).map(|_| ())] {
+                let refused = read.map_err(|error| stdx::error_chain(error.error.as_ref()));
+                let said = format!("reading {}: more than 67108864 bytes", path.display());
+                assert_eq!(refused, if fits { Ok(()) } else { Err(said) });
+            }
+        }
+    }
 
     #[test]
     fn an_existing_file_is_kept_unless_forced() {

@@ -1,9 +1,42 @@
-//! Files on the operator's machine that must never be seen half written.
+//! Files on the operator's machine: they are read up to a limit, and never seen half written.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+
+/// The longest file that is read as a whole, in bytes.
+pub const MAX_FILE_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Reads a file as a whole.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] behind [`MAX_FILE_SIZE`], also for files without an end, and those of the file system.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    read_all(fs::File::open(path)?)
+}
+
+/// As [`read_file`], from a file that is open already, such as standard input.
+///
+/// # Errors
+/// Those of [`read_file`].
+pub fn read_all(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // One byte more tells a file that just fits from a longer one.
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE_SIZE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_FILE_SIZE} bytes")));
+    }
+    Ok(content)
+}
+
+/// A content as text.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] where it is not UTF-8.
+pub fn utf8(content: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(content).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not valid UTF-8"))
+}
 
 /// Writes a file as a whole or not at all, through a temporary file beside it; it ends up with `mode`. Whoever owned the
 /// file before owns it after, so that `sudo` takes nothing away from its user. A symlink is followed. Missing

@@ -25,7 +25,7 @@ pub use credentials::{Credentials, CredentialsError};
 pub use dial::{DialAttempt, DialError};
 pub use endpoint::{DEFAULT_PORT, Endpoint, ParseEndpointError};
 pub use error::{CallError, ConnectError, Failure};
-pub use files::replace_file;
+pub use files::{MAX_FILE_SIZE, read_all, read_file, replace_file, utf8};
 pub use machine::{NodeStream, StreamItem};
 pub use reply::{NodeError, NodeReply, WithMetadata};
 pub use state::{Definition, PrintColumn, Resource, ResourceMetadata, StateClient, WatchEvent, WatchEventKind};

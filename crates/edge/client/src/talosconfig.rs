@@ -1,7 +1,6 @@
 //! The talosconfig file: contexts, each with endpoints, nodes and credentials. Where it lies, reading, merging and
 //! saving it. The environment is passed in as [`Lookup`]; no variable is read here.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{Credentials, CredentialsError, decode_base64};
-use crate::files::replace_file;
+use crate::files::{read_file, replace_file, utf8};
 
 #[cfg(test)]
 mod tests;
@@ -150,7 +149,7 @@ impl Lookup {
 impl TalosConfig {
     /// Reads a file; one that does not exist is an empty configuration.
     pub fn load(path: &Path) -> Result<Self, TalosConfigError> {
-        match fs::read_to_string(path) {
+        match read_file(path).and_then(utf8) {
             Ok(text) => {
                 Self::from_yaml(&text).map_err(|source| TalosConfigError::Decode { path: path.to_owned(), source })
             }

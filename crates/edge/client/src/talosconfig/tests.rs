@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -24,6 +25,15 @@ fn saved_files_are_private_and_read_back_equal() {
     assert_eq!(TalosConfig::load(&path).unwrap(), saved);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_too_long_for_a_talosconfig_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.img");
+    fs::File::create(&path).unwrap().set_len(crate::MAX_FILE_SIZE + 1).unwrap();
+    let TalosConfigError::Read { source, .. } = TalosConfig::load(&path).unwrap_err() else { panic!("it was read") };
+    assert_eq!(source.kind(), io::ErrorKind::FileTooLarge);
 }
 
 #[test]

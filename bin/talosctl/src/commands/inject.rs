@@ -43,20 +43,26 @@ pub(crate) fn run(command: &InjectCommand, session: &Session) -> Result<(), Comm
     Ok(session.out.raw(injected.as_bytes())?)
 }
 
-/// The documents, each workload with the volume and followed by its ServiceAccount.
+/// The documents, each workload with the volume and followed by its ServiceAccount, which replaces one that is there.
 fn inject(documents: Vec<Value>, roles: &[String]) -> Result<String, String> {
-    let mut text = String::new();
+    let mut injected = Vec::new();
     for mut document in documents.into_iter().filter(|document| !document.is_null()) {
         let account = match pod_spec(&mut document) {
             Some(path) => Some(inject_into(&mut document, path, roles)?),
             None => None,
         };
-        for document in std::iter::once(document).chain(account) {
-            text.push_str(&yaml_of(&document));
-            text.push_str("---\n");
-        }
+        injected.push((document, account));
     }
-    Ok(text)
+    let accounts: Vec<_> = injected.iter().filter_map(|(_, account)| account.as_ref().map(identity)).collect();
+    injected.retain(|(document, _)| !accounts.contains(&identity(document)));
+    let documents = injected.into_iter().flat_map(|(document, account)| std::iter::once(document).chain(account));
+    Ok(documents.map(|document| yaml_of(&document) + "---\n").collect())
+}
+
+/// What tells an object from others.
+fn identity(object: &Value) -> [Value; 4] {
+    ["/apiVersion", "/kind", "/metadata/namespace", "/metadata/name"]
+        .map(|path| object.pointer(path).cloned().unwrap_or_default())
 }
 
 /// Where the pod specification of a workload is; none for another object.
@@ -73,13 +79,14 @@ fn pod_spec(document: &mut Value) -> Option<&'static str> {
 fn inject_into(document: &mut Value, path: &str, roles: &[String]) -> Result<Value, String> {
     let kind = document["kind"].as_str().unwrap_or_default().to_owned();
     let name = document.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
-    let name = format!("{}-{VOLUME}", name.ok_or_else(|| format!("a {kind} has no name"))?);
+    let workload = name.ok_or_else(|| format!("a {kind} has no name"))?.to_owned();
+    let name = format!("{workload}-{VOLUME}");
     let mut metadata = json!({ "name": name });
     if let Some(namespace) = document.pointer("/metadata/namespace").and_then(Value::as_str) {
         metadata["namespace"] = json!(namespace);
     }
     let spec = document.pointer_mut(path).filter(|spec| spec.is_object());
-    let spec = spec.ok_or_else(|| format!("{kind} {name:?} has no pod specification"))?;
+    let spec = spec.ok_or_else(|| format!("{kind} {workload:?} has no pod specification"))?;
     put(&mut spec["volumes"], json!({ "name": VOLUME, "secret": { "secretName": name } }));
     for containers in ["initContainers", "containers"] {
         for container in spec.get_mut(containers).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -189,9 +196,22 @@ spec:
 ---
 ";
         assert_eq!(injected(manifest), expected);
-        // A second time gives the same workload.
-        let again = injected(&injected(manifest));
-        assert_eq!(again.matches("mountPath: /var/run/secrets/talos.dev").count(), 3);
+        // A second time changes nothing.
+        assert_eq!(injected(expected), expected);
+    }
+
+    #[test]
+    fn only_the_service_account_of_a_workload_is_replaced() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, namespace: a}\nspec: {containers: []}\n";
+        let account = |name: &str, namespace: &str| {
+            format!(
+                "apiVersion: talos.dev/v1alpha1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+                 spec: {{roles: [os:admin]}}\n"
+            )
+        };
+        let others = [account("x-talos-secrets", "b"), account("y-talos-secrets", "a")].join("---\n");
+        let text = injected(&[account("x-talos-secrets", "a"), pod.to_owned(), others].join("---\n"));
+        assert_eq!((text.matches("kind: ServiceAccount").count(), text.matches("os:admin").count()), (3, 2), "{text}");
     }
 
     #[test]
@@ -214,6 +234,6 @@ spec:
         let refused = |text: &str| inject(yaml::from_multiple(text).unwrap(), &[]).unwrap_err();
         assert_eq!(refused("apiVersion: v1\nkind: Pod\nmetadata: {generateName: x}\n"), "a Pod has no name");
         let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\nspec: 1\n";
-        assert_eq!(refused(text), "Job \"x-talos-secrets\" has no pod specification");
+        assert_eq!(refused(text), "Job \"x\" has no pod specification");
     }
 }

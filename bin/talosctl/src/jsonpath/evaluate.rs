@@ -192,6 +192,7 @@ impl Evaluation {
             Condition::Exists(path) => Ok(!self.search(path, item)?.is_empty()),
             Condition::Compare(left, comparison, right) => {
                 let (left, right) = (self.values(left, item)?, self.values(right, item)?);
+                self.count(left.len().saturating_mul(right.len()))?;
                 // A missing value equals nothing and differs from nothing.
                 let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (*left, *right)));
                 Ok(match comparison {

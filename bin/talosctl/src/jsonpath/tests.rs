@@ -128,6 +128,9 @@ fn templates_are_bounded() {
     assert_eq!(Template::parse(&"x".repeat(70_000)), Err(TemplateError::TooLong));
     let nested = (0..60).fold(json!([1]), |inner, _| json!([inner]));
     assert_eq!(fails("{..*..*..*..*..*..*}", &nested), EvaluateError::TooManyValues);
+    // Two thousand values on both sides are four million pairs.
+    let wide = json!([(0..2000).collect::<Vec<_>>()]);
+    assert_eq!(fails("{[?(@..*<@..*)]}", &wide), EvaluateError::TooManyValues);
     assert_eq!(fails(&"{@}".repeat(70), &json!("x".repeat(1_000_000))), EvaluateError::TooLong);
 }
 

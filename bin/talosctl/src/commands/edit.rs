@@ -34,10 +34,11 @@ async fn edit(args: &ChangeArgs, client: &Client, node: &str, session: &Session)
         let page = rounds.page();
         let file = temporary(&page)?;
         let ended = editor::edit(session.environment.editor.as_deref(), file.path()).await;
-        let edited = local_file::read(file.path())?;
-        if let Err(error) = ended {
-            return Err(if edited == page { error } else { kept(error, file) });
-        }
+        let edited = match (ended, local_file::read(file.path())) {
+            (Ok(()), Ok(edited)) => edited,
+            (Err(error), Ok(edited)) if edited == page => return Err(error),
+            (Err(error), _) | (_, Err(error)) => return Err(kept(error, file)),
+        };
         let text = match rounds.judge(&edited) {
             Step::Apply(text) => text,
             Step::Again => continue,

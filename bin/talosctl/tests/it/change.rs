@@ -87,6 +87,9 @@ fn an_error_opens_the_editor_again_and_an_unchanged_file_ends_it() {
     assert!(!broken.stderr.contains("kept"), "{broken:?}");
     let halfway = bench.run_with_editor("sh -c 'sed -i s/old/new/ \"$0\"; exit 1'", &["edit", "mc"]);
     assert!(halfway.code == 1 && halfway.stderr.contains("your changes are kept in "), "{halfway:?}");
+    // Such as a comment in another encoding.
+    let unreadable = bench.run_with_editor("sh -c 'printf \"# \\374\" >> \"$0\"'", &["edit", "mc"]);
+    assert!(unreadable.code == 1 && unreadable.stderr.contains("your changes are kept in "), "{unreadable:?}");
 }
 
 #[test]

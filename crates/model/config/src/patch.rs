@@ -45,6 +45,11 @@ pub enum PatchError {
         #[source]
         error: json_patch::PatchErrorKind,
     },
+    #[error("operation {index} of the JSON patch makes the document larger than a configuration may be")]
+    TooLarge {
+        /// From one.
+        index: usize,
+    },
     #[error("the patched configuration is not valid")]
     Result(#[source] ConfigErrors),
 }
@@ -62,7 +67,7 @@ impl Patch {
                 .drain(..)
                 .enumerate()
                 .map(|(index, value)| {
-                    serde_json::from_value(value).map_err(|error| PatchError::Operation { index: index + 1, error })
+                    operation(value).map_err(|error| PatchError::Operation { index: index + 1, error })
                 })
                 .collect::<Result<_, _>>()
                 .map(|operations| Self::Json(json_patch::Patch(operations))),
@@ -101,6 +106,14 @@ pub fn apply(base: &Documents, patches: &[Patch]) -> Result<Documents, PatchErro
     Documents::unjudged(texts.join("---\n").as_bytes()).map_err(PatchError::Result)
 }
 
+fn operation(value: Value) -> Result<PatchOperation, serde_json::Error> {
+    if value.is_object() {
+        serde_json::from_value(value)
+    } else {
+        Err(serde::de::Error::custom("expected a mapping with op and path"))
+    }
+}
+
 fn json(values: &mut [Value], patch: &json_patch::Patch) -> Result<(), PatchError> {
     if patch.0.is_empty() {
         return Ok(());
@@ -113,8 +126,31 @@ fn json(values: &mut [Value], patch: &json_patch::Patch) -> Result<(), PatchErro
             path: error.path.to_string(),
             error: error.kind,
         })?;
+        // A `copy` doubles a document, and a path of many parts deepens it.
+        if !is_readable(document) {
+            return Err(PatchError::TooLarge { index: index + 1 });
+        }
     }
     Ok(())
+}
+
+/// Whether a document has no more values, and none deeper, than one that is read.
+fn is_readable(document: &Value) -> bool {
+    let mut pending = vec![(document, 0)];
+    let mut seen = 0;
+    while let Some((value, depth)) = pending.pop() {
+        seen += 1;
+        if seen > yaml::MAX_NODES {
+            return false;
+        }
+        match value {
+            Value::Array(_) | Value::Object(_) if depth >= yaml::MAX_DEPTH => return false,
+            Value::Array(items) => pending.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(members) => pending.extend(members.values().map(|member| (member, depth + 1))),
+            _ => {}
+        }
+    }
+    true
 }
 
 /// A `replace` of a member that an existing object does not have yet is an `add`, where RFC 6902 has an error: patches for Talos

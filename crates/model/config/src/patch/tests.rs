@@ -219,3 +219,23 @@ fn a_patch_with_many_entries_is_merged_in_linear_time() {
     let merged = apply(&base, &[patch.clone(), patch]).unwrap();
     assert_eq!(merged.values()[0]["machine"]["network"]["interfaces"].as_array().unwrap().len(), 40_000);
 }
+
+#[test]
+fn a_json_patch_cannot_make_a_document_larger_than_one_that_is_read() {
+    let doubled = r#"{"op": "copy", "from": "/machine/sysctls", "path": "/machine/sysctls/NAME"}"#;
+    let doublings: Vec<_> = (0..20).map(|name| doubled.replace("NAME", &name.to_string())).collect();
+    let error = patched(&[&format!("[{}]", doublings.join(","))]).unwrap_err();
+    assert!(matches!(error, PatchError::TooLarge { index: 17 }), "{error:?}");
+    let nested: Vec<_> = (1..=80)
+        .map(|depth| format!(r#"{{"op": "add", "path": "/machine{}", "value": {{}}}}"#, "/x".repeat(depth)))
+        .collect();
+    let error = patched(&[&format!("[{}]", nested.join(","))]).unwrap_err();
+    assert!(matches!(error, PatchError::TooLarge { index: 63 }), "{error:?}");
+}
+
+#[test]
+fn an_operation_that_is_none_is_told_in_plain_words() {
+    let error = Patch::parse("- op: remove\n  path: /debug\n- debug\n").unwrap_err();
+    let PatchError::Operation { index: 2, error } = error else { panic!("{error:?}") };
+    assert_eq!(error.to_string(), "expected a mapping with op and path");
+}

@@ -150,6 +150,9 @@ fn change(
 }
 
 fn add(args: &AddArgs, session: &Session) -> Result<(), CommandError> {
+    if args.context.is_empty() {
+        return Err(CommandError::usage("the name of the context is empty"));
+    }
     if args.crt.is_some() != args.key.is_some() {
         return Err(CommandError::usage("--crt and --key belong together: give both or neither"));
     }

@@ -49,6 +49,15 @@ fn endpoints_and_nodes_of_the_current_context_are_set_and_others_kept() {
 }
 
 #[test]
+fn a_context_without_a_name_is_not_added() {
+    let bench = Bench::new(TWO);
+    let args = AddArgs { context: String::new(), ca: None, crt: None, key: None };
+    let error = bench.run(ConfigCommand::Add(args)).unwrap_err();
+    assert_eq!(error.kind, crate::command_error::Kind::Usage);
+    assert_eq!(bench.config().contexts.len(), 2);
+}
+
+#[test]
 fn another_context_becomes_current_only_if_it_exists() {
     let bench = Bench::new(TWO);
     bench.run(ConfigCommand::Context { context: "b".into() }).unwrap();

@@ -198,6 +198,10 @@ fn merge(from: &Path, session: &Session) -> Result<(), CommandError> {
         return Err(CommandError::usage(format!("there is no talosconfig {}", from.display())));
     }
     let other = TalosConfig::load(from)?;
+    if other.contexts.is_empty() {
+        session.out.note(format!("{} has no contexts: nothing is merged", from.display()));
+        return Ok(());
+    }
     let path = session.talosconfig_path()?;
     let mut config = TalosConfig::load(&path)?;
     let renames = config.merge(&other);

@@ -29,6 +29,14 @@ fn a_new_talosconfig_has_the_roles_and_leads_where_the_old_one_led() {
 }
 
 #[test]
+fn a_merge_of_a_file_without_contexts_says_so() {
+    let bench = Bench::start(Mode::Cluster);
+    std::fs::write(bench.dir.path().join("worker.yaml"), "version: v1alpha1\nmachine: {type: worker}\n").unwrap();
+    let outcome = bench.run(&["config", "merge", "worker.yaml"]);
+    assert_eq!((outcome.stderr.as_str(), outcome.code), ("worker.yaml has no contexts: nothing is merged\n", 0));
+}
+
+#[test]
 fn a_talosconfig_that_the_node_refuses_is_not_written() {
     let bench = Bench::start(Mode::Cluster);
     let refused = bench.run(&["config", "new", "--roles", "os:nothing"]);

@@ -42,17 +42,28 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CommandError {
     move |error| CommandError::usage(format!("reading {}", path.display())).caused_by(error)
 }
 
-/// Fails if one of the files exists, so that a command writes all of its files or none.
+/// Fails if one of the files exists, or cannot be made for a file or directory in its place, so that a command writes all
+/// of its files or none.
 pub(crate) fn check_absent<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
     overwrite: Overwrite,
 ) -> Result<(), CommandError> {
-    // A dangling symlink is in the way as well.
-    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    paths.into_iter().try_for_each(|path| check_place(path, overwrite))
+}
+
+fn check_place(path: &Path, overwrite: Overwrite) -> Result<(), CommandError> {
+    let shown = |path: &Path| path.display().to_string();
+    if let Some(parent) = path.parent().filter(|parent| parent.exists() && !parent.is_dir()) {
+        return Err(CommandError::usage(format!("{:?} is not a directory", shown(parent))));
+    }
     if overwrite == Overwrite::Allow {
+        let refused = || CommandError::usage(format!("{:?} is a directory", shown(path)));
+        return if path.is_dir() { Err(refused()) } else { Ok(()) };
+    }
+    // A dangling symlink is in the way as well.
+    if fs::symlink_metadata(path).is_err() {
         return Ok(());
     }
-    let Some(path) = paths.into_iter().find(|path| is_there(path)) else { return Ok(()) };
     let exists = format!("file {:?} already exists", path.display().to_string());
     Err(match overwrite {
         // Scripts match these words.
@@ -109,6 +120,23 @@ mod tests {
                 assert_eq!(refused, if fits { Ok(()) } else { Err(said) });
             }
         }
+    }
+
+    #[test]
+    fn a_place_where_no_file_can_be_is_told_before_anything_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let said = |path: &Path| {
+            let refused = check_absent([path], Overwrite::Allow).map_err(|error| error.error.to_string());
+            refused.map_err(|text| text.replace(&format!("{}/", dir.path().display()), ""))
+        };
+        assert_eq!(said(&file), Ok(()));
+        assert_eq!(said(&dir.path().join("new/deep/file")), Ok(()));
+        assert_eq!(said(Path::new("bare")), Ok(()));
+        assert_eq!(said(&file.join("worker.yaml")), Err("\"file\" is not a directory".to_owned()));
+        fs::create_dir(dir.path().join("worker.yaml")).unwrap();
+        assert_eq!(said(&dir.path().join("worker.yaml")), Err("\"worker.yaml\" is a directory".to_owned()));
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl CommandError {
         )
     }
 
+    pub(crate) fn no_nodes() -> Self {
+        Self::usage("no nodes given")
+            .hint("pass --nodes, or set them in the context with `talosctl config node ADDRESS`")
+    }
+
     /// A failure to connect to a node that was expected to be in maintenance mode.
     pub(crate) fn without_certificate(error: ConnectError) -> Self {
         let failure = Failure::of_connect(&error);

@@ -107,10 +107,17 @@ impl Session {
             return Err(CommandError::usage(format!("empty node name in {given:?}")));
         }
         if nodes.is_empty() {
-            return Err(CommandError::usage("no nodes given")
-                .hint("pass --nodes, or set them in the context with `talosctl config node ADDRESS`"));
+            return Err(CommandError::no_nodes());
         }
         Ok(nodes)
+    }
+
+    /// The nodes in maintenance mode, for which nobody needs a talosconfig.
+    pub(crate) fn insecure_nodes(&self) -> Result<Vec<String>, CommandError> {
+        if self.globals.nodes.is_empty() && !self.talosconfig_path().is_ok_and(|path| path.exists()) {
+            return Err(CommandError::no_nodes());
+        }
+        self.nodes()
     }
 
     /// The only node, for commands that take exactly one; the same node twice is two.
@@ -159,7 +166,8 @@ impl Session {
         fingerprints: &[String],
         work: impl AsyncFn(Client) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        self.one_by_one(async |node| work(self.insecure(node, fingerprints).await?).await).await
+        let nodes = self.insecure_nodes()?;
+        self.one_by_one(&nodes, async |node| work(self.insecure(node, fingerprints).await?).await).await
     }
 
     /// Runs `work` on each node with a client that is not routed yet; a failing node does not stop the others.
@@ -168,14 +176,17 @@ impl Session {
         work: impl AsyncFn(Client, &str) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let client = self.connect().await?;
-        self.one_by_one(async |node| work(client.clone(), node).await).await
+        self.one_by_one(&self.nodes()?, async |node| work(client.clone(), node).await).await
     }
 
-    async fn one_by_one(&self, work: impl AsyncFn(&str) -> Result<(), CommandError>) -> Result<(), CommandError> {
-        let nodes = self.nodes()?;
+    async fn one_by_one(
+        &self,
+        nodes: &[String],
+        work: impl AsyncFn(&str) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         let mut failed = 0;
         let mut hints: Vec<String> = Vec::new();
-        for node in &nodes {
+        for node in nodes {
             match work(node).await {
                 Ok(()) => {}
                 Err(error) if nodes.len() == 1 || error.kind == Kind::OutputClosed => return Err(error),

@@ -81,7 +81,7 @@ pub(crate) async fn run(args: GetArgs, session: &Session) -> Result<(), CommandE
 
 /// The nodes with their clients, and the number of unreachable ones.
 async fn targets(args: &GetArgs, session: &Session) -> Result<(Vec<Target>, usize), CommandError> {
-    let nodes = session.nodes()?;
+    let nodes = if args.insecure { session.insecure_nodes()? } else { session.nodes()? };
     let count = nodes.len();
     let mut targets = Vec::new();
     if args.insecure {

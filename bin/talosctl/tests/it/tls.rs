@@ -79,6 +79,11 @@ fn maintenance_mode_needs_no_talosconfig_and_checks_the_fingerprint() {
     assert!(bad.stderr.contains("hint: the node prints its fingerprint"), "{bad:?}");
     let any = run_in(empty.path(), &["version", "--insecure", "-n", &node]);
     assert_eq!(any.code, 0, "{any:?}");
+    for line in [&["apply-config", "--insecure", "-f", file][..], &["version", "-i"], &["get", "links", "-i"]] {
+        let nowhere = run_in(empty.path(), line);
+        assert_eq!(nowhere.code, 1);
+        assert!(nowhere.stderr.starts_with("error: no nodes given\nhint: pass --nodes"), "{nowhere:?}");
+    }
 }
 
 #[test]

@@ -29,6 +29,14 @@ fn a_new_talosconfig_has_the_roles_and_leads_where_the_old_one_led() {
 }
 
 #[test]
+fn a_bootstrap_token_that_is_not_used_is_told() {
+    let bench = Bench::start(Mode::Cluster);
+    let outcome = bench.run(&["gen", "secrets", "-t", "abcdef.0123456789abcdef", "-o", "-"]);
+    let warning = "warning: --kubernetes-bootstrap-token has no effect without --from-kubernetes-pki\n";
+    assert_eq!((outcome.stderr.as_str(), outcome.code), (warning, 0));
+}
+
+#[test]
 fn a_merge_of_a_file_without_contexts_says_so() {
     let bench = Bench::start(Mode::Cluster);
     std::fs::write(bench.dir.path().join("worker.yaml"), "version: v1alpha1\nmachine: {type: worker}\n").unwrap();

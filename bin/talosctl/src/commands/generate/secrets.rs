@@ -17,6 +17,9 @@ pub(super) fn run(args: &SecretsArgs, overwrite: Overwrite, session: &Session) -
     if to_file {
         local_file::check_absent([args.output_file.as_path()], overwrite)?;
     }
+    if args.kubernetes_bootstrap_token.is_some() && args.from_kubernetes_pki.is_none() {
+        session.out.warning("--kubernetes-bootstrap-token has no effect without --from-kubernetes-pki");
+    }
     let bundle = make(args)?;
     if to_file {
         local_file::write(&args.output_file, bundle.to_yaml().as_bytes(), Access::Owner, overwrite)

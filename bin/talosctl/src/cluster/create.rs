@@ -13,6 +13,7 @@ use super::failure::explain;
 use super::flags::{IdleFlags, Reason};
 use super::progress::{ShowTimings, Steps};
 use super::{agent, input, show};
+use crate::arguments;
 use crate::command_error::CommandError;
 use crate::commands::generate::secrets;
 use crate::patches;
@@ -288,22 +289,14 @@ fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
 }
 
 fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
-    let mirrors = args.registry_mirror.iter().map(|text| {
-        text.split_once('=')
-            .map(|(host, url)| (host.to_owned(), url.to_owned()))
-            .ok_or_else(|| CommandError::usage(format!("--registry-mirror {text:?} is not HOST=URL")))
-    });
-    let version = args.talos_version.as_deref().map(|version| version.trim()).filter(|version| !version.is_empty());
-    let contract = version.map(str::parse).transpose();
+    let contract = arguments::contract(args.talos_version.as_deref())?;
     Ok(ConfigRequest {
         existing: match &args.input_dir {
             Some(folder) => Some(input::read(folder, args.workers > 0)?),
             None => None,
         },
-        contract: contract
-            .map_err(|error: String| CommandError::usage(format!("--talos-version: {error}")))?
-            .unwrap_or_default(),
-        secrets: secrets::options_for(version)?,
+        contract,
+        secrets: secrets::options_for(contract),
         install_image: Some(args.install_image.clone()),
         endpoint: args.endpoint.clone(),
         debug: args.with_debug,
@@ -314,7 +307,7 @@ fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
         nameservers: args.nameservers.iter().filter(|address| !address.contains(':')).cloned().collect(),
         control_plane_port: args.control_plane_port,
         kubeprism_port: (args.kubeprism_port != 0).then_some(args.kubeprism_port),
-        mirrors: mirrors.collect::<Result<_, _>>()?,
+        mirrors: arguments::mirrors(&args.registry_mirror)?,
         insecure_registries: args.registry_insecure_skip_verify.clone(),
         discovery: args.with_cluster_discovery,
         custom_cni: args.custom_cni_url.clone(),

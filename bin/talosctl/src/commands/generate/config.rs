@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args};
 use client::talosconfig::SecretText;
 use client::{ConfigContext, TalosConfig};
-use config::generate::{self, CommentStyle, Contract, GenerateError, Input};
+use config::generate::{self, CommentStyle, GenerateError, Input};
 use config::{Documents, MachineType};
 use pki::{Role, RoleSet, SecretsBundle, SecretsOptions};
 use stdx::{Clock as _, SystemClock};
 
 use super::secrets;
+use crate::arguments;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
 use crate::patches;
@@ -150,15 +151,12 @@ pub(crate) fn run(args: &GenConfigArgs, overwrite: Overwrite, session: &Session)
         local_file::check_absent(paths.iter().map(PathBuf::as_path), overwrite)?;
     }
     let patches = Patches::read(args)?;
-    let contract = contract(args.talos_version.as_deref())?;
+    let contract = arguments::contract(args.talos_version.as_deref())?;
     let mirrors = mirrors(&args.registry_mirror)?;
     let secrets = match &args.with_secrets {
         Some(path) => SecretsBundle::from_yaml(&local_file::read(path)?)
             .map_err(|error| CommandError::usage(format!("reading {}", path.display())).caused_by(error))?,
-        None => {
-            let options = secrets::options_for(args.talos_version.as_deref())?;
-            make_secrets(options, session)?
-        }
+        None => make_secrets(secrets::options_for(contract), session)?,
     };
     let input = Input {
         kubernetes_version: args.kubernetes_version.clone(),
@@ -269,24 +267,13 @@ fn check_endpoint(endpoint: &str) -> Result<(), CommandError> {
     })
 }
 
-fn contract(version: Option<&str>) -> Result<Contract, CommandError> {
-    match version {
-        None => Ok(Contract::default()),
-        Some(text) => text.parse().map_err(|error: String| CommandError::usage(format!("--talos-version: {error}"))),
-    }
-}
-
-/// `HOST=URL`, in order; several URLs of one host are tried in turn.
+/// The URLs of each host, which are tried in turn.
 fn mirrors(flags: &[String]) -> Result<Vec<(String, Vec<String>)>, CommandError> {
     let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
-    for flag in flags {
-        let (host, url) = flag
-            .split_once('=')
-            .filter(|(host, url)| !host.is_empty() && !url.is_empty())
-            .ok_or_else(|| CommandError::usage(format!("--registry-mirror {flag:?} is not HOST=URL")))?;
-        match mirrors.iter_mut().find(|(known, _)| known == host) {
-            Some((_, urls)) => urls.push(url.to_owned()),
-            None => mirrors.push((host.to_owned(), vec![url.to_owned()])),
+    for (host, url) in arguments::mirrors(flags)? {
+        match mirrors.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, urls)) => urls.push(url),
+            None => mirrors.push((host, vec![url])),
         }
     }
     Ok(mirrors)

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use config::generate::Contract;
 use pki::secrets::{EncryptionSecret, ServiceAccountKey};
 use pki::{Algorithm, KubernetesPki, PemPair, SecretsBundle, SecretsOptions};
 use stdx::{Clock as _, SystemClock};
 
 use super::SecretsArgs;
+use crate::arguments;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
 use crate::patches;
@@ -29,7 +31,7 @@ pub(super) fn run(args: &SecretsArgs, overwrite: Overwrite, session: &Session) -
 }
 
 fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
-    let options = options_for(args.talos_version.as_deref())?;
+    let options = options_for(arguments::contract(args.talos_version.as_deref())?);
     match (&args.from_controlplane_config, &args.from_kubernetes_pki) {
         (Some(_), Some(_)) => {
             Err(CommandError::usage("--from-controlplane-config and --from-kubernetes-pki cannot be used together"))
@@ -52,20 +54,15 @@ fn make(args: &SecretsArgs) -> Result<SecretsBundle, CommandError> {
 }
 
 /// Algorithms of a version's bundle: the cipher changed in 1.3, the service account key in 1.7.
-pub(crate) fn options_for(version: Option<&str>) -> Result<SecretsOptions, CommandError> {
+pub(crate) fn options_for(contract: Contract) -> SecretsOptions {
     let mut options = SecretsOptions::default();
-    let Some(version) = version else { return Ok(options) };
-    let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        return Err(CommandError::usage(format!("--talos-version {version:?} is not a version such as v1.7")));
-    };
-    if (major, minor) < (1, 3) {
+    if contract < (Contract { major: 1, minor: 3 }) {
         options.encryption = EncryptionSecret::AesCbc;
     }
-    if (major, minor) < (1, 7) {
+    if contract < (Contract { major: 1, minor: 7 }) {
         options.service_account = Algorithm::EcdsaP256;
     }
-    Ok(options)
+    options
 }
 
 /// The secrets in a control plane configuration.
@@ -98,10 +95,9 @@ mod tests {
 
     #[test]
     fn older_versions_get_the_secrets_they_know() {
-        let of = |version: &str| options_for(Some(version)).unwrap();
+        let of = |version: &str| options_for(version.parse().unwrap());
         assert_eq!(of("v1.7.0"), SecretsOptions::default());
         assert_eq!(of("1.6").service_account, Algorithm::EcdsaP256);
         assert_eq!(of("v1.2.3").encryption, EncryptionSecret::AesCbc);
-        assert_eq!(options_for(Some("new")).unwrap_err().kind, crate::command_error::Kind::Usage);
     }
 }

@@ -14,7 +14,7 @@ use state::{Key, StateError, Store};
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
 use sys::files::{self, Access, FileError};
 
-use crate::paths::{BOOTSTRAP_FILE, ETC, RENDERED_ETC};
+use crate::paths::{BOOTSTRAP_FILE, COPIES, ETC, RENDERED_ETC};
 
 /// A task that only talks to the kernel.
 pub(crate) const QUICK: Duration = Duration::from_secs(30);
@@ -85,9 +85,13 @@ pub(crate) async fn user_files(store: Store) -> Result<(), TaskError> {
         return Ok(());
     }
     let ephemeral = store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?.ok_or("volume EPHEMERAL is not mounted")?;
-    let volume = PathBuf::from(&ephemeral.target);
+    let places = user_files::Places {
+        volume: PathBuf::from(&ephemeral.target),
+        image: PathBuf::from("/"),
+        copies: PathBuf::from(COPIES),
+    };
     // Writing waits for a disk.
-    Ok(tokio::task::spawn_blocking(move || user_files::write(&files, &volume)).await??)
+    Ok(tokio::task::spawn_blocking(move || user_files::write(&files, &places)).await??)
 }
 
 /// Has the configuration acquired: from now on the machine waits for one, in maintenance mode where it has to.

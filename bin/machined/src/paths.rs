@@ -4,6 +4,8 @@
 pub(crate) const RENDERED_ETC: &str = "/system/etc";
 /// Where programs look for them.
 pub(crate) const ETC: &str = "/etc";
+/// Copies of files of the image that the configuration changes.
+pub(crate) const COPIES: &str = "/system/files";
 /// Where containerd listens.
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// Keeps the permission to found an etcd cluster until there is a member; on the volume STATE.

@@ -12,12 +12,16 @@ use crate::support::Clock;
 /// The port of this host that receives the worker's logs.
 const LOG_PORT: u16 = 5514;
 
+/// The end of the node's certificates of authorities.
+const AUTHORITY: &str = "# an authority of the operator\n";
+
 /// The patch of the worker's configuration.
 pub(crate) fn patch() -> String {
     let destination = format!("udp://{}:{LOG_PORT}/", crate::cluster::GATEWAY);
     serde_json::json!({ "machine": {
         "files": [
             { "path": "/var/etc/sys.conf", "op": "create", "permissions": 0o640, "content": "a = \"b\"\n" },
+            { "path": "/etc/ssl/certs/ca-certificates", "op": "append", "content": AUTHORITY },
             {
                 "path": "/etc/cri/conf.d/20-customization.part",
                 "op": "create",
@@ -52,6 +56,8 @@ pub(crate) fn files_profiles_and_mounts_are_on_the_worker(cluster: &Cluster) -> 
     };
     let read = ask(&["read", "/var/etc/sys.conf"])?;
     ensure!(read == "a = \"b\"\n", "{read:?}");
+    let authorities = ask(&["read", "/etc/ssl/certs/ca-certificates.crt"])?;
+    ensure!(authorities.starts_with("-----BEGIN CERTIFICATE") && authorities.ends_with(AUTHORITY), "{authorities}");
     let listed = ask(&["list", "-l", "/var/etc"])?;
     ensure!(listed.lines().any(|line| line.contains("-rw-r-----") && line.ends_with("sys.conf")), "{listed}");
     let listed = ask(&["list", "-l", "/var/lib"])?;

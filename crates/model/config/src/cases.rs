@@ -264,6 +264,7 @@ const REFUSED: &[(MachineType, Mode, &str, &str)] = &[
         "cluster: {scheduler: {extraVolumes: [{mountPath: /a}]}}",
         "cluster.scheduler.extraVolumes[0].hostPath",
     ),
+    (Worker, Metal, "machine: {files: [{path: /etc/x, op: create}]}", "machine.files[0].path"),
     (Worker, Metal, "machine: {kernel: {modules: [{parameters: [a]}]}}", "machine.kernel.modules[0].name"),
     (
         Worker,
@@ -312,6 +313,10 @@ fn checks_are_not_stricter_than_they_have_to_be() {
             "a worker of a custom network",
             root.replace("controlplane,", "worker,")
                 .replace("cluster: {", "cluster: {network: {cni: {name: custom}}, "),
+        ),
+        (
+            "an authority beside those of the image",
+            root.replace("install:", "files: [{path: /etc/ssl/certs/ca-certificates, op: append}], install:"),
         ),
         ("an empty bond", root.replace("install:", "network: {interfaces: [{interface: bond0, bond: {}}]}, install:")),
         ("only other documents", "apiVersion: v1alpha1\nkind: EventSinkConfig\nendpoint: 10.0.0.1:80\n".to_owned()),

@@ -13,6 +13,8 @@ pub enum FilePlace<'a> {
     Manifest(&'a Path),
     /// Its content is merged into containerd's configuration.
     Customization,
+    /// A file of the image, which is read-only: for each boot a changed copy lies over it. This path is below `/`.
+    Image(&'a Path),
 }
 
 impl FilePlace<'_> {
@@ -20,10 +22,12 @@ impl FilePlace<'_> {
     pub const CUSTOMIZATION: &'static str = "/etc/cri/conf.d/20-customization.part";
     /// The directory of static pods.
     pub const MANIFESTS: &'static str = "/etc/kubernetes/manifests";
+    /// Directories without a file of the image: file systems of the kernel, and what the machine renders.
+    const NOT_OF_THE_IMAGE: [&'static str; 7] = ["/dev", "/proc", "/run", "/sys", "/system", "/tmp", "/var"];
 }
 
 impl MachineFile {
-    /// The place that its path means; none for a path to another part of the system, or one that is not plain.
+    /// The place that its path means; none for one where no file of the configuration can be, or one that is not plain.
     #[must_use]
     pub fn place(&self) -> Option<FilePlace<'_>> {
         if self.path == FilePlace::CUSTOMIZATION {
@@ -38,7 +42,13 @@ impl MachineFile {
         if let Some(below) = below("/var") {
             return Some(FilePlace::Volume(below));
         }
-        below(FilePlace::MANIFESTS).filter(|below| below.components().count() == 1).map(FilePlace::Manifest)
+        if path.starts_with(FilePlace::MANIFESTS) {
+            return below(FilePlace::MANIFESTS)
+                .filter(|below| below.components().count() == 1)
+                .map(FilePlace::Manifest);
+        }
+        let elsewhere = FilePlace::NOT_OF_THE_IMAGE.iter().any(|directory| path.starts_with(directory));
+        below("/").filter(|_| !elsewhere).map(FilePlace::Image)
     }
 }
 
@@ -47,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_lie_below_var_and_in_two_more_places() {
+    fn files_lie_below_var_in_two_more_places_and_over_the_image() {
         let place = |path: &str| {
             let file = MachineFile { path: path.to_owned(), ..MachineFile::default() };
             file.place().map(|place| format!("{place:?}"))
@@ -55,15 +65,21 @@ mod tests {
         assert_eq!(place("/var/etc/my.conf").as_deref(), Some("Volume(\"etc/my.conf\")"));
         assert_eq!(place("/etc/kubernetes/manifests/a.yaml").as_deref(), Some("Manifest(\"a.yaml\")"));
         assert_eq!(place(FilePlace::CUSTOMIZATION).as_deref(), Some("Customization"));
+        assert_eq!(
+            place("/etc/ssl/certs/ca-certificates").as_deref(),
+            Some("Image(\"etc/ssl/certs/ca-certificates\")")
+        );
+        assert_eq!(place("/variable").as_deref(), Some("Image(\"variable\")"));
         for path in [
-            "/etc/passwd",
+            "/",
+            "/proc/sys/kernel/x",
+            "/system/etc/hosts",
             "/etc/kubernetes/manifests",
             "/etc/kubernetes/manifests/a/b",
             "/var",
             "/var/",
             "/var/../etc/x",
             "var/x",
-            "/variable",
             "",
             "/var/a\0b",
             "/var/d/",

@@ -139,9 +139,12 @@ fn files(check: &mut Check<'_>, machine: &Machine) {
         if file.path.is_empty() {
             check.error(&path("path"), "a file needs a path");
         } else if file.place().is_none() {
+            check.error(&path("path"), "this cannot be the path of a file of the machine");
+        } else if matches!(file.place(), Some(FilePlace::Image(_))) && matches!(file.op.as_str(), "" | "create") {
             check.error_with_hint(
                 &path("path"),
-                "files can be written only below /var, to /etc/kubernetes/manifests and to containerd's customization",
+                "files can be created only below /var, in /etc/kubernetes/manifests and as containerd's customization; \
+                 those of the image can be overwritten and appended to",
                 FilePlace::CUSTOMIZATION,
             );
         }

@@ -267,15 +267,26 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<(), CommandError> {
 
 /// Matches a name against a pattern: `*` matches any characters, `?` exactly one.
 fn glob(pattern: &str, name: &str) -> bool {
-    match (pattern.chars().next(), name.chars().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            let rest = &pattern[1..];
-            name.char_indices().any(|(at, _)| glob(rest, &name[at..])) || glob(rest, "")
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut at, mut read) = (0, 0);
+    // Behind the last `*`, and where it stops matching: only that one is tried with more characters.
+    let mut star: Option<(usize, usize)> = None;
+    while read < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                at += 1;
+                star = Some((at, read));
+            }
+            Some(wanted) if *wanted == '?' || *wanted == name[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => {
+                let Some((behind, end)) = &mut star else { return false };
+                *end += 1;
+                (at, read) = (*behind, *end);
+            }
         }
-        (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
-            glob(&pattern[wanted.len_utf8()..], &name[found.len_utf8()..])
-        }
-        _ => false,
     }
+    pattern[at..].iter().all(|rest| *rest == '*')
 }

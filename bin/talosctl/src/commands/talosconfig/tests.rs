@@ -132,5 +132,8 @@ fn merging_a_file_that_is_not_there_changes_nothing() {
 #[test]
 fn globs_match_whole_names() {
     assert!(glob("*", "anything") && glob("a*c", "abbc") && glob("a?c", "abc") && glob("admin@x", "admin@x"));
+    assert!(glob("*a*b", "xaxbab") && glob("é*?", "éßü") && !glob("**b", "a") && !glob("a?", "a"));
+    // Without trying every division of the name.
+    assert!(!glob(&("*a".repeat(12) + "b"), &"a".repeat(60)));
     assert!(!glob("a", "ab") && !glob("a*c", "abd") && !glob("?", "") && glob("*", ""));
 }

@@ -22,12 +22,12 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| ReadError(Box::new(error)))
 }
 
-/// All documents of a text, in order.
+/// All documents of a text, in order. A number with a leading zero is octal, as readers of Kubernetes manifests take it.
 ///
 /// # Errors
 /// [`ReadError`] for text that is not YAML or has a document that does not fit the type.
 pub fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, ReadError> {
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| ReadError(Box::new(error)))
 }
 
@@ -39,4 +39,17 @@ pub fn from_multiple<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, ReadErro
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, WriteError> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     serde_saphyr::to_string_with_options(value, options).map_err(|error| WriteError(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn modes_of_files_in_manifests_are_octal() {
+        let read = from_multiple::<Value>("defaultMode: 0400\n---\n[0o17, 0, 10, '010']\n").unwrap();
+        assert_eq!(read, [json!({ "defaultMode": 256 }), json!([15, 0, 10, "010"])]);
+    }
 }

@@ -7,6 +7,7 @@ mod components;
 mod kinds;
 mod links;
 mod machine;
+mod names;
 mod network;
 mod reach;
 
@@ -111,7 +112,10 @@ pub fn validate(documents: &Documents, mode: Mode) -> Report {
                 cluster::check(&mut check, config);
                 components::check(&mut check, config);
             }
-            other => kinds::check(&mut check, other),
+            other => {
+                names::document(&mut check, other);
+                kinds::check(&mut check, other);
+            }
         }
     }
     let mut check = Check { documents, index: 0, report: &mut report };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Check, Mode, network};
+use super::{Check, Mode, names, network};
 use crate::scalar::MachineType;
 use crate::v1alpha1::{Config, EncryptionKey, FilePlace, InstallDiskSelector, Machine};
 
@@ -19,7 +19,8 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
     disks(check, machine);
     network::check(check, machine);
     files(check, machine);
-    names(check, machine);
+    names::machine(check, machine);
+    profiles(check, machine);
     encryption(check, machine);
     features(check, machine, mode);
     kernel_and_logging(check, machine);
@@ -106,29 +107,12 @@ fn disks(check: &mut Check<'_>, machine: &Machine) {
     }
 }
 
-/// Names that become names of files: each must be a single one, so that it cannot lead elsewhere.
-fn names(check: &mut Check<'_>, machine: &Machine) {
-    if let Some(registries) = &machine.registries {
-        let mirrors = registries.mirrors.keys().map(|host| ("mirrors", host));
-        for (field, host) in mirrors.chain(registries.config.keys().map(|host| ("config", host))) {
-            let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-            if host != "*" && (host.is_empty() || host.starts_with('.') || !host.chars().all(is_allowed)) {
-                let path = format!("machine.registries.{field}");
-                check.error_with_hint(
-                    &path,
-                    format!("{host:?} cannot be a registry host"),
-                    "registry.example.org:5000",
-                );
-            }
-        }
-    }
+fn profiles(check: &mut Check<'_>, machine: &Machine) {
     let mut profiles = HashSet::new();
     for (index, profile) in machine.seccomp_profiles.iter().enumerate() {
-        let (path, name) = (format!("machine.seccompProfiles[{index}].name"), profile.name.as_str());
-        if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\0']) {
-            check.error_with_hint(&path, "a seccomp profile needs the name of a file", "audit.json");
-        } else if !profiles.insert(name) {
-            check.error(&path, format!("a second profile named {name}"));
+        if !profile.name.is_empty() && !profiles.insert(profile.name.as_str()) {
+            let path = format!("machine.seccompProfiles[{index}].name");
+            check.error(&path, format!("a second profile named {}", profile.name));
         }
     }
 }

@@ -25,9 +25,6 @@ pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
             let message = format!("{} has another entry: both take effect", device.interface);
             check.remark(&format!("{base}.interface"), message);
         }
-        if device.interface.len() > 15 {
-            check.error(&format!("{base}.interface"), "names of links have at most 15 characters");
-        }
         device_check(check, &base, device, worker);
     }
 }

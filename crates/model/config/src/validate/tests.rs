@@ -130,6 +130,109 @@ fn names_that_become_files_cannot_lead_elsewhere() {
     assert_eq!(found, ["machine.registries.mirrors", config, config, "machine.seccompProfiles[1].name"]);
 }
 
+/// The paths of errors about names in a part of the machine's configuration.
+fn unfit(part: &str) -> Vec<String> {
+    let report = report(&format!("machine:\n  type: worker\n  {part}\n"), Mode::Container);
+    let others = ["machine.token", "machine.ca", "cluster"];
+    let errors = report.errors.into_iter().map(|error| error.path);
+    errors.filter(|path| !others.iter().any(|other| path.starts_with(other))).collect()
+}
+
+#[test]
+fn names_of_links_are_those_that_the_kernel_takes() {
+    let link = |name: &str| unfit(&format!("network: {{interfaces: [{{interface: {name:?}}}]}}"));
+    for name in ["eth0", "enp0s31f6", "eth0.100", "br-lan", "wlan@home", "a_link_15_bytes"] {
+        assert_eq!(link(name), Vec::<String>::new(), "{name}");
+    }
+    for name in [
+        "../x",
+        "..",
+        ".",
+        "a/b",
+        "a b",
+        "eth0:1",
+        "eth0\n",
+        "a_link_16_bytes_",
+        "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+    ] {
+        assert_eq!(link(name), ["machine.network.interfaces[0].interface"], "{name}");
+    }
+    let base = "machine.network.interfaces[0]";
+    let bond = "bond: {mode: active-backup, primary: a b, interfaces: [eth0, ../x]}";
+    let found = unfit(&format!("network: {{interfaces: [{{interface: b, {bond}}}]}}"));
+    assert_eq!(found, [format!("{base}.bond.primary"), format!("{base}.bond.interfaces[1]")]);
+    let found = unfit("network: {interfaces: [{interface: b, bridge: {interfaces: [eth0, \"\"]}}]}");
+    assert_eq!(found, [format!("{base}.bridge.interfaces[1]")]);
+    let selected = "deviceSelector: {busPath: \"00:*\"}, bond: {deviceSelectors: [{busPath: \"01/*\"}]}";
+    assert_eq!(unfit(&format!("network: {{interfaces: [{{{selected}}}]}}")), Vec::<String>::new());
+}
+
+#[test]
+fn names_of_kernel_parameters_stay_in_their_tree() {
+    let named = |tree: &str, name: &str| unfit(&format!("{tree}: {{{name:?}: \"1\"}}"));
+    for name in ["net.a.b", "net/a/b", "/net/a/b", "net/ipv4/conf/eth0.5/forwarding", "kernel.core_pattern"] {
+        assert_eq!(named("sysctls", name), Vec::<String>::new(), "{name}");
+        assert_eq!(named("sysfs", name), Vec::<String>::new(), "{name}");
+    }
+    for name in ["", "/", "../x", "net/../../x", "net..a", "net//a", ".net", "net.", "net/./a", "net.a\n", " net.a"] {
+        assert_eq!(named("sysctls", name), ["machine.sysctls"], "{name:?}");
+        assert_eq!(named("sysfs", name), ["machine.sysfs"], "{name:?}");
+    }
+    // drivers have names with spaces
+    assert_eq!(named("sysfs", "bus/pci/drivers/Some Driver/new_id"), Vec::<String>::new());
+    assert_eq!(named("sysctls", "net.a b"), ["machine.sysctls"]);
+}
+
+#[test]
+fn names_of_servers_and_modules_are_plain() {
+    let server = |name: &str| unfit(&format!("time: {{servers: [{name:?}]}}"));
+    for name in ["time.cloudflare.com", "10.0.0.1", "fd00::1", "/dev/ptp0", "/dev/ptp_kvm", "host_a."] {
+        assert_eq!(server(name), Vec::<String>::new(), "{name}");
+    }
+    for name in ["", "a b", "a\n", " a", "/dev/../x", "/etc/passwd", "ntp://a", "/dev/", &"a".repeat(300)] {
+        assert_eq!(server(name), ["machine.time.servers[0]"], "{name:?}");
+    }
+    let module = |name: &str| unfit(&format!("kernel: {{modules: [{{name: {name:?}}}]}}"));
+    for name in ["br_netfilter", "snd-hda-intel", "pci:v00008086d*", "nvidia"] {
+        assert_eq!(module(name), Vec::<String>::new(), "{name}");
+    }
+    for name in ["../x", "..", "a b", "a/b", "a\n", ""] {
+        assert_eq!(module(name), ["machine.kernel.modules[0].name"], "{name:?}");
+    }
+}
+
+#[test]
+fn names_of_documents_are_single_ones() {
+    let refused = |kind: &str, rest: &str, name: &str| {
+        let text = format!("apiVersion: v1alpha1\nkind: {kind}\nname: {name:?}\n{rest}\n");
+        paths(&report(&text, Mode::Container).errors) == ["name"]
+    };
+    let kinds = [
+        ("ExtensionServiceConfig", "environment: [A=b]"),
+        ("KmsgLogConfig", "url: tcp://10.0.0.1:5000"),
+        ("NetworkRuleConfig", "portSelector: {ports: [80], protocol: tcp}\ningress: [{subnet: 10.0.0.0/8}]"),
+    ];
+    for (kind, rest) in kinds {
+        for name in ["nut-client", "a_b.c", "Remote1"] {
+            assert!(!refused(kind, rest, name), "{kind} {name:?}");
+        }
+        for name in ["../x", "..", ".", "a/b", "a\nb", " a", "", &"a".repeat(256)] {
+            assert!(refused(kind, rest, name), "{kind} {name:?}");
+        }
+        // the service of an extension has a name without spaces; the others are only titles
+        assert_eq!(refused(kind, rest, "a b"), kind == "ExtensionServiceConfig", "{kind}");
+    }
+}
+
+#[test]
+fn a_name_that_is_refused_is_told_with_its_line_and_a_remedy() {
+    let text = "machine:\n  network:\n    interfaces:\n      - interface: a/b\n";
+    let report = report(text, Mode::Container);
+    let error = report.errors.iter().find(|error| error.path.ends_with("].interface")).unwrap();
+    assert_eq!((error.line, error.message.as_str()), (4, "\"a/b\" cannot be the name of a link"));
+    assert!(error.hint.as_ref().unwrap().contains("eth0"), "{:?}", error.hint);
+}
+
 #[test]
 fn a_path_has_no_way_up() {
     for path in ["/var/../etc/passwd", "/var/..", "/..", "var"] {

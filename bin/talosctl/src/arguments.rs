@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use config::generate::Contract;
+use pki::Role;
 
 use crate::command_error::CommandError;
 
 /// A duration such as `1m0s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     stdx::duration::parse(text).map_err(|error| stdx::error_chain(&error))
+}
+
+/// A role of the machine API, such as `os:reader`.
+pub(crate) fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|error| format!("{error}: the roles are {}", Role::ALL.map(Role::as_str).join(", ")))
 }
 
 /// The version of `--talos-version`; this one where the flag is absent or empty.

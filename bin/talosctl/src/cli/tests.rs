@@ -142,6 +142,23 @@ fn lists_and_switches_are_read_as_documented() {
     assert_eq!(parse_line("version --clien").unwrap_err().kind(), ErrorKind::UnknownArgument);
 }
 
+fn refusal(words: &[&str]) -> Option<String> {
+    let words: Vec<OsString> = std::iter::once(&"talosctl").chain(words).map(OsString::from).collect();
+    parse(&words).err().map(|error| error.to_string())
+}
+
+#[test]
+fn roles_that_do_not_exist_are_refused() {
+    for command in [&["inject", "serviceaccount", "-f", "x"][..], &["gen", "csr", "--key", "x"]] {
+        let with = |roles| refusal(&[command, &["--roles", roles]].concat());
+        assert_eq!(with("os:reader,os:etcd:backup"), None);
+        for roles in ["os:reader,os:root", "os:Reader", "", "reader"] {
+            let error = with(roles).unwrap_or_else(|| panic!("{command:?} takes {roles:?}"));
+            assert!(error.contains("os:operator"), "the roles are named: {error}");
+        }
+    }
+}
+
 #[test]
 fn a_patch_may_begin_with_a_dash() {
     let words = ["talosctl", "machineconfig", "patch", "-p", "- op: remove\n  path: /a\n", "x.yaml", "-o", "y.yaml"];

@@ -7,9 +7,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use pki::{Algorithm, Authority, CertificateRequest, PemPair, PrivateKey, Sans, Subject, Template, Usage, Validity};
+use pki::{
+    Algorithm, Authority, CertificateRequest, PemPair, PrivateKey, Role, Sans, Subject, Template, Usage, Validity,
+};
 use stdx::{Clock as _, SystemClock};
 
+use crate::arguments;
 use crate::command_error::CommandError;
 use crate::local_file::{self, Access, Overwrite};
 use crate::session::Session;
@@ -79,8 +82,9 @@ pub(crate) struct CsrArgs {
     #[arg(long, value_name = "string")]
     key: PathBuf,
     /// Roles in the certificate
-    #[arg(long, value_name = "strings", value_delimiter = ',', default_value = "os:admin")]
-    roles: Vec<String>,
+    #[arg(long, value_name = "strings", value_delimiter = ',', default_value = "os:admin",
+          value_parser = arguments::role)]
+    roles: Vec<Role>,
 }
 
 #[derive(Debug, Args)]
@@ -161,7 +165,7 @@ fn key(args: &KeyArgs, overwrite: Overwrite) -> Result<(), CommandError> {
 fn csr(args: &CsrArgs, overwrite: Overwrite) -> Result<(), CommandError> {
     let key = PrivateKey::from_pem(&local_file::read(&args.key)?)
         .map_err(CommandError::wrap(format!("reading key {}", args.key.display())))?;
-    let subject = Subject { common_name: None, organizations: args.roles.clone() };
+    let subject = Subject { common_name: None, organizations: args.roles.iter().map(Role::to_string).collect() };
     let request = CertificateRequest::create(&key, &subject, &ip_sans(args.ip.as_deref())?)
         .map_err(CommandError::wrap("creating the request"))?;
     let path = args.key.with_extension("csr");

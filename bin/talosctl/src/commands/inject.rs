@@ -1,10 +1,13 @@
 //! `inject`: access to the machine API for the pods of Kubernetes manifests.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use pki::Role;
 use serde_json::{Value, json};
 
+use crate::arguments;
 use crate::command_error::CommandError;
 use crate::local_file;
 use crate::output::yaml_of;
@@ -28,8 +31,9 @@ pub(crate) struct ServiceAccountArgs {
     #[arg(short, long, value_name = "string")]
     file: PathBuf,
     /// Roles of the access
-    #[arg(short, long, value_name = "strings", value_delimiter = ',', default_value = "os:reader")]
-    roles: Vec<String>,
+    #[arg(short, long, value_name = "strings", value_delimiter = ',', default_value = "os:reader",
+          value_parser = arguments::role)]
+    roles: Vec<Role>,
 }
 
 pub(crate) fn run(command: &InjectCommand, session: &Session) -> Result<(), CommandError> {
@@ -44,19 +48,49 @@ pub(crate) fn run(command: &InjectCommand, session: &Session) -> Result<(), Comm
 }
 
 /// The documents, each workload with the volume and followed by its ServiceAccount, which replaces one that is there.
-fn inject(documents: Vec<Value>, roles: &[String]) -> Result<String, String> {
-    let mut injected = Vec::new();
-    for mut document in documents.into_iter().filter(|document| !document.is_null()) {
-        let account = match pod_spec(&mut document) {
-            Some(path) => Some(inject_into(&mut document, path, roles)?),
-            None => None,
-        };
-        injected.push((document, account));
+/// Workloads within a list stay there, with their accounts.
+fn inject(mut documents: Vec<Value>, roles: &[Role]) -> Result<String, String> {
+    documents.retain(|document| !document.is_null());
+    let mut accounts = VecDeque::new();
+    add_volumes(&mut documents, roles, &mut accounts)?;
+    let replaced: Vec<_> = accounts.iter().map(identity).collect();
+    let documents = add_accounts(documents, &mut accounts, &replaced);
+    Ok(documents.iter().map(|document| yaml_of(document) + "---\n").collect())
+}
+
+/// Adds the volume to each workload; `accounts` gets their ServiceAccounts, in order.
+fn add_volumes(documents: &mut [Value], roles: &[Role], accounts: &mut VecDeque<Value>) -> Result<(), String> {
+    for document in documents {
+        if let Some(path) = pod_spec(document) {
+            accounts.push_back(inject_into(document, path, roles)?);
+        } else if let Some(items) = items(document) {
+            add_volumes(items, roles, accounts)?;
+        }
     }
-    let accounts: Vec<_> = injected.iter().filter_map(|(_, account)| account.as_ref().map(identity)).collect();
-    injected.retain(|(document, _)| !accounts.contains(&identity(document)));
-    let documents = injected.into_iter().flat_map(|(document, account)| std::iter::once(document).chain(account));
-    Ok(documents.map(|document| yaml_of(&document) + "---\n").collect())
+    Ok(())
+}
+
+/// The documents without the accounts that are replaced, and with the next of `accounts` after each workload.
+fn add_accounts(documents: Vec<Value>, accounts: &mut VecDeque<Value>, replaced: &[[Value; 4]]) -> Vec<Value> {
+    let mut with_accounts = Vec::new();
+    for mut document in documents {
+        if replaced.contains(&identity(&document)) {
+            continue;
+        }
+        let account = pod_spec(&document).and_then(|_| accounts.pop_front());
+        if let Some(items) = items(&mut document) {
+            *items = add_accounts(std::mem::take(items), accounts, replaced);
+        }
+        with_accounts.push(document);
+        with_accounts.extend(account);
+    }
+    with_accounts
+}
+
+/// The objects of a list, as kubectl writes several.
+fn items(document: &mut Value) -> Option<&mut Vec<Value>> {
+    let is_list = document.get("apiVersion")? == "v1" && document.get("kind")? == "List";
+    document.get_mut("items").filter(|_| is_list)?.as_array_mut()
 }
 
 /// What tells an object from others.
@@ -66,7 +100,7 @@ fn identity(object: &Value) -> [Value; 4] {
 }
 
 /// Where the pod specification of a workload is; none for another object.
-fn pod_spec(document: &mut Value) -> Option<&'static str> {
+fn pod_spec(document: &Value) -> Option<&'static str> {
     match (document["apiVersion"].as_str()?, document["kind"].as_str()?) {
         ("v1", "Pod") => Some("/spec"),
         ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch/v1", "Job") => Some("/spec/template/spec"),
@@ -76,7 +110,7 @@ fn pod_spec(document: &mut Value) -> Option<&'static str> {
 }
 
 /// Adds the volume to a workload, or renews it, and returns its ServiceAccount.
-fn inject_into(document: &mut Value, path: &str, roles: &[String]) -> Result<Value, String> {
+fn inject_into(document: &mut Value, path: &str, roles: &[Role]) -> Result<Value, String> {
     let kind = document["kind"].as_str().unwrap_or_default().to_owned();
     let name = document.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty());
     let workload = name.ok_or_else(|| format!("a {kind} has no name"))?.to_owned();
@@ -99,7 +133,7 @@ fn inject_into(document: &mut Value, path: &str, roles: &[String]) -> Result<Val
         "apiVersion": "talos.dev/v1alpha1",
         "kind": "ServiceAccount",
         "metadata": metadata,
-        "spec": { "roles": roles },
+        "spec": { "roles": roles.iter().map(|role| role.as_str()).collect::<Vec<_>>() },
     }))
 }
 
@@ -121,7 +155,7 @@ mod tests {
     use super::*;
 
     fn injected(text: &str) -> String {
-        inject(yaml::from_multiple(text).unwrap(), &["os:reader".to_owned(), "os:operator".to_owned()]).unwrap()
+        inject(yaml::from_multiple(text).unwrap(), &[Role::Reader, Role::Operator]).unwrap()
     }
 
     #[test]
@@ -212,6 +246,26 @@ spec:
         let others = [account("x-talos-secrets", "b"), account("y-talos-secrets", "a")].join("---\n");
         let text = injected(&[account("x-talos-secrets", "a"), pod.to_owned(), others].join("---\n"));
         assert_eq!((text.matches("kind: ServiceAccount").count(), text.matches("os:admin").count()), (3, 2), "{text}");
+    }
+
+    #[test]
+    fn workloads_of_a_list_get_access_within_the_list() {
+        let pod = |name: &str| {
+            format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: c}}]}}}}")
+        };
+        let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}}";
+        let inner = format!("{{apiVersion: v1, kind: List, items: [{}]}}", pod("b"));
+        let text = injected(&format!("apiVersion: v1\nkind: List\nitems: [{}, {map}, {inner}]\n", pod("a")));
+        let list: Vec<Value> = yaml::from_multiple(&text).unwrap();
+        let names = |list: &Value| -> Vec<String> {
+            let items = list["items"].as_array().unwrap().iter();
+            items.map(|item| format!("{} {}", item["kind"], item["metadata"]["name"]).replace('"', "")).collect()
+        };
+        assert_eq!(list.len(), 1, "{text}");
+        assert_eq!(names(&list[0]), ["Pod a", "ServiceAccount a-talos-secrets", "ConfigMap m", "List null"]);
+        assert_eq!(names(&list[0]["items"][3]), ["Pod b", "ServiceAccount b-talos-secrets"]);
+        assert_eq!(text.matches("secretName: ").count(), 2, "{text}");
+        assert_eq!(injected(&text), text, "a second time changes nothing");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::request::CertificateRequest;
 
 /// Lifetime of certificate authorities: ten years of 365 days.
 pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// `ub-common-name` of RFC 5280.
+const MAX_COMMON_NAME: usize = 64;
 
 /// Backdating of certificates, so that a machine with a slightly slow clock accepts them.
 pub const BACKDATE: Duration = Duration::from_secs(60);
@@ -114,7 +116,15 @@ impl Authority {
     }
 
     /// A new authority with an existing key.
+    ///
+    /// # Errors
+    /// `LongName` for a common name of more than 64 characters, the bound of RFC 5280. Names of leaves are not bounded: those
+    /// of nodes may be longer, and Kubernetes takes them.
     pub fn self_signed_with(subject: &Subject, key: PrivateKey, validity: Validity) -> Result<Self, PkiError> {
+        let length = subject.common_name.as_ref().map_or(0, |name| name.chars().count());
+        if length > MAX_COMMON_NAME {
+            return Err(PkiError::LongName { length });
+        }
         let name = subject.to_der()?;
         let extensions = [
             extension(BASIC_CONSTRAINTS, true, &der::sequence(&[&der::boolean_true()])),

@@ -27,6 +27,8 @@ pub enum PkiError {
     Time { time: String },
     #[error("name {name:?} cannot be written into a certificate")]
     Name { name: String },
+    #[error("a common name has at most 64 characters, this one has {length}")]
+    LongName { length: usize },
     #[error("reading the secrets bundle")]
     ReadBundle(#[source] yaml::ReadError),
     #[error("secrets bundle: {field}: {reason}")]

@@ -32,6 +32,17 @@ fn authorities_have_the_names_and_lifetimes_of_a_cluster() {
 }
 
 #[test]
+fn a_common_name_of_an_authority_has_at_most_64_characters() {
+    let named = |length: usize| {
+        Authority::self_signed(&Subject::common_name("\u{e9}".repeat(length)), Algorithm::Ed25519, day())
+    };
+    assert_eq!(named(64).unwrap().certificate().subject().common_name.as_ref().unwrap().chars().count(), 64);
+    let error = named(65).unwrap_err();
+    assert!(matches!(error, PkiError::LongName { length: 65 }), "{error}");
+    assert_eq!(error.to_string(), "a common name has at most 64 characters, this one has 65");
+}
+
+#[test]
 fn a_server_certificate_carries_what_was_asked_for() {
     let ca = authority(CaProfile::Os);
     let sans = Sans::parse(["10.5.0.2", "fd00::1", "node-1", "10.5.0.2"]);

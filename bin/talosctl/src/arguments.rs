@@ -17,6 +17,26 @@ pub(crate) fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|error| format!("{error}: the roles are {}", Role::ALL.map(Role::as_str).join(", ")))
 }
 
+/// A lifetime in hours.
+pub(crate) fn hours(text: &str) -> Result<u32, String> {
+    let hours: i64 = text.parse().map_err(|_| "must be a number of hours".to_owned())?;
+    if hours <= 0 {
+        return Err("must be greater than zero".to_owned());
+    }
+    u32::try_from(hours).map_err(|_| format!("must be at most {}", u32::MAX))
+}
+
+/// The name of a file in the current directory, without its extension.
+pub(crate) fn file_stem(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("the name is missing".to_owned());
+    }
+    if matches!(text, "." | "..") || text.contains(|c: char| c == '/' || c.is_control()) {
+        return Err("not the name of a file in this directory: a name is not a path".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// The version of `--talos-version`; this one where the flag is absent or empty.
 pub(crate) fn contract(version: Option<&str>) -> Result<Contract, CommandError> {
     let version = version.map(str::trim).filter(|version| !version.is_empty());

@@ -14,6 +14,8 @@ pub(crate) fn read(patches: &[String]) -> Result<Vec<Patch>, CommandError> {
 
 fn read_one(patch: &str) -> Result<Patch, CommandError> {
     match patch.strip_prefix('@') {
+        Some("") => Err(CommandError::usage("patch \"@\": the name of the file is missing")
+            .hint("write @FILE, or the patch itself")),
         Some(file) => read_file(Path::new(file)),
         None => parse(patch, "patch of the command line"),
     }
@@ -63,6 +65,8 @@ mod tests {
     fn a_patch_that_cannot_be_read_is_named() {
         let error = read(&["@/nonexistent/patch".to_owned()]).unwrap_err();
         assert!(error.error.to_string().contains("/nonexistent/patch"), "{}", error.error);
+        let error = read(&["@".to_owned()]).unwrap_err();
+        assert_eq!(error.error.to_string(), "patch \"@\": the name of the file is missing");
         let error = read(&["machine: {wip: 1}".to_owned()]).unwrap_err();
         let text = stdx::error_chain(error.error.as_ref());
         assert!(text.contains("patch of the command line") && text.contains("wip"), "{text}");

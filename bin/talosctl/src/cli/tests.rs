@@ -160,6 +160,37 @@ fn roles_that_do_not_exist_are_refused() {
 }
 
 #[test]
+fn lifetimes_are_greater_than_zero() {
+    for command in
+        [&["gen", "ca", "--organization", "o"][..], &["gen", "crt", "--ca", "c", "--csr", "c", "--name", "n"]]
+    {
+        let with = |hours| refusal(&[command, &["--hours", hours]].concat());
+        assert_eq!(with("1"), None);
+        for hours in ["0", "-1"] {
+            let error = with(hours).unwrap_or_else(|| panic!("{command:?} takes {hours}"));
+            assert!(error.contains("must be greater than zero"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn names_of_generated_files_are_not_paths() {
+    for (command, flag) in [
+        (&["gen", "key"][..], "--name"),
+        (&["gen", "crt", "--ca", "c", "--csr", "c"], "--name"),
+        (&["gen", "ca"], "--organization"),
+        (&["gen", "keypair"], "--organization"),
+    ] {
+        let with = |name| refusal(&[command, &[flag, name]].concat());
+        assert_eq!((with("admin"), with("a.b c")), (None, None));
+        for name in ["", "..", ".", "../x", "/tmp/x", "a/b", "a\nb"] {
+            let error = with(name).unwrap_or_else(|| panic!("{command:?} takes {name:?}"));
+            assert!(error.contains("name"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_patch_may_begin_with_a_dash() {
     let words = ["talosctl", "machineconfig", "patch", "-p", "- op: remove\n  path: /a\n", "x.yaml", "-o", "y.yaml"];
     let shown = format!("{:?}", parse(&words.map(OsString::from)).unwrap().command);

@@ -47,10 +47,11 @@ pub(crate) enum GenCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {
     /// Lifetime of the certificate in hours
-    #[arg(long, value_name = "int", default_value_t = 87600)]
+    #[arg(long, value_name = "int", default_value_t = 87600, allow_negative_numbers = true,
+          value_parser = arguments::hours)]
     hours: u32,
     /// Organization in the certificate and base name of the files
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", value_parser = arguments::file_stem)]
     organization: String,
     /// Uses RSA instead of Ed25519
     #[arg(long)]
@@ -66,10 +67,11 @@ pub(crate) struct CrtArgs {
     #[arg(long, value_name = "string")]
     csr: PathBuf,
     /// Lifetime of the certificate in hours
-    #[arg(long, value_name = "int", default_value_t = 24)]
+    #[arg(long, value_name = "int", default_value_t = 24, allow_negative_numbers = true,
+          value_parser = arguments::hours)]
     hours: u32,
     /// File name of the certificate without its extension
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", value_parser = arguments::file_stem)]
     name: String,
 }
 
@@ -90,7 +92,7 @@ pub(crate) struct CsrArgs {
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {
     /// File name of the key without its extension
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", value_parser = arguments::file_stem)]
     name: String,
 }
 
@@ -100,7 +102,7 @@ pub(crate) struct KeypairArgs {
     #[arg(long, value_name = "string")]
     ip: Option<String>,
     /// Organization in the certificate and base name of the files
-    #[arg(long, value_name = "string")]
+    #[arg(long, value_name = "string", value_parser = arguments::file_stem)]
     organization: String,
 }
 

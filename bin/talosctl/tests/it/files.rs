@@ -37,6 +37,29 @@ fn a_bootstrap_token_that_is_not_used_is_told() {
 }
 
 #[test]
+fn a_generated_configuration_that_no_machine_takes_is_warned_about() {
+    let bench = Bench::start(Mode::Cluster);
+    let warnings = |name: &str, flags: &[&str]| {
+        let line = ["gen", "config", "demo", "https://10.5.0.2:6443", "-t", "worker", "-o", name];
+        let outcome = bench.run(&[&line, flags].concat());
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert!(bench.dir.path().join(name).is_file());
+        let warnings = outcome.stderr.lines().filter(|line| line.starts_with("warning: worker.yaml: "));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("plain", &[]), Vec::<String>::new());
+    let link = "machine: {network: {interfaces: [{interface: a/b}]}}";
+    for (name, flags, field) in [
+        ("kept", ["--persist=false"].as_slice(), "persist"),
+        ("disk", &["--install-disk", ""], "machine.install.disk"),
+        ("patched", &["--config-patch", link], "machine.network.interfaces[0].interface"),
+    ] {
+        let found = warnings(name, flags);
+        assert!(matches!(found.as_slice(), [one] if one.contains(field)), "{name}: {found:?}");
+    }
+}
+
+#[test]
 fn a_merge_of_a_file_without_contexts_says_so() {
     let bench = Bench::start(Mode::Cluster);
     std::fs::write(bench.dir.path().join("worker.yaml"), "version: v1alpha1\nmachine: {type: worker}\n").unwrap();

@@ -199,7 +199,7 @@ impl Patches {
         })
     }
 
-    /// Values that the patches bring in are judged on a node; here they are warned about.
+    /// A configuration that no machine would take is written nonetheless, with a warning: another patch may complete it.
     fn apply(
         &self,
         text: String,
@@ -207,17 +207,15 @@ impl Patches {
         comments: CommentStyle,
         session: &Session,
     ) -> Result<String, CommandError> {
-        let own = if kind == OutputType::ControlPlane { &self.control_plane } else { &self.worker };
-        if self.all.is_empty() && own.is_empty() {
-            return Ok(text);
-        }
-        let generated = Documents::from_yaml(text.as_bytes())
+        let generated = Documents::unjudged(text.as_bytes())
             .map_err(|errors| CommandError::failed("reading the generated configuration").caused_by(errors))?;
-        let patched = patches::apply(&patches::apply(&generated, &self.all)?, own)?;
-        for wrong in patched.malformed() {
+        let own = if kind == OutputType::ControlPlane { &self.control_plane } else { &self.worker };
+        let is_patched = !self.all.is_empty() || !own.is_empty();
+        let complete = patches::apply(&patches::apply(&generated, &self.all)?, own)?;
+        for wrong in config::validate(&complete, config::Mode::Metal).errors {
             session.out.warning(format!("{}: {wrong}", kind.file_name()));
         }
-        Ok(generate::write_with_comments(&patched, comments))
+        Ok(if is_patched { generate::write_with_comments(&complete, comments) } else { text })
     }
 }
 

@@ -131,6 +131,12 @@ impl Cluster {
         &self.logs
     }
 
+    /// The version of Kubernetes of the bundle, without `v`.
+    pub(crate) fn kubernetes_version(&self) -> anyhow::Result<&str> {
+        let mut tags = self.images.iter().filter_map(|image| image.strip_prefix("registry.k8s.io/kube-apiserver:v"));
+        tags.next().context("a bundle without an API server")
+    }
+
     /// Where the state of clusters is.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("clusters")

@@ -13,6 +13,8 @@ use crate::support::eventually;
 const CIDR: &str = "10.8.0.0/24";
 /// The gateway of that network, where the manifest is served while the cluster comes up.
 const SERVER: (&str, u16) = ("10.8.0.1", 8099);
+/// The API server of a cluster in that network.
+const ENDPOINT: &str = "https://10.8.0.2:6443";
 /// Addresses that only the manifest's network gives.
 const PODS: &str = "10.77.0.";
 
@@ -29,7 +31,8 @@ const MANIFEST: &str = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet",
         "command": ["sh", "-c", "mkdir -p /cni/net.d && echo \"$CONF\" > /cni/net.d/10-test.conflist && exec sleep 86400"]}]}}}}
 "#;
 
-const FLANNEL: &str = r#"{"cluster": {"network": {"cni": {"name": "flannel"}}}}"#;
+/// A name of the node that is not the one that `create` gives it.
+const HOSTNAME: &str = r#"{"machine": {"network": {"hostname": "CP-One.lab.example.org"}}}"#;
 
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "guest"}, "spec": {
   "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
@@ -39,7 +42,10 @@ pub(crate) fn a_custom_pod_network_comes_from_its_manifest(cluster: &Cluster) ->
     // It ends with the tests; the address exists only once the cluster's bridge does.
     std::thread::spawn(serve);
     let url = format!("http://{}:{}/network.json", SERVER.0, SERVER.1);
-    cluster.with_another("sys-custom", CIDR, &["--workers", "0", "--custom-cni-url", &url], |kubernetes| {
+    let flags = ["--workers", "0", "--custom-cni-url", &url, "--config-patch-control-plane", HOSTNAME];
+    cluster.with_another("sys-custom", CIDR, &flags, |kubernetes| {
+        let nodes = kubernetes.ask(&["get", "nodes", "--output", "name"])?.ok()?;
+        ensure!(nodes.trim() == "node/cp-one", "nodes are {nodes}");
         kubernetes.apply("guest.json", POD)?;
         eventually("a pod has an address of the network", Duration::from_secs(60), || {
             let address = kubernetes.ask(&["get", "pod", "guest", "--output", "jsonpath={.status.podIP}"])?.ok()?;
@@ -49,10 +55,15 @@ pub(crate) fn a_custom_pod_network_comes_from_its_manifest(cluster: &Cluster) ->
     })
 }
 
-/// Flannel itself, from its image, with the manifests that nodes render by default.
+/// Flannel itself, from its image, with the manifests that nodes render by default. The configurations are those of
+/// `gen config`, as they would be for any machine.
 pub(crate) fn pods_reach_services_over_flannel(cluster: &Cluster) -> anyhow::Result<()> {
     let nodes = [("on-control-plane", "sys-flannel-controlplane-1"), ("on-worker", "sys-flannel-worker-1")];
-    cluster.with_another("sys-flannel", CIDR, &["--config-patch", FLANNEL], |kubernetes| {
+    let folder = cluster.file("sys-flannel-configurations");
+    let (folder, version) = (folder.to_string_lossy(), cluster.kubernetes_version()?);
+    let generate = ["gen", "config", "sys-flannel", ENDPOINT, "--kubernetes-version", version, "--output", &folder];
+    cluster.talosctl(&generate)?.ok()?;
+    cluster.with_another("sys-flannel", CIDR, &["--input-dir", &folder], |kubernetes| {
         services_are_reached(kubernetes, nodes)?;
         let daemons = ["--namespace", "kube-system", "get", "daemonset", "kube-flannel", "--output"];
         let ready = kubernetes.ask(&[&daemons[..], &["jsonpath={.status.numberReady}"]].concat())?.ok()?;

@@ -8,7 +8,7 @@ use super::{Row, row};
 /// Our processes on a node: display name and program path inside the node.
 const PROCESSES: &[(&str, &str)] = &[("machined", "sbin/init"), ("apid", "bin/apid"), ("trustd", "bin/trustd")];
 
-const BUDGET: &str = "40 MiB on a control plane";
+const BUDGET: &str = "25 MiB on a control plane";
 
 /// Memory of one process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -26,13 +26,15 @@ pub(crate) fn hours(text: &str) -> Result<u32, String> {
     u32::try_from(hours).map_err(|_| format!("must be at most {}", u32::MAX))
 }
 
-/// The name of a file in the current directory, without its extension.
+/// The path of a file without its extension, which is added to it: it has to end with a name. Scripts written for Talos 1.7 give
+/// whole paths.
 pub(crate) fn file_stem(text: &str) -> Result<String, String> {
-    if text.is_empty() {
+    let name = text.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() {
         return Err("the name is missing".to_owned());
     }
-    if matches!(text, "." | "..") || text.contains(|c: char| c == '/' || c.is_control()) {
-        return Err("not the name of a file in this directory: a name is not a path".to_owned());
+    if matches!(name, "." | "..") || text.contains(char::is_control) {
+        return Err("not the name of a file".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -174,7 +174,7 @@ fn lifetimes_are_greater_than_zero() {
 }
 
 #[test]
-fn names_of_generated_files_are_not_paths() {
+fn generated_files_have_names() {
     for (command, flag) in [
         (&["gen", "key"][..], "--name"),
         (&["gen", "crt", "--ca", "c", "--csr", "c"], "--name"),
@@ -182,8 +182,10 @@ fn names_of_generated_files_are_not_paths() {
         (&["gen", "keypair"], "--organization"),
     ] {
         let with = |name| refusal(&[command, &[flag, name]].concat());
-        assert_eq!((with("admin"), with("a.b c")), (None, None));
-        for name in ["", "..", ".", "../x", "/tmp/x", "a/b", "a\nb"] {
+        for name in ["admin", "a.b c", "../x", "/tmp/x", "a/b"] {
+            assert_eq!(with(name), None);
+        }
+        for name in ["", "..", ".", "a/", "/tmp/..", "a\nb"] {
             let error = with(name).unwrap_or_else(|| panic!("{command:?} takes {name:?}"));
             assert!(error.contains("name"), "{error}");
         }

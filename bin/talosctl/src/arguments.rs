@@ -17,15 +17,6 @@ pub(crate) fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|error| format!("{error}: the roles are {}", Role::ALL.map(Role::as_str).join(", ")))
 }
 
-/// A lifetime in hours.
-pub(crate) fn hours(text: &str) -> Result<u32, String> {
-    let hours: i64 = text.parse().map_err(|_| "must be a number of hours".to_owned())?;
-    if hours <= 0 {
-        return Err("must be greater than zero".to_owned());
-    }
-    u32::try_from(hours).map_err(|_| format!("must be at most {}", u32::MAX))
-}
-
 /// The path of a file without its extension, which is added to it: it has to end with a name. Scripts written for Talos 1.7 give
 /// whole paths.
 pub(crate) fn file_stem(text: &str) -> Result<String, String> {

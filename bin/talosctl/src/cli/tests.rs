@@ -160,20 +160,6 @@ fn roles_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn lifetimes_are_greater_than_zero() {
-    for command in
-        [&["gen", "ca", "--organization", "o"][..], &["gen", "crt", "--ca", "c", "--csr", "c", "--name", "n"]]
-    {
-        let with = |hours| refusal(&[command, &["--hours", hours]].concat());
-        assert_eq!(with("1"), None);
-        for hours in ["0", "-1"] {
-            let error = with(hours).unwrap_or_else(|| panic!("{command:?} takes {hours}"));
-            assert!(error.contains("must be greater than zero"), "{error}");
-        }
-    }
-}
-
-#[test]
 fn generated_files_have_names() {
     for (command, flag) in [
         (&["gen", "key"][..], "--name"),

@@ -47,8 +47,7 @@ pub(crate) enum GenCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {
     /// Lifetime of the certificate in hours
-    #[arg(long, value_name = "int", default_value_t = 87600, allow_negative_numbers = true,
-          value_parser = arguments::hours)]
+    #[arg(long, value_name = "int", default_value_t = 87600)]
     hours: u32,
     /// Organization in the certificate and base name of the files
     #[arg(long, value_name = "string", value_parser = arguments::file_stem)]
@@ -67,8 +66,7 @@ pub(crate) struct CrtArgs {
     #[arg(long, value_name = "string")]
     csr: PathBuf,
     /// Lifetime of the certificate in hours
-    #[arg(long, value_name = "int", default_value_t = 24, allow_negative_numbers = true,
-          value_parser = arguments::hours)]
+    #[arg(long, value_name = "int", default_value_t = 24)]
     hours: u32,
     /// File name of the certificate without its extension
     #[arg(long, value_name = "string", value_parser = arguments::file_stem)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::ReconcileError;
-use kube_edge::{Connect, KubeApi};
+use controller::{Ctx, ReconcileError};
+use kube_edge::{Connect, KubeApi, NodeCache};
 use kubernetes::{paths, yaml};
 use serde_json::Value;
 use sys::files;
@@ -72,6 +72,27 @@ impl Client {
         let api = self.connect.connect(kubeconfig).await?;
         self.current = Some(Current { fingerprint, api: Arc::clone(&api) });
         Ok(Connected { api, is_new: true })
+    }
+
+    /// The watch of all nodes, which wakes the controller; begun again with a new client. After a refused identity the next
+    /// client is a new one.
+    pub(crate) fn watch_nodes<'c>(
+        &mut self,
+        cache: &'c mut Option<NodeCache>,
+        connected: &Connected,
+        ctx: &Ctx,
+    ) -> &'c NodeCache {
+        if connected.is_new {
+            *cache = None;
+        }
+        let cache = cache.get_or_insert_with(|| {
+            let waker = ctx.waker();
+            NodeCache::start(Arc::clone(&connected.api), None, move || waker.wake())
+        });
+        if cache.error().is_some_and(|error| error.is_unauthorized()) {
+            self.forget();
+        }
+        cache
     }
 
     /// Makes the next client a new one.

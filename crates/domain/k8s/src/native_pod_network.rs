@@ -78,14 +78,7 @@ impl Controller for NativePodNetworkController {
             ctx.requeue_after(JOIN_POLL);
             return Ok(());
         };
-        if connected.is_new || self.cache.is_none() {
-            let waker = ctx.waker();
-            self.cache = Some(NodeCache::start(connected.api, None, move || waker.wake()));
-        }
-        let Some(cache) = &self.cache else { return Ok(()) };
-        if cache.error().is_some_and(|error| error.is_unauthorized()) {
-            self.client.forget();
-        }
+        let cache = self.client.watch_nodes(&mut self.cache, &connected, ctx);
         let cluster = config.cluster().pod_cidrs();
         let own = &nodename.nodename;
         let known = cache.look(|nodes| {

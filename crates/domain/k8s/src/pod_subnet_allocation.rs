@@ -93,15 +93,7 @@ impl Controller for PodSubnetAllocationController {
         }
         // A kubelet may not write the subnets of nodes.
         let connected = self.client.with_kubeconfig(&secrets.localhost_admin_kubeconfig).await?;
-        let api = Arc::clone(&connected.api);
-        if connected.is_new || self.cache.is_none() {
-            let waker = ctx.waker();
-            self.cache = Some(NodeCache::start(connected.api, None, move || waker.wake()));
-        }
-        let Some(cache) = &self.cache else { return Ok(()) };
-        if cache.error().is_some_and(|error| error.is_unauthorized()) {
-            self.client.forget();
-        }
+        let cache = self.client.watch_nodes(&mut self.cache, &connected, ctx);
         // The watch may be behind: it only tells whether there may be work.
         let mut preview = self.ranges.clone();
         let Some(plan) = cache.look(|nodes| preview.plan(nodes.values(), 1)) else { return Ok(()) };
@@ -111,7 +103,7 @@ impl Controller for PodSubnetAllocationController {
             return Ok(());
         }
         let mut result = Ok(Assigned::default());
-        let assigning = async { result = assign(&*api, &mut self.ranges).await };
+        let assigning = async { result = assign(&*connected.api, &mut self.ranges).await };
         self.lock.run_locked(POD_SUBNET_LOCK, LOCK_PATIENCE, Box::pin(assigning)).await?;
         let assigned = result?;
         self.report(assigned.problems);

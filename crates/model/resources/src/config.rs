@@ -56,7 +56,7 @@ impl MachineConfig {
 /// The document that a configuration shows as its YAML form: a form is one document, and a configuration may be several.
 struct Shown {
     text: String,
-    tree: Value,
+    root: yaml::Node,
 }
 
 /// `None` for a text that is no YAML, or nothing.
@@ -67,13 +67,13 @@ fn shown(text: &str) -> Option<Shown> {
     if documents.is_empty() {
         return None;
     }
-    let (node, mut text) = documents.remove(root);
+    let (root, mut text) = documents.remove(root);
     for (other, _) in &documents {
         let part = |key| other.get(key).and_then(yaml::Node::as_str).unwrap_or_default().escape_debug().to_string();
         let name = format!("{} {}", part("kind"), part("name"));
         text.push_str(&format!("# one more document: {}\n", name.trim_end()));
     }
-    Some(Shown { text, tree: node.to_value() })
+    Some(Shown { text, root })
 }
 
 impl PartialEq for MachineConfig {
@@ -100,7 +100,7 @@ impl Spec for MachineConfig {
     };
     /// The root document, or the first one where there is no root yet; a text that is no YAML is a string.
     fn to_yaml(&self) -> Value {
-        shown(&self.text).map_or_else(|| Value::from(self.text.as_str()), |shown| shown.tree)
+        shown(&self.text).map_or_else(|| Value::from(self.text.as_str()), |shown| shown.root.to_value())
     }
     /// The same as it was written, with its comments, and a comment that names the other documents.
     fn to_yaml_text(&self) -> String {

@@ -311,15 +311,20 @@ mod tests {
         assert_eq!(format!("{key:?}"), "PrivateKey(RSA 2048, hidden)");
     }
 
+    /// The files of an existing cluster with these authorities.
+    fn kubernetes_pki(bundle: &SecretsBundle) -> KubernetesPki {
+        KubernetesPki {
+            ca: bundle.certs.k8s.clone(),
+            etcd: bundle.certs.etcd.clone(),
+            front_proxy: bundle.certs.k8s_aggregator.clone(),
+            service_account: bundle.certs.k8s_service_account.clone(),
+        }
+    }
+
     #[test]
     fn kubernetes_authorities_are_kept_and_the_rest_is_new() {
         let old = SecretsBundle::generate(SystemTime::UNIX_EPOCH, fast()).unwrap();
-        let pki = KubernetesPki {
-            ca: old.certs.k8s.clone(),
-            etcd: old.certs.etcd.clone(),
-            front_proxy: old.certs.k8s_aggregator.clone(),
-            service_account: old.certs.k8s_service_account.clone(),
-        };
+        let pki = kubernetes_pki(&old);
         let token = Some("abcdef.0123456789abcdef".to_owned());
         let new = SecretsBundle::from_kubernetes_pki(&pki, token, SystemTime::UNIX_EPOCH, fast()).unwrap();
         assert_eq!(new.certs.k8s, old.certs.k8s);
@@ -330,12 +335,7 @@ mod tests {
     #[test]
     fn a_bootstrap_token_of_an_existing_cluster_may_have_any_form() {
         let old = SecretsBundle::generate(SystemTime::UNIX_EPOCH, fast()).unwrap();
-        let pki = KubernetesPki {
-            ca: old.certs.k8s.clone(),
-            etcd: old.certs.etcd.clone(),
-            front_proxy: old.certs.k8s_aggregator.clone(),
-            service_account: old.certs.k8s_service_account.clone(),
-        };
+        let pki = kubernetes_pki(&old);
         for token in ["my-token", "yes", "1e3", "a \"b\" \\ c: #\t\u{85}\u{e9}"] {
             let import = |token: &str| {
                 SecretsBundle::from_kubernetes_pki(&pki, Some(token.to_owned()), SystemTime::UNIX_EPOCH, fast())

@@ -1,0 +1,2 @@
+//! Formats and decisions of a machine with hardware of its own: kernel command line, META, partition tables and layouts,
+//! boot loader configurations, disk selectors, install plans. Nothing here does I/O or reads a clock.

@@ -1,2 +1,10 @@
 //! Formats and decisions of a machine with hardware of its own: kernel command line, META, partition tables and layouts,
 //! boot loader configurations, disk selectors, install plans. Nothing here does I/O or reads a clock.
+
+pub mod cmdline;
+pub mod gpt;
+pub mod grub;
+pub mod install;
+pub mod layout;
+pub mod loader;
+pub mod uki;

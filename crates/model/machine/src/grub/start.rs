@@ -1,0 +1,124 @@
+//! GRUB's start code: the boot sector in the MBR, and the core image in the BIOS partition.
+//!
+//! Both are files of GRUB (`boot.img`, and what `grub-mkimage -O i386-pc` makes); where the core image lies on the disk has to be
+//! written into them. That is what `grub-install` does as well, which needs privileges and a mounted disk for it.
+
+/// Place of the core image's first sector in the boot sector.
+const KERNEL_SECTOR: usize = 0x5c;
+/// Place of a jump that trusts the drive number of the BIOS; two no-ops there make it 0x80 if the BIOS gives no disk's.
+const DRIVE_CHECK: usize = 0x66;
+/// Place of the list in the first sector of the core image that says where its rest is.
+const BLOCK_LIST: usize = 512 - 12;
+
+/// Start code that is not GRUB's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StartCodeError {
+    #[error("the boot sector is not 512 bytes with a boot signature")]
+    BootSector,
+    #[error("the core image has {bytes} bytes; the BIOS partition has room for {room}")]
+    CoreSize { bytes: usize, room: u64 },
+    #[error("the core image says that it has {listed} sectors behind its first one; it has {actual}")]
+    CoreSectors { listed: u16, actual: usize },
+}
+
+/// Boot code for the MBR that loads the core image from `core_sector`.
+///
+/// # Errors
+/// `BootSector` for anything but a boot sector.
+pub fn boot_sector(boot_image: &[u8], core_sector: u64) -> Result<[u8; 440], StartCodeError> {
+    if boot_image.len() != 512 || boot_image[510..] != [0x55, 0xaa] {
+        return Err(StartCodeError::BootSector);
+    }
+    let mut code = [0; 440];
+    code.copy_from_slice(&boot_image[..440]);
+    code[KERNEL_SECTOR..KERNEL_SECTOR + 8].copy_from_slice(&core_sector.to_le_bytes());
+    code[DRIVE_CHECK..DRIVE_CHECK + 2].fill(0x90);
+    Ok(code)
+}
+
+/// The core image for a partition that starts at `first_sector` (of 512 bytes, as the BIOS counts) and has `room` bytes.
+///
+/// # Errors
+/// An image that is too large, or whose first sector does not describe the others.
+pub fn core_image(core: &[u8], first_sector: u64, room: u64) -> Result<Vec<u8>, StartCodeError> {
+    let size_error = StartCodeError::CoreSize { bytes: core.len(), room };
+    if core.len() < 1024 || core.len() as u64 > room {
+        return Err(size_error);
+    }
+    let mut image = core.to_vec();
+    image.resize(core.len().next_multiple_of(512), 0);
+    let rest = image.len() / 512 - 1;
+    let list = &mut image[BLOCK_LIST..512];
+    let listed = u16::from_le_bytes([list[8], list[9]]);
+    if usize::from(listed) != rest {
+        return Err(StartCodeError::CoreSectors { listed, actual: rest });
+    }
+    list[..8].copy_from_slice(&(first_sector + 1).to_le_bytes());
+    Ok(image)
+}
+
+/// Boot code that prints that an installation was cut off, and waits: for disks on which one has begun.
+#[must_use]
+pub fn interrupted() -> Vec<u8> {
+    // 16-bit code at 0000:7c00: prints the text behind it by the BIOS (int 10h, function 0eh), then halts for ever.
+    const CODE: [u8; 30] = [
+        0xfa, // cli
+        0x31, 0xc0, // xor ax, ax
+        0x31, 0xdb, // xor bx, bx: the first page of the screen
+        0x8e, 0xd8, // mov ds, ax
+        0x8e, 0xd0, // mov ss, ax
+        0xbc, 0x00, 0x7c, // mov sp, 7c00h
+        0xfc, // cld
+        0xbe, 0x1e, 0x7c, // mov si, 7c1eh: the text
+        0xac, // next: lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x06, // jz end
+        0xb4, 0x0e, // mov ah, 0eh
+        0xcd, 0x10, // int 10h
+        0xeb, 0xf5, // jmp next
+        0xf4, // end: hlt, with interrupts off
+        0xeb, 0xfd, // jmp end
+    ];
+    let text = "The installation on this disk was cut off before it was finished, so that it cannot boot. \
+                Start the installation medium and install again.\r\n\0";
+    let mut code = CODE.to_vec();
+    code.extend_from_slice(text.as_bytes());
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_sector_knows_where_the_core_image_is() {
+        let mut sector = [1; 512];
+        assert_eq!(boot_sector(&sector, 5), Err(StartCodeError::BootSector));
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        let code = boot_sector(&sector, 0x0102_0304).unwrap();
+        assert_eq!(code[0x5c..0x64], [4, 3, 2, 1, 0, 0, 0, 0]);
+        assert_eq!(code[0x66..0x68], [0x90, 0x90]);
+        assert_eq!(code[0x68], 1);
+    }
+
+    #[test]
+    fn the_core_image_knows_where_its_rest_is() {
+        let mut core = vec![0; 1400];
+        core[BLOCK_LIST + 8] = 2;
+        let image = core_image(&core, 2048, 1 << 20).unwrap();
+        assert_eq!((image.len(), &image[BLOCK_LIST..BLOCK_LIST + 8]), (1536, &2049u64.to_le_bytes()[..]));
+        assert_eq!(core_image(&core, 2048, 1024), Err(StartCodeError::CoreSize { bytes: 1400, room: 1024 }));
+        core[BLOCK_LIST + 8] = 9;
+        assert_eq!(core_image(&core, 2048, 1 << 20), Err(StartCodeError::CoreSectors { listed: 9, actual: 2 }));
+    }
+
+    #[test]
+    fn the_code_of_an_interrupted_installation_fits_its_place_and_finds_its_text() {
+        let code = interrupted();
+        assert!(code.len() <= crate::gpt::BOOT_CODE_SIZE, "{}", code.len());
+        // The address that is loaded into SI.
+        let text = usize::from(u16::from_le_bytes([code[14], code[15]])) - 0x7c00;
+        assert_eq!((code[text - 1], &code[text..text + 3]), (0xfd, &b"The"[..]));
+        assert_eq!(code.last(), Some(&0));
+    }
+}

@@ -1,1 +1,4 @@
-//! Tests of the whole system, in `tests/system`. This library is empty, as a package needs a target besides its tests.
+//! What the test programs share: running programs, waiting with a deadline, and counting checks.
+
+pub mod runner;
+pub mod support;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cluster::{CIDR, CONTROL_PLANE, Cluster, NAME, WORKER};
-use crate::support::eventually;
+use tests::support::eventually;
 
 pub(crate) fn a_second_bootstrap_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
     let said = cluster.talosctl(&["bootstrap", "--nodes", CONTROL_PLANE.address])?.refused()?;

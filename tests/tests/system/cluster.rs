@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::Traces;
 use crate::settings;
-use crate::support::{Answer, eventually, run, say};
+use tests::support::{Answer, eventually, run, say};
 
 pub(crate) const NAME: &str = "sys";
 pub(crate) const CIDR: &str = "10.7.0.0/24";

@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use crate::access::{Authority, Identity};
 use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, NAME, Node, WORKER};
 use crate::host::{Process, processes};
-use crate::support::{eventually, http_get, run};
 use crate::{members, pods};
+use tests::support::{eventually, http_get, run};
 
 const RETURN: Duration = Duration::from_secs(60);
 /// Control plane pods that lost the API server end, and the kubelet starts them again after pauses that double from 10 s.

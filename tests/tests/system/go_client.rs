@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::access::{Authority, Identity};
 use crate::cluster::{CONTROL_PLANE, Cluster, WORKER, variable};
-use crate::support::{run, say};
+use tests::support::{run, say};
 
 /// It lists, gets and watches every type, and calls every method, of both nodes.
 pub(crate) fn a_client_in_go_reads_every_type_and_calls_every_method(cluster: &Cluster) -> anyhow::Result<()> {

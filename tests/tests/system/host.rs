@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::support::run;
+use tests::support::run;
 
 /// Search terms; recorded while the cluster exists, as only its state knows the names of its links.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::cluster::Cluster;
-use crate::support::eventually;
+use tests::support::eventually;
 
 const DEFINITION: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
   "metadata": {"name": "boats.test.example"}, "spec": {"group": "test.example", "scope": "Namespaced",

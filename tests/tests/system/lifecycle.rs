@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use crate::cluster::{CONTROL_PLANE, Cluster, WORKER};
 use crate::faults::{converges, of_node};
-use crate::support::eventually;
+use tests::support::eventually;
 
 /// What a node runs, and what its services are run with, is in resources.
 pub(crate) fn booted_nodes_say_so(cluster: &Cluster) -> anyhow::Result<()> {

@@ -17,13 +17,11 @@ mod pods;
 mod renamed;
 mod settings;
 mod start;
-mod support;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use cluster::Cluster;
-use support::{Clock, say};
+use tests::runner::{Tally, Wanted};
 
 type Check = fn(&Cluster) -> anyhow::Result<()>;
 
@@ -93,48 +91,16 @@ const CHECKS: &[(&str, Check)] = &[
     ("pods_run_after_all_that", faults::pods_run_after_all_that),
 ];
 
-#[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: Vec<&'static str>,
-}
-
-impl Tally {
-    /// Runs one check and says how it went; a panic is a failure like any other.
-    fn run<T>(&mut self, name: &'static str, check: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
-        let clock = Clock::start();
-        let result = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
-        match result {
-            Ok(value) => {
-                say(&format!("test {name} ... ok ({clock})"));
-                self.passed += 1;
-                Some(value)
-            }
-            Err(error) => {
-                say(&format!("test {name} ... FAILED ({clock})\n    {error:#}"));
-                self.failed.push(name);
-                None
-            }
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let filters = support::filters(std::env::args().skip(1));
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let wanted = Wanted::from_arguments();
     let mut tally = Tally::default();
     if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
-        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted.has(name)) {
             if tally.run(name, || check(&cluster)).is_none() {
                 cluster.show_logs();
             }
         }
         tally.run("nothing_is_left_of_a_destroyed_cluster", || cluster.destroy());
     }
-    let failed = tally.failed.len();
-    if failed > 0 {
-        say(&format!("failed: {}", tally.failed.join(", ")));
-    }
-    say(&format!("{} passed, {failed} failed", tally.passed));
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    tally.close()
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::cluster::{CONTROL_PLANE, Cluster, WORKER};
-use crate::support::eventually;
+use tests::support::eventually;
 
 /// The name of each node of Kubernetes with its state.
 fn nodes(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {

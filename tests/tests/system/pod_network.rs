@@ -8,7 +8,7 @@ use anyhow::ensure;
 
 use crate::cluster::Cluster;
 use crate::pods::services_are_reached;
-use crate::support::eventually;
+use tests::support::eventually;
 
 const CIDR: &str = "10.8.0.0/24";
 /// The gateway of that network, where the manifest is served while the cluster comes up.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::cluster::{CONTROL_PLANE, Cluster, GATEWAY, Kubernetes, WORKER};
-use crate::support::eventually;
+use tests::support::eventually;
 
 /// A pod that serves its own name over HTTP on one node, and the Service of that pod.
 fn manifest(name: &str, node: &str) -> String {

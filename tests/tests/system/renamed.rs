@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cluster::{Cluster, Kubernetes};
-use crate::support::eventually;
+use tests::support::eventually;
 
 const NAME: &str = "sys-renamed";
 const CIDR: &str = "10.8.0.0/24";

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::cluster::{CONTROL_PLANE, Cluster, WORKER};
-use crate::support::Clock;
+use tests::support::Clock;
 
 /// The port of this host that receives the worker's logs.
 const LOG_PORT: u16 = 5514;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::cluster::{CONTROL_PLANE, Cluster, NAME, Node, WORKER};
 use crate::faults::of_node;
-use crate::support::{eventually, run};
+use tests::support::{eventually, run};
 
 /// Pods that every node has, and that the control plane has.
 const EVERYWHERE: &[&str] = &["kube-proxy"];

@@ -15,15 +15,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long something takes, to a tenth of a second.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(SystemTime);
+pub struct Clock(SystemTime);
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the tests measure real time, and no runtime is here for another")]
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self(SystemTime::now())
     }
 
-    pub(crate) fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         Self::start().0.duration_since(self.0).unwrap_or_default()
     }
 }
@@ -36,12 +36,12 @@ impl fmt::Display for Clock {
 
 /// Prints a line of the report.
 #[expect(clippy::print_stdout, reason = "the runner's report")]
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     println!("{text}");
 }
 
 /// The names that are asked for, without the options that every test program is given.
-pub(crate) fn filters(arguments: impl Iterator<Item = String>) -> Vec<String> {
+pub fn filters(arguments: impl Iterator<Item = String>) -> Vec<String> {
     let mut filters = Vec::new();
     let mut value_follows = false;
     for argument in arguments {
@@ -59,15 +59,15 @@ pub(crate) fn filters(arguments: impl Iterator<Item = String>) -> Vec<String> {
 
 /// Result of a program.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) succeeded: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Answer {
+    pub succeeded: bool,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs a program to its end. Every program that is run so has a limit of its own for how long it takes.
 #[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
-pub(crate) fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
+pub fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
     let output = Command::new("timeout")
         .arg("600")
         .arg(program)
@@ -86,7 +86,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::R
 
 impl Answer {
     /// Output of a successful program.
-    pub(crate) fn ok(self) -> anyhow::Result<String> {
+    pub fn ok(self) -> anyhow::Result<String> {
         if self.succeeded {
             return Ok(self.stdout);
         }
@@ -94,7 +94,7 @@ impl Answer {
     }
 
     /// Error message of a failed program.
-    pub(crate) fn refused(self) -> anyhow::Result<String> {
+    pub fn refused(self) -> anyhow::Result<String> {
         if self.succeeded {
             bail!("the program succeeded where it must not: {}", self.stdout);
         }
@@ -103,7 +103,7 @@ impl Answer {
 }
 
 /// Asks a server on this machine without TLS; its answer, head and body.
-pub(crate) fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+pub fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("connecting {address}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -114,11 +114,7 @@ pub(crate) fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String
 }
 
 /// Waits until `check` succeeds; when it does not in time, the error is its last one.
-pub(crate) fn eventually<T>(
-    what: &str,
-    at_most: Duration,
-    mut check: impl FnMut() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+pub fn eventually<T>(what: &str, at_most: Duration, mut check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let clock = Clock::start();
     loop {
         match check() {

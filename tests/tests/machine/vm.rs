@@ -1,0 +1,133 @@
+//! A virtual machine under QEMU's emulator: its processes end with the value.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tests::support::{Answer, eventually, run};
+
+use crate::assets::Assets;
+
+/// The kernel arguments that every machine of the platform needs; the image's own loaders have the same.
+const ARGUMENTS: &str = "talos.platform=metal console=ttyS0 panic=10 printk.devkmsg=on module.sig_enforce=1";
+
+/// The kernel arguments without which a machine does not go on.
+const PROTECTIONS: &str = "init_on_alloc=1 slab_nomerge pti=on";
+
+/// From the start of QEMU to an answer of the API, on a busy machine without hardware help.
+pub(crate) const BOOT: Duration = Duration::from_secs(180);
+
+/// What a machine is started from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// The kernel and the initramfs, with more kernel arguments.
+    Kernel { arguments: String },
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// The names of its files.
+    pub(crate) name: &'static str,
+    pub(crate) source: Source,
+    pub(crate) memory_mib: u32,
+    /// More arguments of QEMU: disks, firmware.
+    pub(crate) more: Vec<OsString>,
+}
+
+impl Setup {
+    /// A machine that has nothing but its kernel.
+    pub(crate) fn kernel(name: &'static str, arguments: &str) -> Self {
+        Self::unprotected(name, &format!("{PROTECTIONS} {arguments}"))
+    }
+
+    /// The same without the protections that the kernel's arguments ask for.
+    pub(crate) fn unprotected(name: &'static str, arguments: &str) -> Self {
+        Self { name, source: Source::Kernel { arguments: arguments.to_owned() }, memory_mib: 1024, more: Vec::new() }
+    }
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    assets: Assets,
+    qemu: Child,
+    /// Leads to the API's port of the machine.
+    port: u16,
+    console: PathBuf,
+}
+
+impl Vm {
+    #[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
+    pub(crate) fn start(assets: &Assets, setup: &Setup) -> anyhow::Result<Self> {
+        let console = assets.file(&format!("{}.console", setup.name))?;
+        let port = free_port()?;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-machine", "q35"])
+            .args(["-cpu", "max", "-smp", "2", "-m"])
+            .arg(format!("{}M", setup.memory_mib))
+            .args(["-device", "virtio-rng-pci", "-device", "virtio-net-pci,netdev=net0,romfile="])
+            .args(["-netdev", &format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:50000")])
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()));
+        match &setup.source {
+            Source::Kernel { arguments } => {
+                qemu.arg("-kernel").arg(assets.kernel()).arg("-initrd").arg(assets.initramfs());
+                qemu.args(["-append", &format!("{ARGUMENTS} {arguments}")]);
+            }
+        }
+        let qemu = qemu.args(&setup.more).stdin(Stdio::null()).spawn();
+        let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
+        Ok(Self { assets: assets.clone(), qemu, port, console })
+    }
+
+    /// Its console so far.
+    pub(crate) fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until its console has `text`.
+    pub(crate) fn says(&mut self, text: &str, at_most: Duration) -> anyhow::Result<()> {
+        eventually(&format!("console with {text:?}"), at_most, || {
+            let ended = self.qemu.try_wait()?;
+            let found = self.console().contains(text);
+            match ended {
+                _ if found => Ok(()),
+                Some(status) => bail!("QEMU has ended with {status}"),
+                None => bail!("the console does not have it"),
+            }
+        })
+    }
+
+    /// Calls its API without certificates, as an operator does in maintenance mode. The address comes last, so that a
+    /// subcommand keeps its place.
+    pub(crate) fn talosctl_insecure(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        let address = format!("127.0.0.1:{}", self.port);
+        run(&self.assets.talosctl(), &[arguments, &["--insecure", "--nodes", &address]].concat())
+    }
+
+    /// Waits until the API answers as in maintenance mode.
+    pub(crate) fn is_in_maintenance(&mut self) -> anyhow::Result<()> {
+        eventually("maintenance mode", BOOT, || {
+            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
+            self.talosctl_insecure(&["get", "machinestatus"])?.ok().map(drop)
+        })
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.qemu.kill().ok();
+        self.qemu.wait().ok();
+    }
+}
+
+/// A port of loopback that nobody listens on now.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr()?.port())
+}

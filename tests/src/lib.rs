@@ -2,3 +2,4 @@
 
 pub mod runner;
 pub mod support;
+pub mod write_log;

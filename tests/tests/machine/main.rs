@@ -5,6 +5,7 @@
 
 mod assets;
 mod boot;
+mod cuts;
 mod vm;
 
 use std::process::ExitCode;
@@ -16,6 +17,10 @@ type Check = fn(&Assets) -> anyhow::Result<()>;
 
 /// The checks in their order.
 const CHECKS: &[(&str, Check)] = &[
+    (
+        "a_cut_keeps_what_was_flushed_and_any_part_of_the_rest",
+        cuts::a_cut_keeps_what_was_flushed_and_any_part_of_the_rest,
+    ),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
 ];

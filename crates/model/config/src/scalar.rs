@@ -80,37 +80,11 @@ impl fmt::Display for MachineType {
 #[serde(transparent)]
 pub struct DiskSize(pub u64);
 
-const SIZE_UNITS: [(&str, u64); 12] = [
-    ("", 1),
-    ("b", 1),
-    ("kb", 1_000),
-    ("mb", 1_000_000),
-    ("gb", 1_000_000_000),
-    ("tb", 1_000_000_000_000),
-    ("pb", 1_000_000_000_000_000),
-    ("kib", 1 << 10),
-    ("mib", 1 << 20),
-    ("gib", 1 << 30),
-    ("tib", 1 << 40),
-    ("pib", 1 << 50),
-];
-
 impl FromStr for DiskSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("{text:?} is not a size; write bytes or, for example, 10 GB or 512MiB");
-        let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(split);
-        let unit = unit.trim().to_ascii_lowercase();
-        let factor =
-            SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor).ok_or_else(invalid)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let scale = 10u64.checked_pow(u32::try_from(fraction.len()).unwrap_or(u32::MAX)).ok_or_else(invalid)?;
-        let digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| invalid())?;
-        let bytes = u128::from(digits) * u128::from(factor) / u128::from(scale);
-        u64::try_from(bytes).map(Self).map_err(|_| invalid())
+        machine::size::parse(text).map(Self).map_err(|error| error.to_string())
     }
 }
 
@@ -237,19 +211,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_in_both_families_of_units() {
-        for (text, bytes) in
-            [("1024", 1024), ("10 GB", 10_000_000_000), ("1.5GiB", 1_610_612_736), ("0", 0), ("512mib", 536_870_912)]
-        {
-            assert_eq!(text.parse(), Ok(DiskSize(bytes)), "{text}");
-        }
-        for text in ["", "GB", "1 parsec", "-1", "99999999999 PB"] {
-            let error = text.parse::<DiskSize>().unwrap_err();
-            assert!(error.contains("is not a size"), "{text}: {error}");
-        }
-    }
 
     #[test]
     fn port_ranges_must_not_run_backwards() {

@@ -2,9 +2,13 @@
 //! boot loader configurations, disk selectors, install plans. Nothing here does I/O or reads a clock.
 
 pub mod cmdline;
+pub mod disk;
 pub mod gpt;
 pub mod grub;
 pub mod install;
 pub mod layout;
 pub mod loader;
+pub mod meta;
+pub mod selector;
+pub mod size;
 pub mod uki;

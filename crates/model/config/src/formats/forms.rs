@@ -1,10 +1,10 @@
 //! The forms themselves.
 
 use ipnet::IpNet;
+use machine::selector::SizeMatch;
 use url::Url;
 
 use super::address;
-use crate::scalar::DiskSize;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
@@ -98,7 +98,7 @@ impl Form {
                 ensure(address(text).is_some() || dns(name), "an address or a DNS name", "10.0.0.10, api.example.org")
             }
             Self::MacPattern => ensure(mac(text), "a hardware address", "00:1a:2b:3c:4d:5e, 00:1a:2b:*"),
-            Self::SizeMatch => ensure(size_match(text), "a size", ">= 1TB, 500GiB"),
+            Self::SizeMatch => ensure(text.parse::<SizeMatch>().is_ok(), "a size", ">= 1TB, 500GiB"),
             // a key may be secret: the message does not repeat it
             Self::Key32 if key(text) => Ok(()),
             Self::Key32 => Err(("the key is not 32 bytes in base64".to_owned(), Some("use wg genkey".to_owned()))),
@@ -139,13 +139,6 @@ fn url(text: &str, schemes: &[&str], port: Port, path: Path) -> Result<(), Probl
         return problem("has a path, which this address cannot have");
     }
     Ok(())
-}
-
-/// `[>= <= > < ==]N[unit]`
-fn size_match(text: &str) -> bool {
-    let text = text.trim_start();
-    let size = [">=", "<=", "==", ">", "<"].iter().find_map(|sign| text.strip_prefix(sign)).unwrap_or(text);
-    size.parse::<DiskSize>().is_ok()
 }
 
 /// Without a way up: what is below a directory as text is below it on disk, too.

@@ -2,6 +2,8 @@
 //!
 //! Only shapes: checks are in `validate`, defaults in the accessors.
 
+use machine::selector::Selector;
+use machine::size::SizeError;
 use serde::{Deserialize, Serialize};
 
 use crate::scalar::{DiskSize, SecretString, one_or_many};
@@ -64,6 +66,27 @@ pub struct InstallDiskSelector {
     /// Place on the bus, with * as wildcard.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bus_path: String,
+}
+
+impl InstallDiskSelector {
+    /// The selector that it describes.
+    ///
+    /// # Errors
+    /// The size cannot be read; validation refuses such a configuration.
+    pub fn selector(&self) -> Result<Selector, SizeError> {
+        let size = if self.size.is_empty() { None } else { Some(self.size.parse()?) };
+        Ok(Selector {
+            size,
+            name: self.name.clone(),
+            model: self.model.clone(),
+            serial: self.serial.clone(),
+            modalias: self.modalias.clone(),
+            uuid: self.uuid.clone(),
+            wwid: self.wwid.clone(),
+            kind: self.r#type.clone(),
+            bus_path: self.bus_path.clone(),
+        })
+    }
 }
 
 /// Extensions to install; deprecated, build them into the image.

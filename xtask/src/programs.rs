@@ -13,7 +13,8 @@ use crate::step::{Steps, command};
 pub(crate) const BUILD_PACKAGES: &[&str] =
     &["gcc", "libc6-dev", "libprotobuf-dev", "make", "musl-tools", "protobuf-compiler"];
 
-const PROGRAMS: &[&str] = &["machined", "apid", "trustd", "discoveryd", "talosctl", "imager", "api-load"];
+const PROGRAMS: &[&str] =
+    &["init", "machined", "apid", "trustd", "installer", "discoveryd", "talosctl", "imager", "api-load"];
 
 /// Builds all programs for the node's target; returns the directory that they are in.
 pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf> {
@@ -48,13 +49,29 @@ pub(crate) fn directory(paths: &Paths) -> anyhow::Result<PathBuf> {
     Ok(target_directory(paths)?.join(TARGET).join("node"))
 }
 
-/// Makes the root file system of a node, unless it is up to date.
+/// Makes the root file system of a node, and kernel and initramfs of a machine, unless they are up to date.
 pub(crate) fn image(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<()> {
     steps.run("node image", |step| {
         let output = step.call(
             command(programs.join("imager"))
                 .arg("rootfs")
                 .arg("--out")
+                .arg(paths.image())
+                .arg("--programs")
+                .arg(programs)
+                .arg("--packages")
+                .arg(paths.packages()),
+        )?;
+        step.note(output.lines().last().unwrap_or_default());
+        Ok(())
+    })?;
+    steps.run("kernel and initramfs", |step| {
+        let output = step.call(
+            command(programs.join("imager"))
+                .arg("boot")
+                .arg("--out")
+                .arg(&paths.out)
+                .arg("--rootfs")
                 .arg(paths.image())
                 .arg("--programs")
                 .arg(programs)

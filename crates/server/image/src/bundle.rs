@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_bundle_has_every_image_and_is_made_once() {
         let cache = tempfile::tempdir().unwrap();
-        let packages = Packages::new(&cache.path().join("packages"));
+        let packages = crate::packages::testing::packages();
         let components = |pairs: &[(&str, &str)]| -> Components {
             pairs.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
         };

@@ -17,6 +17,8 @@ pub struct Package {
     /// The source package, if its name differs.
     pub source: Option<String>,
     pub homepage: Option<String>,
+    /// The field `Depends`.
+    pub depends: Option<String>,
     /// SHA-256 of the package file.
     pub sha256: String,
     pub files: Tree,
@@ -25,10 +27,20 @@ pub struct Package {
 impl Package {
     /// Reads and unpacks the package file at `path`.
     ///
-    /// An unreadable file, or one that is not a Debian package. If it cannot be read or is no Debian package.
+    /// # Errors
+    /// An unreadable file, or one that is not a Debian package.
     pub fn open(path: &Path) -> Result<Self, ImageError> {
         let bytes = std::fs::read(path).map_err(ImageError::read(path))?;
         Self::parse(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes)
+    }
+
+    /// Reads the package file at `path` without its files.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn open_control(path: &Path) -> Result<Self, ImageError> {
+        let bytes = std::fs::read(path).map_err(ImageError::read(path))?;
+        Self::parse_parts(&path.file_name().unwrap_or_default().to_string_lossy(), &bytes, Parts::Control)
     }
 
     /// Unpacks `bytes`; `label` is for messages.
@@ -36,6 +48,10 @@ impl Package {
     /// # Errors
     /// Bytes that are not a Debian package.
     pub fn parse(label: &str, bytes: &[u8]) -> Result<Self, ImageError> {
+        Self::parse_parts(label, bytes, Parts::All)
+    }
+
+    fn parse_parts(label: &str, bytes: &[u8], parts: Parts) -> Result<Self, ImageError> {
         let bad = |problem: &str| ImageError::Package { package: label.to_owned(), problem: problem.to_owned() };
         let io = |source| ImageError::Unpack { package: label.to_owned(), source };
         let members = members(bytes).ok_or_else(|| bad("not an ar archive"))?;
@@ -57,8 +73,12 @@ impl Package {
             architecture: field("Architecture").ok_or_else(|| bad("no Architecture field"))?,
             source: field("Source"),
             homepage: field("Homepage"),
+            depends: field("Depends"),
             sha256: sha256(bytes),
-            files: read_tree(&member("data.tar")?).map_err(io)?,
+            files: match parts {
+                Parts::All => read_tree(&member("data.tar")?).map_err(io)?,
+                Parts::Control => Tree::default(),
+            },
         })
     }
 
@@ -68,6 +88,13 @@ impl Package {
         let version = self.version.split_once(':').map_or(self.version.as_str(), |(_, rest)| rest);
         version.rsplit_once('-').map_or(version, |(upstream, _)| upstream)
     }
+}
+
+/// What of a package is read.
+#[derive(Debug, Clone, Copy)]
+enum Parts {
+    All,
+    Control,
 }
 
 /// Members of an `ar` archive, by name.

@@ -1,4 +1,4 @@
-//! Reads the needed libraries and the loader from an ELF file. 64-bit little-endian only, the only format that runs on
+//! Reads the needed libraries, the loader and named sections from an ELF file. 64-bit little-endian only, the only format that runs on
 //! a node. The input is untrusted: every offset is checked.
 
 /// The dynamic dependencies of a program or library.
@@ -16,6 +16,31 @@ const PT_INTERP: u32 = 3;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
+
+/// The content of the section `name`; `None` if there is none, or the file is not a whole ELF file.
+#[must_use]
+pub fn section<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let start = usize::try_from(u64_at(bytes, 40)?).ok()?;
+    let size = usize::from(u16_at(bytes, 58)?);
+    let header = |index: u16| start.checked_add(usize::from(index) * size);
+    let content = |at: usize| {
+        let offset = usize::try_from(u64_at(bytes, at.checked_add(24)?)?).ok()?;
+        let length = usize::try_from(u64_at(bytes, at.checked_add(32)?)?).ok()?;
+        bytes.get(offset..offset.checked_add(length)?)
+    };
+    let names = content(header(u16_at(bytes, 62)?)?)?;
+    for index in 0..u16_at(bytes, 60)? {
+        let at = header(index)?;
+        let label = names.get(usize::try_from(u32_at(bytes, at)?).ok()?..)?;
+        if label.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)) {
+            return content(at);
+        }
+    }
+    None
+}
 
 struct Segment {
     kind: u32,
@@ -103,6 +128,32 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_le_bytes)
 }
 
+/// Builds ELF files for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    /// An object file with one section of that name and content.
+    pub(crate) fn with_section(name: &str, content: &[u8]) -> Vec<u8> {
+        let names = format!("\0{name}\0");
+        let table = 64 + content.len() + names.len();
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[40..48].copy_from_slice(&(table as u64).to_le_bytes());
+        for (at, value) in [(58, 64_u16), (60, 3), (62, 2)] {
+            file[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        file.extend(content);
+        file.extend(names.as_bytes());
+        for (label, offset, length) in [(0_u32, 0, 0), (1, 64, content.len()), (0, 64 + content.len(), names.len())] {
+            let mut header = [0; 64];
+            header[..4].copy_from_slice(&label.to_le_bytes());
+            header[24..32].copy_from_slice(&(offset as u64).to_le_bytes());
+            header[32..40].copy_from_slice(&(length as u64).to_le_bytes());
+            file.extend(header);
+        }
+        file
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,11 +180,21 @@ mod tests {
         let bytes = this_test();
         for length in 0..1024 {
             let _ = needs(&bytes[..length]);
+            let _ = section(&bytes[..length], ".text");
         }
         let mut broken = bytes;
         for at in 32..1024 {
             broken[at] = 0xff;
             let _ = needs(&broken);
+            let _ = section(&broken, ".text");
         }
+    }
+
+    #[test]
+    fn a_section_is_found_by_its_whole_name() {
+        let file = testing::with_section(".modinfo", b"depends=");
+        assert_eq!(section(&file, ".modinfo"), Some(&b"depends="[..]));
+        assert_eq!(section(&file, ".mod"), None);
+        assert_eq!(section(&this_test(), ".interp"), Some(&b"/lib64/ld-linux-x86-64.so.2\0"[..]));
     }
 }

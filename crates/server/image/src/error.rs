@@ -32,6 +32,21 @@ pub enum ImageError {
     /// No listed package has a needed library.
     #[error("{file} needs {library}, which none of the listed packages has")]
     NoLibrary { file: String, library: String },
+    /// A kernel module that cannot be used.
+    #[error("kernel module {path}: {problem}")]
+    Module { path: String, problem: String },
+    /// A kernel package that cannot be used.
+    #[error("kernel {package}: {problem}")]
+    Kernel { package: String, problem: String },
+    /// An extra kernel argument that cannot be used.
+    #[error("kernel command line")]
+    Argument { source: machine::cmdline::ExtraArgumentError },
+    /// A stub that cannot carry a kernel.
+    #[error("making a unified kernel image")]
+    Uki { source: machine::uki::UkiError },
+    /// An artefact that cannot be made.
+    #[error("output of kind {kind} cannot be made")]
+    Unmade { kind: String },
     /// A command could not be started.
     #[error("starting {program}")]
     Start { program: String, source: std::io::Error },

@@ -1,5 +1,5 @@
-//! Builds images from Debian packages and our own programs: the node's root file system as one squashfs, and the
-//! container images of the offline bundle as OCI layers.
+//! Builds images from Debian packages and our own programs: the node's root file system as one squashfs, kernel and
+//! initramfs of a machine, and the container images of the offline bundle as OCI layers.
 //!
 //! The content is data: a [`list::List`] names every file with its package and its reason. [`assemble`] turns a list
 //! into a [`tree::Tree`], adds the shared libraries that its programs need, and the writers serialise the tree
@@ -7,19 +7,32 @@
 //!
 //! It chooses no place for results and builds no programs.
 
+pub mod artifact;
 pub mod assemble;
 pub mod audit;
+pub mod boot;
 pub mod bundle;
+pub mod cpio;
 pub mod deb;
+pub mod disk_format;
 pub mod elf;
 pub mod error;
+pub mod installer_image;
+pub mod iso;
+pub mod kernel;
 pub mod list;
+pub mod loaders;
+pub mod modules;
 pub mod oci;
 pub mod packages;
+pub mod place;
+pub mod profile;
 pub mod rootfs;
 pub mod sbom;
 pub mod squashfs;
+pub mod tools;
 pub mod tree;
+pub mod xz;
 
 pub use error::ImageError;
 

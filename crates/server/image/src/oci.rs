@@ -94,7 +94,8 @@ impl Layout {
     }
 }
 
-fn tarball(tree: &Tree) -> std::io::Result<Vec<u8>> {
+/// `tree` as a tar archive, owned by root and with one time.
+pub(crate) fn tarball(tree: &Tree) -> std::io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, node) in tree.iter() {
         let path = path.trim_start_matches('/');

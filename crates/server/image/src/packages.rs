@@ -43,6 +43,26 @@ impl Packages {
         names.iter().map(|name| Package::open(&self.path(name))).collect()
     }
 
+    /// Unpacks one package, fetching it if it is not cached.
+    ///
+    /// # Errors
+    /// As [`Packages::get`].
+    pub fn open(&self, name: &str) -> Result<Package, ImageError> {
+        self.fetch_missing(&[name.to_owned()])?;
+        Package::open(&self.path(name))
+    }
+
+    /// The name of the package with the files of the kernel `name`, which may be a package that depends on it, as
+    /// Debian's `linux-image-amd64`.
+    ///
+    /// # Errors
+    /// As [`Packages::get`].
+    pub fn kernel(&self, name: &str) -> Result<String, ImageError> {
+        self.fetch_missing(&[name.to_owned()])?;
+        let package = Package::open_control(&self.path(name))?;
+        Ok(kernel_below(package.depends.as_deref().unwrap_or_default()).unwrap_or(name).to_owned())
+    }
+
     /// Names and SHA-256 digests of the packages, fetching those that are not cached.
     ///
     /// # Errors
@@ -177,6 +197,12 @@ impl Packages {
     }
 }
 
+/// The kernel among the packages of a field `Depends`.
+fn kernel_below(depends: &str) -> Option<&str> {
+    let mut names = depends.split([',', '|']).filter_map(|word| word.split_whitespace().next());
+    names.find(|name| name.starts_with("linux-image-"))
+}
+
 fn from_one_line_style(text: &str, suite: &str) -> Option<Mirror> {
     text.lines().find_map(|line| {
         let rest = line.trim().strip_prefix("deb ")?.trim();
@@ -230,6 +256,17 @@ fn run(program: &str, arguments: &[&str], config: &Path, directory: &Path) -> Re
     })
 }
 
+/// Packages for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Packages;
+
+    /// A cache that all tests share, since packages are large and each fetch asks the mirror.
+    pub(crate) fn packages() -> Packages {
+        Packages::new(&std::env::temp_dir().join("image-test-packages"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +282,13 @@ mod tests {
         assert_eq!(from_deb822(deb822, "a"), Some(wanted));
         assert_eq!(from_deb822(deb822, "b"), None);
         assert_eq!(from_one_line_style(list, "b"), None);
+    }
+
+    #[test]
+    fn the_kernel_behind_its_current_name_is_found() {
+        let depends = "linux-base (>= 4.3~), linux-image-6.12.117+deb13-amd64 (= 6.12.117-1)";
+        assert_eq!(kernel_below(depends), Some("linux-image-6.12.117+deb13-amd64"));
+        assert_eq!(kernel_below("kmod, linux-base (>= 4.3~), initramfs-tools | linux-initramfs-tool"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The node's root file system: the embedded list as one squashfs with its SBOM.
+//! The node's root file system: the embedded list and the modules of a kernel as one squashfs with its SBOM.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::assemble::{Assembled, Inputs, assemble};
 use crate::deb::Package;
+use crate::kernel::Kernel;
 use crate::list::List;
 use crate::{ImageError, audit, sbom, sha256, squashfs};
 
@@ -51,15 +52,17 @@ pub fn programs() -> Result<Vec<String>, ImageError> {
     Ok(programs.collect())
 }
 
-/// A digest of all inputs of the image (`packages`: names and digests): equal digests mean identical images.
+/// A digest of all inputs of the image (`packages`: names and digests; `kernel`: [`crate::kernel::Source::digest`]):
+/// equal digests mean identical images.
 #[must_use]
 pub fn inputs_digest(
     packages: &BTreeMap<String, String>,
     programs: &BTreeMap<String, Vec<u8>>,
+    kernel: &str,
     version: &str,
     level: u32,
 ) -> String {
-    let mut text = format!("{version} {level}\n{LIST}\n");
+    let mut text = format!("{version} {level} {kernel}\n{LIST}\n");
     for (name, content) in LOCALS {
         let _ = writeln!(text, "{name} {}", sha256(content.as_bytes()));
     }
@@ -72,17 +75,24 @@ pub fn inputs_digest(
     sha256(text.as_bytes())
 }
 
-/// Builds the image of version `version` from packages and `programs` (by name) at zstd level `level`.
+/// Builds the image of version `version` from packages, `programs` (by name) and the modules of `kernel` at zstd level
+/// `level`.
 ///
 /// # Errors
 /// A missing input, a violation of [`audit`], or a size above [`LIMIT`].
 pub fn build(
     packages: Vec<Package>,
     programs: BTreeMap<String, Vec<u8>>,
+    kernel: &Kernel,
     version: &str,
     level: u32,
 ) -> Result<Image, ImageError> {
-    let (done, inputs) = tree(packages, programs)?;
+    let (mut done, mut inputs) = tree(packages, programs)?;
+    for (path, node) in kernel.modules.iter() {
+        done.tree.place(path, node.clone())?;
+    }
+    done.packages.insert(kernel.package.name.clone());
+    inputs.packages.push(kernel.package.clone());
     let findings = audit::audit(&done.tree);
     if !findings.is_empty() {
         return Err(ImageError::Audit { findings });
@@ -97,7 +107,7 @@ pub fn build(
     Ok(Image { bytes, digest, sbom })
 }
 
-/// The tree of the image, before it is compressed.
+/// The tree of the image without the kernel's modules, before it is compressed.
 ///
 /// # Errors
 /// A missing input.
@@ -110,7 +120,8 @@ pub fn tree(packages: Vec<Package>, programs: BTreeMap<String, Vec<u8>>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::Packages;
+    use crate::kernel::{self, Source};
+    use crate::packages::testing;
     use crate::tree::Kind;
 
     #[test]
@@ -123,12 +134,13 @@ mod tests {
 
     /// Builds the image twice, the second time from packages in another order.
     fn images() -> [Image; 2] {
-        let cache = tempfile::tempdir().unwrap();
         let programs: BTreeMap<String, Vec<u8>> =
             programs().unwrap().into_iter().map(|name| (name.clone(), name.into_bytes())).collect();
-        let packages = Packages::new(cache.path()).get(&list().unwrap().packages()).unwrap();
+        let cached = testing::packages();
+        let packages = cached.get(&list().unwrap().packages()).unwrap();
+        let kernel = Source::parse(kernel::DEFAULT).read(&cached).unwrap();
         let reversed = packages.iter().rev().cloned().collect();
-        [packages, reversed].map(|packages| build(packages, programs.clone(), "v0", 1).unwrap())
+        [packages, reversed].map(|packages| build(packages, programs.clone(), &kernel, "v0", 1).unwrap())
     }
 
     #[test]

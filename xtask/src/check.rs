@@ -22,6 +22,11 @@ const TEST_PACKAGES: &[&str] = &[
     "etcd-client",
     "iptables",
     "squashfs-tools",
+    "dosfstools",
+    "e2fsprogs",
+    "util-linux",
+    "xfsprogs",
+    "xorriso",
     "busybox-static",
 ];
 

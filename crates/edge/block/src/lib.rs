@@ -1,2 +1,23 @@
 //! Disks, partitions and file systems of the kernel: block devices, probing, partition tables, making of file systems, loop
 //! devices. What a partition is for is decided elsewhere.
+
+mod device;
+#[cfg(feature = "testing")]
+mod fake;
+mod filesystem;
+mod kernel;
+#[cfg(feature = "testing")]
+mod loop_device;
+pub mod probe;
+mod sysfs;
+mod tables;
+pub mod uevent;
+
+pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
+#[cfg(feature = "testing")]
+pub use fake::FakeBlock;
+pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota};
+pub use kernel::KernelBlockDevices;
+#[cfg(feature = "testing")]
+pub use loop_device::{LoopDevice, LoopMode};
+pub use tables::{Grown, PartitionTables, TableError};

@@ -286,7 +286,7 @@ impl Child {
 
     /// Waits until all that it wrote has reached the sink. A descendant that kept the stream open is not waited for
     /// longer than a second.
-    async fn drain(&mut self) {
+    pub async fn drain(&mut self) {
         for copy in self.copies.drain(..) {
             drop(tokio::time::timeout(std::time::Duration::from_secs(1), copy.join()).await);
         }

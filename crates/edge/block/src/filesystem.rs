@@ -1,0 +1,264 @@
+//! Making, checking, growing, mounting and unmounting file systems, by the kernel and the tools of each file system.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rustix::mount::{MountFlags, UnmountFlags};
+use sys::mounts::{self, MountError};
+use sys::process::{Command, ProcessError};
+
+use std::sync::Arc;
+
+/// Tools are in one of these.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Making a file system writes little; a large or slow disk may still take a while.
+const MAKE: Duration = Duration::from_secs(120);
+/// A repair reads all metadata.
+const REPAIR: Duration = Duration::from_secs(30 * 60);
+const GROW: Duration = Duration::from_secs(120);
+const LVM: Duration = Duration::from_secs(120);
+/// Of what a tool prints, this much is part of an error: the end, where the reason is.
+const SHOWN: usize = 512;
+
+/// Work on a file system failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileSystemError {
+    #[error("{program} failed on {subject}: {output}")]
+    Tool {
+        program: &'static str,
+        subject: String,
+        output: String,
+        #[source]
+        source: ProcessError,
+    },
+    #[error("{program} did not end within {} s on {subject}", waited.as_secs())]
+    Slow { program: &'static str, subject: String, waited: Duration },
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error("making the mount point {}", target.display())]
+    Target {
+        target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("work on a file system was interrupted")]
+    Interrupted,
+}
+
+impl FileSystemError {
+    /// Whether the file system has to be repaired before it can be mounted.
+    #[must_use]
+    pub fn wants_repair(&self) -> bool {
+        let Self::Mount(MountError::Mount { source, .. }) = self else { return false };
+        let damaged = [rustix::io::Errno::UCLEAN, rustix::io::Errno::INVAL].map(rustix::io::Errno::raw_os_error);
+        source.raw_os_error().is_some_and(|code| damaged.contains(&code))
+    }
+
+    /// Whether something still uses it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let code = match self {
+            Self::Mount(MountError::Mount { source, .. } | MountError::Unmount { source, .. }) => source.raw_os_error(),
+            _ => None,
+        };
+        code == Some(rustix::io::Errno::BUSY.raw_os_error())
+    }
+}
+
+/// A file system to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPlan {
+    /// A device, or the name that the mount table shows.
+    pub source: PathBuf,
+    pub target: PathBuf,
+    /// `xfs`, `vfat`, `overlay`.
+    pub kind: &'static str,
+    /// The file system's own: `prjquota`.
+    pub options: String,
+    pub is_read_only: bool,
+}
+
+impl MountPlan {
+    /// An XFS on a device, with the options of volumes.
+    pub fn xfs(device: impl Into<PathBuf>, target: impl Into<PathBuf>, quota: ProjectQuota) -> Self {
+        let options = match quota {
+            ProjectQuota::Off => String::new(),
+            ProjectQuota::On => "prjquota".to_owned(),
+        };
+        Self { source: device.into(), target: target.into(), kind: "xfs", options, is_read_only: false }
+    }
+
+    /// Writable layer `name` below `layers` over the directory `target`.
+    pub fn overlay(target: impl Into<PathBuf>, layers: &Path, name: &str) -> Self {
+        let target = target.into();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            target.display(),
+            layers.join(format!("{name}-diff")).display(),
+            layers.join(format!("{name}-workdir")).display()
+        );
+        Self { source: "overlay".into(), target, kind: "overlay", options, is_read_only: false }
+    }
+}
+
+/// Whether a file system counts and limits what projects use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProjectQuota {
+    Off,
+    On,
+}
+
+/// File systems of the machine.
+#[async_trait]
+pub trait FileSystems: std::fmt::Debug + Send + Sync {
+    /// Makes an XFS, whatever was on the device.
+    ///
+    /// # Errors
+    /// The tool's, which refuses a mounted device.
+    async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError>;
+
+    /// Repairs an XFS that is not mounted. A log that cannot be replayed is dropped: the machine has nobody who could.
+    ///
+    /// # Errors
+    /// The tool's.
+    async fn repair_xfs(&self, device: &Path) -> Result<(), FileSystemError>;
+
+    /// Grows a mounted XFS to the size of its device.
+    ///
+    /// # Errors
+    /// The tool's.
+    async fn grow_xfs(&self, target: &Path) -> Result<(), FileSystemError>;
+
+    /// Mounts without access times; makes the mount point where the parent can be written.
+    ///
+    /// # Errors
+    /// The kernel's.
+    async fn mount(&self, plan: &MountPlan) -> Result<(), FileSystemError>;
+
+    /// Unmounts what is mounted at and below `target`, the last one first.
+    ///
+    /// # Errors
+    /// The kernel's; what is busy stays mounted.
+    async fn unmount(&self, target: &Path) -> Result<(), FileSystemError>;
+
+    /// The mount table, in mount order.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    async fn mounts(&self) -> Result<Vec<mounts::Mount>, FileSystemError>;
+
+    /// Makes the volumes of all volume groups available.
+    ///
+    /// # Errors
+    /// The tool's.
+    async fn activate_volume_groups(&self) -> Result<(), FileSystemError>;
+}
+
+/// Tools and the kernel of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KernelFileSystems;
+
+#[async_trait]
+impl FileSystems for KernelFileSystems {
+    async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError> {
+        // The tool refuses less than 300 MiB otherwise, and STATE is smaller.
+        let mut args = vec!["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
+        args.extend(label.iter().flat_map(|label| ["-L", label]));
+        tool("mkfs.xfs", &args, device, MAKE).await
+    }
+
+    async fn repair_xfs(&self, device: &Path) -> Result<(), FileSystemError> {
+        match tool("xfs_repair", &[], device, REPAIR).await {
+            Err(FileSystemError::Tool { source: ProcessError::Failed { status, .. }, .. })
+                if status.code() == Some(2) =>
+            {
+                tracing::warn!(device = %device.display(), "the log of the file system cannot be replayed and is dropped");
+                tool("xfs_repair", &["-L"], device, REPAIR).await
+            }
+            other => other,
+        }
+    }
+
+    async fn grow_xfs(&self, target: &Path) -> Result<(), FileSystemError> {
+        tool("xfs_growfs", &["-d"], target, GROW).await
+    }
+
+    async fn mount(&self, plan: &MountPlan) -> Result<(), FileSystemError> {
+        let plan = plan.clone();
+        on_thread(move || {
+            if !plan.target.is_dir() {
+                std::fs::create_dir_all(&plan.target)
+                    .map_err(|source| FileSystemError::Target { target: plan.target.clone(), source })?;
+            }
+            let read_only = if plan.is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+            let source = plan.source.display().to_string();
+            let flags = MountFlags::NOATIME | read_only;
+            Ok(mounts::mount(&source, &plan.target, plan.kind, flags, &plan.options)?)
+        })
+        .await
+    }
+
+    async fn unmount(&self, target: &Path) -> Result<(), FileSystemError> {
+        let target = target.to_owned();
+        on_thread(move || {
+            let table = mounts::table()?;
+            for mount in table.iter().rev().filter(|mount| mount.target.starts_with(&target)) {
+                rustix::mount::unmount(&mount.target, UnmountFlags::NOFOLLOW)
+                    .map_err(|source| MountError::Unmount { target: mount.target.clone(), source: source.into() })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mounts(&self) -> Result<Vec<mounts::Mount>, FileSystemError> {
+        on_thread(|| Ok(mounts::table()?)).await
+    }
+
+    async fn activate_volume_groups(&self) -> Result<(), FileSystemError> {
+        run("lvm", &["vgchange", "-ay"], "all volume groups".to_owned(), LVM).await
+    }
+}
+
+async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Duration) -> Result<(), FileSystemError> {
+    let subject = subject.display().to_string();
+    let args: Vec<&str> = args.iter().copied().chain([subject.as_str()]).collect();
+    run(program, &args, subject.clone(), at_most).await
+}
+
+/// Runs a tool to its end; one that takes too long is killed.
+async fn run(program: &'static str, args: &[&str], subject: String, at_most: Duration) -> Result<(), FileSystemError> {
+    let output = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&output);
+    let keep = move |bytes: &[u8]| {
+        let mut output = sink.lock();
+        output.extend_from_slice(bytes);
+        let excess = output.len().saturating_sub(SHOWN);
+        output.drain(..excess);
+    };
+    let command = Command::new(program).env("PATH", PATH).args(args.iter().copied()).output(Arc::new(keep));
+    let failed = |source: ProcessError, output: &Mutex<Vec<u8>>| {
+        let output = String::from_utf8_lossy(&output.lock()).split_whitespace().collect::<Vec<_>>().join(" ");
+        FileSystemError::Tool { program, subject: subject.clone(), output, source }
+    };
+    let mut child = command.spawn().map_err(|error| failed(error, &output))?;
+    let Ok(ended) = tokio::time::timeout(at_most, child.wait()).await else {
+        child.signal(sys::process::ProcessSignal::KILL).ok();
+        return Err(FileSystemError::Slow { program, subject, waited: at_most });
+    };
+    let status = ended.map_err(|error| failed(error, &output))?;
+    child.drain().await;
+    if status.success() {
+        return Ok(());
+    }
+    Err(failed(ProcessError::Failed { program: program.to_owned(), status }, &output))
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FileSystemError> + Send + 'static,
+) -> Result<T, FileSystemError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(FileSystemError::Interrupted))
+}

@@ -1,0 +1,240 @@
+//! The block devices of this kernel.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use machine::gpt;
+use parking_lot::Mutex;
+use rustix::fs::Advice;
+use stdx::tasks::{self, Task};
+use tokio::sync::watch;
+
+use crate::device::{BlockDevices, BlockError, Device, Probed};
+use crate::probe::{self, Content};
+use crate::sysfs;
+use crate::uevent::{Listener, Received};
+
+/// Events come in bursts, and a device's node appears shortly after its event.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Pause before another attempt to listen.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Events of each device, and those that were lost and may have been of any.
+#[derive(Debug, Default)]
+struct Generations {
+    lost: u64,
+    of: BTreeMap<String, u64>,
+}
+
+impl Generations {
+    fn count(&mut self, received: &Received) {
+        match received {
+            Received::Lost => self.lost += 1,
+            Received::Event(event) => {
+                let name = event.path.rsplit('/').next().unwrap_or_default();
+                *self.of.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    fn get(&self, name: &str) -> u64 {
+        self.lost + self.of.get(name).copied().unwrap_or_default() + 1
+    }
+}
+
+/// Reads `/sys` and opens nodes in `/dev`.
+#[derive(Debug)]
+pub struct KernelBlockDevices {
+    sys: PathBuf,
+    dev: PathBuf,
+    changes: Arc<watch::Sender<u64>>,
+    generations: Arc<Mutex<Generations>>,
+    _watcher: Task<()>,
+}
+
+impl KernelBlockDevices {
+    /// Listens to the kernel's events from now on.
+    ///
+    /// # Errors
+    /// [`BlockError::Events`].
+    pub fn new() -> Result<Self, BlockError> {
+        let mut first = Some(Listener::open().map_err(BlockError::Events)?);
+        let changes = Arc::new(watch::Sender::new(0));
+        let generations = Arc::new(Mutex::new(Generations::default()));
+        let (sender, counts) = (Arc::clone(&changes), Arc::clone(&generations));
+        let watcher = tasks::keep("block device events", move || {
+            let listener = first.take().map_or_else(Listener::open, Ok);
+            let (sender, counts) = (Arc::clone(&sender), Arc::clone(&counts));
+            async move {
+                match listener {
+                    Ok(mut listener) => {
+                        let error = watch_block(&mut listener, &counts, &sender).await;
+                        tracing::error!(error = stdx::error_chain(&error), "events of block devices are not heard");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = stdx::error_chain(&error), "listening to events of block devices");
+                    }
+                }
+                tokio::time::sleep(RETRY).await;
+                // What happened meanwhile was missed.
+                counts.lock().lost += 1;
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self { sys: "/sys".into(), dev: "/dev".into(), changes, generations, _watcher: watcher })
+    }
+}
+
+/// Announces changes of block devices; returns only with an error.
+async fn watch_block(
+    listener: &mut Listener,
+    generations: &Mutex<Generations>,
+    sender: &watch::Sender<u64>,
+) -> io::Error {
+    loop {
+        let mut burst = match listener.next().await {
+            Ok(received) => vec![received],
+            Err(error) => return error,
+        };
+        let pause = tokio::time::sleep(SETTLE);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                // Cancel-safe: an event that is not taken stays in the socket.
+                received = listener.next() => match received {
+                    Ok(received) => burst.push(received),
+                    Err(error) => return error,
+                },
+                // Cancel-safe: the pause goes on.
+                () = &mut pause => break,
+            }
+        }
+        burst.retain(concerns_block);
+        if !burst.is_empty() {
+            let mut generations = generations.lock();
+            burst.iter().for_each(|received| generations.count(received));
+            drop(generations);
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+fn concerns_block(received: &Received) -> bool {
+    match received {
+        Received::Event(event) => event.subsystem == "block",
+        Received::Lost => true,
+    }
+}
+
+#[async_trait]
+impl BlockDevices for KernelBlockDevices {
+    async fn devices(&self) -> Result<Vec<Device>, BlockError> {
+        let (sys, dev) = (self.sys.clone(), self.dev.clone());
+        let mut devices = on_thread(move || sysfs::devices(&sys, &dev)).await?;
+        let generations = self.generations.lock();
+        devices.iter_mut().for_each(|device| device.generation = generations.get(&device.name));
+        Ok(devices)
+    }
+
+    async fn pending(&self) -> Result<Vec<String>, BlockError> {
+        let sys = self.sys.clone();
+        on_thread(move || Ok(sysfs::pending(&sys))).await
+    }
+
+    async fn probe(&self, device: &Device) -> Result<Probed, BlockError> {
+        let device = device.clone();
+        on_thread(move || probe_device(&device)).await
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn read_at(&self, device: &Path, offset: u64, length: usize) -> Result<Vec<u8>, BlockError> {
+        let device = device.to_owned();
+        on_thread(move || {
+            let file = open(&device)?;
+            let mut bytes = vec![0; length];
+            let read = file.read_exact_at(&mut bytes, offset);
+            read.map_err(|source| BlockError::Read { device, offset, length, source })?;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    async fn write_at(&self, device: &Path, offset: u64, bytes: Vec<u8>) -> Result<(), BlockError> {
+        let device = device.to_owned();
+        on_thread(move || {
+            let open = OpenOptions::new().write(true).open(&device);
+            let file = open.map_err(|source| BlockError::Open { device: device.clone(), source })?;
+            let written = file.write_all_at(&bytes, offset).and_then(|()| file.sync_all());
+            written.map_err(|source| BlockError::Write { device, offset, length: bytes.len(), source })
+        })
+        .await
+    }
+}
+
+/// Opens a device for reading what is on it now: a partition's cache does not see what was written through its disk.
+fn open(device: &Path) -> Result<File, BlockError> {
+    let file = File::open(device).map_err(|source| BlockError::Open { device: device.to_owned(), source })?;
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).ok();
+    Ok(file)
+}
+
+fn probe_device(device: &Device) -> Result<Probed, BlockError> {
+    let mut file = open(&device.path)?;
+    probe_reader(&mut file, device).map_err(|source| BlockError::Read {
+        device: device.path.clone(),
+        offset: 0,
+        length: probe::HEAD,
+        source,
+    })
+}
+
+/// A partition table takes precedence over what else the first bytes say.
+pub(crate) fn probe_reader(file: &mut (impl io::Read + io::Seek), device: &Device) -> io::Result<Probed> {
+    if device.partition.is_none()
+        && let Some(table) = read_table(file, device)?
+    {
+        let content = Content {
+            name: "gpt",
+            uuid: table.disk.to_string().to_lowercase(),
+            block_size: device.sector_size,
+            size: device.size,
+            ..Content::default()
+        };
+        return Ok(Probed { content: Some(content), table: Some(table) });
+    }
+    Ok(Probed { content: probe::probe(file, device.size)?, table: None })
+}
+
+/// The partition table of a disk; `None` where there is none, or none that can be read.
+fn read_table(file: &mut (impl io::Read + io::Seek), device: &Device) -> io::Result<Option<gpt::Table>> {
+    let Ok(geometry) = gpt::Geometry::new(device.sector_size, device.size) else { return Ok(None) };
+    let found = gpt::read(geometry, |offset, buffer: &mut [u8]| {
+        file.seek(io::SeekFrom::Start(offset))?;
+        file.read_exact(buffer)
+    });
+    match found {
+        Ok(found) => Ok(Some(found.table)),
+        Err(gpt::ReadTableError::None) => Ok(None),
+        Err(gpt::ReadTableError::Damaged { primary, backup }) => {
+            tracing::warn!(device = %device.path.display(), %primary, %backup, "damaged partition table");
+            Ok(None)
+        }
+        Err(gpt::ReadTableError::Read(error)) => Err(error),
+    }
+}
+
+/// Runs work that waits for a disk on a thread of its own.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlockError> + Send + 'static,
+) -> Result<T, BlockError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BlockError::Interrupted))
+}

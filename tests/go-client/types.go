@@ -24,6 +24,7 @@ var messages = map[string]string{
 	"DevicesStatuses.runtime.talos.dev":                "talos.resource.definitions.runtime.DevicesStatusSpec",
 	"DiscoveredVolumes.block.talos.dev":                "talos.resource.definitions.block.DiscoveredVolumeSpec",
 	"DiscoveryConfigs.cluster.talos.dev":               "talos.resource.definitions.cluster.ConfigSpec",
+	"Disks.block.talos.dev":                            "",
 	"Endpoints.kubernetes.talos.dev":                   "talos.resource.definitions.k8s.EndpointSpec",
 	"EtcFileSpecs.files.talos.dev":                     "talos.resource.definitions.files.EtcFileSpecSpec",
 	"EtcFileStatuses.files.talos.dev":                  "talos.resource.definitions.files.EtcFileStatusSpec",
@@ -127,6 +128,7 @@ var messages = map[string]string{
 	"StaticPodServerStatuses.kubernetes.talos.dev":     "talos.resource.definitions.k8s.StaticPodServerStatusSpec",
 	"StaticPodStatuses.kubernetes.talos.dev":           "talos.resource.definitions.k8s.StaticPodStatusSpec",
 	"StaticPods.kubernetes.talos.dev":                  "talos.resource.definitions.k8s.StaticPodSpec",
+	"SystemDisks.block.talos.dev":                      "",
 	"SystemInformations.hardware.talos.dev":            "talos.resource.definitions.hardware.SystemInformationSpec",
 	"TimeServerSpecs.net.talos.dev":                    "talos.resource.definitions.network.TimeServerSpecSpec",
 	"TimeServerStatuses.net.talos.dev":                 "talos.resource.definitions.network.TimeServerStatusSpec",
@@ -134,6 +136,7 @@ var messages = map[string]string{
 	"TrustdCertificates.secrets.talos.dev":             "talos.resource.definitions.secrets.TrustdCertsSpec",
 	"UniqueMachineTokens.runtime.talos.dev":            "talos.resource.definitions.runtime.UniqueMachineTokenSpec",
 	"VolumeRequests.runtime.talos.dev":                 "",
+	"VolumeStatuses.block.talos.dev":                   "",
 	"WatchdogTimerConfigs.runtime.talos.dev":           "talos.resource.definitions.runtime.WatchdogTimerConfigSpec",
 	"WatchdogTimerStatuses.runtime.talos.dev":          "talos.resource.definitions.runtime.WatchdogTimerStatusSpec",
 }

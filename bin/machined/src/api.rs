@@ -19,6 +19,7 @@ use stdx::{SystemClock, error_chain};
 
 use crate::components::Machine as Node;
 use crate::paths::MACHINE_SOCKET;
+use crate::storage::NodeMeta;
 
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
 const TRUSTD_STATE_SOCKET: &str = "/system/run/trustd/runtime.sock";
@@ -95,6 +96,7 @@ fn machine(node: &Node) -> Machine {
         containers: Arc::new(components.containerd.clone()),
         bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
         etcd: Arc::new(Etcd(components.etcd.clone())),
+        meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
         kubernetes: Arc::new(kube_edge::RealConnect),
         clock: Arc::new(SystemClock),
     }

@@ -15,6 +15,7 @@ use stdx::{Clock, SystemClock};
 use supervisor::{LogStore, Supervisor};
 
 use crate::paths::CONTAINERD_SOCKET;
+use crate::storage::StorageSlot;
 
 /// The components that exist before the lifecycle, whose plans use them.
 #[derive(Debug, Clone)]
@@ -28,6 +29,7 @@ pub(crate) struct Components {
     pub(crate) gate: BootstrapGate,
     pub(crate) etcd: NodeEtcd,
     pub(crate) containerd: Containerd,
+    pub(crate) storage: StorageSlot,
 }
 
 impl Components {
@@ -50,6 +52,7 @@ impl Components {
             events: EventBus::new(clock),
             gate: BootstrapGate::default(),
             containerd: Containerd::new(Path::new(CONTAINERD_SOCKET), Namespace::System),
+            storage: StorageSlot::default(),
         }
     }
 

@@ -11,6 +11,7 @@ mod machine;
 mod maintenance;
 mod paths;
 mod plans;
+mod storage;
 mod wiring;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

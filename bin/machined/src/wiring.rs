@@ -29,11 +29,13 @@ use domain_runtime::service_spec::{ServicePaths, ServiceSpecController};
 use domain_runtime::service_status::ServiceController;
 use domain_runtime::time_sync::SyncController;
 use http_fetch::HttpFetch;
+use resources::machine::Ownership;
 
 use crate::boot;
-use crate::components::Machine;
+use crate::components::{Components, Machine};
 use crate::maintenance::InProcess;
 use crate::paths::{CONTAINERD_SOCKET, ETC, RENDERED_ETC};
+use crate::storage;
 
 /// Registers every controller of the machine.
 ///
@@ -55,11 +57,24 @@ pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
     list.extend(domain_secrets::controllers(Arc::new(trustd_client::TrustdClient::default())));
     list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector)));
     list.extend(domain_k8s::controllers(&k8s));
+    list.extend(volumes(components)?);
     for controller in list {
         let name = controller.name();
         components.controllers.register_boxed(controller).with_context(|| format!("registering {name}"))?;
     }
     Ok(())
+}
+
+/// Who looks after the volumes: the host has mounted its own; disks of the machine are found and mounted here.
+fn volumes(components: &Components) -> anyhow::Result<Vec<Box<dyn Controller>>> {
+    match components.platform.capabilities().disks {
+        Ownership::Host => Ok(vec![Box::new(MountController::new(components.platform.host_mounts()))]),
+        Ownership::Machine => {
+            let (storage, controllers) = storage::make()?;
+            components.storage.set(storage).ok();
+            Ok(controllers)
+        }
+    }
 }
 
 fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
@@ -70,7 +85,6 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
     };
     let mut list: Vec<Box<dyn Controller>> = vec![
         Box::new(ConfigurationController::new(Arc::clone(&components.platform), components.events.clone())),
-        Box::new(MountController::new(components.platform.host_mounts())),
         Box::new(PlatformConfigController::new(components.platform.as_ref())),
         Box::new(PlatformCapabilitiesController::new(Arc::clone(&components.platform))),
         Box::new(MachineTypeController),

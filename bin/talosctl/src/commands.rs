@@ -11,6 +11,7 @@ pub(crate) mod bootstrap;
 mod change;
 pub(crate) mod completion;
 pub(crate) mod containers;
+pub(crate) mod disks;
 pub(crate) mod edit;
 pub(crate) mod etcd;
 pub(crate) mod events;
@@ -24,6 +25,7 @@ pub(crate) mod inspect;
 pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod machineconfig;
+pub(crate) mod meta;
 pub(crate) mod mounts;
 pub(crate) mod patch;
 pub(crate) mod planned;
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     /// Lists containers
     #[command(visible_alias = "c")]
     Containers(containers::ContainersArgs),
+    /// Lists the disks of nodes
+    Disks(disks::DisksArgs),
     /// Shows the kernel log
     Dmesg(logs::DmesgArgs),
     /// Edits the machine configuration of nodes
@@ -99,6 +103,8 @@ pub(crate) enum Command {
     /// Shows memory usage
     #[command(visible_aliases = ["m", "free"])]
     Memory(processes::MemoryArgs),
+    /// Writes and deletes values of the META partition
+    Meta(meta::MetaArgs),
     /// Lists mounts
     #[command(visible_alias = "mount")]
     Mounts(mounts::MountsArgs),
@@ -135,6 +141,7 @@ pub(crate) async fn run(
         Command::Completion(args) => completion::run(args, definition(), session),
         Command::Config(command) => talosconfig::run(command, session).await,
         Command::Containers(args) => containers::run(args, session).await,
+        Command::Disks(args) => disks::run(args, session).await,
         Command::Dmesg(args) => logs::dmesg(args, session).await,
         Command::Edit(args) => edit::run(args, session).await,
         Command::Etcd(command) => etcd::run(command, session).await,
@@ -150,6 +157,7 @@ pub(crate) async fn run(
         Command::Logs(args) => logs::run(args, session).await,
         Command::Machineconfig(command) => machineconfig::run(command, session),
         Command::Memory(args) => processes::memory(args, session).await,
+        Command::Meta(args) => meta::run(args, session).await,
         Command::Mounts(args) => mounts::run(args, session).await,
         Command::Patch(args) => patch::run(args, session).await,
         Command::Processes(args) => processes::run(args, session).await,

@@ -39,7 +39,6 @@ const fn aliased(
     Planned { path, about, aliases, arguments }
 }
 
-const INSECURE: Argument = Flag('i', "insecure", "Connects to a node in maintenance mode");
 const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits for completion");
 const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while waiting");
 const TIMEOUT: Argument = Value(' ', "timeout", "duration=30m0s", "How long to wait");
@@ -66,7 +65,6 @@ const COMMANDS: &[Planned] = &[
         "Shows a dashboard of nodes",
         &[Value('d', "update-interval", "duration=3s", "Time between updates")],
     ),
-    planned("disks", "Lists disks", &[INSECURE]),
     planned("etcd alarm", "Manages alarms of etcd", &[]),
     planned("etcd alarm disarm", "Disarms the alarms", &[]),
     planned("etcd alarm list", "Lists the alarms", &[]),
@@ -78,9 +76,6 @@ const COMMANDS: &[Planned] = &[
     planned("etcd status", "Shows the state of members", &[]),
     aliased("image list", &["l", "ls"], "Lists the images of nodes", &[]),
     aliased("image pull", &["p"], "Pulls an image", &[Positional("image", Count::One)]),
-    planned("meta", "Writes and deletes keys of the META partition", &[INSECURE]),
-    planned("meta delete", "Deletes a key", &[Positional("key", Count::One)]),
-    planned("meta write", "Writes a key", &[Positional("key", Count::One), Positional("value", Count::One)]),
     aliased(
         "netstat",
         &["ss"],

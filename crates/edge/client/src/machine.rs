@@ -11,7 +11,8 @@ use wire::cluster::cluster_service_client::ClusterServiceClient;
 use wire::common::{ContainerDriver, Data};
 use wire::inspect::inspect_service_client::InspectServiceClient;
 use wire::machine::machine_service_client::MachineServiceClient;
-use wire::{cluster, inspect, machine};
+use wire::storage::storage_service_client::StorageServiceClient;
+use wire::{cluster, inspect, machine, storage};
 
 use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
 use crate::error::CallError;
@@ -161,6 +162,24 @@ impl Client {
     pub async fn mounts(&self) -> Result<Vec<NodeReply<machine::Mounts>>, CallError> {
         let reply = self.machine().mounts(self.unary(())).await;
         split("Mounts", reply, |reply| reply.messages)
+    }
+
+    pub async fn disks(&self) -> Result<Vec<NodeReply<storage::Disks>>, CallError> {
+        let mut service = StorageServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_SIZE);
+        let reply = service.disks(self.unary(())).await;
+        split("Disks", reply, |reply| reply.messages)
+    }
+
+    pub async fn meta_write(&self, key: u8, value: Vec<u8>) -> Result<Vec<NodeReply<machine::MetaWrite>>, CallError> {
+        let request = machine::MetaWriteRequest { key: key.into(), value: value.into() };
+        let reply = self.machine().meta_write(self.unary(request)).await;
+        split("MetaWrite", reply, |reply| reply.messages)
+    }
+
+    pub async fn meta_delete(&self, key: u8) -> Result<Vec<NodeReply<machine::MetaDelete>>, CallError> {
+        let request = machine::MetaDeleteRequest { key: key.into() };
+        let reply = self.machine().meta_delete(self.unary(request)).await;
+        split("MetaDelete", reply, |reply| reply.messages)
     }
 
     pub async fn etcd_members(&self, query_local: bool) -> Result<Vec<NodeReply<machine::EtcdMembers>>, CallError> {

@@ -74,6 +74,8 @@ with_metadata!(
     wire::machine::Hostname,
     wire::machine::LogsContainer,
     wire::machine::Memory,
+    wire::machine::MetaDelete,
+    wire::machine::MetaWrite,
     wire::machine::Mounts,
     wire::machine::Process,
     wire::machine::GenerateClientConfiguration,
@@ -84,6 +86,7 @@ with_metadata!(
     wire::machine::Version,
     wire::inspect::ControllerRuntimeDependency,
     wire::cluster::HealthCheckProgress,
+    wire::storage::Disks,
 );
 
 #[cfg(test)]

@@ -49,3 +49,80 @@ resource! {
         partition_index: u64 = 13 "partitionIndex" omitempty,
     }
 }
+
+resource! {
+    /// A disk, as operators choose it. Our own type: Talos 1.7 shows disks by its storage API only.
+    Disk: "Disks.block.talos.dev" in "runtime",
+    columns [
+        "Size" => "{.size}",
+        "Read Only" => "{.readonly}",
+        "Type" => "{.type}",
+        "Model" => "{.model}",
+        "Serial" => "{.serial}",
+        "System" => "{.systemDisk}",
+    ],
+    {
+        device_path: String = 1 "devicePath",
+        size: u64 = 2 "size",
+        model: String = 3 "model" omitempty,
+        serial: String = 4 "serial" omitempty,
+        modalias: String = 5 "modalias" omitempty,
+        uuid: String = 6 "uuid" omitempty,
+        wwid: String = 7 "wwid" omitempty,
+        /// The device's own name, which few kinds of disks have.
+        name: String = 8 "name" omitempty,
+        /// `ssd`, `hdd`, `nvme`, `sd`, or empty.
+        r#type: String = 9 "type" omitempty,
+        bus_path: String = 10 "busPath" omitempty,
+        subsystem: String = 11 "subsystem" omitempty,
+        readonly: bool = 12 "readonly",
+        system_disk: bool = 13 "systemDisk",
+    }
+}
+
+resource! {
+    /// The disk that the system is installed on, and whether the search for it is over. Our own type; present once disks were
+    /// looked at for the first time.
+    SystemDisk: "SystemDisks.block.talos.dev" in "runtime",
+    columns ["Installed" => "{.installed}", "Settled" => "{.settled}", "Disk" => "{.devicePath}", "Reason" => "{.reason}"],
+    {
+        /// A disk with the system's partitions was found.
+        installed: bool = 1 "installed",
+        /// The search is over: a machine that is not installed now has no system on the disks that it came up with.
+        settled: bool = 2 "settled",
+        /// Name of the disk: `sda`. Empty where there is none.
+        disk: String = 3 "disk" omitempty,
+        device_path: String = 4 "devicePath" omitempty,
+        /// What is waited for, or why the disk was chosen or not found.
+        reason: String = 5 "reason",
+    }
+}
+
+impl SystemDisk {
+    /// ID of the single instance.
+    pub const ID: &'static str = "system-disk";
+}
+
+closed_enum! {
+    /// How far a volume is. Missing: its partition is not there. Failed: the last attempt failed, and is repeated.
+    VolumePhase {
+        Missing = 0 "missing",
+        Preparing = 1 "preparing",
+        Mounted = 2 "mounted",
+        Unmounting = 3 "unmounting",
+        Failed = 4 "failed",
+    }
+}
+
+resource! {
+    /// A requested volume of the system disk; the id is its label. Our own type.
+    VolumeStatus: "VolumeStatuses.block.talos.dev" in "runtime",
+    columns ["Phase" => "{.phase}", "Location" => "{.location}", "Reason" => "{.reason}"],
+    {
+        phase: VolumePhase = 1 "phase",
+        /// Path of the partition.
+        location: String = 2 "location" omitempty,
+        /// What is waited for, or the error.
+        reason: String = 3 "reason" omitempty,
+    }
+}

@@ -24,6 +24,9 @@ pub fn find_definition(name: &str) -> Option<&'static Definition> {
 const DEFINITIONS: &[&Definition] = &[
     &block::BlockDevice::DEFINITION,
     &block::DiscoveredVolume::DEFINITION,
+    &block::Disk::DEFINITION,
+    &block::SystemDisk::DEFINITION,
+    &block::VolumeStatus::DEFINITION,
     &cluster::Affiliate::DEFINITION,
     &cluster::DiscoveryConfig::DEFINITION,
     &cluster::Identity::DEFINITION,

@@ -18,6 +18,9 @@ mod serve;
 mod state_service;
 
 pub use access::Access;
-pub use machine::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, SequenceRequests};
+pub use machine::{
+    BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
+    SequenceRequests,
+};
 pub use serve::{BindError, serve, serve_state};
 pub use state_service::{HISTORY_LOST, StateService};

@@ -42,6 +42,39 @@ pub trait BootstrapSink: Debug + Send + Sync {
     async fn bootstrap(&self) -> Result<(), BootstrapRefused>;
 }
 
+/// Why a value of META was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaRefused {
+    /// No value can have this key.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no room for it.
+    #[error("{0}")]
+    Full(String),
+    /// There is no value to delete.
+    #[error("{0}")]
+    Absent(String),
+    /// META was not read yet, or cannot be written.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Values of the META partition.
+#[async_trait]
+pub trait MetaValues: Debug + Send + Sync {
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// [`MetaRefused`].
+    async fn set(&self, key: u8, value: Vec<u8>) -> Result<(), MetaRefused>;
+
+    /// Deletes a value.
+    ///
+    /// # Errors
+    /// [`MetaRefused`].
+    async fn delete(&self, key: u8) -> Result<(), MetaRefused>;
+}
+
 /// The members of etcd as this node sees them.
 #[async_trait]
 pub trait EtcdMembers: Debug + Send + Sync {
@@ -163,6 +196,8 @@ pub struct Machine {
     pub bootstrap: Arc<dyn BootstrapSink>,
     /// etcd.
     pub etcd: Arc<dyn EtcdMembers>,
+    /// META.
+    pub meta: Arc<dyn MetaValues>,
     /// Kubernetes, for health checks.
     pub kubernetes: Arc<dyn kube_edge::Connect>,
     /// Stamps certificates.

@@ -17,6 +17,7 @@ mod containers;
 mod events;
 mod files;
 mod logs;
+mod meta;
 mod sequences;
 mod services;
 mod stats;
@@ -33,7 +34,7 @@ impl Service {
     }
 
     /// Refuses operations that a container leaves to its host.
-    fn not_in_container(&self) -> Result<(), Status> {
+    pub(crate) fn not_in_container(&self) -> Result<(), Status> {
         match self.machine.capabilities()?.mode {
             PlatformMode::Container => Err(Status::failed_precondition("method is not supported in container mode")),
             PlatformMode::Metal | PlatformMode::Cloud => Ok(()),
@@ -309,13 +310,13 @@ impl MachineService for Service {
     async fn netstat(&self, _: Request<api::NetstatRequest>) -> Reply<api::NetstatResponse> {
         later("Netstat", DAY_2)
     }
-    async fn meta_write(&self, _: Request<api::MetaWriteRequest>) -> Reply<api::MetaWriteResponse> {
-        self.not_in_container()?;
-        later("MetaWrite", INSTALLER)
+    async fn meta_write(&self, request: Request<api::MetaWriteRequest>) -> Reply<api::MetaWriteResponse> {
+        meta::check_caller(self, request.metadata())?;
+        one!(MetaWriteResponse, meta::write(&self.machine, request.into_inner()).await?)
     }
-    async fn meta_delete(&self, _: Request<api::MetaDeleteRequest>) -> Reply<api::MetaDeleteResponse> {
-        self.not_in_container()?;
-        later("MetaDelete", INSTALLER)
+    async fn meta_delete(&self, request: Request<api::MetaDeleteRequest>) -> Reply<api::MetaDeleteResponse> {
+        meta::check_caller(self, request.metadata())?;
+        one!(MetaDeleteResponse, meta::delete(&self.machine, request.into_inner()).await?)
     }
     type ImageListStream = Streamed<api::ImageListResponse>;
     async fn image_list(&self, _: Request<api::ImageListRequest>) -> Reply<Self::ImageListStream> {

@@ -90,6 +90,9 @@ fn model_rows() -> Vec<Row> {
     vec![
         fields::<block::BlockDevice, proto::block::DeviceSpec>(),
         fields::<block::DiscoveredVolume, proto::block::DiscoveredVolumeSpec>(),
+        ours::<block::Disk>(),
+        ours::<block::SystemDisk>(),
+        ours::<block::VolumeStatus>(),
         fields::<cluster::Affiliate, proto::cluster::AffiliateSpec>(),
         fields::<cluster::DiscoveryConfig, proto::cluster::ConfigSpec>(),
         fields::<cluster::Identity, proto::cluster::IdentitySpec>(),

@@ -12,7 +12,10 @@ use controller::Runtime;
 use domain_runtime::configuration::ConfigurationController;
 use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, SequenceRequests};
+use machine_api::{
+    BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
+    SequenceRequests,
+};
 use parking_lot::Mutex;
 use platform::FakePlatform;
 use resources::config::{MachineConfig, MachineType};
@@ -58,6 +61,7 @@ fn worker() -> &'static str {
 struct Sinks {
     bootstrapped: Mutex<bool>,
     sequences: Mutex<Vec<sequencer::Request>>,
+    meta: Mutex<BTreeMap<u8, Vec<u8>>>,
 }
 
 #[async_trait]
@@ -67,6 +71,24 @@ impl BootstrapSink for Sinks {
             return Err(BootstrapRefused::AlreadyDone("etcd data directory is not empty".into()));
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl MetaValues for Sinks {
+    async fn set(&self, key: u8, value: Vec<u8>) -> Result<(), MetaRefused> {
+        match (key, value.len()) {
+            (0, _) => Err(MetaRefused::Invalid("key 0".into())),
+            (_, 0..100) => {
+                self.meta.lock().insert(key, value);
+                Ok(())
+            }
+            _ => Err(MetaRefused::Full("no room".into())),
+        }
+    }
+
+    async fn delete(&self, key: u8) -> Result<(), MetaRefused> {
+        self.meta.lock().remove(&key).map(drop).ok_or_else(|| MetaRefused::Absent("no value".into()))
     }
 }
 
@@ -158,6 +180,7 @@ pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         containers: sinks.clone(),
         bootstrap: sinks.clone(),
         etcd: sinks.clone(),
+        meta: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
         clock,
     };
@@ -633,7 +656,59 @@ async fn every_service_is_there() {
     let mut progress = ClusterServiceClient::new(it.channel.clone()).health_check(request).await.unwrap().into_inner();
     assert!(progress.message().await.unwrap().unwrap().message.starts_with("waiting for control plane nodes"));
     let disks = wire::storage::storage_service_client::StorageServiceClient::new(it.channel.clone()).disks(()).await;
-    assert_eq!(disks.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(disks.unwrap_err().code(), Code::FailedPrecondition, "a container has no disks of its own");
     let time = wire::time::time_service_client::TimeServiceClient::new(it.channel.clone()).time(()).await;
     assert_eq!(time.unwrap_err().code(), Code::Unimplemented);
+}
+
+/// On a machine with disks of its own.
+fn served_metal() -> Served {
+    let it = served();
+    let capabilities = PlatformCapabilities::owning_all(resources::machine::PlatformMode::Metal);
+    it.machine.store.put(PlatformCapabilities::ID, capabilities, "").unwrap();
+    it
+}
+
+fn by<T>(role: &'static str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("talos-role", role.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn values_of_meta_are_changed_by_administrators_and_refusals_have_their_codes() {
+    let it = served_metal();
+    let write = async |role, key, value: &[u8]| {
+        let request = api::MetaWriteRequest { key, value: value.to_vec().into() };
+        it.client().meta_write(by(role, request)).await.map(drop).map_err(|status| status.code())
+    };
+    let delete = async |key| {
+        let request = by("os:admin", api::MetaDeleteRequest { key });
+        it.client().meta_delete(request).await.map(drop).map_err(|status| status.code())
+    };
+    assert_eq!(write("os:admin", 12, b"mine").await, Ok(()));
+    assert_eq!(it.sinks.meta.lock()[&12], b"mine");
+    assert_eq!(write("os:admin", 256, b"").await, Err(Code::InvalidArgument));
+    assert_eq!(write("os:admin", 0, b"").await, Err(Code::InvalidArgument));
+    assert_eq!(write("os:admin", 13, &[0; 100]).await, Err(Code::ResourceExhausted));
+    assert_eq!(write("os:reader", 13, b"").await, Err(Code::Unimplemented), "as in maintenance mode");
+    assert_eq!((delete(12).await, delete(12).await), (Ok(()), Err(Code::NotFound)));
+    assert_eq!(delete(300).await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn disks_are_those_of_the_resources() {
+    let it = served_metal();
+    let disk = resources::block::Disk {
+        device_path: "/dev/nvme0n1".into(),
+        size: 512 << 30,
+        r#type: "nvme".into(),
+        system_disk: true,
+        ..Default::default()
+    };
+    it.machine.store.put("nvme0n1", disk, "block.DevicesController").unwrap();
+    let disks = wire::storage::storage_service_client::StorageServiceClient::new(it.channel.clone()).disks(()).await;
+    let disks = disks.unwrap().into_inner().messages.remove(0).disks;
+    let shown = (disks[0].device_name.as_str(), disks[0].size, disks[0].r#type(), disks[0].system_disk);
+    assert_eq!(shown, ("/dev/nvme0n1", 512 << 30, wire::storage::disk::DiskType::Nvme, true));
 }

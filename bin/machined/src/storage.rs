@@ -1,0 +1,93 @@
+//! Disks of the machine, where they are its own: the controllers that look after them, and the API's access to META.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use block::{KernelBlockDevices, KernelFileSystems};
+use controller::Controller;
+use domain_storage::{
+    DevicesController, DiscoveryController, MetaController, MetaError, MetaHandle, Places, VolumeController,
+    VolumeEdges,
+};
+use machine::cmdline::Cmdline;
+use machine::meta::{self, Assignment, SetError};
+use machine_api::{MetaRefused, MetaValues};
+use stdx::error_chain;
+
+/// Arguments of the kernel that set variables of the system's environment.
+const ENVIRONMENT: &str = "talos.environment";
+/// The variable with the values of META that the image brings.
+const PRESET: &str = "INSTALLER_META_BASE64=";
+
+/// Access to the machine's disks.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    meta: MetaHandle,
+}
+
+/// Empty on a machine whose disks are its host's.
+pub(crate) type StorageSlot = Arc<OnceLock<Storage>>;
+
+/// The controllers of the machine's disks, and the access to them.
+///
+/// # Errors
+/// The kernel's events cannot be heard.
+pub(crate) fn make() -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
+    let block = Arc::new(KernelBlockDevices::new().context("looking at the machine's disks")?);
+    let edges = VolumeEdges { devices: block.clone(), filesystems: Arc::new(KernelFileSystems), tables: block.clone() };
+    let (controller, meta) = MetaController::new(block.clone(), preset());
+    let controllers: Vec<Box<dyn Controller>> = vec![
+        Box::new(DevicesController::new(block.clone())),
+        Box::new(DiscoveryController::new(block)),
+        Box::new(VolumeController::new(edges, Places::default())),
+        Box::new(controller),
+    ];
+    Ok((Storage { meta }, controllers))
+}
+
+/// Values of META on the kernel's command line; what cannot be read is logged and left out.
+fn preset() -> Vec<Assignment> {
+    let arguments = std::fs::read_to_string("/proc/cmdline").map(|text| Cmdline::parse(&text)).unwrap_or_default();
+    let text = arguments.values(ENVIRONMENT).find_map(|value| value.strip_prefix(PRESET));
+    text.map_or_else(Vec::new, |text| {
+        meta::decode_preset(text).unwrap_or_else(|error| {
+            tracing::warn!(error = error_chain(&error), "values of META that the image brings are not used");
+            Vec::new()
+        })
+    })
+}
+
+/// META for the API.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeMeta(pub(crate) StorageSlot);
+
+impl NodeMeta {
+    fn handle(&self) -> Result<&MetaHandle, MetaRefused> {
+        let storage = self.0.get();
+        storage.map(|storage| &storage.meta).ok_or_else(|| {
+            MetaRefused::Unavailable("the disks of this machine are its host's: it has no META".to_owned())
+        })
+    }
+}
+
+#[async_trait]
+impl MetaValues for NodeMeta {
+    async fn set(&self, key: u8, value: Vec<u8>) -> Result<(), MetaRefused> {
+        self.handle()?.set(key, value).await.map_err(|error| refused(&error))
+    }
+
+    async fn delete(&self, key: u8) -> Result<(), MetaRefused> {
+        self.handle()?.delete(key).await.map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &MetaError) -> MetaRefused {
+    let text = error_chain(error);
+    match error {
+        MetaError::Refused(SetError::Reserved) => MetaRefused::Invalid(text),
+        MetaError::Refused(SetError::Full { .. }) => MetaRefused::Full(text),
+        MetaError::Absent(_) => MetaRefused::Absent(text),
+        MetaError::NotLoaded | MetaError::Write(_) | MetaError::Gone => MetaRefused::Unavailable(text),
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use tests::support::say;
+use tests::support::{run, say};
 
 /// How much of a console is shown after a check failed.
 const CONSOLE_LINES: usize = 60;
@@ -14,6 +14,7 @@ pub(crate) struct Assets {
     programs: PathBuf,
     boot: PathBuf,
     folder: PathBuf,
+    shared: PathBuf,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test program is configured by its environment")]
@@ -29,7 +30,8 @@ impl Assets {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).context("removing the remains of an earlier run")?;
         }
-        let assets = Self { programs: variable("TEST_PROGRAMS")?, boot: variable("TEST_BOOT")?, folder };
+        let shared = folder.join("made");
+        let assets = Self { programs: variable("TEST_PROGRAMS")?, boot: variable("TEST_BOOT")?, folder, shared };
         for path in [assets.kernel(), assets.initramfs(), assets.talosctl()] {
             ensure!(path.exists(), "{} does not exist", path.display());
         }
@@ -47,6 +49,44 @@ impl Assets {
 
     pub(crate) fn initramfs(&self) -> PathBuf {
         self.boot.join("initramfs.xz")
+    }
+
+    /// The disc image, made at its first use.
+    pub(crate) fn disc(&self) -> anyhow::Result<PathBuf> {
+        let disc = self.made("metal-amd64.iso");
+        if !disc.exists() {
+            self.imager("iso", &disc)?;
+        }
+        Ok(disc)
+    }
+
+    /// The installer image as an OCI image layout, made at its first use.
+    pub(crate) fn installer(&self) -> anyhow::Result<PathBuf> {
+        let layout = self.made("installer");
+        if !layout.exists() {
+            let tar = self.made("installer-amd64.tar");
+            self.imager("installer", &tar)?;
+            std::fs::create_dir_all(&layout)?;
+            let [tar, into] = [&tar, &layout].map(|path| path.display().to_string());
+            run(Path::new("tar"), &["--extract", "--file", &tar, "--directory", &into])?.ok()?;
+        }
+        Ok(layout)
+    }
+
+    /// Has `imager` make an artefact.
+    fn imager(&self, profile: &str, artefact: &Path) -> anyhow::Result<()> {
+        let folder = artefact.parent().context("an artefact without a folder")?;
+        std::fs::create_dir_all(folder)?;
+        let [assets, programs, output] = [&self.boot, &self.programs, folder].map(|path| path.display().to_string());
+        let arguments = [profile, "--assets", &assets, "--programs", &programs, "--output", &output];
+        run(&self.programs.join("imager"), &arguments)?.ok().with_context(|| format!("making {profile}"))?;
+        ensure!(artefact.exists(), "imager made no {}", artefact.display());
+        Ok(())
+    }
+
+    /// What all checks share.
+    fn made(&self, name: &str) -> PathBuf {
+        self.shared.join(name)
     }
 
     pub(crate) fn talosctl(&self) -> PathBuf {

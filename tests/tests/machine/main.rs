@@ -6,6 +6,8 @@
 mod assets;
 mod boot;
 mod cuts;
+mod install;
+mod registry;
 mod vm;
 
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
+    ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
+    ("a_machine_installs_itself_from_a_disc_by_uefi", install::a_machine_installs_itself_from_a_disc_by_uefi),
 ];
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,14 +17,28 @@ const ARGUMENTS: &str = "talos.platform=metal console=ttyS0 panic=10 printk.devk
 /// The kernel arguments without which a machine does not go on.
 const PROTECTIONS: &str = "init_on_alloc=1 slab_nomerge pti=on";
 
+/// The address that QEMU's DHCP server gives to the machine.
+pub(crate) const ADDRESS: &str = "10.0.2.15";
+/// The host as the machine sees it: loopback of the tests.
+pub(crate) const HOST: &str = "10.0.2.2";
+
 /// From the start of QEMU to an answer of the API, on a busy machine without hardware help.
 pub(crate) const BOOT: Duration = Duration::from_secs(180);
 
 /// What a machine is started from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// The kernel and the initramfs, with more kernel arguments.
+    /// The kernel and the initramfs with these arguments, at each start and reset.
     Kernel { arguments: String },
+    /// What the firmware finds: the first disk, or a disc.
+    Firmware { kind: Firmware, disc: Option<PathBuf> },
+}
+
+/// The machine's firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    Bios,
+    Uefi,
 }
 
 /// A machine to start.
@@ -34,8 +48,8 @@ pub(crate) struct Setup {
     pub(crate) name: &'static str,
     pub(crate) source: Source,
     pub(crate) memory_mib: u32,
-    /// More arguments of QEMU: disks, firmware.
-    pub(crate) more: Vec<OsString>,
+    /// Disks on virtio: `/dev/vda` and so on, as options of QEMU's drives without the bus.
+    pub(crate) drives: Vec<String>,
 }
 
 impl Setup {
@@ -46,8 +60,59 @@ impl Setup {
 
     /// The same without the protections that the kernel's arguments ask for.
     pub(crate) fn unprotected(name: &'static str, arguments: &str) -> Self {
-        Self { name, source: Source::Kernel { arguments: arguments.to_owned() }, memory_mib: 1024, more: Vec::new() }
+        let source = Source::Kernel { arguments: arguments.to_owned() };
+        Self { name, source, memory_mib: 1024, drives: Vec::new() }
     }
+
+    /// A machine that its firmware starts.
+    pub(crate) fn firmware(name: &'static str, kind: Firmware, disc: Option<PathBuf>) -> Self {
+        Self { name, source: Source::Firmware { kind, disc }, memory_mib: 2048, drives: Vec::new() }
+    }
+
+    /// With another disk: a raw image.
+    pub(crate) fn with_disk(mut self, image: &Path) -> Self {
+        self.drives.push(format!("format=raw,cache=unsafe,file={}", image.display()));
+        self
+    }
+
+    fn arguments(&self, assets: &Assets) -> anyhow::Result<Vec<OsString>> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        match &self.source {
+            Source::Kernel { arguments: kernel } => {
+                arguments.extend(["-kernel".into(), assets.kernel().into()]);
+                arguments.extend(["-initrd".into(), assets.initramfs().into()]);
+                arguments.extend(["-append".into(), format!("{ARGUMENTS} {kernel}").into()]);
+            }
+            Source::Firmware { kind, disc } => {
+                if *kind == Firmware::Uefi {
+                    arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
+                }
+                if let Some(disc) = disc {
+                    arguments.extend(["-cdrom".into(), disc.into()]);
+                }
+            }
+        }
+        for (index, drive) in (0..).zip(&self.drives) {
+            arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
+            // Disks come before discs, which are without a number.
+            arguments.extend([
+                "-device".into(),
+                format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={index}").into(),
+            ]);
+        }
+        Ok(arguments)
+    }
+}
+
+/// OVMF with variables of the machine's own, which outlive its processes.
+fn firmware_flash(variables: &Path) -> anyhow::Result<Vec<OsString>> {
+    const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+    if !variables.exists() {
+        std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", variables).context("copying OVMF (Debian's package ovmf)")?;
+    }
+    let variables = format!("if=pflash,format=raw,file={}", variables.display());
+    let code = format!("if=pflash,format=raw,readonly=on,file={CODE}");
+    Ok(["-drive".into(), code.into(), "-drive".into(), variables.into()].into())
 }
 
 /// A running machine.
@@ -73,13 +138,7 @@ impl Vm {
             .args(["-netdev", &format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:50000")])
             .arg("-serial")
             .arg(format!("file:{}", console.display()));
-        match &setup.source {
-            Source::Kernel { arguments } => {
-                qemu.arg("-kernel").arg(assets.kernel()).arg("-initrd").arg(assets.initramfs());
-                qemu.args(["-append", &format!("{ARGUMENTS} {arguments}")]);
-            }
-        }
-        let qemu = qemu.args(&setup.more).stdin(Stdio::null()).spawn();
+        let qemu = qemu.args(setup.arguments(assets)?).stdin(Stdio::null()).spawn();
         let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
         Ok(Self { assets: assets.clone(), qemu, port, console })
     }
@@ -107,6 +166,13 @@ impl Vm {
     pub(crate) fn talosctl_insecure(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
         let address = format!("127.0.0.1:{}", self.port);
         run(&self.assets.talosctl(), &[arguments, &["--insecure", "--nodes", &address]].concat())
+    }
+
+    /// Calls its API with the credentials of `talosconfig`.
+    pub(crate) fn talosctl(&self, talosconfig: &Path, arguments: &[&str]) -> anyhow::Result<Answer> {
+        let (endpoint, talosconfig) = (format!("127.0.0.1:{}", self.port), talosconfig.display().to_string());
+        let connection = ["--talosconfig", &talosconfig, "--endpoints", &endpoint, "--nodes", ADDRESS];
+        run(&self.assets.talosctl(), &[arguments, &connection].concat())
     }
 
     /// Waits until the API answers as in maintenance mode.

@@ -29,6 +29,7 @@ pub(crate) mod meta;
 pub(crate) mod mounts;
 pub(crate) mod patch;
 pub(crate) mod planned;
+pub(crate) mod power;
 pub(crate) mod processes;
 pub(crate) mod services;
 pub(crate) mod talosconfig;
@@ -116,9 +117,15 @@ pub(crate) enum Command {
     /// Prints a file of a node
     #[command(visible_alias = "cat")]
     Read(files::ReadArgs),
+    /// Reboots nodes
+    Reboot(power::RebootArgs),
+    /// Resets nodes: wipes their disks
+    Reset(power::ResetArgs),
     /// Lists services, shows one, or acts on it
     #[command(visible_alias = "services")]
     Service(services::ServiceArgs),
+    /// Shuts nodes down
+    Shutdown(power::ShutdownArgs),
     /// Validates a machine configuration
     Validate(validate::ValidateArgs),
     /// Shows the versions of client and nodes
@@ -162,7 +169,10 @@ pub(crate) async fn run(
         Command::Patch(args) => patch::run(args, session).await,
         Command::Processes(args) => processes::run(args, session).await,
         Command::Read(args) => files::read(args, session).await,
+        Command::Reboot(args) => power::reboot(args, session).await,
+        Command::Reset(args) => power::reset(args, session).await,
         Command::Service(args) => services::run(args, session).await,
+        Command::Shutdown(args) => power::shutdown(args, session).await,
         Command::Validate(args) => validate::run(args, session),
         Command::Version(args) => version::run(args, session).await,
         Command::Planned(path) => Err(CommandError::not_available(&format!("`talosctl {path}`"))),

@@ -109,26 +109,6 @@ const COMMANDS: &[Planned] = &[
         ],
     ),
     planned(
-        "reboot",
-        "Reboots nodes",
-        &[DEBUG, Value('m', "mode", "string=default", "default or powercycle"), TIMEOUT, WAIT],
-    ),
-    planned(
-        "reset",
-        "Resets nodes",
-        &[
-            DEBUG,
-            Value(' ', "graceful", "bool=true", "Leaves the cluster first"),
-            Flag(' ', "insecure", "Connects to a node in maintenance mode"),
-            Flag(' ', "reboot", "Reboots instead of shutting down"),
-            Value(' ', "system-labels-to-wipe", "strings", "Partitions to wipe"),
-            TIMEOUT,
-            Value(' ', "user-disks-to-wipe", "strings", "Disks to wipe"),
-            WAIT,
-            Value(' ', "wipe-mode", "all|system-disk|user-disks=all", "Disks to wipe"),
-        ],
-    ),
-    planned(
         "restart",
         "Restarts a container",
         &[Positional("id", Count::One), Flag('k', "kubernetes", "A container of Kubernetes")],
@@ -150,7 +130,6 @@ const COMMANDS: &[Planned] = &[
             Value(' ', "worker-nodes", "strings", "Worker nodes"),
         ],
     ),
-    planned("shutdown", "Shuts nodes down", &[DEBUG, Flag(' ', "force", "Skips draining the node"), TIMEOUT, WAIT]),
     planned("stats", "Shows resource usage of containers", &[Flag('k', "kubernetes", "Containers of Kubernetes")]),
     planned(
         "support",

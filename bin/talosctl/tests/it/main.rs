@@ -6,6 +6,7 @@ mod change;
 mod files;
 mod get;
 mod nodes;
+mod power;
 mod server;
 mod shell;
 mod tls;

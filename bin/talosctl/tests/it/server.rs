@@ -85,7 +85,9 @@ impl Bench {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 sender.send(listener.local_addr().unwrap().port()).unwrap();
-                transport::serve::tls(listener, Slot::new(config), Limits::KNOWN, Node, stopped).await.unwrap();
+                transport::serve::tls(listener, Slot::new(config), Limits::KNOWN, Node::default(), stopped)
+                    .await
+                    .unwrap();
             });
         });
         let port = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -163,8 +165,11 @@ fn run_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) 
 }
 
 /// The service: a few methods, all others unimplemented.
-#[derive(Debug, Clone)]
-struct Node;
+#[derive(Debug, Clone, Default)]
+struct Node {
+    /// How often it was rebooted.
+    boots: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
 
 impl tower::Service<http::Request<Body>> for Node {
     type Response = http::Response<Body>;
@@ -176,8 +181,21 @@ impl tower::Service<http::Request<Body>> for Node {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let power = crate::power::Power { boots: self.boots.clone() };
         Box::pin(async move {
             Ok(match request.uri().path() {
+                "/machine.MachineService/Reboot" => {
+                    let reboot = service_fn(move |request| power.clone().reboot(request));
+                    Grpc::new(ProstCodec::default()).unary(reboot, request).await
+                }
+                "/machine.MachineService/Shutdown" => {
+                    let shutdown = service_fn(move |request| power.clone().shutdown(request));
+                    Grpc::new(ProstCodec::default()).unary(shutdown, request).await
+                }
+                "/machine.MachineService/Read" => {
+                    let read = service_fn(move |request| power.clone().read(request));
+                    Grpc::new(ProstCodec::default()).server_streaming(read, request).await
+                }
                 "/machine.MachineService/Version" => {
                     Grpc::new(ProstCodec::default()).unary(service_fn(version), request).await
                 }
@@ -197,7 +215,11 @@ impl tower::Service<http::Request<Body>> for Node {
                     Grpc::new(ProstCodec::default()).server_streaming(service_fn(kubeconfig), request).await
                 }
                 "/machine.MachineService/Events" => {
-                    Grpc::new(ProstCodec::default()).server_streaming(service_fn(events), request).await
+                    let events = service_fn(move |request| {
+                        let power = power.clone();
+                        async move { if power.follows(&request) { power.events(request) } else { events(request).await } }
+                    });
+                    Grpc::new(ProstCodec::default()).server_streaming(events, request).await
                 }
                 "/inspect.InspectService/ControllerRuntimeDependencies" => {
                     Grpc::new(ProstCodec::default()).unary(service_fn(dependencies), request).await
@@ -219,7 +241,7 @@ impl tower::Service<http::Request<Body>> for Node {
 }
 
 /// One answer per requested node, with an error for the unreachable one.
-fn for_nodes<T>(metadata: &MetadataMap, answer: impl Fn(Option<Metadata>, bool) -> T) -> Vec<T> {
+pub(crate) fn for_nodes<T>(metadata: &MetadataMap, answer: impl Fn(Option<Metadata>, bool) -> T) -> Vec<T> {
     let nodes: Vec<String> = metadata.get_all("nodes").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
     if nodes.is_empty() {
         return vec![answer(None, true)];
@@ -364,7 +386,7 @@ async fn dependencies(
     Ok(Response::new(wire::inspect::ControllerRuntimeDependenciesResponse { messages }))
 }
 
-type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+pub(crate) type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 async fn logs(request: Request<machine::LogsRequest>) -> Result<Response<Stream<wire::common::Data>>, Status> {
     let id = request.get_ref().id.clone();

@@ -117,6 +117,24 @@ impl Client {
         split("ServiceRestart", reply, |reply| reply.messages)
     }
 
+    pub async fn reboot(&self, request: machine::RebootRequest) -> Result<Vec<NodeReply<machine::Reboot>>, CallError> {
+        let reply = self.machine().reboot(self.unary(request)).await;
+        split("Reboot", reply, |reply| reply.messages)
+    }
+
+    pub async fn shutdown(
+        &self,
+        request: machine::ShutdownRequest,
+    ) -> Result<Vec<NodeReply<machine::Shutdown>>, CallError> {
+        let reply = self.machine().shutdown(self.unary(request)).await;
+        split("Shutdown", reply, |reply| reply.messages)
+    }
+
+    pub async fn reset(&self, request: machine::ResetRequest) -> Result<Vec<NodeReply<machine::Reset>>, CallError> {
+        let reply = self.machine().reset(self.unary(request)).await;
+        split("Reset", reply, |reply| reply.messages)
+    }
+
     pub async fn logs(&self, request: machine::LogsRequest) -> Result<NodeStream<Data>, CallError> {
         self.stream("Logs", self.machine().logs(Request::new(request))).await
     }

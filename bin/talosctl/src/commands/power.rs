@@ -1,0 +1,166 @@
+//! `reboot`, `shutdown` and `reset`: what ends a machine, followed until it has happened.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use client::{Client, NodeReply};
+use futures::future::join_all;
+use wire::machine as api;
+
+use crate::command_error::CommandError;
+use crate::session::Session;
+
+mod follow;
+mod progress;
+
+use follow::{Follow, Until};
+
+#[derive(Debug, Args)]
+pub(crate) struct Waiting {
+    /// Shows the kernel log while waiting
+    #[arg(long)]
+    debug: bool,
+    /// How long to wait
+    #[arg(long, value_name = "duration", default_value = "30m0s", value_parser = crate::arguments::duration)]
+    timeout: Duration,
+    /// Waits for completion
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    wait: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RebootMode {
+    Default,
+    Powercycle,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RebootArgs {
+    /// default (without the firmware, where that is possible) or powercycle
+    #[arg(short, long, value_name = "string", default_value = "default", hide_possible_values = true)]
+    mode: RebootMode,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShutdownArgs {
+    /// Skips draining the node
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WipeMode {
+    All,
+    SystemDisk,
+    UserDisks,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// Leaves the cluster first
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    graceful: bool,
+    /// Connects to a node in maintenance mode
+    #[arg(long)]
+    insecure: bool,
+    /// Reboots instead of shutting down
+    #[arg(long)]
+    reboot: bool,
+    /// Partitions to wipe (default: the whole system disk)
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    system_labels_to_wipe: Vec<String>,
+    /// Disks to wipe
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    user_disks_to_wipe: Vec<String>,
+    /// Disks to wipe: all, system-disk or user-disks
+    #[arg(long, value_name = "all, system-disk, user-disks", default_value = "all", hide_possible_values = true)]
+    wipe_mode: WipeMode,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+pub(crate) async fn reboot(args: RebootArgs, session: &Session) -> Result<(), CommandError> {
+    let mode = match args.mode {
+        RebootMode::Default => api::reboot_request::Mode::Default,
+        RebootMode::Powercycle => api::reboot_request::Mode::Powercycle,
+    };
+    let request = api::RebootRequest { mode: mode.into() };
+    let ask = async |client: Client| actor(client.reboot(request).await?, |reply| reply.actor_id);
+    on_nodes(session, &args.waiting, Until::RunningAgain, ask).await
+}
+
+pub(crate) async fn shutdown(args: ShutdownArgs, session: &Session) -> Result<(), CommandError> {
+    let request = api::ShutdownRequest { force: args.force };
+    let ask = async |client: Client| actor(client.shutdown(request).await?, |reply| reply.actor_id);
+    on_nodes(session, &args.waiting, Until::ServicesStopped, ask).await
+}
+
+pub(crate) async fn reset(args: ResetArgs, session: &Session) -> Result<(), CommandError> {
+    let mode = match args.wipe_mode {
+        WipeMode::All => api::reset_request::WipeMode::All,
+        WipeMode::SystemDisk => api::reset_request::WipeMode::SystemDisk,
+        WipeMode::UserDisks => api::reset_request::WipeMode::UserDisks,
+    };
+    let labels = args.system_labels_to_wipe.iter();
+    let request = api::ResetRequest {
+        graceful: args.graceful,
+        reboot: args.reboot,
+        system_partitions_to_wipe: labels
+            .map(|label| api::ResetPartitionSpec { label: label.clone(), wipe: true })
+            .collect(),
+        user_disks_to_wipe: args.user_disks_to_wipe.clone(),
+        mode: mode.into(),
+    };
+    let ask = async |client: Client| actor(client.reset(request.clone()).await?, |reply| reply.actor_id);
+    if args.insecure {
+        // There is nobody whose events could be followed: the node of a cluster that is gone answers no more.
+        return session.on_insecure_nodes(&[], async |client| ask(client).await.map(drop)).await;
+    }
+    let until = if args.reboot { Until::BootedAgain } else { Until::ServicesStopped };
+    on_nodes(session, &args.waiting, until, ask).await
+}
+
+/// The actor id of the one node that answered.
+fn actor<T>(replies: Vec<NodeReply<T>>, id: impl FnOnce(T) -> String) -> Result<String, CommandError> {
+    let reply = replies.into_iter().next().ok_or_else(|| CommandError::nodes("the node did not answer"))?;
+    reply.result.map(id).map_err(|error| CommandError::nodes(error.to_string()))
+}
+
+/// Asks all nodes at once, and follows each; a failing node does not stop the others.
+async fn on_nodes(
+    session: &Session,
+    waiting: &Waiting,
+    until: Until,
+    ask: impl AsyncFn(Client) -> Result<String, CommandError>,
+) -> Result<(), CommandError> {
+    let nodes = session.nodes()?;
+    let client = session.connect().await?;
+    let work = nodes.iter().map(async |node| {
+        let client = client.to_nodes([node.as_str()]);
+        if !waiting.wait {
+            return ask(client).await.map(drop);
+        }
+        let boot = follow::boot_id(&client).await?;
+        let actor = ask(client.clone()).await?;
+        let follow = Follow { client, node, out: &session.out, actor, boot, until, debug: waiting.debug };
+        follow.run(waiting.timeout).await
+    });
+    let results = join_all(work).await;
+    if nodes.len() == 1 {
+        return results.into_iter().next().unwrap_or(Ok(()));
+    }
+    let mut failed = 0;
+    for (node, result) in nodes.iter().zip(results) {
+        if let Err(error) = result {
+            failed += 1;
+            session.out.node_error(node, &stdx::error_chain(error.error.as_ref()));
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CommandError::nodes(format!("{failed} of {} nodes failed", nodes.len()))) }
+}

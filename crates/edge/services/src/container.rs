@@ -80,7 +80,7 @@ impl Runtime {
 }
 
 /// Capabilities that containerd itself must have: it runs without those that no service gets.
-fn grantable() -> Vec<&'static str> {
+pub(crate) fn grantable() -> Vec<&'static str> {
     let withheld = |name: &&str| !WITHHELD.iter().any(|cap| capabilities::NAMES.get(*cap as usize) == Some(name));
     capabilities::bounding_names().into_iter().filter(withheld).collect()
 }

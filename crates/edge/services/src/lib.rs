@@ -9,6 +9,7 @@ mod containerd;
 mod daemon;
 mod etcd;
 mod factory;
+pub mod installation;
 mod kubelet;
 mod machined;
 pub mod oci;

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+pub use rustix::mount::MountFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 /// Failure of a mount operation.
 #[derive(Debug, thiserror::Error)]

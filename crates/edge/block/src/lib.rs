@@ -2,9 +2,12 @@
 //! devices. What a partition is for is decided elsewhere.
 
 mod device;
+pub mod disk;
+pub mod efivar;
 #[cfg(feature = "testing")]
 mod fake;
 mod filesystem;
+pub mod format;
 mod kernel;
 #[cfg(feature = "testing")]
 mod loop_device;

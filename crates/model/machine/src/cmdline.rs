@@ -141,14 +141,20 @@ impl Cmdline {
     }
 
     /// The command line of an installed system: that of its platform and of the defaults, what is kept of the `running`
-    /// one, and the extra arguments.
+    /// one, and the extra arguments. Where its configuration comes from is told by `config`, else by the running one.
     ///
     /// # Errors
     /// As [`Cmdline::apply_extra`].
-    pub fn installed<S: AsRef<str>>(platform: &str, running: &Self, extra: &[S]) -> Result<Self, ExtraArgumentError> {
+    pub fn installed<S: AsRef<str>>(
+        platform: &str,
+        config: Option<&str>,
+        running: &Self,
+        extra: &[S],
+    ) -> Result<Self, ExtraArgumentError> {
         let mut own = Self::default();
         own.push(PLATFORM, platform);
-        own.push(CONFIG, running.first(CONFIG).filter(|value| !value.is_empty()).unwrap_or("none"));
+        let config = config.or_else(|| running.first(CONFIG)).filter(|value| !value.is_empty());
+        own.push(CONFIG, config.unwrap_or("none"));
         own.append(METAL_CONSOLES);
         own.append(DEFAULTS);
         for argument in running.0.iter().filter(|argument| KEPT.contains(&argument.key.as_str())) {
@@ -224,12 +230,12 @@ mod tests {
     fn an_installed_system_keeps_the_source_of_its_configuration_and_a_few_more() {
         let running =
             Cmdline::parse("talos.config=http://x/y panic=1 net.ifnames=0 siderolink.api=s BOOT_IMAGE=/vmlinuz");
-        let line = Cmdline::installed("metal", &running, &["panic=5"]).unwrap().to_string();
+        let line = Cmdline::installed("metal", None, &running, &["panic=5"]).unwrap().to_string();
         let expected = format!(
             "talos.platform=metal talos.config=http://x/y {METAL_CONSOLES} {DEFAULTS} net.ifnames=0 siderolink.api=s panic=5"
         );
         assert_eq!(line, expected);
-        let without = Cmdline::installed::<&str>("metal", &Cmdline::default(), &[]).unwrap();
+        let without = Cmdline::installed::<&str>("metal", None, &Cmdline::default(), &[]).unwrap();
         assert_eq!(without.first(CONFIG), Some("none"));
     }
 }

@@ -1,0 +1,63 @@
+//! Why nothing was installed, or not all of it.
+
+use std::io;
+use std::path::PathBuf;
+
+use block::disk::DiskError;
+use block::efivar::EfiVariableError;
+use block::format::FormatError;
+use machine::grub::StartCodeError;
+use machine::install::Refusal;
+use machine::layout::Label;
+use machine::uki::UkiError;
+
+/// An installation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("the installer image has no {}", path.display())]
+    Asset {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is a kernel for {found}, not for {wanted}", path.display())]
+    Kernel { path: PathBuf, found: &'static str, wanted: String },
+    #[error("making the kernel image for UEFI")]
+    Uki(#[source] UkiError),
+    #[error("the start code of GRUB")]
+    StartCode(#[from] StartCodeError),
+    #[error("{needed} bytes do not fit on partition {label}, which has {room}")]
+    NoRoom { label: Label, needed: u64, room: u64 },
+    #[error("writing {}", path.display())]
+    Scratch {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("making the file system of {label}")]
+    Format {
+        label: Label,
+        #[source]
+        source: FormatError,
+    },
+    #[error("the partition {label} has not appeared as {} within {seconds} s", path.display())]
+    NoDevice { label: Label, path: PathBuf, seconds: u64 },
+    #[error("flushing {}", path.display())]
+    Flush {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("a second version beside the installed one on a BIOS machine: this installer can only install anew")]
+    SecondOnBios,
+    #[error(transparent)]
+    Meta(#[from] machine::meta::SetError),
+    #[error(transparent)]
+    Variables(#[from] EfiVariableError),
+    #[error("an error of this program: the plan has a step for {0}, which the disk has no partition for")]
+    Plan(Label),
+}

@@ -1,0 +1,136 @@
+//! Makes everything that will be written, and checks that it fits, before anything is touched.
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use block::format::NewFile;
+use machine::grub::{self, Entry, Menu, Slot};
+use machine::install::{Plan, Step};
+use machine::layout::{Label, Layout};
+use machine::loader::{self, ImageName};
+use machine::uki::{self, Section};
+
+use crate::{InstallError, Request, assets};
+
+/// Room that a file system needs beside its files: XFS keeps a log of up to 64 MiB.
+const BESIDE_XFS: u64 = 96 << 20;
+const BESIDE_VFAT: u64 = 4 << 20;
+
+/// What the steps write.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) scratch: PathBuf,
+    /// Files of EFI and of BOOT.
+    pub(crate) efi: Vec<NewFile>,
+    pub(crate) boot: Vec<NewFile>,
+    /// The name of the kernel image on EFI.
+    pub(crate) image: ImageName,
+    /// Boot code of the MBR, and the core image for the partition BIOS; empty without GRUB.
+    pub(crate) boot_code: Vec<u8>,
+    pub(crate) core: Vec<u8>,
+}
+
+pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<Prepared, InstallError> {
+    let Request { assets, options, .. } = request;
+    assets.check_kernel(&options.image)?;
+    // A version beside one that works has to show itself good; the only one has nothing to fall back to.
+    let image = if plan.steps.contains(&Step::Add(Label::Efi)) {
+        ImageName::on_trial(&request.version)
+    } else {
+        ImageName::good(&request.version)
+    };
+    let mut prepared = Prepared {
+        scratch: scratch.to_owned(),
+        efi: Vec::new(),
+        boot: Vec::new(),
+        image,
+        boot_code: Vec::new(),
+        core: Vec::new(),
+    };
+    if matches!(options.layout, Layout::Uki | Layout::Both) {
+        efi(request, plan, &mut prepared)?;
+    }
+    if matches!(options.layout, Layout::Grub | Layout::Both) {
+        boot(request, plan, &mut prepared)?;
+        start_code(request, plan, &mut prepared)?;
+    }
+    Ok(prepared)
+}
+
+/// The unified kernel image, and systemd-boot after it: the file that makes the partition bootable comes last.
+fn efi(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), InstallError> {
+    let image = prepared.scratch.join("uki.efi");
+    build_uki(request, &image)?;
+    let needed = assets::size(&image)? + assets::size(&request.assets.systemd_boot)? + BESIDE_VFAT;
+    check_room(plan, Label::Efi, needed)?;
+    let file = |path: String, source: &Path| NewFile { path, source: source.to_owned(), mode: 0o644 };
+    prepared.efi.push(file(format!("{}/{}", loader::IMAGES, prepared.image), &image));
+    prepared.efi.push(file(loader::REMOVABLE_PATH.to_owned(), &request.assets.systemd_boot));
+    Ok(())
+}
+
+fn build_uki(request: &Request, to: &Path) -> Result<(), InstallError> {
+    let Request { assets, version, .. } = request;
+    let os_release = format!("ID=talos\nNAME=\"Talos\"\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\n");
+    let stub = assets::read_small(&assets.stub)?;
+    let section = |name, size| Section { name, size };
+    let sections = [
+        section(".osrel", os_release.len() as u64),
+        section(".cmdline", request.cmdline.len() as u64),
+        section(".initrd", assets::size(&assets.initramfs)?),
+        section(".linux", assets::size(&assets.kernel)?),
+    ];
+    let layout = uki::layout(&stub, &sections).map_err(InstallError::Uki)?;
+    let error = |source| InstallError::Scratch { path: to.to_owned(), source };
+    let mut file = File::create(to).map_err(error)?;
+    file.set_len(layout.size).map_err(error)?;
+    file.write_all(&layout.head).map_err(error)?;
+    let mut put = |index: usize, content: &mut dyn io::Read| {
+        file.seek(SeekFrom::Start(layout.offsets[index])).and_then(|_| io::copy(content, &mut file)).map_err(error)
+    };
+    put(0, &mut os_release.as_bytes())?;
+    put(1, &mut request.cmdline.as_bytes())?;
+    put(2, &mut assets::open(&assets.initramfs)?)?;
+    put(3, &mut assets::open(&assets.kernel)?)?;
+    Ok(())
+}
+
+/// Kernel, initramfs and menu of the first slot.
+fn boot(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), InstallError> {
+    let Request { assets, version, cmdline, .. } = request;
+    let needed = assets::size(&assets.kernel)? + assets::size(&assets.initramfs)? + BESIDE_XFS;
+    check_room(plan, Label::Boot, needed)?;
+    let slot = Menu::next_slot(None);
+    let menu = Menu::after_install(None, Entry { slot, version: version.clone(), arguments: cmdline.clone() });
+    let path = prepared.scratch.join("grub.cfg");
+    std::fs::write(&path, menu.to_string()).map_err(|source| InstallError::Scratch { path: path.clone(), source })?;
+    prepared.boot = vec![
+        in_slot(slot, grub::KERNEL, &assets.kernel),
+        in_slot(slot, grub::INITRAMFS, &assets.initramfs),
+        NewFile { path: grub::CONFIG_PATH.to_owned(), source: path, mode: 0o600 },
+    ];
+    Ok(())
+}
+
+fn in_slot(slot: Slot, name: &str, source: &Path) -> NewFile {
+    NewFile { path: format!("{slot}/{name}"), source: source.to_owned(), mode: 0o644 }
+}
+
+fn start_code(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), InstallError> {
+    let bios = plan.table.by_name(Label::Bios.name()).ok_or(InstallError::Plan(Label::Bios))?;
+    let geometry = plan.table.geometry;
+    // The BIOS counts in sectors of 512 bytes.
+    let sector = bios.offset(geometry) / 512;
+    let boot = assets::read_small(&request.assets.grub_boot)?;
+    let core = assets::read_small(&request.assets.grub_core)?;
+    prepared.boot_code = grub::boot_sector(&boot, sector)?.to_vec();
+    prepared.core = grub::core_image(&core, sector, bios.size(geometry))?;
+    Ok(())
+}
+
+fn check_room(plan: &Plan, label: Label, needed: u64) -> Result<(), InstallError> {
+    let partition = plan.table.by_name(label.name()).ok_or(InstallError::Plan(label))?;
+    let room = partition.size(plan.table.geometry);
+    if needed <= room { Ok(()) } else { Err(InstallError::NoRoom { label, needed, room }) }
+}

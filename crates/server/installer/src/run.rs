@@ -1,0 +1,269 @@
+//! Runs the steps of a plan. Each is on the disk before the next one begins.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use block::disk::{TargetDisk, copy_file, write_table};
+use block::format::{FormatError, NewFile, write_xfs_prototype};
+use machine::gpt::{Partition, Table};
+use machine::install::{Plan, Step};
+use machine::layout::{self, Label};
+use machine::meta::{COPY_SIZE, Meta, Parsed, SECOND_COPY};
+use machine::{grub, loader};
+
+use crate::prepare::Prepared;
+use crate::{InstallError, Progress, Request};
+
+const MIB: usize = 1 << 20;
+/// How long the device of a new partition may take to appear.
+const DEVICE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+pub(crate) async fn run(
+    disk: &mut dyn TargetDisk,
+    request: &Request,
+    plan: &Plan,
+    prepared: &Prepared,
+    progress: Progress<'_>,
+) -> Result<(), InstallError> {
+    let before = match block::disk::contents(disk)? {
+        machine::install::Contents::Table(table) => Some(table),
+        _ => None,
+    };
+    let mut run = Run { disk, request, prepared, table: before, kept: BTreeMap::new() };
+    for step in &plan.steps {
+        progress(&describe(step));
+        run.step(step).await?;
+    }
+    Ok(())
+}
+
+fn describe(step: &Step) -> String {
+    match step {
+        Step::WipeDisk => "wiping the disk".to_owned(),
+        Step::Keep(label) => format!("keeping {label}"),
+        Step::BeginTable(_) => "writing the partition table".to_owned(),
+        Step::WipePartition(label) => format!("wiping {label}"),
+        Step::Restore(label) => format!("restoring {label}"),
+        Step::Fill(label) => format!("making the file system of {label}"),
+        Step::Add(label) => format!("adding the new version to {label}"),
+        Step::WriteMeta => "writing META".to_owned(),
+        Step::CoreImage => "writing the boot loader to BIOS".to_owned(),
+        Step::FinishTable(_) => "finishing the partition table".to_owned(),
+        Step::SetVariables => "setting the variables of the boot loader".to_owned(),
+    }
+}
+
+struct Run<'a> {
+    disk: &'a mut dyn TargetDisk,
+    request: &'a Request,
+    prepared: &'a Prepared,
+    /// The table that the disk has now.
+    table: Option<Table>,
+    kept: BTreeMap<Label, Vec<u8>>,
+}
+
+impl Run<'_> {
+    async fn step(&mut self, step: &Step) -> Result<(), InstallError> {
+        match step {
+            Step::WipeDisk => self.wipe_disk(),
+            Step::Keep(label) => self.keep(*label),
+            Step::Restore(label) => self.restore(*label),
+            Step::BeginTable(table) => self.put_table(table, &grub::interrupted()),
+            Step::FinishTable(table) => self.put_table(table, &self.prepared.boot_code),
+            Step::WipePartition(label) => self.wipe_partition(*label),
+            Step::Fill(label) => self.fill(*label).await,
+            Step::Add(label) => self.add(*label).await,
+            Step::WriteMeta => self.write_meta(),
+            Step::CoreImage => self.write_at(Label::Bios, 0, &self.prepared.core),
+            Step::SetVariables => self.set_variables(),
+        }
+    }
+
+    /// The partition of a label in the table that the disk has now, also of an unfinished installation.
+    fn partition(&self, label: Label) -> Result<&Partition, InstallError> {
+        let unfinished = layout::unfinished_name(label);
+        let table = self.table.as_ref().ok_or(InstallError::Plan(label))?;
+        table.by_name(label.name()).or_else(|| table.by_name(&unfinished)).ok_or(InstallError::Plan(label))
+    }
+
+    /// Offset and size of a partition in bytes.
+    fn range(&self, label: Label) -> Result<(u64, u64), InstallError> {
+        let geometry = self.disk.disk().geometry;
+        let partition = self.partition(label)?;
+        Ok((partition.offset(geometry), partition.size(geometry)))
+    }
+
+    fn write_at(&mut self, label: Label, offset: u64, bytes: &[u8]) -> Result<(), InstallError> {
+        let (start, _) = self.range(label)?;
+        self.disk.write_at(start + offset, bytes)?;
+        Ok(self.disk.flush()?)
+    }
+
+    fn read(&self, label: Label) -> Result<Vec<u8>, InstallError> {
+        let (start, size) = self.range(label)?;
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(256 * MIB)];
+        self.disk.read_at(start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn wipe_disk(&mut self) -> Result<(), InstallError> {
+        block::disk::wipe(self.disk)?;
+        self.table = None;
+        Ok(())
+    }
+
+    fn wipe_partition(&mut self, label: Label) -> Result<(), InstallError> {
+        let partition = self.partition(label)?.clone();
+        Ok(block::disk::wipe_partition(self.disk, &partition)?)
+    }
+
+    fn keep(&mut self, label: Label) -> Result<(), InstallError> {
+        let bytes = self.read(label)?;
+        self.kept.insert(label, bytes);
+        Ok(())
+    }
+
+    fn restore(&mut self, label: Label) -> Result<(), InstallError> {
+        let bytes = self.kept.remove(&label).ok_or(InstallError::Plan(label))?;
+        self.write_at(label, 0, &bytes)
+    }
+
+    fn put_table(&mut self, table: &Table, boot_code: &[u8]) -> Result<(), InstallError> {
+        write_table(self.disk, table, self.request.entry, boot_code)?;
+        self.table = Some(table.clone());
+        Ok(())
+    }
+
+    /// Writes the second copy before the first one: one of both is whole at any time.
+    fn write_meta(&mut self) -> Result<(), InstallError> {
+        let Parsed { mut meta, copies } = Meta::parse(&self.read(Label::Meta)?);
+        if self.request.meta.is_empty() && copies.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        for (tag, value) in &self.request.meta {
+            meta.set(*tag, value)?;
+        }
+        let copy = meta.encode_copy();
+        debug_assert_eq!(copy.len(), COPY_SIZE);
+        self.write_at(Label::Meta, SECOND_COPY as u64, &copy)?;
+        self.write_at(Label::Meta, 0, &copy)
+    }
+
+    /// Makes the file system of a partition: on its device where it has one, else in a file that is copied.
+    async fn fill(&mut self, label: Label) -> Result<(), InstallError> {
+        let device = self.device(label).await?;
+        let target = match &device {
+            Some(device) => device.clone(),
+            None => self.scratch_file(label)?,
+        };
+        let files = if label == Label::Efi { &self.prepared.efi } else { &self.prepared.boot };
+        self.make(&target, label, files).await.map_err(|source| InstallError::Format { label, source })?;
+        match device {
+            Some(device) => flush(&device),
+            None => {
+                // The file begins empty, the partition does not.
+                self.wipe_partition(label)?;
+                let (start, _) = self.range(label)?;
+                copy_file(self.disk, &target, start)?;
+                self.disk.flush()?;
+                remove(&target)
+            }
+        }
+    }
+
+    async fn make(&self, target: &Path, label: Label, files: &[NewFile]) -> Result<(), FormatError> {
+        let tools = &self.request.tools;
+        if label == Label::Efi {
+            tools.make_vfat(target, label.name()).await?;
+            return tools.copy_to_vfat(target, files).await;
+        }
+        let prototype = self.prepared.scratch.join("prototype");
+        // Where EFI is mounted on a running machine.
+        write_xfs_prototype(&prototype, &["EFI"], files)?;
+        tools.make_xfs(target, label.name(), Some(&prototype)).await
+    }
+
+    /// Adds a version beside the one that is there: under a name that starts nothing until it is whole.
+    async fn add(&mut self, label: Label) -> Result<(), InstallError> {
+        if label != Label::Efi {
+            return Err(InstallError::SecondOnBios);
+        }
+        let device = self.device(label).await?;
+        let target = match &device {
+            Some(device) => device.clone(),
+            None => return Err(InstallError::Plan(label)),
+        };
+        self.add_image(&target).await.map_err(|source| InstallError::Format { label, source })?;
+        flush(&target)
+    }
+
+    async fn add_image(&self, device: &Path) -> Result<(), FormatError> {
+        let tools = &self.request.tools;
+        let image = &self.prepared.image;
+        let booted = self.booted();
+        let files = tools.list_vfat(device, loader::IMAGES).await?;
+        for file in loader::obsolete(&files, booted.as_deref(), image) {
+            tools.remove_from_vfat(device, &format!("{}/{file}", loader::IMAGES)).await?;
+        }
+        let unfinished = format!("{}/{}.new", loader::IMAGES, image.version);
+        for file in &self.prepared.efi {
+            let is_image = file.path.starts_with(loader::IMAGES);
+            let path = if is_image { unfinished.clone() } else { file.path.clone() };
+            tools.copy_to_vfat(device, &[NewFile { path, ..file.clone() }]).await?;
+        }
+        tools.rename_in_vfat(device, &unfinished, &image.to_string()).await
+    }
+
+    /// The entry that this machine was booted from.
+    fn booted(&self) -> Option<String> {
+        let variables = self.request.variables.as_ref()?;
+        let value = variables.get(loader::SELECTED_ENTRY, loader::VENDOR).ok().flatten()?;
+        Some(loader::decode_variable(&value))
+    }
+
+    /// The device of a partition, once it is there; `None` where partitions have none.
+    async fn device(&self, label: Label) -> Result<Option<PathBuf>, InstallError> {
+        let Some(path) = self.disk.partition_device(self.partition(label)?.number) else { return Ok(None) };
+        let deadline = tokio::time::Instant::now() + DEVICE;
+        while !path.exists() {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(InstallError::NoDevice { label, path, seconds: DEVICE.as_secs() });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(Some(path))
+    }
+
+    /// An empty file of a partition's size.
+    fn scratch_file(&self, label: Label) -> Result<PathBuf, InstallError> {
+        let (_, size) = self.range(label)?;
+        let path = self.prepared.scratch.join(format!("{label}.img"));
+        let made = std::fs::File::create(&path).and_then(|file| file.set_len(size));
+        made.map_err(|source| InstallError::Scratch { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    fn set_variables(&self) -> Result<(), InstallError> {
+        let Some(variables) = &self.request.variables else { return Ok(()) };
+        if self.prepared.efi.is_empty() {
+            return Ok(());
+        }
+        let entry = self.prepared.image.entry();
+        for (name, value) in [(loader::TIMEOUT, loader::TIMEOUT_SECONDS), (loader::DEFAULT_ENTRY, &entry)] {
+            variables.set(name, loader::VENDOR, loader::ATTRIBUTES, &loader::encode_variable(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until what tools wrote to a device has reached it.
+fn flush(device: &Path) -> Result<(), InstallError> {
+    let flushed = std::fs::File::open(device).and_then(|file| file.sync_all());
+    flushed.map_err(|source| InstallError::Flush { path: device.to_owned(), source })
+}
+
+fn remove(path: &Path) -> Result<(), InstallError> {
+    std::fs::remove_file(path).map_err(|source| InstallError::Scratch { path: path.to_owned(), source })
+}

@@ -49,7 +49,7 @@ pub(crate) fn directory(paths: &Paths) -> anyhow::Result<PathBuf> {
     Ok(target_directory(paths)?.join(TARGET).join("node"))
 }
 
-/// Makes the root file system of a node, and kernel and initramfs of a machine, unless they are up to date.
+/// Makes the root file system of a node, and kernel, initramfs and installer image of a machine, unless they are up to date.
 pub(crate) fn image(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<()> {
     steps.run("node image", |step| {
         let output = step.call(
@@ -73,6 +73,22 @@ pub(crate) fn image(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow
                 .arg(&paths.out)
                 .arg("--rootfs")
                 .arg(paths.image())
+                .arg("--programs")
+                .arg(programs)
+                .arg("--packages")
+                .arg(paths.packages()),
+        )?;
+        step.note(output.lines().last().unwrap_or_default());
+        Ok(())
+    })?;
+    steps.run("installer image", |step| {
+        let output = step.call(
+            command(programs.join("imager"))
+                .arg("installer")
+                .arg("--layout")
+                .arg(paths.out.join("installer"))
+                .arg("--assets")
+                .arg(&paths.out)
                 .arg("--programs")
                 .arg(programs)
                 .arg("--packages")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use image::artifact;
+use image::installer_image::{self, Made};
 use image::packages::Packages;
 use image::place::Place;
 use image::profile::{Container, ImageOptions, Kind, MetaValue, Profile};
@@ -62,6 +63,9 @@ pub(crate) struct Make {
     /// Option of the overlay
     #[arg(long, value_name = "KEY=VALUE")]
     overlay_option: Vec<String>,
+    /// Write the installer image as an OCI image layout to this directory, instead of a tar file to --output
+    #[arg(long, value_name = "DIR")]
+    layout: Option<PathBuf>,
     /// Directory with the boot assets, as `imager boot` built them
     #[arg(long, default_value = "/usr/install/amd64", value_name = "DIR")]
     assets: PathBuf,
@@ -88,6 +92,15 @@ impl Make {
             &self.output
         };
         let place = Place { assets: &self.assets, programs: &self.programs, packages: &packages, out };
+        if let Some(directory) = &self.layout {
+            if profile.output.kind != Some(Kind::Installer) || self.tar_to_stdout {
+                bail!("--layout is for the profile `installer`, without --tar-to-stdout");
+            }
+            return Ok(match installer_image::layout_if_changed(&profile, place, directory)? {
+                Made::New => directory.display().to_string(),
+                Made::UpToDate => format!("{}: up to date", directory.display()),
+            });
+        }
         let made = artifact::make(&profile, place)?;
         if self.tar_to_stdout {
             tar_to_stdout(&made)?;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::ImageError;
 use crate::assemble::{Inputs, assemble};
 use crate::list::{Item, List};
 use crate::oci::{Layout, Start, tarball};
 use crate::place::Place;
 use crate::profile::Profile;
 use crate::tree::{Node, Tree};
+use crate::{ImageError, sha256};
 
 const LIST: &str = include_str!("../boot/installer.list");
 
@@ -18,11 +18,60 @@ const LIST: &str = include_str!("../boot/installer.list");
 pub const ASSETS: &[&str] =
     &["vmlinuz", "initramfs.xz", "systemd-stub.efi", "systemd-boot.efi", "grub-boot.img", "grub-core.img"];
 
+/// Whether an image had to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    New,
+    UpToDate,
+}
+
+/// Writes the image as an OCI image layout to `directory`, which is replaced if it was made of other inputs.
+///
+/// # Errors
+/// As [`layout`].
+pub fn layout_if_changed(profile: &Profile, place: Place<'_>, directory: &Path) -> Result<Made, ImageError> {
+    let (tree, list) = tree(profile, place)?;
+    let content = tarball(&tree).map_err(ImageError::read("the installer image"))?;
+    let inputs = sha256(format!("{LIST}\n{}\n{}", profile.version, sha256(&content)).as_bytes());
+    let stamp = directory.join("inputs");
+    if std::fs::read_to_string(&stamp).is_ok_and(|known| known == inputs) {
+        return Ok(Made::UpToDate);
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(ImageError::write(parent))?;
+    let scratch = tempfile::tempdir_in(parent).map_err(ImageError::write(parent))?;
+    let partial = scratch.path().join("layout");
+    add(profile, &tree, list, &partial)?;
+    std::fs::write(partial.join("inputs"), &inputs).map_err(ImageError::write(&partial))?;
+    // The old one goes first: no directory is renamed over another one that has files.
+    match std::fs::rename(directory, scratch.path().join("old")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ImageError::Write { path: directory.to_owned(), source: error });
+        }
+        _ => {}
+    }
+    std::fs::rename(&partial, directory).map_err(ImageError::write(directory))?;
+    Ok(Made::New)
+}
+
 /// Writes the image as an OCI image layout into `directory`, which must not exist.
 ///
 /// # Errors
 /// A missing asset or program, or a failed write.
 pub fn layout(profile: &Profile, place: Place<'_>, directory: &Path) -> Result<(), ImageError> {
+    let (tree, list) = tree(profile, place)?;
+    add(profile, &tree, list, directory)
+}
+
+fn add(profile: &Profile, tree: &Tree, list: List, directory: &Path) -> Result<(), ImageError> {
+    let reference = list.image.as_deref().unwrap_or_default().replace("{version}", &profile.version);
+    let mut layout = Layout::create(directory)?;
+    layout.add(&reference, tree, &Start { entrypoint: list.entrypoint, env: list.env })?;
+    layout.finish()
+}
+
+/// The files of the image.
+fn tree(profile: &Profile, place: Place<'_>) -> Result<(Tree, List), ImageError> {
     let list = List::parse("installer.list", LIST)?;
     let mut programs = BTreeMap::new();
     for entry in &list.entries {
@@ -44,10 +93,7 @@ pub fn layout(profile: &Profile, place: Place<'_>, directory: &Path) -> Result<(
         let content = std::fs::read(&path).map_err(ImageError::read(path))?;
         tree.place(&format!("/usr/install/{}/{name}", profile.arch), Node::file(content, false))?;
     }
-    let reference = list.image.as_deref().unwrap_or_default().replace("{version}", &profile.version);
-    let mut layout = Layout::create(directory)?;
-    layout.add(&reference, &tree, &Start { entrypoint: list.entrypoint, env: list.env })?;
-    layout.finish()
+    Ok((tree, list))
 }
 
 fn given(path: &str, assets: &Path, name: &str) -> std::path::PathBuf {
@@ -85,4 +131,41 @@ fn collect(directory: &Path, prefix: &str, tree: &mut Tree) -> Result<(), ImageE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::testing;
+
+    #[test]
+    fn the_image_has_the_assets_and_is_made_again_only_for_other_inputs() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path();
+        for name in ASSETS.iter().chain(&["installer"]) {
+            std::fs::write(base.join(name), name).unwrap();
+        }
+        let (packages, out) = (testing::packages(), base.join("layout"));
+        let place = Place { assets: base, programs: base, packages: &packages, out: base };
+        let profile = Profile::built_in("installer").unwrap().complete().unwrap();
+        let (tree, list) = tree(&profile, place).unwrap();
+        assert_eq!(list.entrypoint, ["/bin/installer"]);
+        for name in ASSETS {
+            assert!(tree.get(&format!("/usr/install/amd64/{name}")).is_some(), "{name}");
+        }
+        assert_eq!(tree.resolve("/bin/installer").as_deref(), Some("/usr/bin/installer"));
+        assert!(tree.resolve("/usr/sbin/mkfs.xfs").is_some());
+        assert_eq!(layout_if_changed(&profile, place, &out).unwrap(), Made::New);
+        let index = std::fs::read_to_string(out.join("index.json")).unwrap();
+        assert!(index.contains(&format!("ghcr.io/siderolabs/installer:{}", profile.version)), "{index}");
+        assert_eq!(layout_if_changed(&profile, place, &out).unwrap(), Made::UpToDate);
+        std::fs::write(base.join("vmlinuz"), "another").unwrap();
+        assert_eq!(layout_if_changed(&profile, place, &out).unwrap(), Made::New);
+        assert_ne!(std::fs::read_to_string(out.join("index.json")).unwrap(), index);
+        let tars = ["one", "two"].map(|name| {
+            build(&profile, place, &base.join(name)).unwrap();
+            std::fs::read(base.join(name)).unwrap()
+        });
+        assert!(tars[0] == tars[1], "the same inputs must give the same bits");
+    }
 }

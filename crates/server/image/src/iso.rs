@@ -42,6 +42,10 @@ const EFI_MODULES: &[&str] = &[
     "test",
 ];
 
+/// Types of partitions.
+const EFI_SYSTEM: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+const BASIC_DATA: &str = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7";
+
 /// Size of the FAT image with GRUB for UEFI, in KiB.
 const EFI_IMAGE: u32 = 4096;
 
@@ -154,6 +158,8 @@ fn assemble(tools: &Tools, work: &Path, out: &Path) -> Result<(), ImageError> {
         &time,
         "--grub2-mbr",
         &mbr,
+        "-partition_offset",
+        "16",
         "-b",
         "boot/grub/bios.img",
         "-no-emul-boot",
@@ -161,10 +167,14 @@ fn assemble(tools: &Tools, work: &Path, out: &Path) -> Result<(), ImageError> {
         "4",
         "-boot-info-table",
         "--grub2-boot-info",
+        // A GPT, since not every UEFI looks into an MBR: the image itself, and behind it the FAT image.
+        "-appended_part_as_gpt",
         "-append_partition",
         "2",
-        "0xef",
+        EFI_SYSTEM,
         "efi.img",
+        "-iso_mbr_part_type",
+        BASIC_DATA,
         "-eltorito-alt-boot",
         "-e",
         "--interval:appended_partition_2:all::",
@@ -210,8 +220,9 @@ mod tests {
         assert_eq!(&image[34817..34822], b"CD001");
         let catalogue = usize::try_from(u32::from_le_bytes(image[34887..34891].try_into().unwrap())).unwrap() * 2048;
         assert_eq!((image[catalogue + 1], image[catalogue + 65]), (0, 0xef));
-        // A stick: boot code for BIOS, and a partition of type EFI.
+        // A stick: boot code for BIOS, and a GPT whose second partition is for UEFI.
         assert_eq!(&image[510..512], b"\x55\xaa");
-        assert_eq!(image[446 + 16 + 4], 0xef);
+        assert_eq!(&image[512..520], b"EFI PART");
+        assert_eq!(image[1024 + 128..1024 + 132], [0x28, 0x73, 0x2a, 0xc1]);
     }
 }

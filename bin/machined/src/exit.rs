@@ -1,4 +1,4 @@
-//! How a node that is a container tells its host how it ended; see the node contract in ARCHITECTURE.md.
+//! The end of a node: a container tells its host how it ended (the node contract in ARCHITECTURE.md), a machine ends itself.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use sequencer::Outcome;
 use stdx::error_chain;
 use sys::files::{Access, write_atomic};
+use sys::power::{self, End};
+use sys::teardown;
 
 /// It asks to be powered on again.
 const REBOOT: u8 = 64;
@@ -31,6 +33,31 @@ pub(crate) fn leave(outcome: Outcome, file: Option<&Path>) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// How the kernel ends the machine: by the kernel that was loaded for it, if one was; `shutdown` is `talos.shutdown` of the
+/// command line.
+fn end_of(outcome: Outcome, is_kernel_loaded: bool, shutdown: Option<&str>) -> End {
+    match outcome {
+        Outcome::Reboot | Outcome::Kexec if is_kernel_loaded => End::Kexec,
+        Outcome::Reboot | Outcome::Kexec => End::Reboot,
+        Outcome::PowerOff if shutdown == Some("halt") => End::Halt,
+        Outcome::PowerOff => End::PowerOff,
+        Outcome::Halt => End::Halt,
+    }
+}
+
+/// Ends the machine: no process runs any more, everything that was written is on its disk.
+pub(crate) fn end_machine(outcome: Outcome, shutdown: Option<&str>) -> ExitCode {
+    teardown::end_processes();
+    for target in teardown::unmount_all() {
+        tracing::warn!(target = %target.display(), "still written to at the end of the machine");
+    }
+    let end = end_of(outcome, power::is_kernel_loaded(), shutdown);
+    tracing::info!(?end, "the machine ends");
+    let error = power::end(end);
+    tracing::error!(error = error_chain(&error), ?end, "the machine does not end this way; rebooting");
+    power::reboot_after_failure(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +73,14 @@ mod tests {
             assert_eq!(code, ExitCode::from(status(outcome)));
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_machine_reboots_by_the_kernel_that_was_loaded_and_halts_where_that_is_asked_for() {
+        assert_eq!(end_of(Outcome::Reboot, true, None), End::Kexec);
+        assert_eq!(end_of(Outcome::Reboot, false, Some("halt")), End::Reboot);
+        assert_eq!(end_of(Outcome::PowerOff, true, None), End::PowerOff);
+        assert_eq!(end_of(Outcome::PowerOff, false, Some("halt")), End::Halt);
+        assert_eq!(end_of(Outcome::PowerOff, false, Some("poweroff")), End::PowerOff);
     }
 }

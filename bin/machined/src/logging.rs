@@ -1,11 +1,11 @@
 //! Log lines of this process: on the console, and beside the logs of the services, where operators read them.
 //!
-//! Lines of controllers are in `controller-runtime`, all others in `machined`. The console is standard output; a machine
-//! with a kernel of its own has them in the kernel log too, which is its console.
+//! Lines of controllers are in `controller-runtime`, all others in `machined`. The console is standard output; on a machine
+//! with a kernel of its own it is the kernel's log instead, which the kernel shows on each of its consoles.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use supervisor::{LogStore, logs};
 use tracing::{Metadata, Subscriber};
@@ -21,12 +21,13 @@ const CONTROLLERS: &str = "controller-runtime";
 
 /// Whether lines are written into the kernel log. Cheap to clone; clones are one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KernelLog(Arc<AtomicBool>);
+pub(crate) struct KernelLog(Arc<OnceLock<Duration>>);
 
 impl KernelLog {
-    /// Writes them there from now on: the kernel is this machine's.
-    pub(crate) fn enable(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Writes them there from now on: the kernel is this machine's. `init` is when its first program started: lines have the
+    /// time since then.
+    pub(crate) fn enable(&self, init: Duration) {
+        self.0.set(init).ok();
     }
 }
 
@@ -68,18 +69,27 @@ struct Tee {
 impl io::Write for Tee {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         (self.own)(line);
-        if self.kernel.0.load(Ordering::Relaxed) {
-            // It may be full or gone; the line is in the other places.
-            sys::kmsg::write(&format!("[talos] {}", String::from_utf8_lossy(line).trim_end())).ok();
+        match self.kernel.0.get() {
+            // It may be full or gone; the line is in the other place.
+            Some(init) => drop(sys::kmsg::write(&console_line(line, sys::host::since_boot().saturating_sub(*init)))),
+            // A closed standard output must not stop the machine.
+            None => drop(io::stdout().write_all(line)),
         }
-        // A closed standard output must not stop the machine.
-        io::stdout().write_all(line).ok();
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stdout().flush()
     }
+}
+
+/// A line as the console shows it: with the time since init instead of the date, which the kernel's log has its own of.
+fn console_line(line: &[u8], since_init: Duration) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim();
+    let is_date = |word: &str| word.starts_with(|letter: char| letter.is_ascii_digit()) && word.contains('T');
+    let rest = text.split_once(' ').filter(|(date, _)| is_date(date)).map_or(text, |(_, rest)| rest.trim_start());
+    format!("[talos] {:.3}s {rest}", since_init.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -106,6 +116,14 @@ mod tests {
         };
         assert_eq!(messages(MACHINED), ["a phase is done"]);
         assert_eq!(messages(CONTROLLERS), ["an address is set", "controller failed"]);
+    }
+
+    #[test]
+    fn the_console_has_the_time_since_init() {
+        let line = b"2026-11-29T21:40:00.123456Z  INFO sequencer::run: phase etc (2/7): 3 tasks\n";
+        let shown = console_line(line, Duration::from_millis(1234));
+        assert_eq!(shown, "[talos] 1.234s INFO sequencer::run: phase etc (2/7): 3 tasks");
+        assert_eq!(console_line(b" a line ", Duration::ZERO), "[talos] 0.000s a line");
     }
 
     struct Talker;

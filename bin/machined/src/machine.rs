@@ -6,19 +6,25 @@ use std::time::Duration;
 use anyhow::Context as _;
 use platform::Platform;
 use resources::config::MachineConfig;
+use resources::machine::Ownership;
 use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Payload, Request, Sequence};
 use state::{Kind, Store, WatchOptions};
 use stdx::{error_chain, tasks};
 use supervisor::{LogStore, Supervisor};
+use sys::early::KernelEarlySystem;
+use sys::power_button::PowerButton;
 use sys::signals::{self, Requests};
 use tokio::sync::{broadcast, watch};
 
+use crate::actions::NodeActions;
 use crate::components::{Components, Machine};
-use crate::plans::ContainerPlanner;
+use crate::plans::{Actions, MachineKind, NodePlanner};
 use crate::wiring;
 
 /// The actor of sequences that a signal asked for.
 const SIGNAL: &str = "signal";
+/// The actor of a shutdown by the power button.
+const BUTTON: &str = "power button";
 
 /// Runs the machine until it is decided how it ends.
 ///
@@ -34,17 +40,27 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
+    let kind = match platform.capabilities().kernel {
+        Ownership::Host => MachineKind::Container,
+        Ownership::Machine => MachineKind::Machine,
+    };
+    if kind == MachineKind::Machine
+        && let Err(error) = sys::power::disable_ctrl_alt_del()
+    {
+        tracing::warn!(error = error_chain(&error), "Ctrl-Alt-Del reboots at once");
+    }
     let components = Components::new(platform, logs);
     let _announcer = announce_services(&components.supervisor, &components.events);
     let (_revisions, config) = config_revisions(&components.store);
-    let slot = Arc::new(OnceLock::new());
-    let planner = ContainerPlanner { machine: Arc::clone(&slot) };
+    let slot = Arc::new(OnceLock::<Arc<dyn Actions>>::new());
+    let planner = NodePlanner { kind, actions: Arc::clone(&slot) };
     let lifecycle = Lifecycle::new(planner, components.events.clone(), config);
     let machine = Machine { components, lifecycle: lifecycle.clone() };
     wiring::register(&machine)?;
     let controllers = machine.components.controllers.clone();
-    slot.set(machine).ok();
-    let _signals = request_by_signals(requests, lifecycle.clone());
+    slot.set(Arc::new(NodeActions { kind, machine, system: Arc::new(KernelEarlySystem) })).ok();
+    let _signals = request_by_signals(requests, kind, lifecycle.clone());
+    let _button = (kind == MachineKind::Machine).then(|| shut_down_by_button(lifecycle.clone()));
     lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine()))?;
     let outcome = lifecycle.outcome().await;
     tracing::info!(?outcome, "shutting down");
@@ -53,7 +69,7 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
 }
 
 /// Asks for the sequences that signals mean; they take over from any other.
-fn request_by_signals(requests: Requests, lifecycle: Lifecycle) -> tasks::Task<()> {
+fn request_by_signals(requests: Requests, kind: MachineKind, lifecycle: Lifecycle) -> tasks::Task<()> {
     let mut first = Some(requests);
     tasks::keep("signals", move || {
         let (requests, lifecycle) = (first.take().map_or_else(Requests::listen, Ok), lifecycle.clone());
@@ -65,10 +81,33 @@ fn request_by_signals(requests: Requests, lifecycle: Lifecycle) -> tasks::Task<(
             loop {
                 let sequence = match requests.next().await {
                     signals::Request::Shutdown => Sequence::Shutdown,
+                    // Ctrl-Alt-Del on a machine.
+                    signals::Request::Interrupt if kind == MachineKind::Machine => Sequence::Reboot,
+                    signals::Request::Interrupt => Sequence::Shutdown,
                     signals::Request::Reboot => Sequence::Reboot,
                 };
                 // A refusal is logged by the lifecycle, and means that the machine is ending already.
                 lifecycle.request(Request::new(sequence, ActorId::new(SIGNAL)).taking_over()).ok();
+            }
+        }
+    })
+}
+
+/// Shuts the machine down when its power button is pressed.
+fn shut_down_by_button(lifecycle: Lifecycle) -> tasks::Task<()> {
+    tasks::keep("power button", move || {
+        let lifecycle = lifecycle.clone();
+        async move {
+            let button = async { PowerButton::open()?.pressed().await };
+            match button.await {
+                Ok(()) => {
+                    tracing::info!("power button pressed");
+                    lifecycle.request(Request::new(Sequence::Shutdown, ActorId::new(BUTTON)).taking_over()).ok();
+                }
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), "the power button is not heard");
+                    std::future::pending::<()>().await;
+                }
             }
         }
     })

@@ -2,10 +2,11 @@
 //!
 //! It never ends by itself: a machine that cannot run, also for a panic, is a failure that ends in a reboot.
 
+mod actions;
 mod api;
-mod boot;
 mod components;
 mod exit;
+mod inventory;
 mod logging;
 mod machine;
 mod maintenance;
@@ -17,8 +18,10 @@ mod wiring;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use resources::machine::Ownership;
+use ::machine::cmdline::Cmdline;
+use platform::Environment;
 use resources::runtime::MountStatus;
 use sequencer::{Outcome, REBOOT_AFTER_FAILURE};
 use stdx::error_chain;
@@ -29,8 +32,13 @@ use crate::logging::KernelLog;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
-    let logs = LogStore::default();
-    let kernel_log = KernelLog::default();
+    let environment = environment();
+    // Process 1 without a host that says so is the first of a machine, also where it cannot tell which one.
+    let is_machine = std::process::id() == 1 && environment.platform.is_none();
+    let (logs, kernel_log) = (LogStore::default(), KernelLog::default());
+    if is_machine {
+        kernel_log.enable(init_started());
+    }
     let installed = tracing::subscriber::set_global_default(logging::subscriber(filter, &logs, &kernel_log));
     if let Err(error) = installed {
         tracing::error!(error = error_chain(&error), "log lines go to another subscriber");
@@ -39,7 +47,8 @@ fn main() -> ExitCode {
         tracing::error!("a TLS provider was installed before");
     }
     let mut state = None;
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(logs, &kernel_log, &mut state)))
+    let command_line = environment.command_line.clone();
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(environment, logs, &mut state)))
         .unwrap_or_else(|panic| Err(anyhow::anyhow!("panicked: {}", stdx::tasks::panic_message(&*panic))));
     let outcome = outcome.unwrap_or_else(|error| {
         tracing::error!(error = error_chain(&*error), "machine cannot run; rebooting in {REBOOT_AFTER_FAILURE:?}");
@@ -47,15 +56,15 @@ fn main() -> ExitCode {
         std::thread::sleep(REBOOT_AFTER_FAILURE);
         Outcome::Reboot
     });
+    if is_machine {
+        return exit::end_machine(outcome, command_line.last("talos.shutdown"));
+    }
     exit::leave(outcome, state.map(|state| state.join(paths::EXIT_STATUS)).as_deref())
 }
 
 /// Runs the machine; `state` is where its host mounted the volume STATE, if it did.
-fn run(logs: LogStore, kernel_log: &KernelLog, state: &mut Option<PathBuf>) -> anyhow::Result<Outcome> {
-    let platform = platform::detect(environment())?;
-    if platform.capabilities().kernel == Ownership::Machine {
-        kernel_log.enable();
-    }
+fn run(environment: Environment, logs: LogStore, state: &mut Option<PathBuf>) -> anyhow::Result<Outcome> {
+    let platform = platform::detect(environment)?;
     let mounts = platform.host_mounts();
     *state = mounts.into_iter().find(|mount| mount.volume == MountStatus::STATE).map(|mount| mount.target);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -66,7 +75,21 @@ fn run(logs: LogStore, kernel_log: &KernelLog, state: &mut Option<PathBuf>) -> a
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment of PID 1")]
-fn environment() -> platform::Environment {
+fn environment() -> Environment {
     let variable = |name| std::env::var(name).ok();
-    platform::Environment { platform: variable("PLATFORM"), user_data: variable("USERDATA"), sku: variable("TALOSSKU") }
+    // Without `/proc` there is no machine to run either; the platform is unknown then.
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    Environment {
+        platform: variable("PLATFORM"),
+        user_data: variable("USERDATA"),
+        sku: variable("TALOSSKU"),
+        command_line: Cmdline::parse(&command_line),
+    }
+}
+
+/// When the machine's first program started, since its kernel did.
+#[expect(clippy::disallowed_methods, reason = "as in `environment`")]
+fn init_started() -> Duration {
+    let told = std::env::var(sys::root::INIT_STARTED).ok().and_then(|text| text.parse().ok());
+    told.map_or_else(sys::host::since_boot, Duration::from_millis)
 }

@@ -8,6 +8,8 @@ use apid::maintenance::Clients;
 use async_trait::async_trait;
 use domain_runtime::maintenance::{MaintenanceServer, MaintenanceService, ServeError, Serving};
 use resources::machine::MaintenanceClients;
+use resources::network::NodeAddress;
+use state::{Kind, Store, WatchOptions};
 use stdx::error_chain;
 use stdx::tasks::{CancellationToken, Task};
 use tokio::net::TcpListener;
@@ -15,14 +17,20 @@ use transport::{Roots, Slot};
 
 use crate::paths::MACHINE_SOCKET;
 
+/// All addresses of the node.
+const CURRENT: &str = "current";
+
 /// Serves it as apid would, in this process: there are no certificates for apid yet.
 #[derive(Debug)]
-pub(crate) struct InProcess;
+pub(crate) struct InProcess {
+    pub(crate) store: Store,
+}
 
 #[derive(Debug)]
 struct Served {
     stop: CancellationToken,
     task: Task<()>,
+    _console: Task<()>,
     has_ended: Arc<AtomicBool>,
 }
 
@@ -33,11 +41,12 @@ impl MaintenanceServer for InProcess {
         service: &MaintenanceService,
         ended: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Box<dyn Serving>, ServeError> {
-        Ok(Box::new(start(service, ended).await.map_err(ServeError)?))
+        Ok(Box::new(start(&self.store, service, ended).await.map_err(ServeError)?))
     }
 }
 
 async fn start(
+    store: &Store,
     service: &MaintenanceService,
     ended: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Served, Box<dyn std::error::Error + Send + Sync>> {
@@ -54,12 +63,8 @@ async fn start(
     let config = Slot::new(apid::maintenance::tls(&crt, &key, &clients)?);
     let listener = TcpListener::bind(transport::program::wildcard_address(apid::PORT)).await?;
     let fingerprint = pki::Certificate::from_pem(&crt)?.fingerprint();
-    tracing::info!(
-        port = apid::PORT,
-        fingerprint = %fingerprint,
-        clients = access.clients.as_str(),
-        "this machine is reachable in maintenance mode: apply a configuration with `talosctl apply-config --insecure`",
-    );
+    tracing::info!(port = apid::PORT, %fingerprint, clients = access.clients.as_str(), "maintenance mode is served");
+    let console = show_addresses(store.clone(), fingerprint.to_string());
     let (stop, has_ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let until = stop.clone();
     let end = TellEnd { has_ended: Arc::clone(&has_ended), ended };
@@ -70,7 +75,37 @@ async fn start(
             tracing::error!(error = error_chain(&error), "maintenance API ended");
         }
     });
-    Ok(Served { stop, task, has_ended })
+    Ok(Served { stop, task, _console: console, has_ended })
+}
+
+/// Says on the console where an operator reaches the machine, each time that its addresses are others.
+fn show_addresses(store: Store, fingerprint: String) -> Task<()> {
+    stdx::tasks::keep("maintenance console", move || {
+        let (store, fingerprint) = (store.clone(), fingerprint.clone());
+        async move {
+            let mut shown = Vec::new();
+            loop {
+                // The watch first: a change after the look is an event.
+                let Ok(mut changes) = store.watch_kind(&Kind::of::<NodeAddress>(), WatchOptions::default()) else {
+                    return;
+                };
+                let known = store.get_as::<NodeAddress>(CURRENT).ok().flatten();
+                let addresses: Vec<String> =
+                    known.iter().flat_map(|known| &known.addresses).map(|address| address.addr().to_string()).collect();
+                if addresses != shown && !addresses.is_empty() {
+                    tracing::info!(
+                        addresses = addresses.join(", "),
+                        fingerprint,
+                        "this machine is reachable in maintenance mode: apply a configuration with `talosctl apply-config \
+                         --insecure --nodes {} --file CONFIG`",
+                        addresses.first().map_or("", String::as_str),
+                    );
+                }
+                shown = addresses;
+                drop(changes.next().await);
+            }
+        }
+    })
 }
 
 /// Tells the end of the server, also one by a panic.

@@ -14,3 +14,5 @@ pub(crate) const BOOTSTRAP_FILE: &str = "etcd-bootstrap";
 pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
 /// Where a container's host finds how the node ended, on the volume STATE; see the node contract in ARCHITECTURE.md.
 pub(crate) const EXIT_STATUS: &str = ".exit-status";
+/// Where variables of the firmware are.
+pub(crate) const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";

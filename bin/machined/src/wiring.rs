@@ -11,6 +11,7 @@ use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::cri_parts::{CONTAINERD_FILE, CriConfigPartsController};
 use domain_runtime::document_config;
 use domain_runtime::etc_file::EtcFileController;
+use domain_runtime::kernel_module::{ImageModules, KernelModuleSpecController};
 use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
@@ -27,14 +28,17 @@ use domain_runtime::sequence_status::SequenceStatusController;
 use domain_runtime::service_run::ServiceRunController;
 use domain_runtime::service_spec::{ServicePaths, ServiceSpecController};
 use domain_runtime::service_status::ServiceController;
+use domain_runtime::system_info::{self, SystemInfoController};
 use domain_runtime::time_sync::SyncController;
 use http_fetch::HttpFetch;
 use resources::machine::Ownership;
+use sys::udev::Udevadm;
 
-use crate::boot;
+use crate::actions::services;
 use crate::components::{Components, Machine};
+use crate::inventory::StoreInventory;
 use crate::maintenance::InProcess;
-use crate::paths::{CONTAINERD_SOCKET, ETC, RENDERED_ETC};
+use crate::paths::{CONTAINERD_SOCKET, EFI_VARIABLES, ETC, RENDERED_ETC};
 use crate::storage;
 
 /// Registers every controller of the machine.
@@ -84,25 +88,27 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         containerd_socket: CONTAINERD_SOCKET.into(),
     };
     let mut list: Vec<Box<dyn Controller>> = vec![
-        Box::new(ConfigurationController::new(Arc::clone(&components.platform), components.events.clone())),
+        Box::new(configuration(components)),
+        Box::new(SystemInfoController { tables: PathBuf::from(system_info::TABLES) }),
         Box::new(PlatformConfigController::new(components.platform.as_ref())),
         Box::new(PlatformCapabilitiesController::new(Arc::clone(&components.platform))),
         Box::new(MachineTypeController),
         Box::new(CriRegistryConfigController::new(PathBuf::from(RENDERED_ETC))),
-        Box::new(CriConfigPartsController::new(boot::containerd_file())),
+        Box::new(CriConfigPartsController::new(services::containerd_file())),
         Box::new(EtcFileController { rendered: PathBuf::from(RENDERED_ETC), bound_over: Some(PathBuf::from(ETC)) }),
         Box::new(KernelParamDefaultsController),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),
+        Box::new(KernelModuleSpecController::new(Arc::new(ImageModules::default()))),
         Box::new(SequenceStatusController::new(lifecycle.status())),
         Box::new(MachineStatusController::new(components.events.clone())),
-        Box::new(MaintenanceServiceController::new(Arc::new(InProcess))),
+        Box::new(MaintenanceServiceController::new(Arc::new(InProcess { store: components.store.clone() }))),
         Box::new(ServiceController::new(components.supervisor.clone())),
         Box::new(ServiceSpecController::new(paths)),
         Box::new(ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))),
         Box::new(SyncController),
-        Box::new(SecurityStateController),
-        Box::new(DevicesStatusController),
+        Box::new(SecurityStateController { efi_variables: PathBuf::from(EFI_VARIABLES) }),
+        Box::new(DevicesStatusController::new(Arc::new(Udevadm))),
         Box::new(StatsController::new(perf_stats::of_kernel())),
         Box::new(MaintenanceConfigController),
         seccomp::config_controller(),
@@ -113,6 +119,11 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
     ];
     list.extend(document_config::controllers());
     list
+}
+
+fn configuration(components: &Components) -> ConfigurationController {
+    let inventory = StoreInventory { store: components.store.clone() };
+    ConfigurationController::new(Arc::clone(&components.platform), Arc::new(inventory), components.events.clone())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::components::Components;
-use crate::plans::ContainerPlanner;
+use crate::plans::{MachineKind, NodePlanner};
 
 /// Types that somebody other than a controller writes.
 const WRITTEN_OTHERWISE: &[&str] = &[
@@ -30,12 +30,9 @@ const WAITING: &[(&str, &[&str])] = &[
             "DiscoveredVolumes.block.talos.dev",
             "Disks.block.talos.dev",
             "MachineResetSignals.runtime.talos.dev",
-            "MemoryModules.hardware.talos.dev",
             "MetaKeys.runtime.talos.dev",
             "MetaLoads.runtime.talos.dev",
-            "Processors.hardware.talos.dev",
             "SystemDisks.block.talos.dev",
-            "SystemInformations.hardware.talos.dev",
             "UniqueMachineTokens.runtime.talos.dev",
             "VolumeStatuses.block.talos.dev",
             "WatchdogTimerStatuses.runtime.talos.dev",
@@ -72,7 +69,7 @@ const WAITING: &[(&str, &[&str])] = &[
 
 fn machine() -> Machine {
     let components = Components::new(Arc::new(Container::new(None, None)), LogStore::default());
-    let planner = ContainerPlanner { machine: Arc::new(OnceLock::new()) };
+    let planner = NodePlanner { kind: MachineKind::Container, actions: Arc::new(OnceLock::new()) };
     let lifecycle = Lifecycle::new(planner, components.events.clone(), watch::channel(0).1);
     Machine { components, lifecycle }
 }

@@ -17,24 +17,26 @@ use config::Documents;
 use config::acquire::{Acquisition, Failure, Source, Step};
 use config::revision::{Revisions, Uptime};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use platform::Platform;
+use platform::{Inventory, Platform};
 use resources::config::MachineConfig;
-use resources::machine::{MaintenanceAccess, MaintenanceClients};
+use resources::machine::{MaintenanceAccess, MaintenanceClients, Ownership};
 use resources::revision::{MachineConfigRequest, MachineConfigResult, MachineConfigRevision};
 use resources::runtime::{MaintenanceServiceRequest, MountStatus};
 use resources::v1alpha1::{AcquireConfigSpec, AcquireConfigStatus};
 use resources::values::Timestamp;
+use sequencer::events::Action;
 use sequencer::{EventBus, Payload};
 use sys::files::FileError;
 use tokio::time::Instant;
 
 use access::Evidence;
-use files::{ConfigurationError, Files};
+use files::{Authorities, ConfigurationError, Files};
 
 /// The id of the request for the maintenance API.
 pub const MAINTENANCE_ID: &str = "maintenance";
-/// Timeout of a request to the platform; then it is retried.
-const PLATFORM_ANSWER: Duration = Duration::from_secs(60);
+/// Timeout of a request to the platform; then it is retried. It may wait for what the machine says of itself for a part of
+/// that.
+const PLATFORM_ANSWER: Duration = Duration::from_secs(180);
 
 /// Traces of a cluster below the volume EPHEMERAL, and their names for people.
 const TRACES: [(&str, &str); 2] =
@@ -44,11 +46,14 @@ const TRACES: [(&str, &str); 2] =
 #[derive(Debug)]
 pub struct ConfigurationController {
     platform: Arc<dyn Platform>,
+    inventory: Arc<dyn Inventory>,
     events: EventBus,
     started: Instant,
     phase: Phase,
     /// When the trial in force reverts, for people: decided when it began, since the wall clock may jump.
     reverts_at: Timestamp,
+    /// The configuration in force waits for the volume STATE, to be written there.
+    unsaved: bool,
     /// Maintenance mode as it was announced.
     access: Option<MaintenanceAccess>,
     /// The last failure that was announced, so that retries do not announce it again.
@@ -62,17 +67,24 @@ enum Phase {
 }
 
 impl ConfigurationController {
-    pub fn new(platform: Arc<dyn Platform>, events: EventBus) -> Self {
+    pub fn new(platform: Arc<dyn Platform>, inventory: Arc<dyn Inventory>, events: EventBus) -> Self {
         let phase = Phase::Acquiring(Acquisition::new(platform.mode()));
         Self {
             platform,
+            inventory,
             events,
             started: Instant::now(),
             phase,
             reverts_at: Timestamp::default(),
+            unsaved: false,
             access: None,
             announced: None,
         }
+    }
+
+    /// Whether there may be no volume for the configuration yet.
+    fn has_own_disks(&self) -> bool {
+        self.platform.capabilities().disks == Ownership::Machine
     }
 
     fn uptime(&self) -> Uptime {
@@ -97,8 +109,13 @@ impl ConfigurationController {
         error.failure()
     }
 
+    /// The configuration on disk; a machine without the volume has none.
+    fn read(&self, files: Option<&Files>) -> Result<Option<Documents>, ConfigurationError> {
+        files.map_or(Ok(None), |files| files.read(self.platform.mode()))
+    }
+
     async fn ask_platform(&self) -> Result<Option<Documents>, ConfigurationError> {
-        let answer = tokio::time::timeout(PLATFORM_ANSWER, self.platform.configuration()).await;
+        let answer = tokio::time::timeout(PLATFORM_ANSWER, self.platform.configuration(self.inventory.as_ref())).await;
         let unavailable = |source| platform::PlatformError::Unavailable {
             platform: self.platform.name(),
             source: Box::new(source) as Box<_>,
@@ -109,7 +126,7 @@ impl ConfigurationController {
     }
 
     /// Goes on until there is a configuration, or something to wait for.
-    async fn acquire(&mut self, ctx: &mut Ctx, files: &Files) -> Result<(), ReconcileError> {
+    async fn acquire(&mut self, ctx: &mut Ctx, files: Option<&Files>) -> Result<(), ReconcileError> {
         loop {
             let now = self.uptime();
             let Phase::Acquiring(acquisition) = &self.phase else { return Ok(()) };
@@ -118,8 +135,8 @@ impl ConfigurationController {
                     ctx.requeue_after(not_before.saturating_sub(now));
                     return Ok(());
                 }
-                Step::ReadDisk { .. } => files.read(self.platform.mode()),
-                Step::Maintain { read_disk_at: Some(at) } if at <= now => files.read(self.platform.mode()),
+                Step::ReadDisk { .. } => self.read(files),
+                Step::Maintain { read_disk_at: Some(at) } if at <= now => self.read(files),
                 Step::AskPlatform { .. } => {
                     let outcome = self.ask_platform().await.map_err(|error| self.announce(&error));
                     let now = self.uptime();
@@ -143,17 +160,30 @@ impl ConfigurationController {
         }
     }
 
-    /// Persists the acquired configuration; then it is in force. A failure is retried with the pass.
-    async fn configured(&mut self, files: &Files, documents: Documents, source: Source) -> Result<(), FileError> {
+    /// Persists the acquired configuration; then it is in force. A failure is retried with the pass. A machine that has no
+    /// volume for it yet is configured all the same: it is written when there is one.
+    async fn configured(
+        &mut self,
+        files: Option<&Files>,
+        documents: Documents,
+        source: Source,
+    ) -> Result<(), FileError> {
+        self.unsaved = files.is_none();
         match source {
             // Nodes of an earlier version have no authorities beside it. The configuration is in force also when they
             // cannot be written.
             Source::Disk => {
-                if let Err(error) = files.renew_authorities(&documents).await {
+                if let Some(files) = files
+                    && let Err(error) = files.renew_authorities(&documents).await
+                {
                     tracing::error!(error = stdx::error_chain(&error), "the authorities of the API are not kept");
                 }
             }
-            Source::Platform | Source::Maintenance => files.write(&documents).await?,
+            Source::Platform | Source::Maintenance => {
+                if let Some(files) = files {
+                    files.write(&documents).await?;
+                }
+            }
         }
         tracing::info!(?source, "configuration acquired");
         self.phase = Phase::Configured(Revisions::booted(documents.clone(), documents));
@@ -177,7 +207,8 @@ impl ConfigurationController {
         ctx.destroy::<MachineConfig>(MachineConfig::MAINTENANCE_ID)?;
         let none = Timestamp::default();
         Self::publish_revision(ctx, MachineConfigRevision::ACTIVE, Some(revisions.active()), none)?;
-        Self::publish_revision(ctx, MachineConfigRevision::PERSISTENT, Some(revisions.persistent()), none)?;
+        let persistent = (!self.unsaved).then(|| revisions.persistent());
+        Self::publish_revision(ctx, MachineConfigRevision::PERSISTENT, persistent, none)?;
         Self::publish_revision(ctx, MachineConfigRevision::STAGED, revisions.staged(), none)?;
         let trial = revisions.trial();
         if let Some(trial) = trial {
@@ -212,25 +243,26 @@ fn text(documents: &Documents) -> String {
 }
 
 /// The traces of a cluster on this machine, besides a valid configuration.
-fn evidence(files: &Files, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
+fn evidence(files: Option<&Files>, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
     let mut traces = Vec::new();
     // Documents that only wait for their root say nothing of a cluster.
-    if files.has_config() && acquisition.partial().is_none() {
+    if files.is_some_and(Files::has_config) && acquisition.partial().is_none() {
         traces.push("a configuration that cannot be used".to_owned());
     }
     let below = ephemeral.map(|status| Path::new(&status.target));
     let found = |path: &&(&str, &str)| below.is_some_and(|below| below.join(path.0).try_exists().unwrap_or(true));
     traces.extend(TRACES.iter().filter(found).map(|(_, name)| (*name).to_owned()));
-    Evidence { traces, authorities: files.authorities() }
+    Evidence { traces, authorities: files.map_or(Authorities::Absent, Files::authorities) }
 }
 
 impl ConfigurationController {
     /// Asks for maintenance mode while it is needed, and says whose configurations it takes.
-    fn maintain(&mut self, ctx: &mut Ctx, files: &Files) -> Result<(), ReconcileError> {
+    fn maintain(&mut self, ctx: &mut Ctx, files: Option<&Files>) -> Result<(), ReconcileError> {
         let acquisition = match &self.phase {
             Phase::Acquiring(acquisition) if matches!(acquisition.step(), Step::Maintain { .. }) => acquisition,
             _ => {
                 if self.access.take().is_some() {
+                    self.events.publish(running_maintenance(Action::Stop));
                     tracing::info!("maintenance mode is not needed any more");
                 }
                 ctx.destroy::<MaintenanceServiceRequest>(MAINTENANCE_ID)?;
@@ -242,6 +274,9 @@ impl ConfigurationController {
         let access = access::decide(&evidence(files, ephemeral.as_deref(), acquisition));
         if self.access.as_ref() != Some(&access) {
             announce_access(&access);
+            if self.access.is_none() {
+                self.events.publish(running_maintenance(Action::Start));
+            }
             self.access = Some(access.clone());
         }
         ctx.put(MaintenanceAccess::ID, access)?;
@@ -271,6 +306,11 @@ impl ConfigurationController {
         }
         Ok(())
     }
+}
+
+/// The event by which clients see that the machine waits for an operator (Talos 1.7).
+fn running_maintenance(action: Action) -> Payload {
+    Payload::Task { task: "runningMaintenance".to_owned(), action }
 }
 
 fn announce_access(access: &MaintenanceAccess) {
@@ -322,11 +362,15 @@ impl Controller for ConfigurationController {
         let state = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)?;
         let files = state.map(|status| Files::below(Path::new(&status.target)));
         let is_asked = ctx.get::<AcquireConfigSpec>(AcquireConfigSpec::ID)?.is_some();
-        if let (Phase::Acquiring(_), Some(files)) = (&self.phase, &files)
-            && is_asked
-        {
-            self.acquire(ctx, files).await?;
-            self.maintain(ctx, files)?;
+        // The boot asks after it mounted the volume, where there is one.
+        if matches!(self.phase, Phase::Acquiring(_)) && is_asked && (files.is_some() || self.has_own_disks()) {
+            self.acquire(ctx, files.as_ref()).await?;
+            self.maintain(ctx, files.as_ref())?;
+        }
+        if let (Phase::Configured(revisions), Some(files), true) = (&self.phase, &files, self.unsaved) {
+            files.write(revisions.persistent()).await?;
+            self.unsaved = false;
+            tracing::info!("the configuration is on the volume STATE");
         }
         let now = self.uptime();
         if let Phase::Configured(revisions) = &mut self.phase
@@ -336,8 +380,8 @@ impl Controller for ConfigurationController {
         }
         self.publish(ctx)?;
         self.answer(ctx, files.as_ref()).await?;
-        if let (Phase::Configured(_), Some(files)) = (&self.phase, &files) {
-            self.maintain(ctx, files)?;
+        if matches!(self.phase, Phase::Configured(_)) {
+            self.maintain(ctx, files.as_ref())?;
         }
         Ok(())
     }

@@ -1,12 +1,20 @@
-//! What follows from a machine's being its host's guest: it was booted without a chain of trust of its own, and has no
-//! devices to wait for.
-//!
-//! A machine with a kernel of its own learns both from its firmware and from udev; nobody writes them there yet.
+//! Trust in the boot of this machine, and its devices. A machine that is its host's guest has neither a chain of trust of its
+//! own nor devices to wait for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::{DevicesStatus, SecurityState};
+use resources::v1alpha1::Service;
+use sys::udev::Devices;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The service that handles devices.
+const UDEVD: &str = "udevd";
 
 /// Whether the kernel is the host's; false as long as it is not known.
 fn is_hosts(ctx: &Ctx) -> Result<bool, ReconcileError> {
@@ -18,9 +26,22 @@ fn capabilities() -> Vec<Input> {
     vec![Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID)]
 }
 
+/// Whether the firmware checked what it started: attributes of four bytes, and one byte of value (UEFI 2.10, 3.3).
+const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
 /// `runtime.SecurityStateController`.
 #[derive(Debug)]
-pub struct SecurityStateController;
+pub struct SecurityStateController {
+    /// Where variables of the firmware are.
+    pub efi_variables: PathBuf,
+}
+
+impl SecurityStateController {
+    /// A machine without such a variable was not started by UEFI, or by one that checks nothing.
+    fn is_secure_boot(&self) -> bool {
+        std::fs::read(self.efi_variables.join(SECURE_BOOT)).is_ok_and(|value| value.get(4) == Some(&1))
+    }
+}
 
 #[async_trait]
 impl Controller for SecurityStateController {
@@ -37,16 +58,30 @@ impl Controller for SecurityStateController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if is_hosts(ctx)? {
-            ctx.put(SecurityState::ID, SecurityState::default())?;
-        }
-        ctx.keep_touched::<SecurityState>()
+        let Some(capabilities) = ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)? else { return Ok(()) };
+        let secure_boot = capabilities.kernel == Ownership::Machine && self.is_secure_boot();
+        ctx.put(SecurityState::ID, SecurityState { secure_boot, ..SecurityState::default() })?;
+        Ok(())
     }
 }
 
-/// `runtime.DevicesStatusController`.
+/// `runtime.DevicesStatusController`: whether the devices that the machine started with are known.
+///
+/// On a kernel of the machine's own that is so once udevd has handled all of them. It is asked for that each time it has
+/// started, and does not take it back: later devices come one by one.
 #[derive(Debug)]
-pub struct DevicesStatusController;
+pub struct DevicesStatusController {
+    devices: Arc<dyn Devices>,
+    done: watch::Sender<bool>,
+    asked: bool,
+}
+
+impl DevicesStatusController {
+    #[must_use]
+    pub fn new(devices: Arc<dyn Devices>) -> Self {
+        Self { devices, done: watch::Sender::new(false), asked: false }
+    }
+}
 
 #[async_trait]
 impl Controller for DevicesStatusController {
@@ -55,7 +90,9 @@ impl Controller for DevicesStatusController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        capabilities()
+        let mut inputs = capabilities();
+        inputs.push(Input::weak::<Service>().id(UDEVD));
+        inputs
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -63,24 +100,88 @@ impl Controller for DevicesStatusController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        if is_hosts(ctx)? {
+        ctx.wake_on_change("devices", &self.done.subscribe());
+        let is_running = ctx.get::<Service>(UDEVD)?.is_some_and(|service| service.running);
+        if is_running && !self.asked {
+            self.asked = true;
+            let (devices, done) = (Arc::clone(&self.devices), self.done.clone());
+            ctx.spawn("devices", async move {
+                find_devices(devices.as_ref()).await;
+                done.send_replace(true);
+            });
+        }
+        if is_hosts(ctx)? || *self.done.borrow() {
             ctx.put(DevicesStatus::ID, DevicesStatus { ready: true })?;
         }
         ctx.keep_touched::<DevicesStatus>()
     }
 }
 
+/// Has udevd handle all devices. One that hangs keeps no machine from starting.
+async fn find_devices(devices: &dyn Devices) {
+    let started = Instant::now();
+    let found = async {
+        devices.ready().await?;
+        devices.trigger().await?;
+        devices.settle().await
+    };
+    match found.await {
+        Ok(()) => tracing::info!(duration = ?started.elapsed(), "devices are known"),
+        Err(error) => tracing::warn!(error = stdx::error_chain(&error), "going on without some devices"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
+    use parking_lot::Mutex;
     use resources::machine::PlatformMode;
+    use sys::udev::UdevError;
 
     use super::*;
 
+    /// Notes what it is asked for, and never settles when it is told so.
+    #[derive(Debug, Default)]
+    struct FakeDevices {
+        asked: Mutex<Vec<&'static str>>,
+        never_settles: bool,
+    }
+
+    #[async_trait]
+    impl Devices for FakeDevices {
+        async fn ready(&self) -> Result<(), UdevError> {
+            self.asked.lock().push("ready");
+            Ok(())
+        }
+
+        async fn reload(&self) -> Result<(), UdevError> {
+            self.asked.lock().push("reload");
+            Ok(())
+        }
+
+        async fn trigger(&self) -> Result<(), UdevError> {
+            self.asked.lock().push("trigger");
+            Ok(())
+        }
+
+        async fn settle(&self) -> Result<(), UdevError> {
+            self.asked.lock().push("settle");
+            if self.never_settles {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+    }
+
+    fn security(efi_variables: &std::path::Path) -> Harness {
+        Harness::with(SecurityStateController { efi_variables: efi_variables.to_owned() })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_guest_of_its_host_has_no_secure_boot_and_waits_for_no_devices() {
-        let harness = Harness::with(SecurityStateController);
-        harness.run(DevicesStatusController);
+        let harness = security(std::path::Path::new("/no/variables"));
+        let devices = Arc::new(FakeDevices::default());
+        harness.run(DevicesStatusController::new(Arc::clone(&devices) as _));
         harness.settle().await;
         assert_eq!(harness.get::<SecurityState>(SecurityState::ID), None, "the owner of the kernel is unknown");
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
@@ -88,9 +189,45 @@ mod tests {
         let state = harness.get::<SecurityState>(SecurityState::ID).unwrap();
         assert!(!state.secure_boot && state.uki_signing_key_fingerprint.is_empty());
         assert!(harness.get::<DevicesStatus>(DevicesStatus::ID).unwrap().ready);
+        assert_eq!(*devices.asked.lock(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_is_ready_when_udevd_has_handled_its_devices() {
+        let devices = Arc::new(FakeDevices::default());
+        let harness = Harness::with(DevicesStatusController::new(Arc::clone(&devices) as _));
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
         harness.settle().await;
-        assert_eq!(harness.get::<DevicesStatus>(DevicesStatus::ID), None, "a machine of its own has to look");
-        assert_eq!(harness.get::<SecurityState>(SecurityState::ID), None);
+        assert_eq!(harness.get::<DevicesStatus>(DevicesStatus::ID), None);
+        let service = |running| Service { running, healthy: true, unknown: false };
+        harness.put(UDEVD, service(true));
+        harness.settle().await;
+        assert_eq!(*devices.asked.lock(), ["ready", "trigger", "settle"]);
+        assert!(harness.get::<DevicesStatus>(DevicesStatus::ID).unwrap().ready);
+        harness.put(UDEVD, service(false));
+        harness.settle().await;
+        assert!(harness.get::<DevicesStatus>(DevicesStatus::ID).unwrap().ready, "known devices stay known");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_that_do_not_settle_are_not_ready() {
+        let devices = Arc::new(FakeDevices { never_settles: true, ..FakeDevices::default() });
+        let harness = Harness::with(DevicesStatusController::new(devices));
+        harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
+        harness.put(UDEVD, Service { running: true, healthy: true, unknown: false });
+        harness.settle().await;
+        assert_eq!(harness.get::<DevicesStatus>(DevicesStatus::ID), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn secure_boot_is_what_the_firmware_says() {
+        for (value, expected) in [(vec![6, 0, 0, 0, 1], true), (vec![6, 0, 0, 0, 0], false), (vec![1], false)] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(SECURE_BOOT), &value).unwrap();
+            let harness = security(directory.path());
+            harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
+            harness.settle().await;
+            assert_eq!(harness.get::<SecurityState>(SecurityState::ID).unwrap().secure_boot, expected, "{value:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use resources::config::MachineType;
 use resources::etcd::{EtcdConfig, EtcdSpec, PkiStatus};
 use resources::files::EtcFileStatus;
 use resources::lifecycle::ServiceSpec;
+use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::MountStatus;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
@@ -29,7 +30,7 @@ pub struct ServicePaths {
     pub containerd_socket: PathBuf,
 }
 
-/// `runtime.ServiceSpecController`: containerd, apid, and on control planes trustd and etcd.
+/// `runtime.ServiceSpecController`: containerd, apid, on a kernel of its own udevd, and on control planes trustd and etcd.
 ///
 /// A waiting service has a spec already, with its unmet condition: the boot sequence waits for every
 /// required one.
@@ -53,6 +54,7 @@ impl Controller for ServiceSpecController {
 
     fn inputs(&self) -> Vec<Input> {
         vec![
+            Input::weak::<PlatformCapabilities>().id(PlatformCapabilities::ID),
             Input::weak::<EtcFileStatus>().id(CONTAINERD_FILE),
             Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
             Input::weak::<MachineType>(),
@@ -78,6 +80,10 @@ impl Controller for ServiceSpecController {
             ctx.put("trustd", held(trustd, (!has_certificate).then_some("the certificate of trustd")))?;
             let etcd = self.etcd(ctx)?;
             ctx.put("etcd", etcd)?;
+        }
+        let capabilities = ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?;
+        if capabilities.is_some_and(|capabilities| capabilities.kernel == Ownership::Machine) {
+            ctx.put("udevd", program("/usr/lib/systemd/systemd-udevd", 0))?;
         }
         let containerd = self.containerd(ctx)?;
         ctx.put("containerd", containerd)?;
@@ -156,6 +162,7 @@ fn held(spec: ServiceSpec, reason: Option<&str>) -> ServiceSpec {
 #[cfg(test)]
 mod tests {
     use controller::testing::Harness;
+    use resources::machine::PlatformMode;
 
     use super::*;
 
@@ -193,6 +200,18 @@ mod tests {
         harness.put(CONTAINERD_FILE, EtcFileStatus { spec_version: "1".to_owned() });
         harness.settle().await;
         assert_eq!(revision(), "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn udevd_runs_on_a_kernel_of_the_machines_own() {
+        let harness = start();
+        harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
+        harness.settle().await;
+        assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd"]);
+        harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
+        harness.settle().await;
+        assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd", "udevd"]);
+        assert_eq!(harness.get::<ServiceSpec>("udevd").unwrap().waits_for, "");
     }
 
     #[tokio::test(start_paused = true)]

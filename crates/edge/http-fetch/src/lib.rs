@@ -40,7 +40,7 @@ pub fn without_credentials(url: &str) -> String {
     url.into()
 }
 
-/// Gets text from a URL.
+/// Gets small files from a URL.
 #[async_trait]
 pub trait Fetch: Debug + Send + Sync {
     /// The text at `url`, requested with `headers`. Bytes that are not UTF-8 are replaced.
@@ -48,6 +48,14 @@ pub trait Fetch: Debug + Send + Sync {
     /// # Errors
     /// No answer within a minute, an answer with another status than success, or one that is too large.
     async fn fetch(&self, url: &str, headers: &StringMap) -> Result<String, FetchError>;
+
+    /// What is at `url`, byte by byte.
+    ///
+    /// # Errors
+    /// As [`Fetch::fetch`].
+    async fn fetch_bytes(&self, url: &str, headers: &StringMap) -> Result<Vec<u8>, FetchError> {
+        Ok(self.fetch(url, headers).await?.into_bytes())
+    }
 }
 
 /// Over HTTP and HTTPS; at most 16 MiB within a minute.
@@ -57,6 +65,10 @@ pub struct HttpFetch;
 #[async_trait]
 impl Fetch for HttpFetch {
     async fn fetch(&self, url: &str, headers: &StringMap) -> Result<String, FetchError> {
+        Ok(String::from_utf8_lossy(&self.fetch_bytes(url, headers).await?).into_owned())
+    }
+
+    async fn fetch_bytes(&self, url: &str, headers: &StringMap) -> Result<Vec<u8>, FetchError> {
         let failed = |source: reqwest::Error| FetchError::Download {
             url: without_credentials(url),
             source: Box::new(source.without_url()),
@@ -71,7 +83,7 @@ impl Fetch for HttpFetch {
                 return Err(FetchError::TooLarge { url: without_credentials(url), limit: SIZE_LIMIT });
             }
         }
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        Ok(body)
     }
 }
 

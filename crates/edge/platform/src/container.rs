@@ -9,7 +9,7 @@ use resources::machine::{Ownership, PlatformCapabilities, PlatformMode};
 use resources::runtime::{MountStatus, PlatformMetadata};
 use tokio::sync::watch;
 
-use crate::{HostMount, Platform, PlatformError, PlatformNetwork};
+use crate::{HostMount, Inventory, Platform, PlatformError, PlatformNetwork};
 
 /// The name of the platform.
 pub(crate) const NAME: &str = "container";
@@ -70,7 +70,7 @@ impl Platform for Container {
         ]
     }
 
-    async fn configuration(&self) -> Result<Option<String>, PlatformError> {
+    async fn configuration(&self, _: &dyn Inventory) -> Result<Option<String>, PlatformError> {
         let Some(data) = &self.user_data else { return Ok(None) };
         let compact: String = data.split_whitespace().collect();
         let bytes = base64::engine::general_purpose::STANDARD.decode(compact).map_err(PlatformError::UserData)?;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     async fn configuration(data: &str) -> Result<Option<String>, PlatformError> {
-        Container::new(Some(data.into()), None).configuration().await
+        Container::new(Some(data.into()), None).configuration(&crate::FakeInventory::default()).await
     }
 
     #[tokio::test]

@@ -1,14 +1,46 @@
 //! A platform for tests: every answer is set by the test.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
+use machine::config_url::Variable;
 use parking_lot::Mutex;
 use resources::machine::{PlatformCapabilities, PlatformMode};
 use resources::runtime::PlatformMetadata;
 use tokio::sync::watch;
 
-use crate::{HostMount, Platform, PlatformError, PlatformNetwork};
+use crate::{Filesystem, HostMount, Inventory, Platform, PlatformError, PlatformNetwork};
+
+/// A machine of which some is known, and the rest never will be.
+#[derive(Debug, Default)]
+pub struct FakeInventory {
+    variables: BTreeMap<&'static str, String>,
+    /// The answer for every label.
+    pub filesystem: Option<Filesystem>,
+}
+
+impl FakeInventory {
+    /// With the value of a variable.
+    #[must_use]
+    pub fn with(mut self, variable: Variable, value: &str) -> Self {
+        self.variables.insert(variable.name(), value.to_owned());
+        self
+    }
+}
+
+#[async_trait]
+impl Inventory for FakeInventory {
+    async fn variable(&self, variable: Variable) -> String {
+        match self.variables.get(variable.name()) {
+            Some(value) => value.clone(),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn filesystem(&self, _: &str) -> Option<Filesystem> {
+        self.filesystem.clone()
+    }
+}
 
 /// Answers with the configurations that were queued, one a call; then there is none.
 #[derive(Debug)]
@@ -77,7 +109,7 @@ impl Platform for FakePlatform {
         self.mounts.clone()
     }
 
-    async fn configuration(&self) -> Result<Option<String>, PlatformError> {
+    async fn configuration(&self, _: &dyn Inventory) -> Result<Option<String>, PlatformError> {
         self.configurations.lock().pop_front().unwrap_or(Ok(None))
     }
 

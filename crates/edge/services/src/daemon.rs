@@ -9,8 +9,6 @@ use async_trait::async_trait;
 use supervisor::{Condition, HealthCheck, HealthSettings, LogStore, Restart, RunContext, Service, ServiceError};
 use sys::process::{Capabilities, Command};
 
-use crate::WITHHELD;
-
 /// How long a program may take to end after SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -21,8 +19,10 @@ pub struct DaemonSpec {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub environment: Vec<(String, String)>,
-    /// A user of its own without any capability; `None` runs it as root without those to boot and to load modules.
+    /// A user of its own without any capability; `None` runs it as root without the `withheld` ones.
     pub user: Option<u32>,
+    /// Capabilities that it does not have.
+    pub withheld: &'static [u32],
     pub oom_score_adj: i32,
     pub cgroup: &'static str,
     pub depends_on: Vec<String>,
@@ -75,7 +75,7 @@ impl Service for DaemonService {
         }
         command = match spec.user {
             Some(user) => command.user(user, user).capabilities(Capabilities::None),
-            None => command.capabilities(Capabilities::Without(WITHHELD.to_vec())),
+            None => command.capabilities(Capabilities::Without(spec.withheld.to_vec())),
         };
         let mut child = command.spawn()?;
         run.running(&format!("Process {} started with PID {}", spec.program.display(), child.pid()));

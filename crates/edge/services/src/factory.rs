@@ -15,7 +15,7 @@ use supervisor::Service;
 use crate::oci::Mount;
 use crate::{
     BootstrapGate, ContainerdService, DaemonService, DaemonSpec, ETCD_DATA, EtcdService, KubeletService,
-    KubeletSettings, Runtime, group, oom,
+    KubeletSettings, Runtime, UdevdService, WITHHELD, WITHHELD_FROM_UDEVD, group, oom,
 };
 
 /// Between two tries to fetch an image ahead: at first containerd may not be up yet.
@@ -66,6 +66,11 @@ impl ServiceFactory for NodeServices {
             "containerd" => {
                 let daemon = daemon("containerd", spec, oom::CONTAINERD, group::RUNTIME, None);
                 Arc::new(ContainerdService::new(daemon, &self.containerd_socket, logs))
+            }
+            "udevd" => {
+                let daemon = daemon("udevd", spec, oom::UDEVD, group::UDEVD, None);
+                let daemon = DaemonSpec { withheld: &WITHHELD_FROM_UDEVD, ..daemon };
+                Arc::new(UdevdService::new(daemon, logs))
             }
             "apid" => {
                 let daemon = daemon("apid", spec, oom::APID, group::APID, port(50000));
@@ -124,6 +129,7 @@ fn daemon(
         args: spec.args.clone(),
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         user: (spec.user != 0).then_some(spec.user),
+        withheld: &WITHHELD,
         oom_score_adj,
         cgroup,
         depends_on: Vec::new(),

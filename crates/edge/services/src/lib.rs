@@ -13,6 +13,7 @@ pub mod installation;
 mod kubelet;
 mod machined;
 pub mod oci;
+mod udevd;
 
 pub use bootstrap::BootstrapGate;
 pub use container::{Pulls, Runtime};
@@ -22,9 +23,13 @@ pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
 pub use factory::{FactoryError, NodeServices, Prefetch, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
 pub use machined::MachinedService;
+pub use udevd::UdevdService;
 
 /// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.
 const WITHHELD: [u32; 2] = [sys::capabilities::CAP_SYS_BOOT, sys::capabilities::CAP_SYS_MODULE];
+
+/// Those that udevd does not have: it loads modules for devices.
+const WITHHELD_FROM_UDEVD: [u32; 1] = [sys::capabilities::CAP_SYS_BOOT];
 
 /// Where etcd keeps its data, below the volume EPHEMERAL.
 pub const ETCD_DATA: &str = "lib/etcd";
@@ -45,11 +50,14 @@ pub mod oom {
     pub const TRUSTD: i32 = -998;
     pub const ETCD: i32 = -998;
     pub const KUBELET: i32 = -450;
+    /// As systemd gives it: without it no device is found any more.
+    pub const UDEVD: i32 = -1000;
 }
 
 /// The control group of each service below the root of the machine.
 pub mod group {
     pub const RUNTIME: &str = "system/runtime";
+    pub const UDEVD: &str = "system/udevd";
     pub const APID: &str = "system/apid";
     pub const TRUSTD: &str = "system/trustd";
     pub const ETCD: &str = "podruntime/etcd";

@@ -60,3 +60,11 @@ pub fn become_subreaper() -> io::Result<()> {
 pub fn random_uuid() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }
+
+/// Time since the kernel started, with times of sleep.
+#[must_use]
+pub fn since_boot() -> std::time::Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+    std::time::Duration::new(seconds, nanos)
+}

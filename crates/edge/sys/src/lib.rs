@@ -7,12 +7,22 @@
 
 pub mod capabilities;
 pub mod cgroups;
+pub mod cpu;
+pub mod early;
 pub mod files;
 pub mod host;
 pub mod kernel_param;
 pub mod kmsg;
+pub mod loop_device;
+pub mod modules;
 pub mod mounts;
+pub mod partitions;
+pub mod power;
+pub mod power_button;
 pub mod proc;
 pub mod proc_stat;
 pub mod process;
+pub mod root;
 pub mod signals;
+pub mod teardown;
+pub mod udev;

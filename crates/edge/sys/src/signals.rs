@@ -7,8 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// A request to the whole process by an operator or the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3 or +4: power off.
+    /// SIGTERM, SIGPWR, SIGRTMIN+3 or +4: power off.
     Shutdown,
+    /// SIGINT: what Ctrl-Alt-Del sends to process 1 of a machine.
+    Interrupt,
     /// SIGRTMIN+5: reboot.
     Reboot,
 }
@@ -21,6 +23,7 @@ const RTMIN: libc::c_int = 34;
 #[derive(Debug)]
 pub struct Requests {
     shutdown: Vec<Signal>,
+    interrupt: Signal,
     reboot: Signal,
 }
 
@@ -33,21 +36,25 @@ impl Requests {
         let rt = RTMIN;
         let kinds = [
             SignalKind::terminate(),
-            SignalKind::interrupt(),
             SignalKind::from_raw(libc::SIGPWR),
             SignalKind::from_raw(rt + 3),
             SignalKind::from_raw(rt + 4),
         ];
         let shutdown = kinds.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { shutdown, reboot: signal(SignalKind::from_raw(rt + 5))? })
+        Ok(Self {
+            shutdown,
+            interrupt: signal(SignalKind::interrupt())?,
+            reboot: signal(SignalKind::from_raw(rt + 5))?,
+        })
     }
 
     /// The next request. Cancel-safe.
     pub async fn next(&mut self) -> Request {
         let shutdown = self.shutdown.iter_mut().map(|s| Box::pin(s.recv()));
-        // Both arms are cancel-safe: `Signal::recv` loses nothing when it is dropped.
+        // All arms are cancel-safe: `Signal::recv` loses nothing when it is dropped.
         tokio::select! {
             _ = futures::future::select_all(shutdown) => Request::Shutdown,
+            _ = self.interrupt.recv() => Request::Interrupt,
             _ = self.reboot.recv() => Request::Reboot,
         }
     }
@@ -61,7 +68,9 @@ mod tests {
     #[tokio::test]
     async fn signals_have_the_numbers_that_hosts_send() {
         let mut requests = Requests::listen().unwrap();
-        for (number, expected) in [(37, Request::Shutdown), (38, Request::Shutdown), (39, Request::Reboot)] {
+        for (number, expected) in
+            [(2, Request::Interrupt), (37, Request::Shutdown), (38, Request::Shutdown), (39, Request::Reboot)]
+        {
             raise(number);
             assert_eq!(requests.next().await, expected, "signal {number}");
         }

@@ -17,5 +17,8 @@ pub use events::{Event, EventBus, Payload};
 pub use lifecycle::{Lifecycle, Planner, Refused};
 pub use plan::{CONFIG_PAUSE, OnFailure, Phase, Plan, Task, TaskContext, TaskError, Then};
 pub use run::PlanError;
-pub use sequence::{ActorId, Options, Outcome, Request, Sequence, SequenceId, Takeover};
+pub use sequence::{
+    ActorId, Options, Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, SequenceId,
+    ShutdownParameters, Takeover, UpgradeParameters, WipeMode,
+};
 pub use status::{Current, Last, LastResult, Status};

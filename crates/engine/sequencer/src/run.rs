@@ -64,7 +64,7 @@ impl Run {
         let started = Instant::now();
         let Phase { name, tasks } = phase;
         let count = tasks.len();
-        tracing::info!(phase = name, "phase {name} ({number}/{total}): {count} tasks");
+        tracing::info!(phase = name, "phase {name} ({number}/{total}): {count} tasks(s)");
         self.publish(Payload::Phase { phase: name.to_owned(), action: Action::Start });
         let mut names: Vec<&'static str> = tasks.iter().map(|task| task.name).collect();
         names.sort_unstable();

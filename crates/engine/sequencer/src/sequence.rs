@@ -144,6 +144,67 @@ pub struct Options {
     pub takeover: Takeover,
     /// How the machine ends after it; none leaves that to the sequence.
     pub end: Option<Outcome>,
+    pub parameters: Parameters,
+}
+
+/// What a caller asks of one kind of sequence. A planner reads those of the sequence that it plans, and takes the defaults
+/// where a request has none or another's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Parameters {
+    #[default]
+    None,
+    Reboot(RebootMode),
+    Shutdown(ShutdownParameters),
+    Reset(ResetParameters),
+    Upgrade(UpgradeParameters),
+}
+
+/// Whether a reboot passes through the firmware.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RebootMode {
+    /// By kexec where that is possible.
+    #[default]
+    Default,
+    /// By the firmware.
+    Powercycle,
+}
+
+/// Parameters of [`Sequence::Shutdown`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShutdownParameters {
+    /// The node is not drained.
+    pub force: bool,
+}
+
+/// The disks that a reset wipes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WipeMode {
+    #[default]
+    All,
+    SystemDisk,
+    UserDisks,
+}
+
+/// Parameters of [`Sequence::Reset`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResetParameters {
+    /// The node is drained and leaves its cluster first.
+    pub graceful: bool,
+    pub mode: WipeMode,
+    /// Labels of partitions of the system disk to wipe; none are all of it.
+    pub labels: Vec<String>,
+    /// Devices of other disks to wipe.
+    pub user_disks: Vec<String>,
+}
+
+/// Parameters of the upgrade sequences.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpgradeParameters {
+    /// Reference of the installer image.
+    pub image: String,
+    pub preserve: bool,
+    pub force: bool,
+    pub reboot: RebootMode,
 }
 
 /// A request for a sequence.
@@ -164,6 +225,13 @@ impl Request {
     #[must_use]
     pub fn taking_over(mut self) -> Self {
         self.options.takeover = Takeover::Always;
+        self
+    }
+
+    /// With parameters of its sequence.
+    #[must_use]
+    pub fn with(mut self, parameters: Parameters) -> Self {
+        self.options.parameters = parameters;
         self
     }
 

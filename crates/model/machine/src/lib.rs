@@ -2,6 +2,7 @@
 //! boot loader configurations, disk selectors, install plans. Nothing here does I/O or reads a clock.
 
 pub mod cmdline;
+pub mod config_url;
 pub mod disk;
 pub mod gpt;
 pub mod grub;
@@ -11,4 +12,5 @@ pub mod loader;
 pub mod meta;
 pub mod selector;
 pub mod size;
+pub mod smbios;
 pub mod uki;

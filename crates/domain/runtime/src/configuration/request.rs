@@ -124,7 +124,9 @@ impl ConfigurationController {
             self.phase = Phase::Acquiring(next);
             return Ok(result("Kept the configuration; the machine waits for its root document (version: v1alpha1)"));
         };
-        let files = files.ok_or_else(|| not_possible(NOT_IN_FORCE))?;
+        if files.is_none() && !self.has_own_disks() {
+            return Err(not_possible(NOT_IN_FORCE));
+        }
         self.configured(files, documents, source).await?;
         Ok(result("Applied configuration to a node in maintenance mode"))
     }

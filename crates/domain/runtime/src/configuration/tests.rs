@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use controller::testing::Harness;
-use platform::{FakePlatform, PlatformError};
+use platform::{FakeInventory, FakePlatform, PlatformError};
 use resources::machine::{PlatformCapabilities, PlatformMode};
 use resources::revision::{ApplyMode, ConfigCaller, ConfigOutcome};
 use state::Key;
@@ -12,6 +12,11 @@ use super::*;
 const GOOD: &str = include_str!("../../testdata/worker.yaml");
 const PART: &str = "apiVersion: v1alpha1\nkind: KmsgLogConfig\nname: a\nurl: tcp://10.0.0.1:514/\n";
 const MINUTE: Duration = Duration::from_secs(60);
+
+fn controller(platform: &Arc<FakePlatform>, events: &EventBus) -> ConfigurationController {
+    let inventory = Arc::new(FakeInventory::default());
+    ConfigurationController::new(Arc::clone(platform) as Arc<_>, inventory, events.clone())
+}
 
 /// A machine with its volumes in a temporary directory.
 struct World {
@@ -29,7 +34,7 @@ impl World {
         let container = PlatformCapabilities { mode: PlatformMode::Container, ..Default::default() };
         let platform = Arc::new(prepare(&dir, FakePlatform::new(container)));
         let events = EventBus::new(Arc::new(stdx::SystemClock));
-        let harness = Harness::with(ConfigurationController::new(Arc::clone(&platform) as Arc<_>, events.clone()));
+        let harness = Harness::with(controller(&platform, &events));
         Self { harness, events, platform, dir, requests: std::cell::Cell::new(0) }
     }
 
@@ -158,7 +163,7 @@ async fn a_machine_without_state_takes_anybodys_configuration() {
     let world = World::new(|_, platform| platform);
     world.boot().await;
     assert_eq!(world.clients(), Some(MaintenanceClients::Anybody));
-    assert!(world.events.kept().is_empty());
+    assert_eq!(world.events.kept().len(), 1, "only that it is in maintenance");
     let anybody = |text| MachineConfigRequest { caller: ConfigCaller::Anonymous, ..request(text, ApplyMode::Auto) };
     assert_eq!(world.request(anybody(GOOD)).await.outcome, ConfigOutcome::Applied);
     assert_eq!((world.active().as_deref(), world.on_disk().as_str(), world.clients()), (Some(GOOD), GOOD, None));
@@ -215,7 +220,7 @@ async fn a_file_that_cannot_be_read_is_read_again() {
     world.harness.advance(Duration::from_secs(10)).await;
     assert_eq!((world.clients(), world.platform.unasked()), (Some(MaintenanceClients::Nobody), 1));
     assert!(matches!(world.events.kept()[0].payload, Payload::ConfigLoadError { .. }));
-    assert_eq!(world.events.kept().len(), 1);
+    assert_eq!(world.events.kept()[1].payload, running_maintenance(Action::Start));
     std::fs::remove_dir(world.file("config.yaml")).unwrap();
     std::fs::write(world.file("config.yaml"), GOOD).unwrap();
     world.harness.advance(MINUTE).await;
@@ -404,4 +409,45 @@ async fn a_configuration_on_disk_that_a_later_version_would_not_accept_stays_in_
     unreachable.boot().await;
     assert_eq!(unreachable.active(), None);
     assert!(unreachable.clients().is_some());
+}
+
+/// A machine whose disks are its own and empty.
+fn metal(answer: Option<&str>) -> World {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir_all(dir.path().join("state")).unwrap();
+    let platform = FakePlatform::new(PlatformCapabilities::owning_all(PlatformMode::Metal));
+    let platform = Arc::new(platform.answering(Ok(answer.map(str::to_owned))));
+    let events = EventBus::new(Arc::new(stdx::SystemClock));
+    let harness = Harness::with(controller(&platform, &events));
+    World { harness, events, platform, dir, requests: std::cell::Cell::new(0) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_without_a_volume_is_configured_and_writes_when_there_is_one() {
+    let good = GOOD.replace("machine:\n", "machine:\n  install: {disk: /dev/vda}\n");
+    let world = metal(Some(&good));
+    world.harness.put(AcquireConfigSpec::ID, AcquireConfigSpec {});
+    world.harness.settle().await;
+    assert_eq!(world.active().as_deref(), Some(good.as_str()));
+    assert_eq!(world.revision(MachineConfigRevision::PERSISTENT), None, "it is on no disk");
+    let target = world.dir.path().join("state").display().to_string();
+    world.harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
+    world.harness.settle().await;
+    assert_eq!(world.on_disk(), good);
+    assert_eq!(world.revision(MachineConfigRevision::PERSISTENT).as_deref(), Some(good.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_without_a_volume_and_an_answer_is_in_maintenance() {
+    let world = metal(None);
+    world.harness.put(AcquireConfigSpec::ID, AcquireConfigSpec {});
+    world.harness.settle().await;
+    assert_eq!(world.clients(), Some(MaintenanceClients::Anybody));
+    let events = || world.events.kept().into_iter().map(|event| event.payload).collect::<Vec<_>>();
+    assert_eq!(events(), [running_maintenance(Action::Start)]);
+    let good = GOOD.replace("machine:\n", "machine:\n  install: {disk: /dev/vda}\n");
+    let result = world.apply(&good, ApplyMode::Auto).await;
+    assert_eq!(result.outcome, ConfigOutcome::Applied, "{}", result.details.0);
+    assert_eq!(world.active().as_deref(), Some(good.as_str()));
+    assert_eq!(events(), [running_maintenance(Action::Start), running_maintenance(Action::Stop)]);
 }

@@ -1,0 +1,107 @@
+//! What the steps of the plans do on a node.
+
+mod configuration;
+mod container;
+mod devices;
+mod early;
+mod kexec;
+pub(crate) mod services;
+mod sizes;
+mod volumes;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use resources::block::DiscoveredVolume;
+use resources::runtime::MountStatus;
+use sequencer::TaskError;
+use sys::early::EarlySystem;
+use sys::udev::Udevadm;
+
+use crate::components::Machine;
+use crate::plans::{Actions, Facts, Job, MachineKind, Step};
+
+/// Acts on this node.
+#[derive(Debug)]
+pub(crate) struct NodeActions {
+    pub(crate) kind: MachineKind,
+    pub(crate) machine: Machine,
+    pub(crate) system: Arc<dyn EarlySystem>,
+}
+
+impl NodeActions {
+    /// Whether the machine has its own disks, and none of them has this volume.
+    fn has_no(&self, volume: &str) -> bool {
+        let is_absent = self.kind == MachineKind::Machine && !sys::partitions::has_label(volume);
+        if is_absent {
+            tracing::info!(volume, "no disk has this volume");
+        }
+        is_absent
+    }
+
+    /// The steps that depend on whose the kernel is.
+    fn perform_early(&self, step: Step) -> Result<(), TaskError> {
+        let system = self.system.as_ref();
+        match (self.kind, step) {
+            (MachineKind::Container, Step::SetupSystemDirectory) => container::directories()?,
+            (MachineKind::Container, Step::MountPseudoFilesystems) => container::mounts()?,
+            (MachineKind::Container, Step::SetRlimit) => container::limits()?,
+            (MachineKind::Machine, Step::EnforceKsppRequirements) => early::kspp(system)?,
+            (MachineKind::Machine, Step::SetupSystemDirectory) => early::directories(system)?,
+            (MachineKind::Machine, Step::MountBpfFs) => early::mount_if_known(system, &early::BPF)?,
+            (MachineKind::Machine, Step::MountCgroups) => early::cgroup_filesystem(system)?,
+            (MachineKind::Machine, Step::MountPseudoFilesystems) => early::pseudo_filesystems(system)?,
+            (MachineKind::Machine, Step::SetRlimit) => early::limits(system)?,
+            (MachineKind::Machine, Step::CreateSystemCgroups) => early::cgroups(system)?,
+            (MachineKind::Machine, Step::CreateOsReleaseFile) => early::os_release(system)?,
+            (kind, step) => return Err(format!("a {kind:?} has no step {}", step.name()).into()),
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Actions for NodeActions {
+    fn facts(&self) -> Facts {
+        let volumes = self.machine.components.store.list_as::<DiscoveredVolume>().unwrap_or_default();
+        Facts { installed: volumes.iter().any(|volume| volume.partition_label == "META") }
+    }
+
+    async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
+        let components = &self.machine.components;
+        let (store, supervisor) = (&components.store, &components.supervisor);
+        tracing::debug!(sequence = %job.request.sequence, step = step.name(), "step");
+        match step {
+            Step::CreateEtcFiles => {
+                if self.kind == MachineKind::Machine {
+                    devices::prepare_rules()?;
+                }
+                services::etc()
+            }
+            Step::StartMachined => services::start_machined(&self.machine),
+            Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
+            Step::WaitForDevices => devices::known(store, &job.context).await,
+            Step::MountState if self.has_no(MountStatus::STATE) => Ok(()),
+            Step::MountState => volumes::mount_state(store, &components.gate).await,
+            Step::UnmountState => volumes::unmount(store, MountStatus::STATE).await,
+            Step::MountEphemeral => volumes::mount(store, MountStatus::EPHEMERAL).await,
+            Step::UnmountEphemeral => volumes::unmount(store, MountStatus::EPHEMERAL).await,
+            Step::SetupVarDirectory => volumes::var(store),
+            Step::StartContainerd => services::is_started(supervisor, "containerd", &job.context).await,
+            Step::LoadConfig => configuration::load(store, &job.context).await,
+            Step::SaveConfig if self.has_no(MountStatus::STATE) => Ok(()),
+            Step::SaveConfig => configuration::saved(store, &job.context).await,
+            Step::MemorySizeCheck => sizes::memory(store),
+            Step::DiskSizeCheck => {
+                sizes::disk();
+                Ok(())
+            }
+            Step::WriteUdevRules => devices::write_rules(store, &Udevadm).await,
+            Step::WriteUserFiles => volumes::user_files(store).await,
+            Step::StartAllServices => services::all_up(store, supervisor, &job.context).await,
+            Step::StopAllServices => Ok(supervisor.shutdown().await?),
+            Step::KexecPrepare => kexec::prepare(store).await,
+            step => self.perform_early(step),
+        }
+    }
+}

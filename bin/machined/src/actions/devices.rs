@@ -1,0 +1,80 @@
+//! Devices that the boot waits for, and the rules of the configuration for them.
+
+use std::path::{Path, PathBuf};
+
+use resources::config::MachineConfig;
+use resources::runtime::DevicesStatus;
+use sequencer::{TaskContext, TaskError};
+use state::{Kind, Store, WatchOptions};
+use sys::files::{self, Access};
+use sys::udev::Devices;
+
+/// Rules of extensions, and of the configuration (Talos 1.7).
+const RULES: &str = "/usr/etc/udev/rules.d";
+/// Where udevd looks for them.
+const RULES_OF_UDEVD: &str = "/etc/udev/rules.d";
+/// Both in a directory that can be written to.
+const RENDERED: &str = "/system/udev";
+/// Rules of the configuration.
+const RULES_FILE: &str = "99-talos.rules";
+const READABLE: Access = Access { mode: 0o644, owner: None };
+
+/// Waits until the devices that the machine started with are known.
+pub(crate) async fn known(store: &Store, context: &TaskContext) -> Result<(), TaskError> {
+    loop {
+        // The watch first: a change after the look is an event.
+        let mut changes = store.watch_kind(&Kind::of::<DevicesStatus>(), WatchOptions::default())?;
+        if store.get_as::<DevicesStatus>(DevicesStatus::ID)?.is_some_and(|status| status.ready) {
+            return Ok(());
+        }
+        // Both arms are cancel-safe: a watch that missed something is begun anew, and the state looked at.
+        tokio::select! {
+            event = changes.next() => drop(event),
+            () = context.cancel.cancelled() => return Err("udevd has not handled all devices".into()),
+        }
+    }
+}
+
+/// Shows one directory of rules in both places: those of extensions, and room for those of the configuration.
+pub(crate) fn prepare_rules() -> Result<(), TaskError> {
+    for name in files::list(Path::new(RULES))? {
+        if let Some(rules) = files::read(&Path::new(RULES).join(&name))? {
+            files::write_atomic(&Path::new(RENDERED).join(&name), &rules, READABLE)?;
+        }
+    }
+    for target in [RULES, RULES_OF_UDEVD] {
+        sys::mounts::bind(Path::new(RENDERED), Path::new(target))?;
+    }
+    Ok(())
+}
+
+/// The rules of the configuration, and devices as they make them.
+pub(crate) async fn write_rules(store: &Store, devices: &dyn Devices) -> Result<(), TaskError> {
+    let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+    let udev = MachineConfig::root_of(active.as_deref())?.and_then(|config| config.machine().udev.clone());
+    let text = rules_text(udev.map(|udev| udev.rules).unwrap_or_default().as_slice());
+    let path = PathBuf::from(RENDERED).join(RULES_FILE);
+    if text.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    files::write_atomic(&path, text.as_bytes(), READABLE)?;
+    devices.reload().await?;
+    devices.trigger().await?;
+    Ok(devices.settle().await?)
+}
+
+/// One rule a line.
+fn rules_text(rules: &[String]) -> String {
+    rules.iter().map(|rule| format!("{}\n", rule.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_is_a_line() {
+        assert_eq!(rules_text(&["A==\"b\"".into(), "C==\"d\"\n".into()]), "A==\"b\"\nC==\"d\"\n");
+        assert_eq!(rules_text(&[]), "");
+    }
+}

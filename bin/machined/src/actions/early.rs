@@ -1,0 +1,200 @@
+//! First steps of a machine with a kernel of its own: requirements on the kernel, its filesystems, control groups, files.
+
+use std::path::Path;
+
+use machine::cmdline::Cmdline;
+use sys::early::{EarlyError, EarlySystem, SystemMount};
+use sys::kernel_param::{KernelParam, Tree};
+use sys::mounts::MountFlags;
+
+use crate::paths::{ETC, RENDERED_ETC};
+
+/// A requirement of the Kernel Self Protection Project is not met.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KsppError {
+    #[error(
+        "the kernel was started without {}: add them to the arguments of the boot loader", missing.join(" and ")
+    )]
+    Arguments { missing: Vec<String> },
+    #[error("kernel parameter {param} is {value}, and has to be {wanted}")]
+    Parameter { param: KernelParam, value: String, wanted: &'static str },
+    #[error("a requirement on the kernel cannot be checked")]
+    Unknown(#[from] EarlyError),
+}
+
+/// Arguments without which this machine does not start (Talos 1.7).
+const KSPP_ARGUMENTS: [(&str, &str); 2] = [("slab_nomerge", ""), ("pti", "on")];
+
+/// Parameters without which it does not.
+const KSPP_PARAMETERS: [(&str, &str); 7] = [
+    ("kernel.kptr_restrict", "1"),
+    ("kernel.dmesg_restrict", "1"),
+    ("kernel.perf_event_paranoid", "3"),
+    ("kernel.yama.ptrace_scope", "1"),
+    ("user.max_user_namespaces", "0"),
+    ("kernel.unprivileged_bpf_disabled", "1"),
+    ("net.core.bpf_jit_harden", "2"),
+];
+
+/// Checks arguments, and sets parameters.
+pub(crate) fn kspp(system: &dyn EarlySystem) -> Result<(), KsppError> {
+    let line = Cmdline::parse(&system.read(Path::new("/proc/cmdline"))?);
+    let is_missing = |(name, value): &(&str, &str)| line.last(name) != Some(value);
+    let missing: Vec<String> = KSPP_ARGUMENTS
+        .iter()
+        .filter(|wanted| is_missing(wanted))
+        .map(|(name, value)| if value.is_empty() { (*name).to_owned() } else { format!("{name}={value}") })
+        .collect();
+    if !missing.is_empty() {
+        return Err(KsppError::Arguments { missing });
+    }
+    for (name, wanted) in KSPP_PARAMETERS {
+        let param = KernelParam::new(Tree::Sysctl, name);
+        let value = system.set_param(&param, wanted)?;
+        if value != wanted {
+            return Err(KsppError::Parameter { param, value, wanted });
+        }
+    }
+    Ok(())
+}
+
+const STRICT: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+const fn mount(kind: &'static str, target: &'static str, data: &'static str) -> SystemMount {
+    SystemMount { kind, target, flags: STRICT, data }
+}
+
+/// Programs of the kernel that other processes pinned.
+pub(crate) const BPF: SystemMount = mount("bpf", "/sys/fs/bpf", "mode=0700");
+const CGROUPS: SystemMount = mount("cgroup2", "/sys/fs/cgroup", "nsdelegate,memory_recursiveprot");
+
+/// Filesystems that every kernel of ours has. `/proc`, `/sys`, `/dev`, `/run`, `/system` and `/tmp` are mounted by init.
+const PSEUDO: [SystemMount; 7] = [
+    SystemMount {
+        kind: "devpts",
+        target: "/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        data: "ptmxmode=000,mode=620,gid=5",
+    },
+    SystemMount {
+        kind: "tmpfs",
+        target: "/dev/shm",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        data: "mode=1777",
+    },
+    mount("mqueue", "/dev/mqueue", ""),
+    mount("securityfs", "/sys/kernel/security", ""),
+    mount("tracefs", "/sys/kernel/tracing", ""),
+    mount("debugfs", "/sys/kernel/debug", ""),
+    mount("pstore", "/sys/fs/pstore", ""),
+];
+/// Directories of `/dev` that filesystems are mounted on.
+const DEV_DIRECTORIES: [(&str, u32); 3] = [("/dev/pts", 0o755), ("/dev/shm", 0o755), ("/dev/mqueue", 0o755)];
+/// On a machine that was started by UEFI.
+const EFI: SystemMount = mount("efivarfs", "/sys/firmware/efi/efivars", "");
+
+/// Mounts filesystems of the kernel; one that this kernel was built without is left out.
+pub(crate) fn pseudo_filesystems(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    for (path, mode) in DEV_DIRECTORIES {
+        system.directory(Path::new(path), mode)?;
+    }
+    for filesystem in &PSEUDO {
+        mount_if_known(system, filesystem)?;
+    }
+    if system.read(Path::new("/sys/firmware/efi/fw_platform_size")).is_ok() {
+        // Where the firmware has no variables at run time there is no directory for them.
+        if let Err(error) = mount_if_known(system, &EFI) {
+            tracing::warn!(error = stdx::error_chain(&error), "variables of the firmware cannot be reached");
+        }
+    }
+    system.share_mounts()
+}
+
+pub(crate) fn mount_if_known(system: &dyn EarlySystem, filesystem: &SystemMount) -> Result<(), EarlyError> {
+    match system.mount(filesystem) {
+        Err(error) if error.is_unknown_filesystem() => {
+            tracing::info!(filesystem = filesystem.kind, "this kernel has no such filesystem");
+            Ok(())
+        }
+        mounted => mounted,
+    }
+}
+
+/// Where control groups are.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+pub(crate) fn cgroup_filesystem(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    system.mount(&CGROUPS)
+}
+
+/// Groups of the machine, parents before children; their controllers are delegated to children (Talos 1.7). `init` is for
+/// machined: only groups without processes can delegate.
+const GROUPS: [(&str, bool); 10] = [
+    ("init", false),
+    ("system", true),
+    ("system/runtime", false),
+    ("system/udevd", false),
+    ("system/apid", false),
+    ("system/trustd", false),
+    ("podruntime", true),
+    ("podruntime/runtime", false),
+    ("podruntime/etcd", false),
+    ("podruntime/kubelet", false),
+];
+
+/// Makes the groups, and moves this process into its own.
+pub(crate) fn cgroups(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    let root = Path::new(CGROUP_ROOT);
+    for (name, _) in GROUPS {
+        system.directory(&root.join(name), 0o755)?;
+    }
+    system.write(&root.join("init/cgroup.procs"), "0")?;
+    let controllers = system.read(&root.join("cgroup.controllers"))?;
+    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    let delegating = GROUPS.iter().filter(|(_, delegates)| *delegates).map(|(name, _)| root.join(name));
+    for group in std::iter::once(root.to_owned()).chain(delegating) {
+        system.write(&group.join("cgroup.subtree_control"), &all.join(" "))?;
+    }
+    Ok(())
+}
+
+/// Directories of the system that are made at each boot, with their modes; `/system` is an empty filesystem then.
+const DIRECTORIES: [(&str, u32); 13] = [
+    ("/system/etc", 0o755),
+    ("/system/etc/cri", 0o755),
+    ("/system/run", 0o755),
+    ("/system/run/machined", 0o755),
+    ("/system/run/apid", 0o755),
+    ("/system/run/trustd", 0o755),
+    ("/system/secrets", 0o755),
+    ("/system/config", 0o755),
+    ("/system/libexec", 0o755),
+    ("/system/overlays", 0o755),
+    ("/system/state", 0o700),
+    ("/system/udev", 0o755),
+    ("/run/udev", 0o755),
+];
+
+pub(crate) fn directories(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    DIRECTORIES.iter().try_for_each(|(path, mode)| system.directory(Path::new(path), *mode))
+}
+
+pub(crate) fn limits(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    /// Talos 1.7.
+    const OPEN_FILES: u64 = 1_048_576;
+    let got = system.raise_open_files(OPEN_FILES)?;
+    if got < OPEN_FILES {
+        tracing::warn!(wanted = OPEN_FILES, got, "the kernel limits open files");
+    }
+    Ok(())
+}
+
+/// `/etc/os-release` of the running version.
+pub(crate) fn os_release(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    let version = stdx::version::TAG;
+    let text = format!("NAME=\"Talos\"\nID=talos\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\n");
+    system.file_over(&Path::new(RENDERED_ETC).join("os-release"), &Path::new(ETC).join("os-release"), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The tasks of all plans: their names, their time, and the effect of a failure.
+
+use std::time::Duration;
+
+use sequencer::{CONFIG_PAUSE, OnFailure};
+
+/// A task that only talks to the kernel.
+const QUICK: Duration = Duration::from_secs(30);
+/// A task that waits for devices.
+const DEVICES: Duration = Duration::from_secs(90);
+/// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
+const BOOT: Duration = Duration::from_secs(70 * 60);
+/// How long services may take to end: more than the supervisor gives them.
+const STOP: Duration = Duration::from_secs(90);
+
+/// A task of a plan. Its name is the one that events and logs have (Talos 1.7, where it has this task).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    EnforceKsppRequirements,
+    SetupSystemDirectory,
+    MountBpfFs,
+    MountCgroups,
+    MountPseudoFilesystems,
+    SetRlimit,
+    CreateSystemCgroups,
+    CreateOsReleaseFile,
+    CreateEtcFiles,
+    StartUdevd,
+    StartMachined,
+    WaitForDevices,
+    MountState,
+    UnmountState,
+    MountEphemeral,
+    UnmountEphemeral,
+    SetupVarDirectory,
+    StartContainerd,
+    LoadConfig,
+    SaveConfig,
+    MemorySizeCheck,
+    DiskSizeCheck,
+    WriteUdevRules,
+    WriteUserFiles,
+    StartAllServices,
+    StopAllServices,
+    KexecPrepare,
+}
+
+impl Step {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::EnforceKsppRequirements => "enforceKSPPRequirements",
+            Self::SetupSystemDirectory => "setupSystemDirectory",
+            Self::MountBpfFs => "mountBPFFS",
+            Self::MountCgroups => "mountCgroups",
+            Self::MountPseudoFilesystems => "mountPseudoFilesystems",
+            Self::SetRlimit => "setRLimit",
+            Self::CreateSystemCgroups => "CreateSystemCgroups",
+            Self::CreateOsReleaseFile => "createOSReleaseFile",
+            Self::CreateEtcFiles => "createEtcFiles",
+            Self::StartUdevd => "startUdevd",
+            Self::StartMachined => "startMachined",
+            // Talos 1.7 waits for disks of USB alone here; ours waits for all that udev has to find.
+            Self::WaitForDevices => "waitForUSB",
+            Self::MountState => "mountStatePartition",
+            Self::UnmountState => "unmountStatePartition",
+            Self::MountEphemeral => "mountEphemeralPartition",
+            Self::UnmountEphemeral => "unmountEphemeralPartition",
+            Self::SetupVarDirectory => "setupVarDirectory",
+            Self::StartContainerd => "startContainerd",
+            Self::LoadConfig => "loadConfig",
+            Self::SaveConfig => "saveConfig",
+            Self::MemorySizeCheck => "memorySizeCheck",
+            Self::DiskSizeCheck => "diskSizeCheck",
+            Self::WriteUdevRules => "writeUdevRules",
+            Self::WriteUserFiles => "writeUserFiles",
+            Self::StartAllServices => "startAllServices",
+            Self::StopAllServices => "stopAllServices",
+            Self::KexecPrepare => "kexecPrepare",
+        }
+    }
+
+    /// How long one attempt may take; none waits for an operator without a limit.
+    pub(crate) const fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::LoadConfig => None,
+            Self::WaitForDevices | Self::WriteUdevRules | Self::MountState | Self::MountEphemeral => Some(DEVICES),
+            Self::StartAllServices => Some(BOOT),
+            Self::StopAllServices => Some(STOP),
+            _ => Some(QUICK),
+        }
+    }
+
+    /// The effect of its failure, unless its plan says otherwise.
+    pub(crate) const fn on_failure(self) -> OnFailure {
+        match self {
+            Self::WriteUserFiles => OnFailure::PauseForConfig { at_most: CONFIG_PAUSE },
+            // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
+            // Sizes are only warned of.
+            Self::StopAllServices
+            | Self::UnmountState
+            | Self::UnmountEphemeral
+            | Self::WaitForDevices
+            | Self::MemorySizeCheck
+            | Self::DiskSizeCheck
+            | Self::KexecPrepare
+            | Self::WriteUdevRules => OnFailure::Ignore,
+            _ => OnFailure::Abort,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Outlines of all plans; and every plan through the failure of each task, and through a power cut after each task.
+
+mod fake;
+
+use std::time::Duration;
+
+use sequencer::{ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Sequence, Then};
+
+use super::*;
+use fake::{Disk, Life, Scripted};
+
+const KINDS: [MachineKind; 2] = [MachineKind::Container, MachineKind::Machine];
+
+fn outline(kind: MachineKind, sequence: Sequence) -> Option<(String, Then)> {
+    let node = Life::new(kind, Disk::default(), Scripted::Nothing);
+    let plan = node.planner.plan(&Request::new(sequence, ActorId::machine()))?;
+    let phases: Vec<_> = plan.outline().map(|(phase, tasks)| format!("{phase}: {}", tasks.join(" "))).collect();
+    Some((phases.join("; "), plan.then()))
+}
+
+/// Names of phases and tasks that clients wait for and that documents have.
+#[test]
+fn a_container_has_the_phases_that_are_its_own() {
+    let of = |sequence| outline(MachineKind::Container, sequence);
+    let initialize = "systemRequirements: setupSystemDirectory mountPseudoFilesystems setRLimit; etc: createEtcFiles; \
+                      earlyServices: startMachined; mountSystem: mountStatePartition mountEphemeralPartition; \
+                      var: setupVarDirectory; containerd: startContainerd; config: loadConfig";
+    assert_eq!(of(Sequence::Initialize), Some((initialize.into(), Then::Follow(Sequence::Boot))));
+    let boot = "userSetup: writeUserFiles; startEverything: startAllServices";
+    assert_eq!(of(Sequence::Boot), Some((boot.into(), Then::Idle)));
+    let stop = "stopEverything: stopAllServices; unmountSystem: unmountEphemeralPartition unmountStatePartition";
+    assert_eq!(of(Sequence::Shutdown), Some((stop.into(), Then::End(Outcome::PowerOff))));
+    assert_eq!(of(Sequence::Reset), Some((stop.into(), Then::End(Outcome::PowerOff))));
+    assert_eq!(of(Sequence::Reboot), Some((stop.into(), Then::End(Outcome::Reboot))));
+    assert_eq!(of(Sequence::Upgrade), None);
+}
+
+#[test]
+fn a_machine_makes_its_own_kernel_ready_first() {
+    let (phases, then) = outline(MachineKind::Machine, Sequence::Initialize).unwrap();
+    let first = "systemRequirements: enforceKSPPRequirements setupSystemDirectory mountBPFFS mountCgroups \
+                 mountPseudoFilesystems setRLimit; etc: CreateSystemCgroups createOSReleaseFile createEtcFiles";
+    assert!(phases.starts_with(first), "{phases}");
+    assert_eq!(then, Then::Follow(Sequence::Install));
+    assert_eq!(outline(MachineKind::Machine, Sequence::Install).unwrap().1, Then::Follow(Sequence::Boot));
+}
+
+/// The steps of a life from power-on over `end`, as they were done when nothing went wrong.
+async fn journal(kind: MachineKind, disk: Disk, end: Option<Sequence>) -> Vec<(Sequence, Step)> {
+    let life = Life::new(kind, disk, Scripted::Nothing);
+    life.run(end).await;
+    life.node.journal()
+}
+
+/// Every sequence of each kind that ends a machine, and none.
+fn ends(kind: MachineKind) -> Vec<Option<Sequence>> {
+    let supported = Sequence::ALL.into_iter().filter(|sequence| sequence.stops_services());
+    let supported = supported.filter(|sequence| outline(kind, *sequence).is_some());
+    std::iter::once(None).chain(supported.map(Some)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_nothing_happens_to_runs_and_ends_as_it_was_asked() {
+    for kind in KINDS {
+        for end in ends(kind) {
+            let life = Life::new(kind, Disk::configured(), Scripted::Nothing);
+            let outcome = life.run(end).await;
+            assert_eq!(life.node.refusals(), [""; 0], "{kind:?} {end:?}");
+            match end {
+                None => assert_eq!((outcome, life.node.is_serving()), (None, true), "{kind:?}"),
+                Some(Sequence::Reboot) => assert_eq!(outcome, Some(Outcome::Reboot)),
+                Some(_) => assert_eq!(outcome, Some(Outcome::PowerOff)),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_each_task_is_answered_by_its_policy() {
+    for kind in KINDS {
+        for end in ends(kind) {
+            for (sequence, step) in journal(kind, Disk::configured(), end).await {
+                let life = Life::new(kind, Disk::configured(), Scripted::Fails(sequence, step));
+                let outcome = life.run(end).await;
+                let place = format!("{kind:?} {end:?}: {sequence}, {step:?}");
+                let last = life.lifecycle.status().borrow().last.clone().unwrap();
+                match step.on_failure() {
+                    OnFailure::Abort | OnFailure::PauseForConfig { .. } => {
+                        assert_eq!(outcome, Some(Outcome::Reboot), "{place}");
+                        assert_eq!(last.sequence, sequence, "{place}");
+                        assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
+                    }
+                    OnFailure::Ignore => assert_eq!(last.result, LastResult::Done, "{place}"),
+                }
+                assert!(life.node.disk().has_config, "{place}: the configuration is gone");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_cut_after_each_task_leaves_a_machine_that_runs_again() {
+    for kind in KINDS {
+        for end in ends(kind) {
+            for (sequence, step) in journal(kind, Disk::configured(), end).await {
+                let life = Life::new(kind, Disk::configured(), Scripted::CutAfter(sequence, step));
+                life.run(end).await;
+                let disk = life.node.disk();
+                let place = format!("{kind:?} {end:?}: {sequence}, {step:?}");
+                let next = Life::new(kind, disk, Scripted::Nothing);
+                assert_eq!(next.run(None).await, None, "{place}");
+                assert_eq!(next.node.refusals(), [""; 0], "{place}");
+                assert!(next.node.is_serving(), "{place}: it does not run again");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_written_waits_for_another_configuration() {
+    let life =
+        Life::new(MachineKind::Container, Disk::configured(), Scripted::Fails(Sequence::Boot, Step::WriteUserFiles));
+    let begun = tokio::time::Instant::now();
+    assert_eq!(life.run(None).await, Some(Outcome::Reboot));
+    assert!(begun.elapsed() >= CONFIG_PAUSE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < CONFIG_PAUSE + Duration::from_secs(60));
+}

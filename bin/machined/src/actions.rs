@@ -12,7 +12,7 @@ mod volumes;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use resources::block::DiscoveredVolume;
+use resources::block::SystemDisk;
 use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use sys::early::EarlySystem;
@@ -31,12 +31,13 @@ pub(crate) struct NodeActions {
 
 impl NodeActions {
     /// Whether the machine has its own disks, and none of them has this volume.
-    fn has_no(&self, volume: &str) -> bool {
-        let is_absent = self.kind == MachineKind::Machine && !sys::partitions::has_label(volume);
+    async fn has_no(&self, volume: &str) -> Result<bool, TaskError> {
+        let is_absent =
+            self.kind == MachineKind::Machine && volumes::is_absent(&self.machine.components.store, volume).await?;
         if is_absent {
             tracing::info!(volume, "no disk has this volume");
         }
-        is_absent
+        Ok(is_absent)
     }
 
     /// The steps that depend on whose the kernel is.
@@ -63,8 +64,8 @@ impl NodeActions {
 #[async_trait]
 impl Actions for NodeActions {
     fn facts(&self) -> Facts {
-        let volumes = self.machine.components.store.list_as::<DiscoveredVolume>().unwrap_or_default();
-        Facts { installed: volumes.iter().any(|volume| volume.partition_label == "META") }
+        let disk = self.machine.components.store.get_as::<SystemDisk>(SystemDisk::ID);
+        Facts { installed: disk.ok().flatten().is_some_and(|disk| disk.installed) }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -81,7 +82,7 @@ impl Actions for NodeActions {
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
             Step::WaitForDevices => devices::known(store, &job.context).await,
-            Step::MountState if self.has_no(MountStatus::STATE) => Ok(()),
+            Step::MountState | Step::SaveConfig if self.has_no(MountStatus::STATE).await? => Ok(()),
             Step::MountState => volumes::mount_state(store, &components.gate).await,
             Step::UnmountState => volumes::unmount(store, MountStatus::STATE).await,
             Step::MountEphemeral => volumes::mount(store, MountStatus::EPHEMERAL).await,
@@ -89,7 +90,6 @@ impl Actions for NodeActions {
             Step::SetupVarDirectory => volumes::var(store),
             Step::StartContainerd => services::is_started(supervisor, "containerd", &job.context).await,
             Step::LoadConfig => configuration::load(store, &job.context).await,
-            Step::SaveConfig if self.has_no(MountStatus::STATE) => Ok(()),
             Step::SaveConfig => configuration::saved(store, &job.context).await,
             Step::MemorySizeCheck => sizes::memory(store),
             Step::DiskSizeCheck => {

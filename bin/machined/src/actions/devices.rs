@@ -7,7 +7,7 @@ use resources::runtime::DevicesStatus;
 use sequencer::{TaskContext, TaskError};
 use state::{Kind, Store, WatchOptions};
 use sys::files::{self, Access};
-use sys::udev::Devices;
+use sys::udev::{Devices, Which};
 
 /// Rules of extensions, and of the configuration (Talos 1.7).
 const RULES: &str = "/usr/etc/udev/rules.d";
@@ -59,7 +59,7 @@ pub(crate) async fn write_rules(store: &Store, devices: &dyn Devices) -> Result<
     }
     files::write_atomic(&path, text.as_bytes(), READABLE)?;
     devices.reload().await?;
-    devices.trigger().await?;
+    devices.trigger(Which::All).await?;
     Ok(devices.settle().await?)
 }
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain_runtime::{mount, user_files};
+use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::config::MachineConfig;
 use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use services::BootstrapGate;
-use state::Store;
+use state::{Kind, Store, WatchOptions};
 use sys::files;
 
 use crate::paths::{BOOTSTRAP_FILE, COPIES};
@@ -17,6 +18,23 @@ use crate::paths::{BOOTSTRAP_FILE, COPIES};
 const MOUNT: Duration = Duration::from_secs(30);
 /// Time for writers of a volume to stop.
 const UNMOUNT: Duration = Duration::from_secs(10);
+
+/// Whether no disk has a volume, once all disks were looked at. Waits for that.
+pub(crate) async fn is_absent(store: &Store, volume: &str) -> Result<bool, TaskError> {
+    loop {
+        // The watch first: a change after the look is an event.
+        let mut changes = store.watch_kind(&Kind::of::<SystemDisk>(), WatchOptions::default())?;
+        match store.get_as::<SystemDisk>(SystemDisk::ID)? {
+            Some(disk) if disk.installed => {
+                let volumes = store.list_as::<DiscoveredVolume>()?;
+                let has = |found: &DiscoveredVolume| found.parent == disk.disk && found.partition_label == volume;
+                return Ok(!volumes.iter().any(|found| has(found)));
+            }
+            Some(disk) if disk.settled => return Ok(true),
+            _ => drop(changes.next().await),
+        }
+    }
+}
 
 /// Asks for the volume STATE, waits until it is mounted, and takes up what was left there.
 pub(crate) async fn mount_state(store: &Store, gate: &BootstrapGate) -> Result<(), TaskError> {

@@ -9,7 +9,7 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::{DevicesStatus, SecurityState};
 use resources::v1alpha1::Service;
-use sys::udev::Devices;
+use sys::udev::{Devices, Which};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -67,8 +67,8 @@ impl Controller for SecurityStateController {
 
 /// `runtime.DevicesStatusController`: whether the devices that the machine started with are known.
 ///
-/// On a kernel of the machine's own that is so once udevd has handled all of them. It is asked for that each time it has
-/// started, and does not take it back: later devices come one by one.
+/// On a kernel of the machine's own that is so once udevd has handled those that disks and links are found by. The others follow, and are
+/// waited for by nobody. Known devices stay known: later ones come one by one.
 #[derive(Debug)]
 pub struct DevicesStatusController {
     devices: Arc<dyn Devices>,
@@ -108,6 +108,9 @@ impl Controller for DevicesStatusController {
             ctx.spawn("devices", async move {
                 find_devices(devices.as_ref()).await;
                 done.send_replace(true);
+                if let Err(error) = devices.trigger(Which::All).await {
+                    tracing::warn!(error = stdx::error_chain(&error), "going on without some devices");
+                }
             });
         }
         if is_hosts(ctx)? || *self.done.borrow() {
@@ -122,7 +125,7 @@ async fn find_devices(devices: &dyn Devices) {
     let started = Instant::now();
     let found = async {
         devices.ready().await?;
-        devices.trigger().await?;
+        devices.trigger(Which::Needed).await?;
         devices.settle().await
     };
     match found.await {
@@ -159,8 +162,11 @@ mod tests {
             Ok(())
         }
 
-        async fn trigger(&self) -> Result<(), UdevError> {
-            self.asked.lock().push("trigger");
+        async fn trigger(&self, which: Which) -> Result<(), UdevError> {
+            self.asked.lock().push(match which {
+                Which::Needed => "trigger needed",
+                Which::All => "trigger all",
+            });
             Ok(())
         }
 
@@ -202,7 +208,7 @@ mod tests {
         let service = |running| Service { running, healthy: true, unknown: false };
         harness.put(UDEVD, service(true));
         harness.settle().await;
-        assert_eq!(*devices.asked.lock(), ["ready", "trigger", "settle"]);
+        assert_eq!(*devices.asked.lock(), ["ready", "trigger needed", "settle", "trigger all"]);
         assert!(harness.get::<DevicesStatus>(DevicesStatus::ID).unwrap().ready);
         harness.put(UDEVD, service(false));
         harness.settle().await;

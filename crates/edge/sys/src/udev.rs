@@ -28,6 +28,33 @@ pub struct UdevError {
     pub source: ProcessError,
 }
 
+/// Devices to handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that disks and links are found by.
+    Needed,
+    All,
+}
+
+/// Buses and subsystems that disks and links are found by.
+const NEEDED: [&str; 15] = [
+    "pci",
+    "virtio",
+    "vmbus",
+    "xen",
+    "usb",
+    "scsi",
+    "scsi_host",
+    "ata_port",
+    "nvme",
+    "nvme-subsystem",
+    "mmc",
+    "mmc_host",
+    "block",
+    "net",
+    "acpi",
+];
+
 /// The device manager.
 #[async_trait]
 pub trait Devices: Debug + Send + Sync + 'static {
@@ -43,11 +70,11 @@ pub trait Devices: Debug + Send + Sync + 'static {
     /// [`UdevError`].
     async fn reload(&self) -> Result<(), UdevError>;
 
-    /// Has it handle all devices that the kernel knows as if they had come now.
+    /// Has it handle devices that the kernel knows as if they had come now.
     ///
     /// # Errors
     /// [`UdevError`].
-    async fn trigger(&self) -> Result<(), UdevError>;
+    async fn trigger(&self, which: Which) -> Result<(), UdevError>;
 
     /// Waits until it has handled all events, at most [`SETTLE`].
     ///
@@ -82,9 +109,14 @@ impl Devices for Udevadm {
         Self::run("read its rules again", &["control", "--reload"]).await
     }
 
-    async fn trigger(&self) -> Result<(), UdevError> {
-        Self::run("handle devices", &["trigger", "--type=all", "--action=add", "--prioritized-subsystem=net,block"])
-            .await
+    async fn trigger(&self, which: Which) -> Result<(), UdevError> {
+        let matches: Vec<String> = match which {
+            Which::Needed => NEEDED.iter().map(|name| format!("--subsystem-match={name}")).collect(),
+            Which::All => vec!["--type=all".to_owned()],
+        };
+        let args: Vec<&str> =
+            ["trigger", "--action=add"].into_iter().chain(matches.iter().map(String::as_str)).collect();
+        Self::run("handle devices", &args).await
     }
 
     async fn settle(&self) -> Result<(), UdevError> {

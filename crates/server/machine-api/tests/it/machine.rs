@@ -17,7 +17,7 @@ use machine_api::{
     SequenceRequests,
 };
 use parking_lot::Mutex;
-use platform::FakePlatform;
+use platform::{FakeInventory, FakePlatform};
 use resources::config::{MachineConfig, MachineType};
 use resources::lifecycle::{ServiceOverride, ServiceSpec};
 use resources::machine::PlatformCapabilities;
@@ -191,7 +191,8 @@ pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
     machine.store.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() }, "").unwrap();
     machine.store.put(AcquireConfigSpec::ID, AcquireConfigSpec {}, "").unwrap();
     let platform = Arc::new(FakePlatform::new(PlatformCapabilities::default()));
-    machine.controllers.register(ConfigurationController::new(platform, machine.events.clone())).unwrap();
+    let inventory = Arc::new(FakeInventory::default());
+    machine.controllers.register(ConfigurationController::new(platform, inventory, machine.events.clone())).unwrap();
     machine.controllers.start();
     change(&mut machine);
     let serving = machine_api::serve(machine.clone(), &socket, 0o600, None, CancellationToken::new()).unwrap();

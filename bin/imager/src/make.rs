@@ -101,7 +101,9 @@ impl Make {
                 Made::UpToDate => format!("{}: up to date", directory.display()),
             });
         }
-        let made = artifact::make(&profile, place)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+        let made = runtime.block_on(artifact::make(&profile, place))?;
         if self.tar_to_stdout {
             tar_to_stdout(&made)?;
             return Ok(String::new());

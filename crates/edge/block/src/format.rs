@@ -48,11 +48,13 @@ pub struct Tools {
     pub path: String,
     /// Makes file systems whose bytes depend on nothing but their content: times are this, in seconds since 1970.
     pub epoch: Option<u64>,
+    /// Identifier of each XFS that is made; random if there is none.
+    pub xfs_id: Option<String>,
 }
 
 impl Default for Tools {
     fn default() -> Self {
-        Self { path: "/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), epoch: None }
+        Self { path: "/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), epoch: None, xfs_id: None }
     }
 }
 
@@ -64,6 +66,9 @@ impl Tools {
     /// `Tool`, with what mkfs.xfs wrote.
     pub async fn make_xfs(&self, device: &Path, label: &str, prototype: Option<&Path>) -> Result<(), FormatError> {
         let mut args: Vec<String> = ["-n", "ftype=1", "-m", "bigtime=1", "-f", "-L", label].map(str::to_owned).into();
+        if let Some(id) = &self.xfs_id {
+            args.extend(["-m".to_owned(), format!("uuid={id}")]);
+        }
         if let Some(prototype) = prototype {
             args.extend(["-p".to_owned(), prototype.display().to_string()]);
         }

@@ -1,5 +1,5 @@
-//! Artefacts of a profile, from the boot assets of a directory: kernel, initramfs, command line, UKI, ISO image, installer
-//! image. The files are written under the names of the profile; equal inputs give equal bits.
+//! Artefacts of a profile, from the boot assets of a directory: kernel, initramfs, command line, UKI, ISO image, disk image,
+//! installer image. The files are written under the names of the profile; equal inputs give equal bits.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use machine::uki::{self, Section};
 
 use crate::place::Place;
 use crate::profile::{Kind, MetaValue, Profile};
-use crate::{ImageError, installer_image, iso, loaders};
+use crate::{ImageError, disk_image, installer_image, iso, loaders};
 
 /// Makes the artefact of a completed `profile`; returns its path.
 ///
 /// # Errors
 /// A missing asset, a tool that fails, or a failed write.
-pub fn make(profile: &Profile, place: Place<'_>) -> Result<PathBuf, ImageError> {
+pub async fn make(profile: &Profile, place: Place<'_>) -> Result<PathBuf, ImageError> {
     std::fs::create_dir_all(place.out).map_err(ImageError::write(place.out))?;
     let target = place.out.join(profile.file_name());
     let asset = |given: &str, name: &str| {
@@ -39,13 +39,14 @@ pub fn make(profile: &Profile, place: Place<'_>) -> Result<PathBuf, ImageError> 
             iso::build(parts, &loaders::tools(place.packages)?, &target)?;
         }
         Some(Kind::Installer) => installer_image::build(profile, place, &target)?,
-        Some(Kind::Image) | None => return Err(ImageError::Unmade { kind: format!("{:?}", profile.output.kind) }),
+        Some(Kind::Image) => disk_image::build(profile, place, &cmdline(profile)?, &target).await?,
+        None => return Err(ImageError::NoKind),
     }
     Ok(target)
 }
 
-/// The kernel command line of an image: platform, consoles, defaults, extra arguments, and values of META for the time
-/// without a partition for them.
+/// The kernel command line of an image: platform, consoles, defaults, extra arguments, and values of META where there is no
+/// partition for them.
 ///
 /// # Errors
 /// An extra argument that cannot be part of a command line.
@@ -56,7 +57,7 @@ pub fn cmdline(profile: &Profile) -> Result<String, ImageError> {
     cmdline.append(DEFAULTS);
     let custom = &profile.customization;
     cmdline.apply_extra(&custom.extra_kernel_args).map_err(|source| ImageError::Argument { source })?;
-    if !custom.meta_contents.is_empty() {
+    if !custom.meta_contents.is_empty() && profile.output.kind != Some(Kind::Image) {
         cmdline.push("talos.environment", &format!("INSTALLER_META_BASE64={}", encode_meta(&custom.meta_contents)));
     }
     Ok(cmdline.to_string())
@@ -174,8 +175,8 @@ mod tests {
         assert_eq!(kernel_release(b"MZ"), None);
     }
 
-    #[test]
-    fn an_asset_that_is_missing_is_named() {
+    #[tokio::test]
+    async fn an_asset_that_is_missing_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let packages = Packages::new(directory.path());
         let place = Place {
@@ -184,10 +185,10 @@ mod tests {
             packages: &packages,
             out: &directory.path().join("out"),
         };
-        let error = make(&profile(Kind::Kernel), place).unwrap_err();
+        let error = make(&profile(Kind::Kernel), place).await.unwrap_err();
         assert!(matches!(&error, ImageError::Read { path, .. } if path.ends_with("vmlinuz")), "{error}");
         std::fs::write(directory.path().join("vmlinuz"), "kernel").unwrap();
-        let made = make(&profile(Kind::Kernel), place).unwrap();
+        let made = make(&profile(Kind::Kernel), place).await.unwrap();
         assert_eq!(std::fs::read(made).unwrap(), b"kernel");
     }
 }

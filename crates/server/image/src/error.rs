@@ -44,9 +44,12 @@ pub enum ImageError {
     /// A stub that cannot carry a kernel.
     #[error("making a unified kernel image")]
     Uki { source: machine::uki::UkiError },
-    /// An artefact that cannot be made.
-    #[error("output of kind {kind} cannot be made")]
-    Unmade { kind: String },
+    /// Failure of an installation to a file.
+    #[error("installing to a disk image")]
+    Install { source: Box<installer::InstallError> },
+    /// A profile that does not say what is made.
+    #[error("the profile has no kind of output")]
+    NoKind,
     /// A command could not be started.
     #[error("starting {program}")]
     Start { program: String, source: std::io::Error },

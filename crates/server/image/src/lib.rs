@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod cpio;
 pub mod deb;
 pub mod disk_format;
+pub mod disk_image;
 pub mod elf;
 pub mod error;
 pub mod installer_image;
@@ -32,6 +33,7 @@ pub mod sbom;
 pub mod squashfs;
 pub mod tools;
 pub mod tree;
+pub mod xfs_times;
 pub mod xz;
 
 pub use error::ImageError;

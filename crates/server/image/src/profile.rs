@@ -176,8 +176,9 @@ pub enum ProfileError {
     Unsupported { field: &'static str, problem: String },
 }
 
-/// Size of a disk image for metal, in bytes.
-pub const METAL_SIZE: u64 = 1246 << 20;
+/// Size of a disk image for metal, in bytes: 1246 MiB as of the original, and the room that a UKI needs beside GRUB's
+/// partitions, so that one image boots on BIOS and UEFI. EPHEMERAL grows to its disk at the first boot.
+pub const METAL_SIZE: u64 = (1246 + 1001) << 20;
 
 /// Names of the built-in profiles.
 #[must_use]
@@ -341,7 +342,7 @@ mod tests {
         .unwrap();
         assert_eq!(profile.platform, "metal");
         assert_eq!(profile.file_name(), "metal-amd64.raw.zst");
-        assert_eq!(profile.output.image_options.unwrap().disk_size, 1_306_525_696);
+        assert_eq!(profile.output.image_options.unwrap().disk_size, METAL_SIZE);
         assert_eq!(profile.customization.meta_contents, [MetaValue { key: 10, value: "x".into() }]);
     }
 

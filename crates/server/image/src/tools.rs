@@ -2,7 +2,7 @@
 //! own libraries: the machine needs none of them installed, and the results do not depend on its versions.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::ImageError;
 use crate::assemble::{Assembled, Inputs, LIBRARY_DIRECTORY, assemble};
@@ -34,7 +34,7 @@ impl Tools {
 
     /// The path of a file of the tools.
     #[must_use]
-    pub fn path(&self, path: &str) -> std::path::PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.directory.path().join(path.trim_start_matches('/'))
     }
 
@@ -47,6 +47,34 @@ impl Tools {
         all.push(self.path(path).into());
         all.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
         run(path, &self.path(LOADER), &all, directory)
+    }
+}
+
+impl Tools {
+    /// A directory with an executable file for each of `programs` (paths of the tools), for those that look for programs by
+    /// name in a list of directories.
+    ///
+    /// # Errors
+    /// A failed write.
+    pub fn by_name(&self, programs: &[&str]) -> Result<PathBuf, ImageError> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = self.path("/by-name");
+        std::fs::create_dir_all(&directory).map_err(ImageError::write(&directory))?;
+        for program in programs {
+            let target = directory.join(program.rsplit('/').next().unwrap_or(program));
+            let (loader, libraries, program) = (self.path(LOADER), self.path(LIBRARY_DIRECTORY), self.path(program));
+            let script = format!(
+                "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
+                loader.display(),
+                libraries.display(),
+                program.display()
+            );
+            std::fs::write(&target, script)
+                .and_then(|()| std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755)))
+                .map_err(ImageError::write(&target))?;
+        }
+        Ok(directory)
     }
 }
 

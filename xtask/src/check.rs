@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::bundle::{self, Kubernetes};
-use crate::cluster::RUN_PACKAGES;
+use crate::cluster::{MACHINE_PACKAGES, RUN_PACKAGES};
 use crate::deny;
 use crate::go_client;
 use crate::host;
@@ -44,6 +44,7 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     };
     steps.run("packages", |step| host::install(step, programs::BUILD_PACKAGES))?;
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
+    steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
     steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
     part("format", cargo(steps, paths, "format", &["fmt", "--all", "--check"]));
     part("dependencies", deny::check(steps, paths));

@@ -17,6 +17,10 @@ use crate::step::{Step, Steps, command, say};
 /// Debian packages for running nodes on this machine.
 pub(crate) const RUN_PACKAGES: &[&str] = &["runc", "iproute2", "nftables", "mount", "util-linux", "coreutils"];
 
+/// Debian packages for running nodes as virtual machines, beside [`RUN_PACKAGES`]: the emulator with the firmware of its
+/// network cards, UEFI firmware, and programs for TPMs, disk images and boots from the network.
+pub(crate) const MACHINE_PACKAGES: &[&str] = &["qemu-system-x86", "ipxe-qemu", "ovmf", "qemu-utils", "swtpm", "ipxe"];
+
 /// Registries of the images of a cluster without a bundle.
 const REGISTRIES: &[&str] = &["registry.k8s.io", "ghcr.io", "gcr.io"];
 
@@ -41,12 +45,28 @@ pub(crate) struct UpArguments {
     /// Number of workers
     #[arg(long, default_value_t = 1)]
     workers: u32,
+    /// What nodes are
+    #[arg(long, value_enum, default_value_t)]
+    provisioner: Provisioner,
+    /// Memory of each virtual machine in MiB
+    #[arg(long, default_value_t = 2048)]
+    memory: u32,
     /// Use the offline bundle even if registries answer
     #[arg(long)]
     offline: bool,
     /// Version of Kubernetes in the offline bundle
     #[arg(long, value_enum, default_value_t)]
     kubernetes: Kubernetes,
+}
+
+/// What nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Provisioner {
+    /// runc containers
+    #[default]
+    Docker,
+    /// Virtual machines
+    Qemu,
 }
 
 /// Where Kubernetes comes from.
@@ -76,9 +96,13 @@ impl Files {
 /// Everything from installing packages to a cluster whose nodes are ready.
 pub(crate) fn up(steps: &mut Steps, paths: &Paths, arguments: &UpArguments) -> anyhow::Result<()> {
     if !host::is_root() {
-        bail!("nodes are containers, which only root can make: run this as root");
+        bail!("nodes are containers or virtual machines, which only root can make: run this as root");
     }
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
+    let machines = arguments.provisioner == Provisioner::Qemu;
+    if machines {
+        steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
+    }
     let programs = programs::build(steps, paths)?;
     programs::image(steps, paths, &programs)?;
     let source = source(steps, paths, &programs, arguments)?;
@@ -202,11 +226,21 @@ fn create(
     create
         .args(["cluster", "create", "--name", &arguments.cluster.name, "--cidr", &arguments.cidr])
         .args(["--workers", &arguments.workers.to_string()])
-        .arg("--image")
-        .arg(paths.image())
         .arg("--talosconfig")
         .arg(&files.talosconfig)
         .arg("--skip-kubeconfig");
+    match arguments.provisioner {
+        Provisioner::Docker => {
+            create.arg("--image").arg(paths.image());
+        }
+        Provisioner::Qemu => {
+            let memory = arguments.memory.to_string();
+            create.args(["--provisioner", "qemu", "--memory", &memory, "--memory-workers", &memory]);
+            create.arg("--vmlinuz-path").arg(paths.out.join("vmlinuz"));
+            create.arg("--initrd-path").arg(paths.out.join("initramfs.xz"));
+            create.arg("--installer").arg(paths.installer());
+        }
+    }
     if let Source::Bundle(bundle) = source {
         create.arg("--bundle").arg(&bundle.directory).args(["--kubernetes-version", bundle.version]);
     }

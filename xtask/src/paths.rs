@@ -31,6 +31,11 @@ impl Paths {
         self.out.join("rootfs.squashfs")
     }
 
+    /// The installer's image, as an OCI image layout.
+    pub(crate) fn installer(&self) -> PathBuf {
+        self.out.join("installer")
+    }
+
     /// Debian packages that images are made of.
     pub(crate) fn packages(&self) -> PathBuf {
         self.cache.join("packages")

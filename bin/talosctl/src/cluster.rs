@@ -7,6 +7,7 @@ mod destroy;
 mod failure;
 mod flags;
 mod input;
+mod machines;
 mod power;
 mod progress;
 mod show;
@@ -24,12 +25,19 @@ pub(crate) struct ClusterFlags {
     /// Name of the cluster
     #[arg(long, global = true, value_name = "string", default_value = "talos-default")]
     pub(crate) name: String,
-    /// Driver of the nodes: runc containers (`docker` is accepted as an alias; virtual machines come later)
+    /// Driver of the nodes: runc containers (`docker` is accepted as an alias) or virtual machines (`qemu`)
     #[arg(long, global = true, value_name = "string", default_value = "docker")]
     pub(crate) provisioner: String,
     /// Directory with the state of local clusters (default: $HOME/.talos/clusters)
     #[arg(long, global = true, value_name = "string")]
     pub(crate) state: Option<PathBuf>,
+}
+
+/// What nodes are. Only `create` has the choice: a cluster that exists knows what its nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Provisioner {
+    Containers,
+    Machines,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,12 +56,14 @@ pub(crate) enum ClusterCommand {
 }
 
 pub(crate) async fn run(flags: ClusterFlags, command: ClusterCommand, session: &Session) -> Result<(), CommandError> {
-    if !matches!(flags.provisioner.as_str(), "docker" | "runc" | "container") {
-        return Err(CommandError::not_available(&format!("the provisioner {:?}", flags.provisioner)));
-    }
+    let provisioner = match flags.provisioner.as_str() {
+        "docker" | "runc" | "container" => Provisioner::Containers,
+        "qemu" => Provisioner::Machines,
+        other => return Err(CommandError::not_available(&format!("the provisioner {other:?}"))),
+    };
     let root = flags.root(session)?;
     match command {
-        ClusterCommand::Create(args) => create::run(*args, &flags.name, root, session).await,
+        ClusterCommand::Create(args) => create::run(*args, provisioner, &flags.name, root, session).await,
         ClusterCommand::Destroy(args) => destroy::run(&args, &flags.name, root, session).await,
         ClusterCommand::Show => show::run(&flags.name, &root, session).await,
         ClusterCommand::PowerOn(args) => power::run(&args, &flags.name, &root, session).await,

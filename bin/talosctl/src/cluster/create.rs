@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use provision::up::{ConfigRequest, Delivery, Patches, Up, UpRequest, Wait, Withheld, up};
-use provision::{Cluster, ClusterSpec, ExposedPort, Limits, NodeSpec, Plan, Role};
+use provision::machines::INSTALL_DISK;
+use provision::up::{Acceleration, ConfigRequest, Delivery, Install, Patches, Up, UpRequest, Wait, Withheld, up};
+use provision::{Cluster, ClusterSpec, DriverSettings, ExposedPort, Limits, NodeSpec, Plan, Role};
 
 use super::failure::explain;
-use super::flags::{IdleFlags, Reason};
+use super::flags::{Effect, IdleFlags};
+use super::machines::{MachineFlags, Shared};
 use super::progress::{ShowTimings, Steps};
-use super::{agent, input, show};
+use super::{Provisioner, agent, input, show};
 use crate::arguments;
 use crate::command_error::CommandError;
 use crate::commands::generate::secrets;
@@ -78,7 +80,7 @@ pub(crate) struct CreateArgs {
     /// Ports of this host that lead to the first control plane: HOSTPORT:NODEPORT, or with /tcp or /udp behind
     #[arg(short = 'p', long, value_name = "string", value_delimiter = ',')]
     exposed_ports: Vec<String>,
-    /// Node image: a squashfs as `imager rootfs` builds it
+    /// Image of nodes that are containers: a squashfs as `imager rootfs` builds it
     #[arg(long, value_name = "string", default_value = "_out/rootfs.squashfs")]
     image: PathBuf,
     /// Uses the first control plane as the endpoint (always on)
@@ -157,6 +159,8 @@ pub(crate) struct CreateArgs {
     /// Number of workers
     #[arg(long, value_name = "int", default_value_t = 1)]
     workers: usize,
+    #[command(flatten, next_help_heading = "Virtual machines")]
+    machines: MachineFlags,
     #[command(flatten)]
     idle: IdleFlags,
 }
@@ -178,19 +182,28 @@ const GENERATION: [&str; 13] = [
     "with_init_node",
 ];
 
-pub(crate) async fn run(args: CreateArgs, name: &str, root: PathBuf, session: &Session) -> Result<(), CommandError> {
-    for (flag, reason) in &args.idle.0 {
-        match reason {
-            Reason::VirtualMachines => {
-                session.out.warning(format!("--{flag} is for virtual machines; nodes are containers here"));
-            }
-            Reason::NotYet(part) => {
+pub(crate) async fn run(
+    args: CreateArgs,
+    provisioner: Provisioner,
+    name: &str,
+    root: PathBuf,
+    session: &Session,
+) -> Result<(), CommandError> {
+    let without_effect =
+        |flag: &str| session.out.warning(format!("--{flag} is for virtual machines; nodes are containers here"));
+    for (flag, effect) in args.idle.effects(provisioner) {
+        match effect {
+            Effect::None => without_effect(flag),
+            Effect::Refused(reason) => {
                 let flag = format!("`talosctl cluster create --{flag}`");
-                return Err(CommandError::not_available(&flag).hint(format!("it waits for {part}")));
+                return Err(CommandError::not_available(&flag).hint(reason));
             }
         }
     }
-    let request = request(&args, name, root.clone(), session)?;
+    if provisioner == Provisioner::Containers {
+        args.machines.given().for_each(without_effect);
+    }
+    let request = request(&args, provisioner, name, root.clone(), session)?;
     let timings = if args.timings { ShowTimings::AtTheEnd } else { ShowTimings::No };
     let up = up(request, &Steps::new(&session.out, timings)).await;
     let mut up = up.map_err(|error| explain(error, name, &root, session))?;
@@ -229,15 +242,18 @@ async fn print(up: &Up, name: &str, root: &Path, session: &Session) -> Result<()
     Ok(())
 }
 
-fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> Result<UpRequest, CommandError> {
+fn request(
+    args: &CreateArgs,
+    provisioner: Provisioner,
+    name: &str,
+    root: PathBuf,
+    session: &Session,
+) -> Result<UpRequest, CommandError> {
     if !args.ipv4 {
         return Err(CommandError::not_available("a cluster without IPv4"));
     }
     if args.arch != host_architecture() {
-        return Err(CommandError::usage(format!(
-            "nodes are containers and of this host: not of architecture {:?}",
-            args.arch
-        )));
+        return Err(CommandError::usage(format!("nodes are of this host's architecture: not of {:?}", args.arch)));
     }
     let nodes = NodeSpec { controlplanes: args.controlplanes, workers: args.workers };
     let usage = |text: &str| CommandError::usage(text.to_owned());
@@ -250,12 +266,17 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
             .hint("name it by --discoveryd, or go without by --with-cluster-discovery=false"));
     }
     let absolute = |path: &Path| std::path::absolute(path).map_err(CommandError::wrap("reading a path"));
+    let (driver, acceleration) = driver(args, provisioner)?;
     let limits = |cpus: &str, mebibytes: u64| -> Result<Limits, CommandError> {
-        Ok(Limits { milli_cpus: milli_cpus(cpus)?, memory: (mebibytes > 0).then_some(mebibytes << 20) })
+        let limits = Limits { milli_cpus: milli_cpus(cpus)?, memory: (mebibytes > 0).then_some(mebibytes << 20) };
+        if driver.machines().is_some() && (limits.milli_cpus.is_none() || limits.memory.is_none()) {
+            return Err(usage("a virtual machine has CPUs and memory: neither can be 0"));
+        }
+        Ok(limits)
     };
     let spec = ClusterSpec {
         plan,
-        image: absolute(&args.image)?,
+        driver: driver.clone(),
         bundle: args.bundle.as_deref().map(absolute).transpose()?,
         discoveryd: args.with_cluster_discovery.then(|| absolute(&discoveryd)).transpose()?,
         reachable: Vec::new(),
@@ -265,7 +286,7 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
         root,
         spec,
         agent,
-        config: configuration(args)?,
+        config: configuration(args, &driver)?,
         delivery: match (args.with_apply_config, args.skip_injecting_config) {
             (true, _) => Delivery::Applied,
             (false, true) => Delivery::Withheld { folder: absolute(Path::new("."))? },
@@ -275,9 +296,20 @@ fn request(args: &CreateArgs, name: &str, root: PathBuf, session: &Session) -> R
             (Role::ControlPlane, limits(&args.cpus, args.memory)?),
             (Role::Worker, limits(&args.cpus_workers, args.memory_workers)?),
         ]),
+        acceleration,
         talosconfig: session.talosconfig_path()?,
         wait: if args.wait { Wait::Ready(args.wait_timeout) } else { Wait::Bootstrapped(args.wait_timeout) },
     })
+}
+
+fn driver(args: &CreateArgs, provisioner: Provisioner) -> Result<(DriverSettings, Acceleration), CommandError> {
+    if provisioner == Provisioner::Containers {
+        let image = std::path::absolute(&args.image).map_err(CommandError::wrap("reading a path"))?;
+        return Ok((DriverSettings::Runc { image }, Acceleration::Given));
+    }
+    let shared = Shared { nameservers: &args.nameservers, api_port: args.control_plane_port };
+    let (settings, acceleration) = args.machines.settings(&shared)?;
+    Ok((DriverSettings::Qemu(Box::new(settings)), acceleration))
 }
 
 fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
@@ -288,7 +320,7 @@ fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
         .map_err(|error| CommandError::usage("reading --exposed-ports").caused_by(error))
 }
 
-fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
+fn configuration(args: &CreateArgs, driver: &DriverSettings) -> Result<ConfigRequest, CommandError> {
     let contract = arguments::contract(args.talos_version.as_deref())?;
     Ok(ConfigRequest {
         existing: match &args.input_dir {
@@ -306,6 +338,10 @@ fn configuration(args: &CreateArgs) -> Result<ConfigRequest, CommandError> {
         dns_domain: args.dns_domain.clone(),
         nameservers: args.nameservers.iter().filter(|address| !address.contains(':')).cloned().collect(),
         control_plane_port: args.control_plane_port,
+        install: driver.machines().map(|machines| Install {
+            disk: INSTALL_DISK.to_owned(),
+            kernel_arguments: machines.installed_arguments(),
+        }),
         kubeprism_port: (args.kubeprism_port != 0).then_some(args.kubeprism_port),
         mirrors: arguments::mirrors(&args.registry_mirror)?,
         insecure_registries: args.registry_insecure_skip_verify.clone(),

@@ -74,8 +74,8 @@ pub(super) fn text(state: &State, nodes: &[NodeReport]) -> String {
     cluster.row(["KUBERNETES ENDPOINT", state.kubernetes_endpoint.as_deref().unwrap_or("-")]);
     let mut table = Table::new(["NAME", "TYPE", "IP", "CPU", "RAM", "DISK"]);
     for node in nodes {
-        let (address, cpus, memory) = (node.address.to_string(), cpus(node.limits), memory(node.limits));
-        table.row([&node.name, node.role.as_str(), &address, &cpus, &memory, "-"]);
+        let (address, cpus, memory) = (node.address.to_string(), cpus(node.limits), size(node.limits.memory));
+        table.row([&node.name, node.role.as_str(), &address, &cpus, &memory, &size(node.disk)]);
     }
     format!("{}\n\nNODES:\n\n{}", cluster.take(), table.take())
 }
@@ -85,8 +85,8 @@ fn cpus(limits: Limits) -> String {
     limits.milli_cpus.map_or_else(|| "-".to_owned(), text)
 }
 
-fn memory(limits: Limits) -> String {
-    limits.memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+fn size(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
 }
 
 #[cfg(test)]
@@ -113,6 +113,7 @@ mod tests {
             address: [10, 5, 0, 3].into(),
             status,
             limits: Limits::default(),
+            disk: None,
         };
         assert_eq!(node_warning("one", &report(NodeStatus::Running { pid: 7 })), None);
         let off = node_warning("one", &report(NodeStatus::Ended(Ended::PoweredOff))).unwrap();

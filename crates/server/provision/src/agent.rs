@@ -6,32 +6,36 @@
 //! or being destroyed, and together when the agent is asked to stop. Nothing starts them again when both are killed at once.
 
 mod discovery;
+mod machines;
 mod nodes;
 mod respawn;
 mod role;
 
 use std::ffi::CString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use kube_edge::balancer::BindError;
 use stdx::tasks::CancellationToken;
 use sys::signals::Requests;
 use tokio::net::TcpListener;
 
+use crate::agent_record::AgentRecord;
+use crate::boot::files::BootFiles;
 use crate::driver;
 use crate::error::{HostError, ProvisionError};
 use crate::folder::{Folder, make_folder, write_private};
 use crate::logs;
 use crate::process::Identity;
 use crate::program::Launcher;
-use crate::registry::{self, Layout};
+use crate::registry::{self, Layout, Site};
 use crate::state::{Phase, State};
 
 use self::discovery::DiscoveryServer;
+use self::machines::MachineServices;
 use self::respawn::Respawner;
 use self::role::{Role, RoleLock};
 
@@ -61,20 +65,14 @@ pub enum AgentError {
     Signals(#[source] std::io::Error),
     #[error("listening on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Balancer(#[from] BindError),
     #[error("the thread that keeps the agent's guard")]
     Thread(#[source] std::io::Error),
     #[error("starting {}", .program.display())]
     Start { program: PathBuf, source: std::io::Error },
     #[error("the agent of cluster {name} did not start: {last_words} (its log is {})", .log.display())]
     NotStarted { name: String, last_words: String, log: PathBuf },
-}
-
-/// The agent's self-description.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AgentRecord {
-    process: Identity,
-    registry_port: u16,
 }
 
 /// An agent that runs.
@@ -105,23 +103,30 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
     let own = Arc::new(AgentProcess::become_one(root, name, Role::Server, program)?);
     let folder = &own.folder;
     let state = read_state(folder, root, name)?;
-    let before = read_record(folder).map(|record| record.registry_port);
+    let before = AgentRecord::read(folder).map(|record| record.registry_port);
     let listener = listen(state.plan.gateway, before).await?;
     let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
-    let driver = driver::open(state.driver, folder, name, own.launcher.clone());
+    let driver = driver::open(&state.driver, folder, name, own.launcher.clone());
     driver.open_port(&state.plan, port).await.map_err(ProvisionError::from)?;
     let _discovery = state.discoveryd.as_ref().map(|program| DiscoveryServer::start(program, &state.plan, folder));
-    write_record(folder, &AgentRecord { process: own.identity.clone(), registry_port: port })?;
+    let (layout, boot) = (layout(&state, folder), boot_files(&state, folder));
+    let _machines = match state.driver.machines() {
+        Some(settings) => {
+            driver.open_port(&state.plan, settings.api_port).await.map_err(ProvisionError::from)?;
+            Some(MachineServices::start(&state.plan, settings, folder, port).await?)
+        }
+        None => None,
+    };
+    AgentRecord { process: own.identity.clone(), registry_port: port }.write(folder)?;
     tracing::info!(cluster = name, gateway = %state.plan.gateway, port, "agent serves");
     let stopping = CancellationToken::new();
     let guard = Respawner::new(Arc::clone(&own), stopping.clone());
     // Not joined: it waits for a lock, and ends with the process.
     let thread = std::thread::Builder::new().name("guard keeper".to_owned()).spawn(move || guard.keep());
     thread.map_err(AgentError::Thread)?;
-    let layout = Layout::new(state.bundle.unwrap_or_else(|| folder.path().join("no-bundle")));
     // All are dropped with the select; nothing of them needs an end of its own.
     tokio::select! {
-        () = registry::serve(listener, layout) => {}
+        () = registry::serve(listener, Site { layout, boot }) => {}
         () = nodes::keep(folder.clone(), name.to_owned(), driver) => {}
         () = logs::keep_bounded(folder.logs()) => {}
         () = own.until_gone() => tracing::info!("the cluster is gone or being destroyed"),
@@ -133,6 +138,28 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
         }
     }
     Ok(())
+}
+
+/// The images that the cluster's registry has.
+fn layout(state: &State, folder: &Folder) -> Layout {
+    let installer = state.driver.machines().and_then(|machines| machines.installer.clone());
+    let mut roots: Vec<PathBuf> = state.bundle.iter().cloned().chain(installer).collect();
+    if roots.is_empty() {
+        roots.push(folder.path().join("no-bundle"));
+    }
+    Layout::of_all(roots)
+}
+
+/// The files that machines of the cluster boot with.
+fn boot_files(state: &State, folder: &Folder) -> Option<BootFiles> {
+    let settings = state.driver.machines()?.clone();
+    let known = folder.clone();
+    let configuration_of = move |address: IpAddr| {
+        let state = State::read(&known).ok().flatten()?;
+        let node = state.plan.nodes.iter().find(|node| IpAddr::V4(node.address) == address)?;
+        driver::qemu::configuration_url(&known, &node.name)
+    };
+    Some(BootFiles { folder: folder.clone(), settings, configuration_of: Arc::new(configuration_of) })
 }
 
 /// Is the guard of the agent: starts the agent when there is none, until the cluster is gone or being destroyed. Blocks
@@ -223,20 +250,11 @@ async fn listen(gateway: Ipv4Addr, before: Option<u16>) -> Result<TcpListener, A
     }
 }
 
-fn read_record(folder: &Folder) -> Option<AgentRecord> {
-    serde_json::from_slice(&std::fs::read(folder.agent()).ok()?).ok()
-}
-
-fn write_record(folder: &Folder, record: &AgentRecord) -> Result<(), HostError> {
-    let encode = |source| HostError::Encode { subject: "agent", source };
-    write_private(&folder.agent(), &serde_json::to_vec(record).map_err(encode)?)
-}
-
 /// The agent of a cluster, if it runs.
 #[must_use]
 pub fn status(root: &Path, name: &str) -> Option<Agent> {
     let folder = Folder::new(root, name).ok()?;
-    let record = read_record(&folder).filter(|record| record.process.is_alive())?;
+    let record = AgentRecord::read(&folder).filter(|record| record.process.is_alive())?;
     Some(Agent { pid: record.process.pid, registry_port: record.registry_port })
 }
 

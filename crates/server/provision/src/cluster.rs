@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::driver::{self, DriverKind, Ended, NodeDriver, NodeStatus, Seed};
+use crate::driver::{self, Ended, NodeDriver, NodeStatus, Seed};
 use crate::error::{HostError, ProvisionError};
 use crate::folder::{Folder, FolderLock, make_folder};
 use crate::logs;
 use crate::plan::{Plan, PlannedNode, Role};
 use crate::precheck;
 use crate::program::{AgentProgram, Launcher};
-use crate::spec::{ClusterSpec, Limits};
+use crate::spec::{ClusterSpec, DriverSettings, Limits};
 use crate::state::{NodeSettings, Power, State};
 
 /// Lines of a node's log that an error quotes.
@@ -33,9 +33,23 @@ pub struct NodeReport {
     pub address: std::net::Ipv4Addr,
     pub status: NodeStatus,
     pub limits: Limits,
+    /// Bytes of the disk that the system is on; none where it has none of its own.
+    pub disk: Option<u64>,
 }
 
 impl Cluster {
+    /// Refuses a cluster that cannot be made here. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ProvisionError::Refused`] with all problems.
+    pub fn check(root: &Path, spec: &ClusterSpec, program: &AgentProgram) -> Result<(), ProvisionError> {
+        let name = &spec.plan.name;
+        let folder = Folder::new(root, name)?;
+        let problems = precheck::check(root, spec, &*open_driver(&spec.driver, root, &folder, name, program)?);
+        if problems.is_empty() { Ok(()) } else { Err(ProvisionError::Refused { name: name.clone(), problems }) }
+    }
+
     /// Makes the cluster's folder, network and root, but starts no node. `program` is that of the nodes' monitors.
     ///
     /// Created parts stay when a later step fails; [`crate::destroy`] removes them.
@@ -45,7 +59,7 @@ impl Cluster {
     /// [`ProvisionError::Refused`] with all problems when nothing was changed.
     pub async fn create(root: &Path, spec: &ClusterSpec, program: &AgentProgram) -> Result<Self, ProvisionError> {
         let folder = Folder::new(root, &spec.plan.name)?;
-        let driver = open_driver(DriverKind::Runc, root, &folder, &spec.plan.name, program)?;
+        let driver = open_driver(&spec.driver, root, &folder, &spec.plan.name, program)?;
         Self::create_with(root, spec, folder, driver, precheck::check).await
     }
 
@@ -69,16 +83,15 @@ impl Cluster {
         if !problems.is_empty() {
             return refuse(problems);
         }
-        let image = std::fs::canonicalize(&spec.image).map_err(HostError::io("reading", &spec.image))?;
+        let settings = spec.driver.clone().resolved()?;
         let (bundle, discoveryd) = (spec.bundle.clone(), spec.discoveryd.clone());
         let exposed = spec.exposed.clone();
-        let state =
-            State { bundle, discoveryd, exposed, ..State::new(spec.plan.clone(), driver.kind(), image.clone()) };
+        let state = State { bundle, discoveryd, exposed, ..State::new(spec.plan.clone(), settings.clone()) };
         make_folder(folder.path())?;
         let lock = FolderLock::of_cluster(&folder, name)?;
         state.write(&folder)?;
         drop(all);
-        driver.prepare(&ClusterSpec { image, ..spec.clone() }).await?;
+        driver.prepare(&ClusterSpec { driver: settings, ..spec.clone() }).await?;
         Ok(Self { folder, state, driver, _lock: lock })
     }
 
@@ -93,7 +106,7 @@ impl Cluster {
         let lock = FolderLock::of_cluster(&folder, name)?;
         // Again: it may have changed until the lock was taken.
         let state = read(root, name, &folder)?;
-        let driver = open_driver(state.driver, root, &folder, name, program)?;
+        let driver = open_driver(&state.driver, root, &folder, name, program)?;
         Ok(Self { folder, state, driver, _lock: lock })
     }
 
@@ -213,7 +226,7 @@ impl Cluster {
         let state = read(root, name, &folder)?;
         // A report starts nothing.
         let nothing = AgentProgram { program: PathBuf::new(), arguments: Vec::new() };
-        let driver = open_driver(state.driver, root, &folder, name, &nothing)?;
+        let driver = open_driver(&state.driver, root, &folder, name, &nothing)?;
         let mut nodes = Vec::new();
         for planned in &state.plan.nodes {
             nodes.push(NodeReport {
@@ -222,6 +235,7 @@ impl Cluster {
                 address: planned.address,
                 status: driver.report(planned).await?,
                 limits: state.settings(&planned.name).limits,
+                disk: state.driver.machines().map(|machines| machines.disk.size),
             });
         }
         Ok((state, nodes))
@@ -234,14 +248,14 @@ fn read(root: &Path, name: &str, folder: &Folder) -> Result<State, ProvisionErro
 }
 
 fn open_driver(
-    kind: DriverKind,
+    settings: &DriverSettings,
     root: &Path,
     folder: &Folder,
     name: &str,
     program: &AgentProgram,
 ) -> Result<Arc<dyn NodeDriver>, ProvisionError> {
     let root = std::path::absolute(root).map_err(HostError::io("finding", root))?;
-    Ok(driver::open(kind, folder, name, Launcher::of_file(program.clone(), &root, name)))
+    Ok(driver::open(settings, folder, name, Launcher::of_file(program.clone(), &root, name)))
 }
 
 #[cfg(test)]
@@ -256,7 +270,8 @@ mod tests {
         let plan = Plan::new("one", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
         let image = root.join("image");
         std::fs::write(&image, "").unwrap();
-        ClusterSpec { plan, image, bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
+        let driver = DriverSettings::Runc { image };
+        ClusterSpec { plan, driver, bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
     }
 
     async fn create(root: &Path, driver: &Arc<FakeDriver>) -> Cluster {

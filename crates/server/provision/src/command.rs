@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, Problem};
 
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -27,15 +27,32 @@ pub(crate) const IP: Tool = Tool { program: "ip", package: "iproute2" };
 pub(crate) const MOUNT: Tool = Tool { program: "mount", package: "mount" };
 pub(crate) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 pub(crate) const NSENTER: Tool = Tool { program: "nsenter", package: "util-linux" };
+pub(crate) const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
+pub(crate) const QEMU_IMG: Tool = Tool { program: "qemu-img", package: "qemu-utils" };
 pub(crate) const RUNC: Tool = Tool { program: "runc", package: "runc" };
 /// Lets a child end with its parent.
 pub(crate) const SETPRIV: Tool = Tool { program: "setpriv", package: "util-linux" };
 pub(crate) const SH: Tool = Tool { program: "sh", package: "dash" };
+pub(crate) const SWTPM: Tool = Tool { program: "swtpm", package: "swtpm" };
+/// Traffic control.
+pub(crate) const TC: Tool = Tool { program: "tc", package: "iproute2" };
 pub(crate) const UMOUNT: Tool = Tool { program: "umount", package: "mount" };
 pub(crate) const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
 
 /// All that creating a cluster needs.
 pub(crate) const NEEDED: [Tool; 10] = [CP, IP, MOUNT, NFT, NSENTER, RUNC, SETPRIV, SH, UMOUNT, UNSHARE];
+
+/// One problem for each tool that is missing, with its package.
+pub(crate) fn missing(tools: &[Tool]) -> Vec<Problem> {
+    let missing = tools.iter().filter(|tool| tool.find().is_none());
+    let problem = |tool: &Tool| {
+        Problem::new(format!("{} is not installed", tool.program), format!("apt-get install {}", tool.package))
+    };
+    missing.map(problem).collect()
+}
+
+/// All that every cluster of virtual machines needs.
+pub(crate) const NEEDED_BY_MACHINES: [Tool; 5] = [IP, NFT, QEMU, SETPRIV, SH];
 
 impl Tool {
     /// Where the tool is installed.
@@ -108,6 +125,13 @@ where
 {
     let mut command = prepare(program);
     command.args(arguments).current_dir("/").stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
+}
+
+/// As [`start`], in a folder.
+pub(crate) fn start_in(folder: &Path, program: &Path, arguments: &[String], log: &File) -> std::io::Result<Child> {
+    let mut command = prepare(program);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
 }
 

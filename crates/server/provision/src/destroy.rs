@@ -3,10 +3,11 @@
 //! Everything is found by the cluster's name and folder, everything is tried, and errors are collected.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent;
-use crate::driver::{self, DriverKind, NodeDriver};
+use crate::driver::{self, NodeDriver};
 use crate::error::{HostError, ProvisionError};
 use crate::folder::{Folder, FolderLock};
 use crate::mounts;
@@ -52,9 +53,13 @@ pub async fn destroy(root: &Path, name: &str, leftovers: Leftovers) -> Result<De
     };
     // Nothing is started here.
     let nothing = AgentProgram { program: "".into(), arguments: Vec::new() };
-    let kind = state.as_ref().map_or(DriverKind::Runc, |state| state.driver);
-    let driver = driver::open(kind, &folder, name, Launcher::of_file(nothing, root, name));
-    destroy_with(root, name, leftovers, &folder, state, &*driver).await
+    let launcher = Launcher::of_file(nothing, root, name);
+    let drivers = match &state {
+        Some(state) => vec![driver::open(&state.driver, &folder, name, launcher)],
+        // It may have been made by any of them.
+        None => driver::all(&folder, name, &launcher),
+    };
+    destroy_with(root, name, leftovers, &folder, state, &drivers).await
 }
 
 async fn destroy_with(
@@ -63,15 +68,14 @@ async fn destroy_with(
     leftovers: Leftovers,
     folder: &Folder,
     state: Option<State>,
-    driver: &dyn NodeDriver,
+    drivers: &[Arc<dyn NodeDriver>],
 ) -> Result<Destroyed, ProvisionError> {
     let contexts = state.as_ref().map(|state| state.contexts.clone()).unwrap_or_default();
     if !folder.path().exists() {
-        if !driver.has_traces() {
+        if !drivers.iter().any(|driver| driver.has_traces()) {
             return Err(ProvisionError::NoSuchCluster { name: name.to_owned(), root: root.to_path_buf() });
         }
-        let errors = driver.remove_all().await.into_iter().map(Into::into).collect();
-        return Ok(Destroyed { errors, contexts });
+        return Ok(Destroyed { errors: remove_all(drivers).await, contexts });
     }
     let lock = FolderLock::of_cluster_within(folder, name, PATIENCE)?;
     let mut errors: Vec<ProvisionError> = Vec::new();
@@ -82,13 +86,21 @@ async fn destroy_with(
         errors.extend(State { phase: Phase::Destroying, ..state }.write(folder).err().map(Into::into));
     }
     let stopped = agent::stop(folder, &mut errors);
-    errors.extend(driver.remove_all().await.into_iter().map(ProvisionError::from));
+    errors.extend(remove_all(drivers).await);
     // After a failure the folder stays: the next attempt needs it.
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(folder, &mut errors);
     }
     drop((stopped, lock));
     Ok(Destroyed { errors, contexts })
+}
+
+async fn remove_all(drivers: &[Arc<dyn NodeDriver>]) -> Vec<ProvisionError> {
+    let mut errors = Vec::new();
+    for driver in drivers {
+        errors.extend(driver.remove_all().await.into_iter().map(ProvisionError::from));
+    }
+    errors
 }
 
 /// Removes the folder, but never through a mount that is still there.
@@ -112,10 +124,11 @@ mod tests {
     use crate::state::WrittenContext;
     use crate::state::tests::state;
 
-    async fn destroy(root: &Path, leftovers: Leftovers, driver: &FakeDriver) -> Result<Destroyed, ProvisionError> {
+    async fn destroy(root: &Path, leftovers: Leftovers, driver: &Arc<FakeDriver>) -> Result<Destroyed, ProvisionError> {
         let folder = Folder::new(root, "one").unwrap();
         let state = State::read(&folder).unwrap();
-        destroy_with(root, "one", leftovers, &folder, state, driver).await
+        let driver: Arc<dyn NodeDriver> = driver.clone();
+        destroy_with(root, "one", leftovers, &folder, state, &[driver]).await
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! Drivers of nodes: the seam between a cluster and its machines.
 //!
-//! A driver makes the nodes of one cluster and knows how they run: as runc containers today ([`DriverKind::Runc`]); virtual
-//! machines and Docker's containers have a place beside it. Everything above the trait (plan, state, agent, `up`, `destroy`)
-//! names no container, bundle, namespace or image format.
+//! A driver makes the nodes of one cluster and knows how they run: as runc containers (`runc`) or as virtual machines
+//! (`qemu`). Everything above the trait (plan, state, agent, `up`, `destroy`) names no container, bundle, namespace or image
+//! format.
 
 #[cfg(test)]
 pub(crate) mod fake;
-pub(crate) mod runc;
+mod launched;
+pub(crate) mod qemu;
+mod runc;
 
 use std::fmt;
 use std::path::Path;
@@ -15,28 +17,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DriverError, Problem};
+use crate::error::{DriverError, Problem, ProvisionError};
 use crate::folder::Folder;
 use crate::plan::{Plan, PlannedNode};
 use crate::program::Launcher;
-use crate::spec::{ClusterSpec, Limits};
-
-/// Which driver a cluster has, as its state and the command line name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DriverKind {
-    /// runc containers, made directly.
-    Runc,
-}
-
-impl DriverKind {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-        }
-    }
-}
+use crate::spec::{ClusterSpec, DriverSettings, Limits};
 
 /// Inputs of a node's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,15 +109,13 @@ impl fmt::Display for NodeStatus {
 /// [`Self::report`] change nothing and need no lock.
 #[async_trait]
 pub trait NodeDriver: fmt::Debug + Send + Sync {
-    fn kind(&self) -> DriverKind;
-
-    /// All reasons why this host cannot make nodes from the image. Reads only.
-    fn problems(&self, image: &Path) -> Vec<Problem>;
+    /// All reasons why this host cannot make these nodes. Changes nothing.
+    fn problems(&self, spec: &ClusterSpec) -> Vec<Problem>;
 
     /// Restrictions of nodes here, one sentence each. Reads only.
     fn notices(&self, plan: &Plan) -> Vec<String>;
 
-    /// Creates the nodes' shared parts: network and image.
+    /// Creates the nodes' shared parts, such as network and image.
     async fn prepare(&self, spec: &ClusterSpec) -> Result<(), DriverError>;
 
     /// Lets nodes reach a TCP port of the gateway.
@@ -165,10 +148,30 @@ pub trait NodeDriver: fmt::Debug + Send + Sync {
 }
 
 /// The driver of a cluster. `launcher` starts processes that stay with nodes.
-pub(crate) fn open(kind: DriverKind, folder: &Folder, name: &str, launcher: Launcher) -> Arc<dyn NodeDriver> {
-    match kind {
-        DriverKind::Runc => Arc::new(runc::RuncDriver::new(folder.clone(), name, launcher)),
+pub(crate) fn open(settings: &DriverSettings, folder: &Folder, name: &str, launcher: Launcher) -> Arc<dyn NodeDriver> {
+    match settings {
+        DriverSettings::Runc { .. } => Arc::new(runc::RuncDriver::new(folder.clone(), name, launcher)),
+        DriverSettings::Qemu(settings) => {
+            Arc::new(qemu::QemuDriver::new(folder.clone(), name, launcher, (**settings).clone()))
+        }
     }
+}
+
+/// All drivers, to remove a cluster that cannot be read any more.
+pub(crate) fn all(folder: &Folder, name: &str, launcher: &Launcher) -> Vec<Arc<dyn NodeDriver>> {
+    let machines = DriverSettings::Qemu(Box::default());
+    let containers = DriverSettings::Runc { image: "".into() };
+    [machines, containers].iter().map(|settings| open(settings, folder, name, launcher.clone())).collect()
+}
+
+/// Is the monitor of a node: starts it and returns when it has ended.
+///
+/// # Errors
+///
+/// When the folder of the cluster cannot be used. A failed start of the node is reported to the process that started the monitor.
+pub fn monitor(root: &Path, cluster: &str, node: &str) -> Result<(), ProvisionError> {
+    let folder = Folder::new(root, cluster)?;
+    if qemu::is_machine(&folder, node) { qemu::monitor::run(&folder, node) } else { runc::monitor::run(&folder, node) }
 }
 
 #[cfg(test)]

@@ -90,6 +90,11 @@ impl Folder {
         self.0.join("discoveryd.json")
     }
 
+    /// Configurations that machines fetch, by the secret in their address.
+    pub(crate) fn configurations(&self) -> PathBuf {
+        self.0.join("configurations")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }
@@ -140,6 +145,12 @@ impl FolderLock {
 /// Makes a folder, and its parents, that only its owner can read.
 pub(crate) fn make_folder(path: &Path) -> Result<(), HostError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(HostError::io("making folder", path))
+}
+
+/// The names in a folder; none of one that is not there.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Writes a file that only its owner can read, as a whole or not at all.

@@ -5,6 +5,8 @@
 //! `mount`) do the work; the crate opens no terminal, reads no environment, and knows nothing about the inside of a node.
 
 pub mod agent;
+mod agent_record;
+mod boot;
 mod cluster;
 mod command;
 mod destroy;
@@ -14,6 +16,7 @@ mod exposed;
 mod folder;
 mod host;
 mod logs;
+pub mod machines;
 mod mounts;
 mod network;
 mod plan;
@@ -27,10 +30,9 @@ pub mod up;
 
 pub use cluster::{Cluster, NodeReport};
 pub use destroy::{Destroyed, Leftovers, destroy};
-pub use driver::runc::monitor::run as monitor;
-pub use driver::{DriverKind, Ended, Exit, NodeDriver, NodeStatus, Seed};
+pub use driver::{Ended, Exit, NodeDriver, NodeStatus, Seed, monitor};
 pub use error::{DriverError, HostError, Problem, ProvisionError};
 pub use exposed::{ExposedPort, ParseExposedPortError, Transport};
 pub use plan::{DISCOVERY_PORT, NAME_LIMIT, NodeSpec, Plan, PlanError, PlannedNode, Role};
-pub use spec::{ClusterSpec, Limits};
+pub use spec::{ClusterSpec, DriverSettings, Limits};
 pub use state::{Contexts, NodeSettings, Phase, Power, State, WrittenContext};

@@ -12,6 +12,7 @@ use crate::error::{HostError, Operation as _};
 use crate::plan::{BRIDGE_PREFIX, Plan, bridge_name, link_prefix, table_name};
 use crate::spec::ClusterSpec;
 
+use self::firewall::Serves;
 use self::forwarding::Forwarding;
 
 /// Families of the tables that clusters have, and had: `ip` was that of an older program.
@@ -21,8 +22,9 @@ const FAMILIES: [&str; 2] = ["inet", "ip"];
 pub(crate) fn create(spec: &ClusterSpec) -> Result<(), HostError> {
     let Plan { bridge, gateway, cidr, mtu, table, .. } = &spec.plan;
     let prefix = cidr.prefix_len();
+    let serves = if spec.driver.machines().is_some() { Serves::Addresses } else { Serves::Nothing };
     // The rules first: no packet passes the bridge without them.
-    let rules = firewall::rules(&spec.plan, &spec.reachable, &spec.exposed);
+    let rules = firewall::rules(&spec.plan, serves, &spec.reachable, &spec.exposed);
     NFT.run_with_input(["-f", "-"], &rules).operation(|| format!("making nftables table {table}"))?;
     let commands = format!(
         "link add name {bridge} mtu {mtu} type bridge forward_delay 0 stp_state 0\n\

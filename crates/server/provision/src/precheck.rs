@@ -16,7 +16,7 @@ const INNER: [(&str, &str); 2] = [("pods", "10.244.0.0/16"), ("services", "10.96
 
 /// All problems together, so that they can be solved together.
 pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) -> Vec<Problem> {
-    let mut problems = driver.problems(&spec.image);
+    let mut problems = driver.problems(spec);
     if let Some(bundle) = &spec.bundle
         && !bundle.join("index.json").is_file()
     {

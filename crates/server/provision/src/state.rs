@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::driver::DriverKind;
 use crate::error::{HostError, ProvisionError};
 use crate::exposed::ExposedPort;
 use crate::folder::{Folder, write_private};
 use crate::plan::Plan;
-use crate::spec::Limits;
+use crate::spec::{DriverSettings, Limits};
 
 /// The version that this program writes.
 ///
-/// 1 (which had no number) listed nodes without slots and limits by role; 2 has slots for good, and settings by node.
-pub(crate) const VERSION: u64 = 2;
+/// 1 (which had no number) listed nodes without slots and limits by role; 2 has slots for good, and settings by node; 3 has
+/// the driver's settings where there was its name, and the image among them.
+pub(crate) const VERSION: u64 = 3;
 
 /// Progress of a cluster's creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +36,9 @@ pub enum Phase {
 #[serde(rename_all = "camelCase")]
 pub struct State {
     pub(crate) version: u64,
-    pub driver: DriverKind,
+    pub driver: DriverSettings,
     pub phase: Phase,
     pub plan: Plan,
-    pub image: PathBuf,
     /// The OCI layout that the registry serves.
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
@@ -100,13 +99,12 @@ pub struct WrittenContext {
 
 impl State {
     /// The state of a cluster whose creation begins.
-    pub(crate) fn new(plan: Plan, driver: DriverKind, image: PathBuf) -> Self {
+    pub(crate) fn new(plan: Plan, driver: DriverSettings) -> Self {
         Self {
             version: VERSION,
             driver,
             phase: Phase::Creating,
             plan,
-            image,
             bundle: None,
             discoveryd: None,
             exposed: Vec::new(),
@@ -140,7 +138,11 @@ impl State {
         let decoding = |source| ProvisionError::Decode { path: folder.to_path_buf(), source };
         let mut value: Value = serde_json::from_slice(bytes).map_err(decoding)?;
         match value.get("version").map(Value::as_u64) {
-            None => migrate_from_1(&mut value),
+            None => {
+                migrate_from_1(&mut value);
+                migrate_from_2(&mut value);
+            }
+            Some(Some(2)) => migrate_from_2(&mut value),
             Some(Some(version)) if version > VERSION => {
                 return Err(ProvisionError::NewerState { path: folder.to_path_buf(), version, known: VERSION });
             }
@@ -181,10 +183,16 @@ fn migrate_from_1(value: &mut Value) {
         plan.insert("lastNumbers".to_owned(), serde_json::json!(named));
     }
     if let Some(state) = value.as_object_mut() {
-        state.insert("version".to_owned(), VERSION.into());
-        state.insert("driver".to_owned(), "runc".into());
         state.insert("nodes".to_owned(), settings.into());
     }
+}
+
+/// Puts the image of version 2, whose driver was always `runc`, among the driver's settings of version 3.
+fn migrate_from_2(value: &mut Value) {
+    let Some(state) = value.as_object_mut() else { return };
+    let image = state.remove("image").unwrap_or_default();
+    state.insert("version".to_owned(), VERSION.into());
+    state.insert("driver".to_owned(), serde_json::json!({ "runc": { "image": image } }));
 }
 
 /// Every cluster below `root` whose state can be read; those that cannot are somebody's broken folders, by name.

@@ -23,15 +23,17 @@ use tokio::time::Instant;
 use crate::agent::{self, AgentProgram};
 use crate::cluster::Cluster;
 use crate::error::{HostError, ProvisionError};
+use crate::folder::make_folder;
+use crate::machines::accelerator::{self, Accelerator, Probe};
 use crate::plan::{Plan, Role};
-use crate::spec::{ClusterSpec, Limits};
+use crate::spec::{ClusterSpec, DriverSettings, Limits};
 use crate::state::{Phase, WrittenContext};
 
 use self::configs::{ClusterDns, Material, Rendered};
 use self::timings::Recorder;
 use self::wait::Waiting;
 
-pub use configs::{ConfigRequest, Existing, Patches};
+pub use configs::{ConfigRequest, Existing, Install, Patches};
 pub use failure::{Failure, UpError};
 pub use offline::Offline;
 pub use timings::{Reached, ServiceWait, Timings, Witness};
@@ -62,15 +64,27 @@ pub struct UpRequest {
     pub config: ConfigRequest,
     pub delivery: Delivery,
     pub limits: BTreeMap<Role, Limits>,
+    pub acceleration: Acceleration,
     /// File for the cluster's context.
     pub talosconfig: PathBuf,
     pub wait: Wait,
 }
 
+/// How it is decided what runs machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Acceleration {
+    /// As the settings say.
+    #[default]
+    Given,
+    /// By hardware virtualization where a guest shows that it works, else by an emulator.
+    Probed,
+}
+
 /// How nodes get their configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Delivery {
-    /// With their environment, before they start.
+    /// When they start: containers with their environment, machines from an address among their kernel's arguments. Machines
+    /// that boot with arguments of others get them through the API.
     #[default]
     Injected,
     /// Through the API in maintenance mode.
@@ -129,11 +143,13 @@ pub struct ReadyNode {
 /// # Errors
 ///
 /// A refusal by the provisioner changed nothing; other failures leave the created parts for inspection.
-pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
+pub async fn up(mut request: UpRequest, progress: &dyn Progress) -> Result<Up, UpError> {
     let recorder = Recorder::new(progress);
     let began = SystemClock.now();
     let deadline = Instant::now() + request.wait.limit();
     check_control_planes(&request.spec.plan)?;
+    Cluster::check(&request.root, &request.spec, &request.agent)?;
+    prepare_machines(&mut request, &recorder).await?;
     let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let material = configs::material(&request.config)?;
@@ -164,6 +180,33 @@ pub async fn up(request: UpRequest, progress: &dyn Progress) -> Result<Up, UpErr
     let (kubeconfig, nodes) = waited?;
     cluster.remember(|state| state.phase = Phase::Created)?;
     Ok(Up { cluster, context, kubeconfig, kubernetes_version: rendered.kubernetes_version, nodes, withheld })
+}
+
+/// Decides what runs the machines, and how they get their configurations.
+async fn prepare_machines(request: &mut UpRequest, progress: &Recorder<'_>) -> Result<(), UpError> {
+    let DriverSettings::Qemu(settings) = &mut request.spec.driver else { return Ok(()) };
+    if request.acceleration == Acceleration::Probed {
+        let scratch = request.root.clone();
+        let probing = blocking("hardware virtualization", move || {
+            make_folder(&scratch)?;
+            Ok::<_, ProvisionError>(accelerator::probe(&scratch)?)
+        });
+        settings.accelerator = match step(progress, "hardware virtualization", probing).await? {
+            Probe::Works => Accelerator::Kvm,
+            Probe::Fails(reason) => {
+                progress
+                    .notice(&format!("KVM does not work here, machines are emulated (TCG), which is slow: {reason}"));
+                Accelerator::Tcg
+            }
+        };
+    }
+    if request.delivery == Delivery::Injected && !settings.injects_configurations() {
+        progress.notice(
+            "machines boot with kernel arguments of their medium: they get their configurations through the API",
+        );
+        request.delivery = Delivery::Applied;
+    }
+    Ok(())
 }
 
 /// Waits for the requested state; returns the kubeconfig and the nodes if that includes them.
@@ -220,8 +263,12 @@ async fn make(
 ) -> Result<(Cluster, Rendered), UpError> {
     let mut spec = request.spec.clone();
     spec.reachable.extend(reachable);
+    let made = match &spec.driver {
+        DriverSettings::Runc { .. } => "network and root file system",
+        DriverSettings::Qemu(_) => "network",
+    };
     let creating = Cluster::create(&request.root, &spec, &request.agent);
-    let mut cluster = step(progress, "network and root file system", creating).await?;
+    let mut cluster = step(progress, made, creating).await?;
     cluster.notices().iter().for_each(|notice| progress.notice(notice));
 
     let plan = cluster.plan().clone();

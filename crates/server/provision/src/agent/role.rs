@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::agent_record::AgentRecord;
 use crate::error::HostError;
 use crate::folder::Folder;
 use crate::process::Identity;
@@ -61,7 +62,7 @@ impl Role {
     /// The last process with this role; it may have ended.
     pub(super) fn process(self, folder: &Folder) -> Option<Identity> {
         match self {
-            Self::Server => super::read_record(folder).map(|record| record.process),
+            Self::Server => AgentRecord::read(folder).map(|record| record.process),
             Self::Guard => Identity::read(&folder.guard()),
         }
     }

@@ -3,13 +3,12 @@
 //! Stricter than a real one: starting a node that was not seeded or runs, and power-cycling one that was never started, panic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{DriverKind, Ended, NodeDriver, NodeStatus, Seed};
+use super::{Ended, NodeDriver, NodeStatus, Seed};
 use crate::error::{DriverError, Problem};
 use crate::plan::{Plan, PlannedNode};
 use crate::spec::ClusterSpec;
@@ -87,11 +86,7 @@ impl FakeDriver {
 
 #[async_trait]
 impl NodeDriver for FakeDriver {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Runc
-    }
-
-    fn problems(&self, _: &Path) -> Vec<Problem> {
+    fn problems(&self, _: &ClusterSpec) -> Vec<Problem> {
         Vec::new()
     }
 

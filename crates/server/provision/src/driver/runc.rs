@@ -11,25 +11,18 @@ mod host;
 mod link;
 pub(crate) mod monitor;
 
-use std::path::Path;
-use std::time::Duration;
-
 use async_trait::async_trait;
 
-use super::{DriverKind, Ended, Exit, NodeDriver, NodeStatus, Seed};
-use crate::command::{NEEDED, RUNC};
+use super::launched::{self, Launched, exit_of};
+use super::{Ended, Exit, NodeDriver, NodeStatus, Seed};
+use crate::command::{self, NEEDED, RUNC};
 use crate::error::{DriverError, HostError, Operation as _, Problem};
-use crate::folder::{Folder, make_folder};
+use crate::folder::{self, Folder, make_folder};
 use crate::mounts;
 use crate::network;
 use crate::plan::{Plan, PlannedNode, cgroup_name};
 use crate::program::Launcher;
-use crate::spec::ClusterSpec;
-
-use self::monitor::{Launched, exit_of};
-
-/// How long the monitor of a node may take to end after its node.
-const GRACE: Duration = Duration::from_secs(3);
+use crate::spec::{ClusterSpec, DriverSettings};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -41,16 +34,13 @@ pub(crate) struct RuncDriver {
 
 #[async_trait]
 impl NodeDriver for RuncDriver {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Runc
-    }
-
-    fn problems(&self, image: &Path) -> Vec<Problem> {
+    fn problems(&self, spec: &ClusterSpec) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !rustix::process::geteuid().is_root() {
             problems.push(Problem::new("nodes are containers, which need root", "run the command by sudo"));
         }
-        problems.extend(missing_tools());
+        problems.extend(command::missing(&NEEDED));
+        let DriverSettings::Runc { image } = &spec.driver else { return problems };
         let remedy = "build it by `imager rootfs` or name another";
         match mounts::is_squashfs(image) {
             Ok(true) => {}
@@ -76,8 +66,10 @@ impl NodeDriver for RuncDriver {
         self.blocking(move |driver| {
             let root = driver.folder.root();
             make_folder(&root)?;
-            mounts::mount_image(&spec.image, &root)?;
-            bundle::check_image(&spec.image, &root)?;
+            if let DriverSettings::Runc { image } = &spec.driver {
+                mounts::mount_image(image, &root)?;
+                bundle::check_image(image, &root)?;
+            }
             Ok(network::create(&spec)?)
         })
         .await
@@ -173,7 +165,7 @@ impl RuncDriver {
     fn power_on(&self, plan: &Plan, node: &PlannedNode) -> Result<(), DriverError> {
         link::attach(plan, node, &self.folder)?;
         make_folder(&self.folder.logs())?;
-        monitor::start(&self.launcher, &self.folder, &node.name)
+        launched::start_monitor(&self.launcher, &self.folder, &node.name)
     }
 
     /// Takes away what a start made, however far it came. Of control groups that runc could not take away: below old ones a
@@ -186,7 +178,7 @@ impl RuncDriver {
         let group = format!("{}/{name}", cgroup_name(&plan.name));
         let still = |processes| HostError::StillRunning { owner: format!("node {name}"), processes };
         cgroups::wait_until_empty(&group).map_err(still)?;
-        self.end_monitor(name)?;
+        launched::end_monitor(&self.folder, name)?;
         let mut errors = Vec::new();
         cgroups::remove(&group, &mut errors);
         if let Some(error) = errors.pop() {
@@ -203,48 +195,22 @@ impl RuncDriver {
         if root.join(id).exists() { removed.map(drop) } else { Ok(()) }
     }
 
-    /// The monitor ends with its node; one that does not is ended.
-    fn end_monitor(&self, node: &str) -> Result<(), HostError> {
-        let Some(monitor) = Launched::read(&self.folder, node).and_then(|launched| launched.monitor) else {
-            return Ok(());
-        };
-        if monitor.wait(GRACE) || monitor.end(GRACE) {
-            return Ok(());
-        }
-        let processes = vec![monitor.pid.unsigned_abs()];
-        Err(HostError::StillRunning { owner: format!("the monitor of node {node}"), processes })
-    }
-
     /// Also nodes that the plan does not name.
     fn remove_everything(&self) -> Vec<DriverError> {
         let mut errors = Vec::new();
-        for id in names(&self.folder.runc()) {
+        for id in folder::names(&self.folder.runc()) {
             errors.extend(self.delete(&id).err());
         }
         let group = cgroup_name(&self.cluster);
         if let Err(processes) = cgroups::wait_until_empty(&group) {
             errors.push(HostError::StillRunning { owner: format!("cluster {}", self.cluster), processes });
         }
-        for node in names(&self.folder.nodes()) {
-            errors.extend(self.end_monitor(&node).err());
+        for node in folder::names(&self.folder.nodes()) {
+            errors.extend(launched::end_monitor(&self.folder, &node).err());
         }
         cgroups::remove(&group, &mut errors);
         mounts::unmount_below(self.folder.path(), &mut errors);
         network::remove(&self.cluster, &mut errors);
         errors.into_iter().map(DriverError::from).collect()
     }
-}
-
-/// Names of missing tools with their packages.
-fn missing_tools() -> Vec<Problem> {
-    let missing = NEEDED.iter().filter(|tool| tool.find().is_none());
-    let problem = |tool: &crate::command::Tool| {
-        Problem::new(format!("{} is not installed", tool.program), format!("apt-get install {}", tool.package))
-    };
-    missing.map(problem).collect()
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

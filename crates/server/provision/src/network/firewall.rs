@@ -10,8 +10,16 @@ use std::net::SocketAddrV4;
 use crate::exposed::ExposedPort;
 use crate::plan::{DISCOVERY_PORT, Plan};
 
+/// What the host gives nodes before they have an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    Nothing,
+    /// By DHCP, and files to boot from by TFTP.
+    Addresses,
+}
+
 /// The table of a cluster.
-pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4], exposed: &[ExposedPort]) -> String {
+pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exposed: &[ExposedPort]) -> String {
     let Plan { table, cidr, bridge, gateway, .. } = plan;
     let mut listeners = format!("{gateway} . {DISCOVERY_PORT}");
     for listener in reachable {
@@ -19,6 +27,14 @@ pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4], exposed: &[ExposedP
         let _ = write!(listeners, ", {} . {}", listener.ip(), listener.port());
     }
     let (translations, accepted, loopback) = exposures(plan, exposed);
+    let requests = match serves {
+        Serves::Nothing => String::new(),
+        Serves::Addresses => {
+            format!(
+                "\t\tudp sport 68 udp dport 67 accept\n\t\tip saddr {cidr} ip daddr {gateway} udp dport 69 accept\n"
+            )
+        }
+    };
     format!(
         r#"table inet {table} {{
 	set reachable {{
@@ -27,7 +43,7 @@ pub(super) fn rules(plan: &Plan, reachable: &[SocketAddrV4], exposed: &[ExposedP
 	}}
 	chain from_nodes {{
 		ct state established,related accept
-		ip saddr != {cidr} drop
+{requests}		ip saddr != {cidr} drop
 		meta l4proto {{ tcp, udp }} ip daddr . th dport @reachable accept
 		ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept
 		ip daddr {gateway} icmp type echo-request accept
@@ -95,9 +111,10 @@ mod tests {
         let plan = Plan::new("a-b", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
         let exposed = |text: &str, host: [u8; 4]| ExposedPort::parse(text, host.into()).unwrap();
         let ports = [exposed("8080:80", [0, 0, 0, 0]), exposed("53:5353/udp", [192, 0, 2, 1])];
-        let rules = rules(&plan, &["192.0.2.1:5001".parse().unwrap()], &ports);
+        let rules = rules(&plan, Serves::Addresses, &["192.0.2.1:5001".parse().unwrap()], &ports);
         assert!(rules.starts_with("table inet talos_a_b {"), "{rules}");
         assert!(rules.contains("elements = { 10.6.0.1 . 3000, 192.0.2.1 . 5001 }"), "{rules}");
+        assert!(rules.contains("udp sport 68 udp dport 67 accept"), "{rules}");
         // Receivers of logs may be UDP servers.
         assert!(rules.contains("meta l4proto { tcp, udp } ip daddr . th dport @reachable accept"), "{rules}");
         // Every rule of a base chain names the bridge or the network: packets of others pass.

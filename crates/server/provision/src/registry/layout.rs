@@ -1,16 +1,16 @@
 //! An OCI image layout on disk: which references it has and where its blobs are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 /// The annotation with the full upstream reference of a manifest.
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
 
-/// A folder with `index.json` and `blobs`.
+/// Folders with `index.json` and `blobs`, as one.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    root: PathBuf,
+    roots: Vec<PathBuf>,
 }
 
 /// A manifest's entry in the layout.
@@ -49,7 +49,12 @@ pub enum LayoutError {
 impl Layout {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self::of_all([root.into()])
+    }
+
+    /// What is in several folders; the first that has something wins.
+    pub(crate) fn of_all(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { roots: roots.into_iter().collect() }
     }
 
     /// All manifests of the index, read each time: a bundle may be rebuilt while it is served.
@@ -58,10 +63,14 @@ impl Layout {
     ///
     /// When `index.json` cannot be read.
     pub fn manifests(&self) -> Result<Vec<Descriptor>, LayoutError> {
-        let path = self.root.join("index.json");
-        let bytes = std::fs::read(&path).map_err(|source| LayoutError::Read { path: path.clone(), source })?;
-        let index: Index = serde_json::from_slice(&bytes).map_err(|source| LayoutError::Decode { path, source })?;
-        Ok(index.manifests)
+        let mut manifests = Vec::new();
+        for root in &self.roots {
+            let path = root.join("index.json");
+            let bytes = std::fs::read(&path).map_err(|source| LayoutError::Read { path: path.clone(), source })?;
+            let index: Index = serde_json::from_slice(&bytes).map_err(|source| LayoutError::Decode { path, source })?;
+            manifests.extend(index.manifests);
+        }
+        Ok(manifests)
     }
 
     /// All references, like `registry.k8s.io/pause:3.8`.
@@ -96,13 +105,9 @@ impl Layout {
 
     /// Path of a blob with a valid digest, whether or not it exists.
     pub(super) fn blob(&self, digest_text: &str) -> Option<PathBuf> {
-        digest(digest_text).map(|hex| self.root.join("blobs/sha256").join(hex))
-    }
-
-    /// The folder of the layout.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+        let hex = digest(digest_text)?;
+        let paths = || self.roots.iter().map(|root| root.join("blobs/sha256").join(hex));
+        paths().find(|path| path.exists()).or_else(|| paths().next())
     }
 }
 

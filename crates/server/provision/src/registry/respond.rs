@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::layout::{Layout, LayoutError, digest};
+use crate::boot::files::Content;
 
 /// A response of the registry.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -59,7 +60,36 @@ pub async fn respond(layout: &Layout, request: &Parts) -> Response<Body> {
             text.into(),
         )
     });
-    if request.method == Method::HEAD { answer.map(|_| full(Bytes::new())) } else { answer }
+    without_body(request, answer)
+}
+
+/// Marks the answer to a request whose address is a secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Withheld;
+
+/// Sends a file or a text that machines boot with.
+pub(super) async fn send(content: &Content, request: &Parts) -> Response<Body> {
+    let (path, range) = match content {
+        Content::Text(text) => {
+            let length = text.len().to_string();
+            let headers = [(CONTENT_TYPE, "text/plain"), (CONTENT_LENGTH, &length)];
+            return without_body(request, build(StatusCode::OK, &headers, text.clone().into()));
+        }
+        Content::Configuration(path) => (path, None),
+        Content::File(path) => (path, request.headers.get(RANGE).and_then(|value| value.to_str().ok())),
+    };
+    let mut answer = file(path, "no-digest", range)
+        .await
+        .unwrap_or_else(|Refusal { status, .. }| build(status, &[(CONTENT_LENGTH, "0")], Bytes::new()));
+    answer.headers_mut().remove(DIGEST);
+    if matches!(content, Content::Configuration(_)) {
+        answer.extensions_mut().insert(Withheld);
+    }
+    without_body(request, answer)
+}
+
+fn without_body(request: &Parts, response: Response<Body>) -> Response<Body> {
+    if request.method == Method::HEAD { response.map(|_| full(Bytes::new())) } else { response }
 }
 
 async fn route(layout: &Layout, request: &Parts) -> Result<Response<Body>, Refusal> {
@@ -141,7 +171,12 @@ fn media_type(bytes: &[u8]) -> Option<String> {
 async fn blob(layout: &Layout, wanted: &str, range: Option<&str>) -> Result<Response<Body>, Refusal> {
     let invalid = || Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "a digest is sha256: and 64 hex digits");
     let path = layout.blob(wanted).ok_or_else(invalid)?;
-    let mut file = match tokio::fs::File::open(&path).await {
+    file(&path, wanted, range).await
+}
+
+/// A file under a name that errors and a header give it.
+async fn file(path: &Path, wanted: &str, range: Option<&str>) -> Result<Response<Body>, Refusal> {
+    let mut file = match tokio::fs::File::open(path).await {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Refusal::new(

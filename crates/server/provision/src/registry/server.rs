@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +20,8 @@ use tokio::sync::Semaphore;
 
 use super::idle::IdleTimeout;
 use super::layout::Layout;
-use super::respond::respond;
+use super::respond::{Withheld, respond, send};
+use crate::boot::files::{BootFiles, Content};
 
 /// All clients together; more wait in the kernel's queue.
 const CONNECTIONS: usize = 128;
@@ -46,9 +48,17 @@ impl Limits {
         Self { head: Duration::from_secs(10), idle: Duration::from_secs(30), connection: Duration::from_secs(60 * 60) };
 }
 
-/// Serves a layout until the future is dropped.
-pub async fn serve(listener: TcpListener, layout: Layout) {
-    let layout = Arc::new(layout);
+/// All that the registry's listener serves.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) layout: Layout,
+    /// Files that machines boot with; none where nodes are containers.
+    pub(crate) boot: Option<BootFiles>,
+}
+
+/// Serves a site until the future is dropped.
+pub(crate) async fn serve(listener: TcpListener, site: Site) {
+    let site = Arc::new(site);
     let all = Arc::new(Semaphore::new(CONNECTIONS));
     let clients = Arc::new(Clients::default());
     let connections = TaskSet::new("registry");
@@ -66,26 +76,32 @@ pub async fn serve(listener: TcpListener, layout: Layout) {
             tracing::warn!(%peer, limit = CONNECTIONS_PER_CLIENT, "registry closes a surplus connection");
             continue;
         };
-        let layout = Arc::clone(&layout);
+        let site = Arc::clone(&site);
         connections.spawn("connection", async move {
-            serve_connection(stream, layout, Limits::USUAL).await;
+            serve_connection(stream, peer, site, Limits::USUAL).await;
             drop((client, permit));
         });
     }
 }
 
 /// Answers the requests of one connection until it is closed or a limit is reached.
-async fn serve_connection<S>(stream: S, layout: Arc<Layout>, limits: Limits)
+async fn serve_connection<S>(stream: S, peer: IpAddr, site: Arc<Site>, limits: Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let layout = Arc::clone(&layout);
+        let site = Arc::clone(&site);
         async move {
             // No request that is answered has a body; hyper closes the connection rather than read one.
             let (head, _) = request.into_parts();
-            let response = respond(&layout, &head).await;
-            tracing::info!(method = %head.method, uri = %head.uri, status = response.status().as_u16(), "request");
+            let response = match site.boot_file(peer, &head) {
+                Some(content) => send(&content, &head).await,
+                None => respond(&site.layout, &head).await,
+            };
+            // Nothing of a query matters, and the address of a configuration is a secret.
+            let path =
+                if response.extensions().get::<Withheld>().is_some() { "(a configuration)" } else { head.uri.path() };
+            tracing::info!(%peer, method = %head.method, path, status = response.status().as_u16(), "request");
             Ok::<_, Infallible>(response)
         }
     });
@@ -103,6 +119,13 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(error = %stdx::error_chain(&error), "connection ended");
+    }
+}
+
+impl Site {
+    fn boot_file(&self, peer: IpAddr, head: &http::request::Parts) -> Option<Content> {
+        let boot = self.boot.as_ref().filter(|_| head.method == Method::GET || head.method == Method::HEAD)?;
+        boot.find(peer, head.uri.path())
     }
 }
 
@@ -163,7 +186,8 @@ mod tests {
 
     fn connect(layout: &Layout) -> (DuplexStream, stdx::tasks::Task<()>) {
         let (client, server) = tokio::io::duplex(4096);
-        let served = serve_connection(server, Arc::new(layout.clone()), LIMITS);
+        let site = Site { layout: layout.clone(), boot: None };
+        let served = serve_connection(server, IpAddr::from([10, 5, 0, 2]), Arc::new(site), LIMITS);
         (client, stdx::tasks::spawn("connection", served))
     }
 

@@ -6,7 +6,7 @@ pub(crate) fn state(name: &str) -> State {
     let plan = Plan::new(name, "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
     let limits = Limits { milli_cpus: Some(2000), memory: None };
     let nodes = [(format!("{name}-worker-1"), NodeSettings { limits, power: Power::On })].into();
-    State { nodes, ..State::new(plan, DriverKind::Runc, PathBuf::from("/image")) }
+    State { nodes, ..State::new(plan, DriverSettings::Runc { image: PathBuf::from("/image") }) }
 }
 
 /// As the program before this one wrote it.
@@ -55,7 +55,8 @@ fn a_broken_state_names_its_folder() {
 #[test]
 fn a_state_without_a_version_keeps_every_node_where_it_is() {
     let state = State::decode(Path::new("/one"), VERSION_1.as_bytes()).unwrap();
-    assert_eq!((state.version, state.driver, state.phase), (VERSION, DriverKind::Runc, Phase::Created));
+    let driver = DriverSettings::Runc { image: PathBuf::from("/image") };
+    assert_eq!((state.version, state.driver.clone(), state.phase), (VERSION, driver, Phase::Created));
     let nodes: Vec<_> = state.plan.nodes.iter().map(|n| (n.name.as_str(), n.slot, n.address.to_string())).collect();
     let wanted =
         [("one-controlplane-1", 1, "10.5.0.2"), ("one-worker-1", 2, "10.5.0.3"), ("one-worker-2", 3, "10.5.0.4")];
@@ -70,7 +71,25 @@ fn a_state_without_a_version_keeps_every_node_where_it_is() {
 #[test]
 fn a_state_of_a_newer_program_is_refused_with_both_versions() {
     let mut value = serde_json::to_value(state("one")).unwrap();
-    value["version"] = 3.into();
+    value["version"] = 4.into();
     let refused = State::decode(Path::new("/one"), value.to_string().as_bytes()).unwrap_err();
-    assert!(matches!(refused, ProvisionError::NewerState { version: 3, known: VERSION, .. }), "{refused}");
+    assert!(matches!(refused, ProvisionError::NewerState { version: 4, known: VERSION, .. }), "{refused}");
+}
+
+#[test]
+fn a_state_of_version_2_keeps_its_image() {
+    let mut value = serde_json::to_value(state("one")).unwrap();
+    value["version"] = 2.into();
+    value["driver"] = "runc".into();
+    value["image"] = "/image".into();
+    let state = State::decode(Path::new("/one"), value.to_string().as_bytes()).unwrap();
+    assert_eq!(state, super::tests::state("one"));
+}
+
+#[test]
+fn the_settings_of_machines_are_read_back_as_they_were_written() {
+    let settings = crate::machines::tests::settings();
+    let written = State { driver: DriverSettings::Qemu(Box::new(settings)), ..state("one") };
+    let text = serde_json::to_vec(&written).unwrap();
+    assert_eq!(State::decode(Path::new("/one"), &text).unwrap(), written);
 }

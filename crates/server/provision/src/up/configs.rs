@@ -43,6 +43,8 @@ pub struct ConfigRequest {
     pub dns_domain: String,
     pub nameservers: Vec<String>,
     pub control_plane_port: u16,
+    /// How nodes install themselves; none where they are containers.
+    pub install: Option<Install>,
     /// None switches KubePrism off.
     pub kubeprism_port: Option<u16>,
     /// Registry host and URL of its mirror; these win over the bundle's.
@@ -62,6 +64,14 @@ pub struct ConfigRequest {
     /// Whether nodes are without IPv6.
     pub disable_ipv6: bool,
     pub patches: Patches,
+}
+
+/// How machines install themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    pub disk: String,
+    /// For the kernel of the installed system.
+    pub kernel_arguments: Vec<String>,
 }
 
 /// Patches of the configurations, applied in this order: those of all, of the role, of the node.
@@ -175,7 +185,8 @@ pub(super) fn render(
         let added = if complete { local.additions(node.role) } else { local.absent(node.role, base) };
         let added = Patch::parse(&added.to_string()).map_err(generating(subject(node.role)))?;
         let wanted: Vec<Patch> = local.choices(node)?.into_iter().chain(request.patches.of(node).cloned()).collect();
-        let (text, noticed) = document(base, &added, &wanted, node.role)?;
+        let mode = if request.install.is_some() { Mode::Metal } else { Mode::Container };
+        let (text, noticed) = document(base, &added, &wanted, mode, node.role)?;
         warnings.extend(noticed);
         nodes.insert(node.name.clone(), text);
     }
@@ -219,13 +230,19 @@ fn cluster_dns(document: &[u8]) -> Result<ClusterDns, UpError> {
 
 /// Validates the operator's choices here instead of on a node. Returns the text, and warnings about what these choices brought
 /// in; those about the rest say nothing that the operator could change.
-fn document(base: &Documents, added: &Patch, wanted: &[Patch], role: Role) -> Result<(Vec<u8>, Vec<String>), UpError> {
+fn document(
+    base: &Documents,
+    added: &Patch,
+    wanted: &[Patch],
+    mode: Mode,
+    role: Role,
+) -> Result<(Vec<u8>, Vec<String>), UpError> {
     let subject = subject(role);
     let documents = config::patch::apply(base, std::slice::from_ref(added)).map_err(generating(subject))?;
     let field = |warning: &ConfigError| (warning.kind.clone(), warning.path.clone());
-    let known: BTreeSet<_> = validate(&documents, Mode::Container).warnings().map(field).collect();
+    let known: BTreeSet<_> = validate(&documents, mode).warnings().map(field).collect();
     let documents = config::patch::apply(&documents, wanted).map_err(generating(subject))?;
-    let warnings = validate(&documents, Mode::Container).into_result().map_err(generating(subject))?;
+    let warnings = validate(&documents, mode).into_result().map_err(generating(subject))?;
     let new = warnings.into_iter().filter(|warning| !known.contains(&field(warning)));
     let texts = new.map(|warning| format!("{} {}: {}", warning.kind, warning.path, warning.message));
     Ok((documents.to_yaml().into_bytes(), texts.collect()))

@@ -52,7 +52,7 @@ mod tests {
             root: folder.to_owned(),
             spec: crate::ClusterSpec {
                 plan,
-                image: "/image".into(),
+                driver: crate::DriverSettings::Runc { image: "/image".into() },
                 bundle: None,
                 discoveryd: None,
                 reachable: vec![],
@@ -62,6 +62,7 @@ mod tests {
             config,
             delivery: Delivery::Withheld { folder: folder.to_owned() },
             limits: BTreeMap::new(),
+            acceleration: crate::up::Acceleration::Given,
             talosconfig: folder.join("talosconfig"),
             wait: crate::up::Wait::Bootstrapped(std::time::Duration::from_secs(1)),
         }

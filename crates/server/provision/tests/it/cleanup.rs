@@ -1,6 +1,6 @@
 //! Remains of a cluster after its removal, and refusals before anything is created.
 
-use provision::{Cluster, NodeStatus, Problem, ProvisionError};
+use provision::{Cluster, DriverSettings, NodeStatus, Problem, ProvisionError};
 
 use crate::support::{self, Place, census, kinds, make, run, show, start};
 
@@ -109,7 +109,7 @@ fn a_name_a_network_or_an_image_that_cannot_be_used_is_refused_before_anything_i
     let problems = refused(make(&elsewhere, &place.spec("pt-other", "10.209.0.0/16")));
     assert!(problems.len() == 1 && problems[0].contains("which this machine reaches by talos"), "{problems:?}");
     let mut spec = place.spec("pt-other", "10.211.0.0/24");
-    spec.image = place.root().join("no image");
+    spec.driver = DriverSettings::Runc { image: place.root().join("no image") };
     let problems = refused(make(&place.root(), &spec));
     assert!(problems.len() == 1 && problems[0].contains("cannot be read"), "{problems:?}");
     let problems = refused(make(&place.root(), &place.spec("pt-other", "10.244.7.0/24")));

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use provision::agent::AgentProgram;
 use provision::{
-    Cluster, ClusterSpec, Destroyed, Leftovers, Limits, NodeReport, NodeSpec, Plan, ProvisionError, State,
+    Cluster, ClusterSpec, Destroyed, DriverSettings, Leftovers, Limits, NodeReport, NodeSpec, Plan, ProvisionError,
+    State,
 };
 use tempfile::TempDir;
 
@@ -123,7 +124,14 @@ impl Place {
     pub(crate) fn spec(&self, name: &str, cidr: &str) -> ClusterSpec {
         let nodes = NodeSpec { controlplanes: 1, workers: 1 };
         let plan = Plan::new(name, cidr, 1500, &nodes).unwrap();
-        ClusterSpec { plan, image: self.image(), bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
+        ClusterSpec {
+            plan,
+            driver: DriverSettings::Runc { image: self.image() },
+            bundle: None,
+            discoveryd: None,
+            reachable: vec![],
+            exposed: vec![],
+        }
     }
 
     pub(crate) fn create(&self, name: &str, cidr: &str) -> Cluster {

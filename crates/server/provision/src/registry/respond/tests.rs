@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 
 struct Tiny {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     layout: Layout,
     manifest: String,
     layer: String,
@@ -33,7 +33,7 @@ fn tiny() -> Tiny {
     };
     let index = json!({ "schemaVersion": 2, "manifests": [entry("registry.k8s.io/pause:3.8"), entry("docker.io/library/test:1")] });
     std::fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
-    Tiny { layout: Layout::new(folder.path()), _folder: folder, manifest, layer }
+    Tiny { layout: Layout::new(folder.path()), folder, manifest, layer }
 }
 
 async fn ask(tiny: &Tiny, method: &str, uri: &str, range: Option<&str>) -> (Response<()>, Vec<u8>) {
@@ -143,7 +143,7 @@ async fn what_is_not_there_or_not_allowed_is_said_in_the_words_of_the_api() {
 #[tokio::test]
 async fn a_layout_that_cannot_be_read_is_an_error_of_the_server() {
     let tiny = tiny();
-    std::fs::write(tiny.layout.root().join("index.json"), "{").unwrap();
+    std::fs::write(tiny.folder.path().join("index.json"), "{").unwrap();
     let (response, _) = ask(&tiny, "GET", "/v2/pause/manifests/3.8", None).await;
     assert_eq!(response.status(), 500);
 }
@@ -151,12 +151,12 @@ async fn a_layout_that_cannot_be_read_is_an_error_of_the_server() {
 #[tokio::test]
 async fn no_answer_names_a_path_of_the_host() {
     let tiny = tiny();
-    let folder = tiny.layout.root().to_string_lossy().into_owned();
+    let folder = tiny.folder.path().to_string_lossy().into_owned();
     let absent = format!("/v2/pause/blobs/sha256:{}", "0".repeat(64));
     let addresses = ["/v2/pause/manifests/nope", "/v2/pause/manifests/nope?ns=gcr.io", &absent, "/elsewhere"];
     for broken in [false, true] {
         if broken {
-            std::fs::write(tiny.layout.root().join("index.json"), "{").unwrap();
+            std::fs::write(tiny.folder.path().join("index.json"), "{").unwrap();
         }
         for uri in addresses {
             let (response, body) = ask(&tiny, "GET", uri, None).await;

@@ -20,8 +20,10 @@ pub(super) fn foundation(
     registry: Option<&str>,
 ) -> Result<Foundation, UpError> {
     let version = version(request, offline)?;
-    let first = plan.first_control_plane().map_or(plan.gateway, |node| node.address);
-    let endpoint = format!("https://{first}:{}", request.control_plane_port);
+    // Machines have a load balancer on the gateway.
+    let first = plan.first_control_plane().filter(|_| request.install.is_none());
+    let host = first.map_or(plan.gateway, |node| node.address);
+    let endpoint = format!("https://{host}:{}", request.control_plane_port);
     let credentials = credentials(&plan.name, &secrets)?;
     let cni = if request.custom_cni.is_empty() { "native" } else { "custom" };
     let mut input = Input {
@@ -39,6 +41,9 @@ pub(super) fn foundation(
         nameservers: request.nameservers.clone(),
         ..Input::new(&plan.name, &endpoint, secrets)
     };
+    if let Some(install) = &request.install {
+        input.install_disk.clone_from(&install.disk);
+    }
     if let Some(image) = &request.install_image {
         input.install_image.clone_from(image);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use config::{Documents, Patch};
 use serde_json::{Value, json};
 
-use super::{ConfigRequest, generating, subject};
+use super::{ConfigRequest, Install, generating, subject};
 use crate::plan::{Plan, PlannedNode, Role};
 use crate::up::failure::UpError;
 use crate::up::offline::Offline;
@@ -25,7 +25,11 @@ pub(super) struct Local<'a> {
 impl Local<'_> {
     /// Added to generated configurations, which have mirrors and discovery already.
     pub(super) fn additions(&self, role: Role) -> Value {
-        let mut patch = json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": kubelet() } } });
+        let kubelet = kubelet(self.request.install.is_some());
+        let mut patch = json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": kubelet } } });
+        if let Some(Install { disk, kernel_arguments }) = &self.request.install {
+            patch["machine"]["install"] = json!({ "disk": disk, "extraKernelArgs": kernel_arguments });
+        }
         if role == Role::ControlPlane {
             let mut cluster = json!({});
             if let Some(etcd) = self.offline.and_then(Offline::etcd) {
@@ -81,12 +85,15 @@ impl Local<'_> {
     }
 }
 
-/// Nodes share the host's disk, which the kubelet takes for its own: at its usual thresholds (10 and 15 % free) it would
+/// Containers share the host's disk, which the kubelet takes for its own: at its usual thresholds (10 and 15 % free) it would
 /// evict pods because of other data on the host.
 ///
 /// The kubelet shows static pods to the API when it next looks at them after its node was registered, a minute or more
 /// later as a rule (`syncFrequency`, 1 m by default); a cluster that is made to be used at once does not wait that long.
-fn kubelet() -> Value {
+fn kubelet(own_disk: bool) -> Value {
+    if own_disk {
+        return json!({ "syncFrequency": "10s" });
+    }
     json!({
         "evictionHard": {
             "imagefs.available": "1%",

@@ -32,6 +32,7 @@ pub(in crate::up) fn request() -> ConfigRequest {
         dns_domain: "cluster.local".to_owned(),
         nameservers: vec!["1.1.1.1".to_owned()],
         control_plane_port: 6443,
+        install: None,
         kubeprism_port: Some(7445),
         mirrors: vec![("quay.io".to_owned(), "http://mirror:1".to_owned())],
         discovery: true,
@@ -268,4 +269,20 @@ fn configurations_of_another_type_are_refused() {
     assert!(matches!(refused(swapped), UpError::Input { subject: "control plane configuration", .. }));
     let missing = Existing { worker: None, ..from };
     assert!(matches!(refused(missing), UpError::Input { subject: "worker configuration", reason: "it is missing" }));
+}
+
+#[test]
+fn machines_install_themselves_and_reach_the_api_by_the_load_balancer() {
+    let arguments = vec!["console=ttyS0".to_owned(), "panic=1".to_owned()];
+    let install = Some(Install { disk: "/dev/vda".to_owned(), kernel_arguments: arguments.clone() });
+    let rendered = rendered(&ConfigRequest { install, ..request() }).unwrap();
+    assert_eq!(rendered.endpoint, "https://10.6.0.1:6443");
+    for role in [Role::ControlPlane, Role::Worker] {
+        let config = tree(&rendered, role);
+        assert_eq!(config["machine"]["install"]["disk"], "/dev/vda");
+        assert_eq!(config["machine"]["install"]["extraKernelArgs"], json!(arguments));
+        assert_eq!(config["cluster"]["controlPlane"]["endpoint"], "https://10.6.0.1:6443");
+        let kubelet = &config["machine"]["kubelet"]["extraConfig"];
+        assert_eq!((&kubelet["syncFrequency"], kubelet.get("evictionHard")), (&json!("10s"), None));
+    }
 }

@@ -1,0 +1,139 @@
+//! The disks of a machine: files of the host. They are made once; a machine finds them as it left them.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::firmware::Found;
+use super::machine::{TPM, VARIABLES, disk};
+use crate::command::QEMU_IMG;
+use crate::error::{HostError, Operation as _};
+use crate::folder::make_folder;
+use crate::machines::{MachineSettings, Media};
+
+/// Makes what is missing in the folder of a machine.
+pub(super) fn make(folder: &Path, settings: &MachineSettings, firmware: Option<&Found>) -> Result<(), HostError> {
+    make_folder(folder)?;
+    let system = folder.join(disk(0));
+    make_once(&system, |new| {
+        if let Media::DiskImage(image) = &settings.media {
+            copy_image(image, new)?;
+        }
+        grow(new, settings.disk.size, settings.disk.preallocate)
+    })?;
+    for (number, extra) in (1..).zip(&settings.extra_disks) {
+        make_once(&folder.join(disk(number)), |new| grow(new, extra.size, false))?;
+    }
+    if let Some(Found { variables, .. }) = firmware {
+        make_once(&folder.join(VARIABLES), |new| {
+            std::fs::copy(variables, new).map(drop).map_err(HostError::io("copying", variables))
+        })?;
+    }
+    if settings.tpm {
+        make_folder(&folder.join(TPM))?;
+    }
+    Ok(())
+}
+
+/// Makes a file under another name first: one with its own name is complete.
+fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<(), HostError>) -> Result<(), HostError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(HostError::io("removing", &new)(error));
+        }
+        _ => {}
+    }
+    make(&new)?;
+    std::fs::rename(&new, path).map_err(HostError::io("making", path))
+}
+
+/// Whatever format the image has.
+fn copy_image(image: &Path, target: &Path) -> Result<(), HostError> {
+    let arguments = ["convert".as_ref(), "-O".as_ref(), "raw".as_ref(), image.as_os_str(), target.as_os_str()];
+    QEMU_IMG.run(arguments).map(drop).operation(|| format!("copying the disk image {}", image.display()))
+}
+
+/// Makes a disk, or a larger one of an image. An image that is larger keeps its size.
+fn grow(path: &Path, size: u64, preallocate: bool) -> Result<(), HostError> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(HostError::io("making disk", path))?;
+    let before = file.metadata().map_err(HostError::io("reading", path))?.len();
+    let size = size.max(before);
+    if preallocate {
+        return fallocate(&file, FallocateFlags::empty(), 0, size).map_err(|error| {
+            HostError::io("allocating disk (--disk-preallocate=false makes a sparse one)", path)(error.into())
+        });
+    }
+    file.set_len(size).map_err(HostError::io("making disk", path))
+}
+
+/// Whether a disk has partitions, by GPT or MBR.
+pub(super) fn has_partitions(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(1024).read_to_end(&mut start)?;
+    Ok(partitioned(&start))
+}
+
+fn partitioned(start: &[u8]) -> bool {
+    let (Some(sector), Some(signature)) = (start.get(..512), start.get(512..520)) else { return false };
+    let types = [450, 466, 482, 498].map(|offset| sector[offset]);
+    let mbr = sector[510..] == [0x55, 0xaa] && types.iter().any(|kind| *kind != 0);
+    mbr || signature == b"EFI PART"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machines::tests::settings;
+
+    #[test]
+    fn a_disk_has_partitions_when_a_table_says_so() {
+        let disk = |change: &dyn Fn(&mut [u8])| {
+            let mut start = vec![0; 1024];
+            change(&mut start);
+            partitioned(&start)
+        };
+        assert!(!disk(&|_| {}));
+        assert!(!disk(&|start| start[510..512].copy_from_slice(&[0x55, 0xaa])), "a boot sector without partitions");
+        assert!(disk(&|start| {
+            start[510..512].copy_from_slice(&[0x55, 0xaa]);
+            start[466] = 0x83;
+        }));
+        assert!(disk(&|start| start[512..520].copy_from_slice(b"EFI PART")));
+        assert!(!partitioned(&[0; 100]), "a disk too small for a table");
+    }
+
+    #[test]
+    fn disks_are_made_once_with_their_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.disk.size = 3 << 20;
+        settings.disk.preallocate = false;
+        make(folder.path(), &settings, None).unwrap();
+        let size = |number| std::fs::metadata(folder.path().join(disk(number))).unwrap().len();
+        assert_eq!((size(0), size(1)), (3 << 20, 1 << 30));
+        assert!(folder.path().join(TPM).is_dir());
+        std::fs::write(folder.path().join(disk(0)), "something of the machine").unwrap();
+        make(folder.path(), &settings, None).unwrap();
+        assert_eq!(std::fs::read(folder.path().join(disk(0))).unwrap(), b"something of the machine");
+    }
+
+    #[test]
+    fn a_disk_begins_with_its_image_and_grows_to_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        std::fs::write(&image, vec![7; 2 << 20]).unwrap();
+        let mut settings = MachineSettings { media: Media::DiskImage(image), ..settings() };
+        settings.disk.size = 5 << 20;
+        let machine = folder.path().join("machine");
+        make(&machine, &settings, None).unwrap();
+        let bytes = std::fs::read(machine.join(disk(0))).unwrap();
+        assert_eq!((bytes.len(), bytes[..2 << 20].iter().all(|byte| *byte == 7)), (5 << 20, true));
+    }
+}

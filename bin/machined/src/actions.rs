@@ -4,13 +4,16 @@ mod configuration;
 mod container;
 mod devices;
 mod early;
+mod install;
 mod kexec;
 pub(crate) mod services;
 mod sizes;
 mod volumes;
+mod wipe;
 
 use std::sync::Arc;
 
+use ::services::installation::MemoryInstaller;
 use async_trait::async_trait;
 use resources::block::SystemDisk;
 use resources::runtime::MountStatus;
@@ -65,7 +68,8 @@ impl NodeActions {
 impl Actions for NodeActions {
     fn facts(&self) -> Facts {
         let disk = self.machine.components.store.get_as::<SystemDisk>(SystemDisk::ID);
-        Facts { installed: disk.ok().flatten().is_some_and(|disk| disk.installed) }
+        let installed = disk.ok().flatten().is_some_and(|disk| disk.installed);
+        Facts { installed, wipe_asked: wipe::is_asked() }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -82,6 +86,8 @@ impl Actions for NodeActions {
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
             Step::WaitForDevices => devices::known(store, &job.context).await,
+            Step::WipeDisks => wipe::asked_by_kernel_argument().await,
+            Step::Install => install::install(components, &MemoryInstaller::default(), &job.context).await,
             Step::MountState | Step::SaveConfig if self.has_no(MountStatus::STATE).await? => Ok(()),
             Step::MountState => volumes::mount_state(store, &components.gate).await,
             Step::UnmountState => volumes::unmount(store, MountStatus::STATE).await,
@@ -101,6 +107,8 @@ impl Actions for NodeActions {
             Step::StartAllServices => services::all_up(store, supervisor, &job.context).await,
             Step::StopAllServices => Ok(supervisor.shutdown().await?),
             Step::KexecPrepare => kexec::prepare(store).await,
+            Step::ResetSystemDisk | Step::ResetSystemPartitions => wipe::reset_system(&job.request).await,
+            Step::ResetUserDisks => wipe::reset_user_disks(&job.request).await,
             step => self.perform_early(step),
         }
     }

@@ -2,31 +2,33 @@
 //!
 //! A phase without a step here is one that waits for its work: dashboard, D-Bus, syslogd, encryption, measured boot.
 
-use sequencer::{Outcome, Parameters, RebootMode, Request, Sequence, Then};
+use sequencer::{Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, Then, WipeMode};
 
 use super::outline::{Facts, Outline};
 use super::step::Step::{
-    CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck, EnforceKsppRequirements, KexecPrepare,
-    LoadConfig, MemorySizeCheck, MountBpfFs, MountCgroups, MountEphemeral, MountPseudoFilesystems, MountState,
-    SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory, StartAllServices, StartMachined, StartUdevd,
-    StopAllServices, UnmountEphemeral, UnmountState, WaitForDevices, WriteUdevRules, WriteUserFiles,
+    CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck, EnforceKsppRequirements, Install,
+    KexecPrepare, LoadConfig, MemorySizeCheck, MountBpfFs, MountCgroups, MountEphemeral, MountPseudoFilesystems,
+    MountState, ResetSystemDisk, ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory,
+    SetupVarDirectory, StartAllServices, StartMachined, StartUdevd, StopAllServices, UnmountEphemeral, UnmountState,
+    WaitForDevices, WipeDisks, WriteUdevRules, WriteUserFiles,
 };
 
 /// The outline of a sequence; none where this machine has no such sequence.
 pub(super) fn outline(request: &Request, facts: Facts) -> Option<Outline> {
     match request.sequence {
-        Sequence::Initialize => Some(initialize()),
+        Sequence::Initialize => Some(initialize(facts)),
         Sequence::Install => Some(install(facts)),
         Sequence::Boot => Some(boot()),
         Sequence::Reboot => Some(reboot(&request.options.parameters)),
         Sequence::Shutdown => Some(stop(Outcome::PowerOff)),
-        Sequence::Reset | Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
+        Sequence::Reset => Some(reset(&request.options.parameters)),
+        Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
     }
 }
 
 /// From power-on to a configuration.
-fn initialize() -> Outline {
-    Outline::new(Then::Follow(Sequence::Install))
+fn initialize(facts: Facts) -> Outline {
+    let devices = Outline::new(Then::Follow(Sequence::Install))
         .phase(
             "systemRequirements",
             &[
@@ -40,15 +42,23 @@ fn initialize() -> Outline {
         )
         .phase("etc", &[CreateSystemCgroups, CreateOsReleaseFile, CreateEtcFiles])
         .phase("earlyServices", &[StartUdevd, StartMachined])
-        .phase("usb", &[WaitForDevices])
-        .phase("mountSystem", &[MountState])
-        .phase("config", &[LoadConfig])
-        .phase("unmountSystem", &[UnmountState])
+        .phase("usb", &[WaitForDevices]);
+    let wiped = if facts.wipe_asked { devices.phase("wipeDisks", &[WipeDisks]) } else { devices };
+    wiped.phase("mountSystem", &[MountState]).phase("config", &[LoadConfig]).phase("unmountSystem", &[UnmountState])
 }
 
-/// Puts the system on a disk where it is on none.
-fn install(_facts: Facts) -> Outline {
-    Outline::new(Then::Follow(Sequence::Boot))
+/// Puts the system on a disk where it is on none, and starts it from there.
+fn install(facts: Facts) -> Outline {
+    if facts.installed {
+        return Outline::new(Then::Follow(Sequence::Boot));
+    }
+    Outline::new(Then::End(Outcome::Reboot))
+        .phase("install", &[Install])
+        .phase("mountState", &[MountState])
+        .phase("saveConfig", &[SaveConfig])
+        .phase("stopEverything", &[StopAllServices])
+        .phase("unmountState", &[UnmountState])
+        .phase("kexec", &[KexecPrepare])
 }
 
 /// From a configuration to all that a configured machine runs.
@@ -79,4 +89,21 @@ fn reboot(parameters: &Parameters) -> Outline {
         Parameters::Reboot(RebootMode::Powercycle) => stopped,
         _ => stopped.phase("kexec", &[KexecPrepare]),
     }
+}
+
+/// Stops all, and wipes what is asked for. Whether the machine reboots after it is up to the request.
+fn reset(parameters: &Parameters) -> Outline {
+    let defaults = ResetParameters::default();
+    let reset = if let Parameters::Reset(reset) = parameters { reset } else { &defaults };
+    let mut outline = stop(Outcome::PowerOff);
+    // A machine that keeps its kernels can start one of them.
+    if !reset.labels.is_empty() && !reset.labels.iter().any(|label| label == "BOOT") {
+        outline = outline.phase("kexec", &[KexecPrepare]);
+    }
+    outline = match (reset.mode, reset.labels.is_empty()) {
+        (WipeMode::UserDisks, _) => outline,
+        (_, true) => outline.phase("reset", &[ResetSystemDisk]),
+        (_, false) => outline.phase("resetSpec", &[ResetSystemPartitions]),
+    };
+    if reset.user_disks.is_empty() { outline } else { outline.phase("resetUserDisks", &[ResetUserDisks]) }
 }

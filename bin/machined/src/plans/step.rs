@@ -10,6 +10,10 @@ const QUICK: Duration = Duration::from_secs(30);
 const DEVICES: Duration = Duration::from_secs(90);
 /// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
 const BOOT: Duration = Duration::from_secs(70 * 60);
+/// An installation: pulling an image over a slow line, and writing it to a slow disk.
+const INSTALL: Duration = Duration::from_secs(30 * 60);
+/// Wiping: disks may take long to discard their content.
+const WIPE: Duration = Duration::from_secs(10 * 60);
 /// How long services may take to end: more than the supervisor gives them.
 const STOP: Duration = Duration::from_secs(90);
 
@@ -28,6 +32,8 @@ pub(crate) enum Step {
     StartUdevd,
     StartMachined,
     WaitForDevices,
+    WipeDisks,
+    Install,
     MountState,
     UnmountState,
     MountEphemeral,
@@ -43,6 +49,9 @@ pub(crate) enum Step {
     StartAllServices,
     StopAllServices,
     KexecPrepare,
+    ResetSystemDisk,
+    ResetSystemPartitions,
+    ResetUserDisks,
 }
 
 impl Step {
@@ -61,6 +70,8 @@ impl Step {
             Self::StartMachined => "startMachined",
             // Talos 1.7 waits for disks of USB alone here; ours waits for all that udev has to find.
             Self::WaitForDevices => "waitForUSB",
+            Self::WipeDisks => "wipeSystemDisk",
+            Self::Install => "install",
             Self::MountState => "mountStatePartition",
             Self::UnmountState => "unmountStatePartition",
             Self::MountEphemeral => "mountEphemeralPartition",
@@ -76,6 +87,9 @@ impl Step {
             Self::StartAllServices => "startAllServices",
             Self::StopAllServices => "stopAllServices",
             Self::KexecPrepare => "kexecPrepare",
+            Self::ResetSystemDisk => "resetSystemDisk",
+            Self::ResetSystemPartitions => "resetSystemDiskSpec",
+            Self::ResetUserDisks => "resetUserDisks",
         }
     }
 
@@ -85,6 +99,8 @@ impl Step {
             Self::LoadConfig => None,
             Self::WaitForDevices | Self::WriteUdevRules | Self::MountState | Self::MountEphemeral => Some(DEVICES),
             Self::StartAllServices => Some(BOOT),
+            Self::Install => Some(INSTALL),
+            Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),
             Self::StopAllServices => Some(STOP),
             _ => Some(QUICK),
         }
@@ -93,7 +109,8 @@ impl Step {
     /// The effect of its failure, unless its plan says otherwise.
     pub(crate) const fn on_failure(self) -> OnFailure {
         match self {
-            Self::WriteUserFiles => OnFailure::PauseForConfig { at_most: CONFIG_PAUSE },
+            // The machine stays reachable meanwhile: another configuration may name another disk or image.
+            Self::Install | Self::WriteUserFiles => OnFailure::PauseForConfig { at_most: CONFIG_PAUSE },
             // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
             // Sizes are only warned of.
             Self::StopAllServices

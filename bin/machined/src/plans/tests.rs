@@ -4,7 +4,9 @@ mod fake;
 
 use std::time::Duration;
 
-use sequencer::{ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Sequence, Then};
+use sequencer::{
+    ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Parameters, ResetParameters, Sequence, Then, WipeMode,
+};
 
 use super::*;
 use fake::{Disk, Life, Scripted};
@@ -42,7 +44,8 @@ fn a_machine_makes_its_own_kernel_ready_first() {
                  mountPseudoFilesystems setRLimit; etc: CreateSystemCgroups createOSReleaseFile createEtcFiles";
     assert!(phases.starts_with(first), "{phases}");
     assert_eq!(then, Then::Follow(Sequence::Install));
-    assert_eq!(outline(MachineKind::Machine, Sequence::Install).unwrap().1, Then::Follow(Sequence::Boot));
+    // The disk of this one has no system.
+    assert_eq!(outline(MachineKind::Machine, Sequence::Install).unwrap().1, Then::End(Outcome::Reboot));
 }
 
 /// The steps of a life from power-on over `end`, as they were done when nothing went wrong.
@@ -75,6 +78,12 @@ async fn a_machine_that_nothing_happens_to_runs_and_ends_as_it_was_asked() {
     }
 }
 
+/// Whether the system disk of a machine stays in use when this step of a reset fails.
+fn withdraws_disk(kind: MachineKind, sequence: Sequence, step: Step) -> bool {
+    let steps = [Step::StopAllServices, Step::UnmountState, Step::UnmountEphemeral];
+    kind == MachineKind::Machine && sequence == Sequence::Reset && steps.contains(&step)
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_failure_of_each_task_is_answered_by_its_policy() {
     for kind in KINDS {
@@ -90,9 +99,16 @@ async fn the_failure_of_each_task_is_answered_by_its_policy() {
                         assert_eq!(last.sequence, sequence, "{place}");
                         assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
                     }
+                    // A disk in use is not wiped: the reset fails, and says so.
+                    OnFailure::Ignore if end == Some(Sequence::Reset) && withdraws_disk(kind, sequence, step) => {
+                        assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
+                        assert!(life.node.disk().has_system, "{place}");
+                    }
                     OnFailure::Ignore => assert_eq!(last.result, LastResult::Done, "{place}"),
                 }
-                assert!(life.node.disk().has_config, "{place}: the configuration is gone");
+                // A reset wipes it before its last steps.
+                let is_kept = life.node.disk().has_config || end == Some(Sequence::Reset);
+                assert!(is_kept, "{place}: the configuration is gone");
             }
         }
     }
@@ -107,7 +123,13 @@ async fn a_power_cut_after_each_task_leaves_a_machine_that_runs_again() {
                 life.run(end).await;
                 let disk = life.node.disk();
                 let place = format!("{kind:?} {end:?}: {sequence}, {step:?}");
+                let is_blank = kind == MachineKind::Machine && !disk.has_system;
                 let next = Life::new(kind, disk, Scripted::Nothing);
+                if is_blank {
+                    // It was reset, and installs itself again.
+                    assert_eq!(next.run(None).await, Some(Outcome::Reboot), "{place}");
+                    continue;
+                }
                 assert_eq!(next.run(None).await, None, "{place}");
                 assert_eq!(next.node.refusals(), [""; 0], "{place}");
                 assert!(next.node.is_serving(), "{place}: it does not run again");
@@ -124,4 +146,61 @@ async fn a_file_that_cannot_be_written_waits_for_another_configuration() {
     assert_eq!(life.run(None).await, Some(Outcome::Reboot));
     assert!(begun.elapsed() >= CONFIG_PAUSE, "{:?}", begun.elapsed());
     assert!(begun.elapsed() < CONFIG_PAUSE + Duration::from_secs(60));
+}
+
+#[test]
+fn a_reset_wipes_what_it_is_asked_for() {
+    let phases = |mode, labels: &[&str], user_disks: &[&str]| {
+        let parameters = ResetParameters {
+            graceful: false,
+            mode,
+            labels: labels.iter().map(ToString::to_string).collect(),
+            user_disks: user_disks.iter().map(ToString::to_string).collect(),
+        };
+        let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
+        let request = Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters));
+        let plan = node.planner.plan(&request).unwrap();
+        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(2).collect();
+        names.join(" ")
+    };
+    assert_eq!(phases(WipeMode::All, &[], &[]), "reset");
+    assert_eq!(phases(WipeMode::All, &["STATE"], &["/dev/vdb"]), "kexec resetSpec resetUserDisks");
+    assert_eq!(phases(WipeMode::SystemDisk, &["BOOT"], &[]), "resetSpec");
+    assert_eq!(phases(WipeMode::UserDisks, &[], &["/dev/vdb"]), "resetUserDisks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_without_a_system_installs_it_and_runs_after_its_reboot() {
+    let life = Life::new(MachineKind::Machine, Disk::blank(), Scripted::Nothing);
+    assert_eq!(life.run(None).await, Some(Outcome::Reboot));
+    assert_eq!(life.node.refusals(), [""; 0]);
+    let disk = life.node.disk();
+    assert!(disk.has_system && disk.has_config);
+    let next = Life::new(MachineKind::Machine, disk, Scripted::Nothing);
+    assert_eq!(next.run(None).await, None);
+    assert!(next.node.is_serving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_cut_during_an_installation_leaves_a_machine_that_installs_or_runs() {
+    for (sequence, step) in journal(MachineKind::Machine, Disk::blank(), None).await {
+        let life = Life::new(MachineKind::Machine, Disk::blank(), Scripted::CutAfter(sequence, step));
+        life.run(None).await;
+        let disk = life.node.disk();
+        let place = format!("{sequence}, {step:?}");
+        let expected = if disk.has_system { None } else { Some(Outcome::Reboot) };
+        let next = Life::new(MachineKind::Machine, disk, Scripted::Nothing);
+        assert_eq!(next.run(None).await, expected, "{place}");
+        assert_eq!(next.node.refusals(), [""; 0], "{place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_installation_waits_for_another_configuration_before_the_machine_reboots() {
+    let script = Scripted::Fails(Sequence::Install, Step::Install);
+    let life = Life::new(MachineKind::Machine, Disk::blank(), script);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(life.run(None).await, Some(Outcome::Reboot));
+    assert!(begun.elapsed() >= CONFIG_PAUSE, "{:?}", begun.elapsed());
+    assert!(!life.node.disk().has_system);
 }

@@ -253,9 +253,9 @@ impl MachineService for Service {
     async fn disk_usage(&self, _: Request<api::DiskUsageRequest>) -> Reply<Self::DiskUsageStream> {
         later("DiskUsage", DAY_2)
     }
-    async fn reboot(&self, _: Request<api::RebootRequest>) -> Reply<api::RebootResponse> {
+    async fn reboot(&self, request: Request<api::RebootRequest>) -> Reply<api::RebootResponse> {
         self.not_in_container()?;
-        later("Reboot", DAY_2)
+        one!(RebootResponse, sequences::reboot(&self.machine, request.get_ref())?)
     }
     async fn restart(&self, _: Request<api::RestartRequest>) -> Reply<api::RestartResponse> {
         later("Restart", DAY_2)
@@ -286,9 +286,9 @@ impl MachineService for Service {
         let resp = services::stop(&self.machine, &request.get_ref().id).await?;
         one!(ServiceStopResponse, api::ServiceStop { metadata: None, resp })
     }
-    async fn shutdown(&self, _: Request<api::ShutdownRequest>) -> Reply<api::ShutdownResponse> {
+    async fn shutdown(&self, request: Request<api::ShutdownRequest>) -> Reply<api::ShutdownResponse> {
         self.not_in_container()?;
-        later("Shutdown", DAY_2)
+        one!(ShutdownResponse, sequences::shutdown(&self.machine, request.get_ref())?)
     }
     async fn stats(&self, _: Request<api::StatsRequest>) -> Reply<api::StatsResponse> {
         later("Stats", "metrics of containerd")

@@ -18,11 +18,19 @@ const LONG: Duration = Duration::from_secs(4 * 60 * 60);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Disk {
     pub(super) has_config: bool,
+    pub(super) has_system: bool,
+    /// Not on the disk: a server that gives the machine its configuration at each boot.
+    pub(super) is_served_config: bool,
 }
 
 impl Disk {
     pub(super) const fn configured() -> Self {
-        Self { has_config: true }
+        Self { has_config: true, has_system: true, is_served_config: false }
+    }
+
+    /// A blank disk of a machine that gets its configuration from a server.
+    pub(super) const fn blank() -> Self {
+        Self { has_config: false, has_system: false, is_served_config: true }
     }
 }
 
@@ -84,6 +92,7 @@ impl FakeNode {
             Step::WaitForDevices => vec![Step::StartUdevd],
             Step::MountState | Step::MountEphemeral if is_machine => vec![Step::StartMachined, Step::StartUdevd],
             Step::MountState | Step::MountEphemeral => vec![Step::StartMachined],
+            Step::Install => vec![Step::LoadConfig],
             Step::SaveConfig => vec![Step::LoadConfig, Step::MountState],
             Step::SetupVarDirectory | Step::StartContainerd => vec![Step::MountEphemeral],
             Step::LoadConfig => vec![Step::StartMachined, Step::MountState],
@@ -106,8 +115,17 @@ impl State {
             Step::UnmountState => self.mounted.retain(|mounted| *mounted != Step::MountState),
             Step::UnmountEphemeral if self.is_serving => return self.refuse("EPHEMERAL is busy".into()),
             Step::UnmountEphemeral => self.mounted.retain(|mounted| *mounted != Step::MountEphemeral),
-            Step::LoadConfig if !self.disk.has_config => return self.refuse("no configuration".into()),
+            Step::LoadConfig if !self.disk.has_config && !self.disk.is_served_config => {
+                return self.refuse("no configuration".into());
+            }
             Step::LoadConfig => self.is_configured = true,
+            Step::Install => self.disk.has_system = true,
+            Step::SaveConfig if !self.disk.has_system => return self.refuse("no disk has STATE".into()),
+            Step::SaveConfig => self.disk.has_config = true,
+            Step::ResetSystemDisk | Step::ResetSystemPartitions if self.is_serving || !self.mounted.is_empty() => {
+                return self.refuse("the system disk is in use".into());
+            }
+            Step::ResetSystemDisk => self.disk = Disk { is_served_config: true, ..Disk::default() },
             Step::StartAllServices => self.is_serving = true,
             Step::StopAllServices => self.is_serving = false,
             _ => {}
@@ -119,7 +137,7 @@ impl State {
 #[async_trait]
 impl Actions for FakeNode {
     fn facts(&self) -> Facts {
-        Facts { installed: true }
+        Facts { installed: self.state.lock().disk.has_system, wipe_asked: false }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {

@@ -93,8 +93,10 @@ pub fn reboot_after_failure(panic: Option<&str>) -> ! {
         #[expect(clippy::disallowed_methods, reason = "there is nothing else that this process could do")]
         std::thread::sleep(Duration::from_secs(seconds));
     };
-    while seconds == 0 {
-        wait(3600);
+    if seconds == 0 {
+        loop {
+            wait(3600);
+        }
     }
     wait(u64::try_from(seconds).unwrap_or(0));
     rustix::fs::sync();

@@ -23,6 +23,7 @@ use sys::udev::Udevadm;
 
 use crate::components::Machine;
 use crate::plans::{Actions, Facts, Job, MachineKind, Step};
+use crate::storage;
 
 /// Acts on this node.
 #[derive(Debug)]
@@ -88,6 +89,9 @@ impl Actions for NodeActions {
             Step::WaitForDevices => devices::known(store, &job.context).await,
             Step::WipeDisks => wipe::asked_by_kernel_argument().await,
             Step::Install => install::install(components, &MemoryInstaller::default(), &job.context).await,
+            Step::ActivateLogicalVolumes => storage::activate_logical_volumes(&components.storage).await,
+            Step::MountUserDisks => storage::mount_user_disks(store, &components.storage).await,
+            Step::UnmountUserDisks => storage::unmount_user_disks(store, &components.storage).await,
             Step::MountState | Step::SaveConfig if self.has_no(MountStatus::STATE).await? => Ok(()),
             Step::MountState => volumes::mount_state(store, &components.gate).await,
             Step::UnmountState => volumes::unmount(store, MountStatus::STATE).await,

@@ -1,18 +1,23 @@
-//! Disks of the machine, where they are its own: the controllers that look after them, and the API's access to META.
+//! Disks of the machine, where they are its own: the controllers that look after them, steps of plans that need more than a
+//! volume, and the API's access to META.
 
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use block::{KernelBlockDevices, KernelFileSystems};
+use block::{KernelBlockDevices, KernelFileSystems, ProjectQuota};
 use controller::Controller;
 use domain_storage::{
     DevicesController, DiscoveryController, MetaController, MetaError, MetaHandle, Places, VolumeController,
-    VolumeEdges,
+    VolumeEdges, user_disks,
 };
 use machine::cmdline::Cmdline;
 use machine::meta::{self, Assignment, SetError};
 use machine_api::{MetaRefused, MetaValues};
+use resources::block::SystemDisk;
+use resources::config::MachineConfig;
+use sequencer::TaskError;
+use state::Store;
 use stdx::error_chain;
 
 /// Arguments of the kernel that set variables of the system's environment.
@@ -23,6 +28,7 @@ const PRESET: &str = "INSTALLER_META_BASE64=";
 /// Access to the machine's disks.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
+    edges: VolumeEdges,
     meta: MetaHandle,
 }
 
@@ -40,10 +46,10 @@ pub(crate) fn make() -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
     let controllers: Vec<Box<dyn Controller>> = vec![
         Box::new(DevicesController::new(block.clone())),
         Box::new(DiscoveryController::new(block)),
-        Box::new(VolumeController::new(edges, Places::default())),
+        Box::new(VolumeController::new(edges.clone(), Places::default())),
         Box::new(controller),
     ];
-    Ok((Storage { meta }, controllers))
+    Ok((Storage { edges, meta }, controllers))
 }
 
 /// Values of META on the kernel's command line; what cannot be read is logged and left out.
@@ -56,6 +62,39 @@ fn preset() -> Vec<Assignment> {
             Vec::new()
         })
     })
+}
+
+/// Partitions, formats and mounts the disks of `machine.disks`.
+///
+/// # Errors
+/// A disk is absent, not empty, or too small.
+pub(crate) async fn mount_user_disks(store: &Store, storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+    let Some(config) = MachineConfig::root_of(active.as_deref())? else { return Ok(()) };
+    let system = store.get_as::<SystemDisk>(SystemDisk::ID)?.map(|system| system.disk.clone()).unwrap_or_default();
+    let quota = if config.machine().disk_quota_support() { ProjectQuota::On } else { ProjectQuota::Off };
+    Ok(user_disks::mount(&storage.edges, &config.machine().disks, &system, quota).await?)
+}
+
+/// Unmounts the disks of `machine.disks`.
+///
+/// # Errors
+/// Something is in use.
+pub(crate) async fn unmount_user_disks(store: &Store, storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+    let Some(config) = MachineConfig::root_of(active.as_deref())? else { return Ok(()) };
+    Ok(user_disks::unmount(&storage.edges, &config.machine().disks).await?)
+}
+
+/// Makes the volumes of all LVM groups available.
+///
+/// # Errors
+/// The tool's.
+pub(crate) async fn activate_logical_volumes(storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    Ok(storage.edges.filesystems.activate_volume_groups().await?)
 }
 
 /// META for the API.

@@ -6,11 +6,12 @@ use sequencer::{Outcome, Parameters, RebootMode, Request, ResetParameters, Seque
 
 use super::outline::{Facts, Outline};
 use super::step::Step::{
-    CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck, EnforceKsppRequirements, Install,
-    KexecPrepare, LoadConfig, MemorySizeCheck, MountBpfFs, MountCgroups, MountEphemeral, MountPseudoFilesystems,
-    MountState, ResetSystemDisk, ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory,
-    SetupVarDirectory, StartAllServices, StartMachined, StartUdevd, StopAllServices, UnmountEphemeral, UnmountState,
-    WaitForDevices, WipeDisks, WriteUdevRules, WriteUserFiles,
+    ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck,
+    EnforceKsppRequirements, Install, KexecPrepare, LoadConfig, MemorySizeCheck, MountBpfFs, MountCgroups,
+    MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk, ResetSystemPartitions,
+    ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory, StartAllServices, StartMachined,
+    StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks, WaitForDevices, WipeDisks,
+    WriteUdevRules, WriteUserFiles,
 };
 
 /// The outline of a sequence; none where this machine has no such sequence.
@@ -71,7 +72,9 @@ fn boot() -> Outline {
         .phase("ephemeral", &[MountEphemeral])
         .phase("var", &[SetupVarDirectory])
         .phase("udevSetup", &[WriteUdevRules])
+        .phase("userDisks", &[MountUserDisks])
         .phase("userSetup", &[WriteUserFiles])
+        .phase("lvm", &[ActivateLogicalVolumes])
         .phase("startEverything", &[StartAllServices])
 }
 
@@ -79,6 +82,7 @@ fn boot() -> Outline {
 fn stop(outcome: Outcome) -> Outline {
     Outline::new(Then::End(outcome))
         .phase("stopServices", &[StopAllServices])
+        .phase("unmountUser", &[UnmountUserDisks])
         .phase("unmountSystem", &[UnmountEphemeral, UnmountState])
 }
 

@@ -34,6 +34,9 @@ pub(crate) enum Step {
     WaitForDevices,
     WipeDisks,
     Install,
+    ActivateLogicalVolumes,
+    MountUserDisks,
+    UnmountUserDisks,
     MountState,
     UnmountState,
     MountEphemeral,
@@ -72,6 +75,9 @@ impl Step {
             Self::WaitForDevices => "waitForUSB",
             Self::WipeDisks => "wipeSystemDisk",
             Self::Install => "install",
+            Self::ActivateLogicalVolumes => "activateLogicalVolumes",
+            Self::MountUserDisks => "mountUserDisks",
+            Self::UnmountUserDisks => "unmountUserDisks",
             Self::MountState => "mountStatePartition",
             Self::UnmountState => "unmountStatePartition",
             Self::MountEphemeral => "mountEphemeralPartition",
@@ -97,7 +103,12 @@ impl Step {
     pub(crate) const fn deadline(self) -> Option<Duration> {
         match self {
             Self::LoadConfig => None,
-            Self::WaitForDevices | Self::WriteUdevRules | Self::MountState | Self::MountEphemeral => Some(DEVICES),
+            Self::WaitForDevices
+            | Self::WriteUdevRules
+            | Self::MountState
+            | Self::MountEphemeral
+            | Self::MountUserDisks
+            | Self::ActivateLogicalVolumes => Some(DEVICES),
             Self::StartAllServices => Some(BOOT),
             Self::Install => Some(INSTALL),
             Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),
@@ -110,12 +121,16 @@ impl Step {
     pub(crate) const fn on_failure(self) -> OnFailure {
         match self {
             // The machine stays reachable meanwhile: another configuration may name another disk or image.
-            Self::Install | Self::WriteUserFiles => OnFailure::PauseForConfig { at_most: CONFIG_PAUSE },
+            Self::Install | Self::MountUserDisks | Self::WriteUserFiles => {
+                OnFailure::PauseForConfig { at_most: CONFIG_PAUSE }
+            }
             // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
             // Sizes are only warned of.
             Self::StopAllServices
             | Self::UnmountState
             | Self::UnmountEphemeral
+            | Self::UnmountUserDisks
+            | Self::ActivateLogicalVolumes
             | Self::WaitForDevices
             | Self::MemorySizeCheck
             | Self::DiskSizeCheck

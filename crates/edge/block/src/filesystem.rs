@@ -2,15 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
+use sys::modules::{ModuleError, Modules};
 use sys::mounts::{self, MountError};
 use sys::process::{Command, ProcessError};
-
-use std::sync::Arc;
 
 /// Tools are in one of these.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,6 +45,12 @@ pub enum FileSystemError {
         #[source]
         source: io::Error,
     },
+    #[error("loading the kernel's module {name}")]
+    Module {
+        name: &'static str,
+        #[source]
+        source: ModuleError,
+    },
     #[error("work on a file system was interrupted")]
     Interrupted,
 }
@@ -53,18 +60,18 @@ impl FileSystemError {
     #[must_use]
     pub fn wants_repair(&self) -> bool {
         let Self::Mount(MountError::Mount { source, .. }) = self else { return false };
-        let damaged = [rustix::io::Errno::UCLEAN, rustix::io::Errno::INVAL].map(rustix::io::Errno::raw_os_error);
-        source.raw_os_error().is_some_and(|code| damaged.contains(&code))
+        is(source, Errno::UCLEAN) || is(source, Errno::INVAL)
     }
 
     /// Whether something still uses it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let code = match self {
-            Self::Mount(MountError::Mount { source, .. } | MountError::Unmount { source, .. }) => source.raw_os_error(),
-            _ => None,
-        };
-        code == Some(rustix::io::Errno::BUSY.raw_os_error())
+        match self {
+            Self::Mount(MountError::Mount { source, .. } | MountError::Unmount { source, .. }) => {
+                is(source, Errno::BUSY)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -196,7 +203,15 @@ impl FileSystems for KernelFileSystems {
             let read_only = if plan.is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
             let source = plan.source.display().to_string();
             let flags = MountFlags::NOATIME | read_only;
-            Ok(mounts::mount(&source, &plan.target, plan.kind, flags, &plan.options)?)
+            let mount = || mounts::mount(&source, &plan.target, plan.kind, flags, &plan.options);
+            match mount() {
+                // The kernel does not know this file system yet, and nobody but this process loads modules for it.
+                Err(MountError::Mount { source, .. }) if is(&source, Errno::NODEV) => {
+                    load_module(plan.kind)?;
+                    Ok(mount()?)
+                }
+                other => Ok(other?),
+            }
         })
         .await
     }
@@ -219,8 +234,25 @@ impl FileSystems for KernelFileSystems {
     }
 
     async fn activate_volume_groups(&self) -> Result<(), FileSystemError> {
+        on_thread(|| load_module("dm_mod")).await?;
         run("lvm", &["vgchange", "-ay"], "all volume groups".to_owned(), LVM).await
     }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// Loads a module of this kernel; one that is built in or loaded is there already.
+fn load_module(name: &'static str) -> Result<(), FileSystemError> {
+    let directory = Path::new("/lib/modules").join(sys::host::kernel_release());
+    let failed = |source| FileSystemError::Module { name, source };
+    let modules = Modules::read(&directory).map_err(failed)?;
+    if name == "xfs" {
+        // Its library asks the kernel for this algorithm by name, which no index of modules lists as a dependency.
+        modules.load("crc32c_generic", "").map_err(failed)?;
+    }
+    modules.load(name, "").map_err(failed)
 }
 
 async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Duration) -> Result<(), FileSystemError> {

@@ -96,7 +96,7 @@ impl FakeNode {
             Step::SaveConfig => vec![Step::LoadConfig, Step::MountState],
             Step::SetupVarDirectory | Step::StartContainerd => vec![Step::MountEphemeral],
             Step::LoadConfig => vec![Step::StartMachined, Step::MountState],
-            Step::WriteUserFiles => vec![Step::LoadConfig, Step::MountEphemeral],
+            Step::MountUserDisks | Step::WriteUserFiles => vec![Step::LoadConfig, Step::MountEphemeral],
             Step::StartAllServices => vec![Step::LoadConfig, Step::MountEphemeral, Step::MountState],
             _ => Vec::new(),
         }

@@ -73,7 +73,7 @@ pub(super) const FIELDS: &[Field] = &[
     pending("machine.network.kubespan.mtu", KUBESPAN),
     pending("machine.network.kubespan.filters", KUBESPAN),
     read("machine.network.disableSearchDomain", "network.EtcFileController"),
-    pending("machine.disks", "user disks"),
+    read("machine.disks", "mountUserDisks"),
     pending("machine.install", INSTALLER),
     read("machine.files", "writeUserFiles"),
     pending("machine.env", "environment variables for services"),

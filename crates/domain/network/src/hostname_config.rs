@@ -11,14 +11,24 @@ use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, HostnameSpec, NodeAddress};
 use resources::runtime::PlatformMetadata;
 
+use crate::arguments::Arguments;
 use crate::node_address::DEFAULT_ID;
 
-/// Configuration, identity, platform → `HostnameSpec`, one a layer.
+/// Configuration, identity, arguments of the kernel, platform → `HostnameSpec`, one a layer.
 ///
 /// The default is stable (`talos-xxx-yyy` from the identity) unless the configuration says otherwise; then it follows
 /// the default address (`talos-10-5-0-2`).
 #[derive(Debug)]
-pub struct HostnameConfigController;
+pub struct HostnameConfigController {
+    arguments: Arguments,
+}
+
+impl HostnameConfigController {
+    /// With the arguments of the kernel.
+    pub const fn new(arguments: Arguments) -> Self {
+        Self { arguments }
+    }
+}
 
 #[async_trait]
 impl Controller for HostnameConfigController {
@@ -49,6 +59,7 @@ impl Controller for HostnameConfigController {
             address.and_then(|address| address.addresses.first().map(|net| address_hostname(net.addr())))
         };
         put(ctx, ConfigLayer::Default, default)?;
+        put(ctx, ConfigLayer::Cmdline, self.arguments.hostname().map(str::to_owned))?;
         let platform = ctx.get::<PlatformMetadata>(PlatformMetadata::ID)?;
         put(ctx, ConfigLayer::Platform, platform.map(|platform| platform.hostname.clone()))?;
         put(ctx, ConfigLayer::MachineConfiguration, machine.and_then(|machine| machine.hostname().map(str::to_owned)))?;
@@ -105,7 +116,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_layer_has_its_own_name() {
-        let harness = Harness::with(HostnameConfigController);
+        let harness = Harness::with(HostnameConfigController::new(Arguments::default()));
         harness.put(Identity::ID, Identity { node_id: "abc".into() });
         harness
             .put(PlatformMetadata::ID, PlatformMetadata { hostname: "vm-7.example.org".into(), ..Default::default() });
@@ -124,7 +135,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_the_stable_name_the_default_follows_the_address() {
-        let harness = Harness::with(HostnameConfigController);
+        let harness = Harness::with(HostnameConfigController::new(Arguments::default()));
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  features:\n    stableHostname: false\n";
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.put(DEFAULT_ID, NodeAddress { addresses: vec!["10.5.0.3/24".parse().unwrap()] });

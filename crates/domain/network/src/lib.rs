@@ -1,21 +1,33 @@
 //! Network controllers: the kernel's state, the desired configuration, and resources derived from both.
 //!
-//! Addresses, links but the loopback, and routes are observed here, not configured: a platform or an operator sets them up.
-//! Settings (host name, resolvers, time servers) come in layers, are merged, and take effect.
+//! Settings (links, addresses, routes, operators, host name, resolvers, time servers) come in layers, are merged, and take
+//! effect. Where the network is the host's, links, addresses and routes have no layers but that of the loopback link.
+//! `docs/network.md` has the picture.
 
+mod address_config;
+mod address_spec;
 mod address_status;
+mod arguments;
 mod device_config;
+mod devices;
 mod etc_file;
 mod hardware_addr;
+mod held;
 mod host_dns_config;
 mod hostname_config;
 mod hostname_spec;
+mod link_config;
 mod link_spec;
 mod link_status;
 mod merge;
+mod meta_config;
 mod network_status;
 mod node_address;
+mod operator_config;
+mod operator_spec;
 mod resolver_config;
+mod route_config;
+mod route_spec;
 mod route_status;
 mod settings_status;
 mod time_server_config;
@@ -25,20 +37,30 @@ use std::io;
 use std::sync::Arc;
 
 use controller::Controller;
+use dhcp::{KernelSockets, Sockets};
 use netlink::{Addresses, KernelNetlink, Links, NetlinkError, Router};
 
+pub use address_config::AddressConfigController;
+pub use address_spec::AddressSpecController;
 pub use address_status::AddressStatusController;
+pub use arguments::Arguments;
 pub use device_config::DeviceConfigController;
 pub use etc_file::EtcFileController;
 pub use hardware_addr::HardwareAddrController;
 pub use hostname_config::{HostnameConfigController, stable_hostname};
 pub use hostname_spec::{HostnameSpecController, SetHostname};
-pub use link_spec::{LinkConfigController, LinkSpecController};
+pub use link_config::LinkConfigController;
+pub use link_spec::LinkSpecController;
 pub use link_status::LinkStatusController;
 pub use merge::MergeController;
+pub use meta_config::MetaConfigController;
 pub use network_status::StatusController;
 pub use node_address::NodeAddressController;
+pub use operator_config::OperatorConfigController;
+pub use operator_spec::OperatorSpecController;
 pub use resolver_config::ResolverConfigController;
+pub use route_config::RouteConfigController;
+pub use route_spec::RouteSpecController;
 pub use route_status::RouteStatusController;
 pub use settings_status::{ResolverSpecController, TimeServerSpecController};
 pub use time_server_config::TimeServerConfigController;
@@ -52,22 +74,28 @@ pub struct Edges {
     pub addresses: Arc<dyn Addresses>,
     /// Routes and masquerading of the node as the router of its pods.
     pub routes: Arc<dyn Router>,
+    /// Sockets of DHCP clients.
+    pub dhcp: Arc<dyn Sockets>,
     /// Sets the host name.
     pub set_hostname: SetHostname,
+    /// Arguments of the kernel.
+    pub arguments: Arguments,
 }
 
 impl Edges {
-    /// The kernel, in the namespaces of this process.
+    /// The kernel, in the namespaces of this process, which was started with these arguments.
     ///
     /// Assumptions: called on a tokio runtime.
-    pub fn kernel() -> Result<Self, NetlinkError> {
+    pub fn kernel(arguments: Arguments) -> Result<Self, NetlinkError> {
         let kernel = Arc::new(KernelNetlink::connect()?);
         let set_hostname: SetHostname = Arc::new(|name: &str| -> io::Result<()> { sys::host::set_hostname(name) });
         Ok(Self {
             links: Arc::clone(&kernel) as Arc<dyn Links>,
             addresses: Arc::clone(&kernel) as Arc<dyn Addresses>,
             routes: kernel,
+            dhcp: Arc::new(KernelSockets::default()),
             set_hostname,
+            arguments,
         })
     }
 }
@@ -80,29 +108,57 @@ impl std::fmt::Debug for Edges {
 
 /// All controllers of this crate, to be registered.
 pub fn controllers(edges: &Edges) -> Vec<Box<dyn Controller>> {
-    let (links, routes) = (|| Arc::clone(&edges.links), Arc::clone(&edges.routes));
-    vec![
-        Box::new(LinkStatusController::new(links())),
-        Box::new(LinkConfigController),
-        Box::new(MergeController::link()),
-        Box::new(LinkSpecController::new(links())),
-        Box::new(AddressStatusController::new(links(), Arc::clone(&edges.addresses))),
-        Box::new(RouteStatusController::new(links(), routes)),
+    let mut list: Vec<Box<dyn Controller>> = vec![
         Box::new(HardwareAddrController),
         Box::new(NodeAddressController),
-        Box::new(HostnameConfigController),
         Box::new(MergeController::hostname()),
         Box::new(HostnameSpecController::new(Arc::clone(&edges.set_hostname))),
-        Box::new(ResolverConfigController),
         Box::new(MergeController::resolver()),
         Box::new(ResolverSpecController),
-        Box::new(TimeServerConfigController),
         Box::new(MergeController::time_server()),
         Box::new(TimeServerSpecController),
         Box::new(EtcFileController),
         Box::new(StatusController),
         Box::new(DeviceConfigController),
         host_dns_config::controller(),
+    ];
+    list.extend(layers(&edges.arguments));
+    list.extend(of_kernel(edges));
+    list
+}
+
+/// The layers of arguments and configuration.
+fn layers(arguments: &Arguments) -> Vec<Box<dyn Controller>> {
+    let arguments = || arguments.clone();
+    vec![
+        Box::new(LinkConfigController::new(arguments())),
+        Box::new(AddressConfigController::new(arguments())),
+        Box::new(RouteConfigController::new(arguments())),
+        Box::new(OperatorConfigController::new(arguments())),
+        Box::new(HostnameConfigController::new(arguments())),
+        Box::new(ResolverConfigController::new(arguments())),
+        Box::new(TimeServerConfigController::new(arguments())),
+        Box::new(MetaConfigController::default()),
+    ]
+}
+
+/// Links, addresses and routes: merged, put into the kernel, and read from it.
+fn of_kernel(edges: &Edges) -> Vec<Box<dyn Controller>> {
+    let (links, addresses) = (|| Arc::clone(&edges.links), || Arc::clone(&edges.addresses));
+    // Two kinds of pointers: coercion of the router's needs a name.
+    let routes = || -> Arc<dyn Router> { Arc::clone(&edges.routes) };
+    vec![
+        Box::new(MergeController::link()),
+        Box::new(LinkSpecController::new(links())),
+        Box::new(LinkStatusController::new(links())),
+        Box::new(MergeController::address()),
+        Box::new(AddressSpecController::new(links(), addresses())),
+        Box::new(AddressStatusController::new(links(), addresses())),
+        Box::new(MergeController::route()),
+        Box::new(RouteSpecController::new(links(), addresses(), routes())),
+        Box::new(RouteStatusController::new(links(), routes())),
+        Box::new(MergeController::operator()),
+        Box::new(OperatorSpecController::new(Arc::clone(&edges.dhcp))),
     ]
 }
 
@@ -131,6 +187,8 @@ mod tests {
             links: fake.clone(),
             addresses: fake.clone(),
             routes: fake,
+            dhcp: Arc::new(dhcp::FakeSockets::default()),
+            arguments: Arguments::default(),
             set_hostname: Arc::new(move |name: &str| {
                 name.clone_into(&mut kernel_name.lock());
                 Ok(())

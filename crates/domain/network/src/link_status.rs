@@ -1,13 +1,13 @@
 //! Links as the kernel has them.
 //!
-//! Driver, bus and speed (ethtool) and the settings of VLANs, bonds and bridges are not read yet.
+//! Speed (ethtool) and the settings of VLANs, bonds and bridges are not read yet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use netlink::{Link, Links};
+use netlink::{Link, LinkHardware, Links};
 use resources::enums::{Duplex, LinkFlags, Port};
 use resources::network::LinkStatus;
 
@@ -49,13 +49,14 @@ impl Controller for LinkStatusController {
         self.watch.start(ctx, [self.links.link_changes()]);
         for link in self.links.links().await? {
             let name = link.name.clone();
-            ctx.put(&name, status(link))?;
+            let hardware = self.links.hardware(&name).await;
+            ctx.put(&name, status(link, hardware))?;
         }
         ctx.keep_touched::<LinkStatus>()
     }
 }
 
-fn status(link: Link) -> LinkStatus {
+fn status(link: Link, hardware: LinkHardware) -> LinkStatus {
     LinkStatus {
         index: link.index,
         r#type: link.link_type,
@@ -70,6 +71,9 @@ fn status(link: Link) -> LinkStatus {
         master_index: link.master_index,
         operational_state: link.operational_state,
         kind: link.kind,
+        bus_path: hardware.bus_path,
+        pci_id: hardware.pci_id,
+        driver: hardware.driver,
         slave_kind: link.slave_kind,
         port: Port::OTHER,
         duplex: Duplex::UNKNOWN,

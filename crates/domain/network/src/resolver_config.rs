@@ -8,12 +8,23 @@ use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, ResolverSpec};
 
+use crate::arguments::Arguments;
+
 /// Default servers.
 const DEFAULT: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
 
-/// Configuration → `ResolverSpec`, one a layer.
+/// Configuration, arguments of the kernel → `ResolverSpec`, one a layer.
 #[derive(Debug)]
-pub struct ResolverConfigController;
+pub struct ResolverConfigController {
+    arguments: Arguments,
+}
+
+impl ResolverConfigController {
+    /// With the arguments of the kernel.
+    pub const fn new(arguments: Arguments) -> Self {
+        Self { arguments }
+    }
+}
 
 #[async_trait]
 impl Controller for ResolverConfigController {
@@ -31,6 +42,10 @@ impl Controller for ResolverConfigController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         put(ctx, ConfigLayer::Default, DEFAULT.to_vec())?;
+        let of_arguments = self.arguments.dns_servers().to_vec();
+        if !of_arguments.is_empty() {
+            put(ctx, ConfigLayer::Cmdline, of_arguments)?;
+        }
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let network = machine.and_then(|machine| machine.network.as_ref());
@@ -57,7 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn configured_servers_are_a_layer_above_the_default_ones() {
-        let harness = Harness::with(ResolverConfigController);
+        let harness = Harness::with(ResolverConfigController::new(Arguments::default()));
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  network:\n    nameservers:\n      - 10.5.0.1\n";
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;

@@ -6,12 +6,23 @@ use resources::config::MachineConfig;
 use resources::enums::ConfigLayer;
 use resources::network::{CONFIG_NAMESPACE, TimeServerSpec};
 
+use crate::arguments::Arguments;
+
 /// Default servers.
 const DEFAULT: &str = "time.cloudflare.com";
 
-/// Configuration → `TimeServerSpec`, one a layer.
+/// Configuration, arguments of the kernel → `TimeServerSpec`, one a layer.
 #[derive(Debug)]
-pub struct TimeServerConfigController;
+pub struct TimeServerConfigController {
+    arguments: Arguments,
+}
+
+impl TimeServerConfigController {
+    /// With the arguments of the kernel.
+    pub const fn new(arguments: Arguments) -> Self {
+        Self { arguments }
+    }
+}
 
 #[async_trait]
 impl Controller for TimeServerConfigController {
@@ -29,6 +40,10 @@ impl Controller for TimeServerConfigController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         put(ctx, ConfigLayer::Default, vec![DEFAULT.to_owned()])?;
+        let of_arguments = self.arguments.time_servers().to_vec();
+        if !of_arguments.is_empty() {
+            put(ctx, ConfigLayer::Cmdline, of_arguments)?;
+        }
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let machine = MachineConfig::root_of(active.as_deref())?.map(|config| config.machine());
         let time = machine.and_then(|machine| machine.time.as_ref());
@@ -54,7 +69,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn configured_servers_are_a_layer_above_the_default_one() {
-        let harness = Harness::with(TimeServerConfigController);
+        let harness = Harness::with(TimeServerConfigController::new(Arguments::default()));
         let text = "version: v1alpha1\nmachine:\n  type: worker\n  time:\n    servers:\n      - ntp.example.org\n";
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
         harness.settle().await;

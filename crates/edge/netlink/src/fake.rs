@@ -7,7 +7,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use resources::enums::{AddressFlags, Family, LinkFlags, LinkType, OperationalState, RouteProtocol, RoutingTable};
+use resources::enums::{
+    AddressFlags, Family, LinkFlags, LinkType, OperationalState, RouteProtocol, RouteType, RoutingTable, Scope,
+};
 use rustix::io::Errno;
 
 use crate::{
@@ -176,7 +178,13 @@ impl Addresses for FakeNetlink {
         self.addresses.subscribe()
     }
 
-    async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError> {
+    async fn add_address_with(
+        &self,
+        link: &str,
+        address: IpNet,
+        scope: Scope,
+        flags: AddressFlags,
+    ) -> Result<(), NetlinkError> {
         let link_index = self.index(link)?;
         let mut state = self.state.lock();
         if !state.addresses.iter().any(|known| known.link_index == link_index && known.address == Some(address)) {
@@ -185,7 +193,8 @@ impl Addresses for FakeNetlink {
                 address: Some(address),
                 local: Some(address.addr()),
                 family: if address.addr().is_ipv4() { Family::INET4 } else { Family::INET6 },
-                flags: AddressFlags::PERMANENT,
+                scope,
+                flags: AddressFlags(flags.0 | AddressFlags::PERMANENT.0),
                 ..Address::default()
             });
         }
@@ -220,23 +229,31 @@ impl Routes for FakeNetlink {
         self.replace_route(route).await
     }
 
-    async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let mut stored = route.clone();
-        stored.family = route.effective_family();
-        stored.table = key(route).2;
-        if stored.protocol == RouteProtocol::UNSPEC {
-            stored.protocol = RouteProtocol::STATIC;
+    async fn append_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let mut state = self.state.lock();
+        let stored = stored(route);
+        let is_same = |known: &Route| key(known) == key(route) && known.gateway == route.gateway;
+        if !state.routes.iter().any(is_same) {
+            state.routes.push(stored);
         }
+        drop(state);
+        self.routes.notify();
+        Ok(())
+    }
+
+    async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
         let mut state = self.state.lock();
         state.routes.retain(|known| key(known) != key(route));
-        state.routes.push(stored);
+        state.routes.push(stored(route));
         drop(state);
         self.routes.notify();
         Ok(())
     }
 
     async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        self.state.lock().routes.retain(|known| key(known) != key(route));
+        let is_meant =
+            |known: &Route| key(known) == key(route) && (route.gateway.is_none() || known.gateway == route.gateway);
+        self.state.lock().routes.retain(|known| !is_meant(known));
         self.routes.notify();
         Ok(())
     }
@@ -258,6 +275,20 @@ impl Translation for FakeNetlink {
         state.masquerades = wanted.to_vec();
         Ok(changed)
     }
+}
+
+/// The route with the defaults of the kernel.
+fn stored(route: &Route) -> Route {
+    let mut stored = route.clone();
+    stored.family = route.effective_family();
+    stored.table = key(route).2;
+    if stored.protocol == RouteProtocol::UNSPEC {
+        stored.protocol = RouteProtocol::STATIC;
+    }
+    if stored.route_type == RouteType::UNSPEC {
+        stored.route_type = RouteType::UNICAST;
+    }
+    stored
 }
 
 /// The key that identifies a route.

@@ -3,28 +3,29 @@
 //! Three sockets: requests, change notifications, nftables. All belong to the namespace in which they were opened.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use resources::enums::{AddressFlags, Scope};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, MulticastGroup, new_connection, new_multicast_connection};
 use rustix::io::Errno;
 use stdx::tasks::{self, Task};
 
 use crate::error::failed;
-use crate::message;
 use crate::nft::Nft;
 use crate::{
-    Address, Addresses, ChangeSender, Changes, Link, LinkChange, Links, Masquerade, Master, Namespace, NetlinkError,
-    Route, Routes, Translation,
+    Address, Addresses, ChangeSender, Changes, Link, LinkChange, LinkHardware, Links, Masquerade, Master, Namespace,
+    NetlinkError, Route, Routes, Translation,
 };
+use crate::{hardware, message};
 
 /// Links, addresses and routes of one network namespace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ struct Inner {
     changes: Arc<AllChanges>,
     /// The kernel refuses a second dump on a socket while one is in progress.
     listing: tokio::sync::Mutex<()>,
+    /// Where sysfs shows the links of this namespace; `None` for another one.
+    sysfs: Option<&'static Path>,
     /// `None` on a kernel without nftables; everything else works.
     nft: std::io::Result<Nft>,
     _requests: Task<()>,
@@ -65,6 +68,10 @@ impl KernelNetlink {
     ///
     /// Assumptions: called on a tokio runtime, whose tasks read the sockets until the last clone is dropped.
     pub fn connect() -> Result<Self, NetlinkError> {
+        Self::open(Some(Path::new("/sys/class/net")))
+    }
+
+    fn open(sysfs: Option<&'static Path>) -> Result<Self, NetlinkError> {
         let opening = |error| NetlinkError::new("opening a netlink socket", error);
         let (requests, handle, _) = new_connection().map_err(opening)?;
         let (listener, _, mut messages) = new_multicast_connection(&GROUPS).map_err(opening)?;
@@ -81,7 +88,10 @@ impl KernelNetlink {
         });
         let nft = Nft::open();
         let listing = tokio::sync::Mutex::default();
-        Ok(Self { handle, inner: Arc::new(Inner { changes, listing, nft, _requests: requests, _events: events }) })
+        Ok(Self {
+            handle,
+            inner: Arc::new(Inner { changes, listing, sysfs, nft, _requests: requests, _events: events }),
+        })
     }
 
     /// Another namespace. Same assumptions as [`connect`](Self::connect).
@@ -89,7 +99,7 @@ impl KernelNetlink {
         let runtime = tokio::runtime::Handle::current();
         namespace.run(|| {
             let _entered = runtime.enter();
-            Self::connect()
+            Self::open(None)
         })?
     }
 
@@ -157,6 +167,10 @@ impl Links for KernelNetlink {
         self.inner.changes.links.subscribe()
     }
 
+    async fn hardware(&self, name: &str) -> LinkHardware {
+        self.inner.sysfs.map(|sysfs| hardware::read(sysfs, name)).unwrap_or_default()
+    }
+
     async fn create_bridge(&self, name: &str) -> Result<(), NetlinkError> {
         self.make(LinkBridge::new(name).down().build(), "bridge", name).await
     }
@@ -215,12 +229,16 @@ impl Addresses for KernelNetlink {
         self.inner.changes.addresses.subscribe()
     }
 
-    async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError> {
+    async fn add_address_with(
+        &self,
+        link: &str,
+        address: IpNet,
+        scope: Scope,
+        flags: AddressFlags,
+    ) -> Result<(), NetlinkError> {
         let index = self.index(link).await?;
         let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
-        let attributes = &mut request.message_mut().attributes;
-        attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
-        attributes.extend(message::broadcast(address).map(AddressAttribute::Broadcast));
+        message::set_address(request.message_mut(), address, scope, flags);
         let added = request.execute().await.map_err(failed(|| format!("adding address {address} to {link}")));
         allow(added, NetlinkError::is_exists)
     }
@@ -249,6 +267,21 @@ impl Routes for KernelNetlink {
     async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
         let request = self.handle.route().add(message::route_message(route));
         request.execute().await.map_err(failed(|| format!("adding a route {}", describe(route))))
+    }
+
+    async fn append_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let appending = || format!("appending the route {}", describe(route));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(message::route_message(route)));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND;
+        let mut answers = self.handle.clone().request(request).map_err(failed(appending))?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return allow(Err(NetlinkError::new(appending(), error.to_io())), NetlinkError::is_exists);
+            }
+        }
+        Ok(())
     }
 
     async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {

@@ -8,6 +8,7 @@ mod changes;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
+mod hardware;
 mod kernel;
 mod message;
 mod model;
@@ -19,5 +20,7 @@ pub use error::NetlinkError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeNetlink;
 pub use kernel::KernelNetlink;
-pub use model::{Address, Addresses, Link, LinkChange, Links, Masquerade, Master, Route, Router, Routes, Translation};
+pub use model::{
+    Address, Addresses, Link, LinkChange, LinkHardware, Links, Masquerade, Master, Route, Router, Routes, Translation,
+};
 pub use namespace::Namespace;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags as PacketAddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags as PacketFlags, RouteHeader, RouteMessage, RouteMetric,
@@ -182,8 +182,18 @@ pub(crate) fn route_message(wanted: &Route) -> RouteMessage {
     message
 }
 
+/// Completes the message that adds an address.
+pub(crate) fn set_address(message: &mut AddressMessage, address: IpNet, scope: Scope, flags: AddressFlags) {
+    message.header.scope = u8::try_from(scope.0).unwrap_or_default().into();
+    message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+    message.attributes.extend(broadcast(address).map(AddressAttribute::Broadcast));
+    if flags != AddressFlags::default() {
+        message.attributes.push(AddressAttribute::Flags(PacketAddressFlags::from_bits_retain(flags.0)));
+    }
+}
+
 /// The broadcast address of an IPv4 prefix, where it has one.
-pub(crate) fn broadcast(address: IpNet) -> Option<Ipv4Addr> {
+fn broadcast(address: IpNet) -> Option<Ipv4Addr> {
     match address {
         IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
         _ => None,

@@ -47,6 +47,17 @@ pub struct Link {
     pub slave_kind: String,
 }
 
+/// The device behind a link; empty texts where it has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkHardware {
+    /// Place on the bus, such as `0000:00:03.0`.
+    pub bus_path: String,
+    /// The kernel's driver.
+    pub driver: String,
+    /// Vendor and product on the PCI bus, such as `1AF4:1000`.
+    pub pci_id: String,
+}
+
 /// Changes to a link; `None` leaves a setting unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkChange {
@@ -158,6 +169,10 @@ pub trait Links: std::fmt::Debug + Send + Sync + 'static {
     async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         Ok(self.links().await?.into_iter().find(|link| link.name == name))
     }
+    /// The device behind a link, where the kernel tells.
+    async fn hardware(&self, _name: &str) -> LinkHardware {
+        LinkHardware::default()
+    }
     /// Creates a bridge, down.
     async fn create_bridge(&self, name: &str) -> Result<(), NetlinkError>;
     /// Creates a veth pair, down.
@@ -177,8 +192,18 @@ pub trait Addresses: std::fmt::Debug + Send + Sync + 'static {
     async fn addresses(&self) -> Result<Vec<Address>, NetlinkError>;
     /// Notifies of changes.
     fn address_changes(&self) -> Changes;
-    /// Adds an address to a link. Succeeds if it exists.
-    async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError>;
+    /// Adds an address of global scope to a link. Succeeds if it exists.
+    async fn add_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError> {
+        self.add_address_with(link, address, Scope::GLOBAL, AddressFlags::default()).await
+    }
+    /// Adds an address of that scope and with those flags to a link. Succeeds if it exists, without changing it.
+    async fn add_address_with(
+        &self,
+        link: &str,
+        address: IpNet,
+        scope: Scope,
+        flags: AddressFlags,
+    ) -> Result<(), NetlinkError>;
     /// Removes an address from a link. Succeeds if it does not exist.
     async fn delete_address(&self, link: &str, address: IpNet) -> Result<(), NetlinkError>;
 }
@@ -192,6 +217,8 @@ pub trait Routes: std::fmt::Debug + Send + Sync + 'static {
     fn route_changes(&self) -> Changes;
     /// Adds a route; fails if one with the same destination, table and metric exists.
     async fn add_route(&self, route: &Route) -> Result<(), NetlinkError>;
+    /// Adds a route behind those with the same destination, table and metric. Succeeds if it exists.
+    async fn append_route(&self, route: &Route) -> Result<(), NetlinkError>;
     /// Adds a route or replaces the one with the same destination, table and metric.
     async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError>;
     /// Removes a route. Succeeds if it does not exist.

@@ -10,6 +10,7 @@ pub mod install;
 pub mod layout;
 pub mod loader;
 pub mod meta;
+pub mod network;
 pub mod selector;
 pub mod size;
 pub mod smbios;

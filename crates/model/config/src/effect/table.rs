@@ -25,14 +25,16 @@ const fn document(kind: &'static str, waits_for: &'static str) -> Field {
     Field { kind, path: "", effect: Effect::Pending { default: "", waits_for } }
 }
 
+const BONDS: &str = "bonds";
+const BRIDGES: &str = "bridges";
+const DHCPV6: &str = "DHCP for IPv6";
 const DISK_ENCRYPTION: &str = "disk encryption";
 const FIREWALL: &str = "the ingress firewall";
 const HOST_DNS: &str = "the DNS server of the host";
 const INSTALLER: &str = "the installer";
 const KUBESPAN: &str = "KubeSpan";
-const LINKS: &str = "the configuration of network links";
 const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
-const TIME_SYNC: &str = "time synchronization";
+const VLANS: &str = "VLANs";
 
 pub(super) const FIELDS: &[Field] = &[
     read("version", "config"),
@@ -63,7 +65,23 @@ pub(super) const FIELDS: &[Field] = &[
     read("machine.kubelet.disableManifestsDirectory", "k8s.KubeletConfigController"),
     read("machine.pods", "k8s.StaticPodConfigController"),
     read("machine.network.hostname", "network.HostnameConfigController"),
-    pending("machine.network.interfaces", LINKS),
+    read("machine.network.interfaces[].interface", "network.LinkConfigController"),
+    read("machine.network.interfaces[].deviceSelector", "network.DeviceConfigController"),
+    read("machine.network.interfaces[].addresses", "network.AddressConfigController"),
+    read("machine.network.interfaces[].routes", "network.RouteConfigController"),
+    pending("machine.network.interfaces[].bond", BONDS),
+    pending("machine.network.interfaces[].bridge", BRIDGES),
+    pending("machine.network.interfaces[].vlans", VLANS),
+    read("machine.network.interfaces[].mtu", "network.LinkConfigController"),
+    read("machine.network.interfaces[].dhcp", "network.OperatorConfigController"),
+    read("machine.network.interfaces[].ignore", "network.LinkConfigController"),
+    unless("machine.network.interfaces[].dummy", "false", "dummy links"),
+    read("machine.network.interfaces[].dhcpOptions.routeMetric", "network.OperatorConfigController"),
+    read("machine.network.interfaces[].dhcpOptions.ipv4", "network.OperatorConfigController"),
+    unless("machine.network.interfaces[].dhcpOptions.ipv6", "false", DHCPV6),
+    pending("machine.network.interfaces[].dhcpOptions.duidv6", DHCPV6),
+    pending("machine.network.interfaces[].wireguard", "WireGuard links"),
+    pending("machine.network.interfaces[].vip", "shared addresses"),
     read("machine.network.nameservers", "network.ResolverConfigController"),
     read("machine.network.extraHostEntries", "network.EtcFileController"),
     unless("machine.network.kubespan.enabled", "false", KUBESPAN),
@@ -77,9 +95,9 @@ pub(super) const FIELDS: &[Field] = &[
     pending("machine.install", INSTALLER),
     read("machine.files", "writeUserFiles"),
     pending("machine.env", "environment variables for services"),
-    unless("machine.time.disabled", "true", TIME_SYNC),
-    pending("machine.time.servers", TIME_SYNC),
-    pending("machine.time.bootTimeout", TIME_SYNC),
+    read("machine.time.disabled", "time.SyncController"),
+    read("machine.time.servers", "network.TimeServerConfigController"),
+    read("machine.time.bootTimeout", "time.SyncController"),
     read("machine.sysctls", "runtime.KernelParamConfigController"),
     read("machine.sysfs", "runtime.KernelParamConfigController"),
     read("machine.registries.mirrors", "files.CRIRegistryConfigController"),

@@ -17,7 +17,7 @@ pub(super) fn check(check: &mut Check<'_>, config: &Config, mode: Mode) {
     identity(check, machine);
     install(check, machine, mode);
     disks(check, machine);
-    network::check(check, machine);
+    network::check(check, machine, mode);
     files(check, machine);
     names::machine(check, machine);
     profiles(check, machine);

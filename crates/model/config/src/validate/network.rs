@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::{Check, links};
+use super::{Check, Mode, links};
 use crate::scalar::MachineType;
 use crate::v1alpha1::{Device, DeviceVip, DhcpOptions, Machine};
 
-pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
+pub(super) fn check(check: &mut Check<'_>, machine: &Machine, mode: Mode) {
+    if mode == Mode::Container {
+        parts_of_the_host(check, machine);
+    }
     let Some(network) = &machine.network else { return };
     links::ports(check, &network.interfaces);
     let mut names = HashSet::new();
@@ -26,6 +29,19 @@ pub(super) fn check(check: &mut Check<'_>, machine: &Machine) {
             check.remark(&format!("{base}.interface"), message);
         }
         device_check(check, &base, device, worker);
+    }
+}
+
+/// Links and the clock of a container are its host's.
+fn parts_of_the_host(check: &mut Check<'_>, machine: &Machine) {
+    if machine.network.as_ref().is_some_and(|network| !network.interfaces.is_empty()) {
+        check.remark("machine.network.interfaces", "has no effect in a container: its links are the host's");
+    }
+    let time = machine.time.as_ref();
+    if time
+        .is_some_and(|time| !time.servers.is_empty() || !time.boot_timeout.is_empty() || time.disabled == Some(false))
+    {
+        check.remark("machine.time", "has no effect in a container: its clock is the host's");
     }
 }
 

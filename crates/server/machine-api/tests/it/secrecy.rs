@@ -239,7 +239,9 @@ fn controllers(directory: &TempDir) -> Vec<Box<dyn Controller>> {
         links: Arc::new(netlink.clone()),
         addresses: Arc::new(netlink.clone()),
         routes: Arc::new(netlink.clone()),
+        dhcp: Arc::new(dhcp::FakeSockets::default()),
         set_hostname: Arc::new(|_: &str| Ok(())),
+        arguments: domain_network::Arguments::default(),
     };
     let k8s = domain_k8s::Edges {
         root: domain_k8s::Root::new(directory.path()),

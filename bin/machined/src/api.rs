@@ -98,6 +98,7 @@ fn machine(node: &Node) -> Machine {
         etcd: Arc::new(Etcd(components.etcd.clone())),
         meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
         kubernetes: Arc::new(kube_edge::RealConnect),
+        time_servers: Arc::new(ntp::KernelAsk::default()),
         clock: Arc::new(SystemClock),
     }
 }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::machine::cmdline::Cmdline;
 use anyhow::Context as _;
 use controller::Controller;
+use domain_runtime::adjtime_status::AdjtimeStatusController;
 use domain_runtime::config_type::MachineTypeController;
 use domain_runtime::configuration::ConfigurationController;
 use domain_runtime::cri_config::CriRegistryConfigController;
@@ -31,6 +33,8 @@ use domain_runtime::service_status::ServiceController;
 use domain_runtime::system_info::{self, SystemInfoController};
 use domain_runtime::time_sync::SyncController;
 use http_fetch::HttpFetch;
+use ntp::{KernelAsk, KernelTime};
+use platform::Platform;
 use resources::machine::Ownership;
 use sys::udev::Udevadm;
 
@@ -47,7 +51,8 @@ use crate::storage;
 /// When the kernel's networking cannot be reached, or two controllers claim the same output: a mistake in this list.
 pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
     let components = &machine.components;
-    let network = domain_network::Edges::kernel().context("connecting to the kernel's networking")?;
+    let arguments = network_arguments(components.platform.as_ref());
+    let network = domain_network::Edges::kernel(arguments).context("connecting to the kernel's networking")?;
     let k8s = domain_k8s::Edges {
         root: domain_k8s::Root::default(),
         connect: Arc::new(kube_edge::RealConnect),
@@ -81,6 +86,16 @@ fn volumes(components: &Components) -> anyhow::Result<Vec<Box<dyn Controller>>> 
     }
 }
 
+/// Arguments of the kernel about the network. Those of a host's kernel are about the host's.
+fn network_arguments(platform: &dyn Platform) -> domain_network::Arguments {
+    if platform.capabilities().network == Ownership::Host {
+        return domain_network::Arguments::default();
+    }
+    // Without `/proc` there are none.
+    let line = Cmdline::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    domain_network::Arguments::read(|name| line.values(name))
+}
+
 fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
     let Machine { components, lifecycle } = machine;
     let paths = ServicePaths {
@@ -106,7 +121,8 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(ServiceController::new(components.supervisor.clone())),
         Box::new(ServiceSpecController::new(paths)),
         Box::new(ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))),
-        Box::new(SyncController),
+        Box::new(SyncController::new(Arc::new(KernelAsk::default()), Arc::new(KernelTime))),
+        Box::new(AdjtimeStatusController::new(Arc::new(KernelTime))),
         Box::new(SecurityStateController { efi_variables: PathBuf::from(EFI_VARIABLES) }),
         Box::new(DevicesStatusController::new(Arc::new(Udevadm))),
         Box::new(StatsController::new(perf_stats::of_kernel())),

@@ -33,6 +33,7 @@ pub(crate) mod power;
 pub(crate) mod processes;
 pub(crate) mod services;
 pub(crate) mod talosconfig;
+pub(crate) mod time;
 pub(crate) mod validate;
 pub(crate) mod version;
 
@@ -126,6 +127,8 @@ pub(crate) enum Command {
     Service(services::ServiceArgs),
     /// Shuts nodes down
     Shutdown(power::ShutdownArgs),
+    /// Shows the time of nodes and of a time server
+    Time(time::TimeArgs),
     /// Validates a machine configuration
     Validate(validate::ValidateArgs),
     /// Shows the versions of client and nodes
@@ -173,6 +176,7 @@ pub(crate) async fn run(
         Command::Reset(args) => power::reset(args, session).await,
         Command::Service(args) => services::run(args, session).await,
         Command::Shutdown(args) => power::shutdown(args, session).await,
+        Command::Time(args) => time::run(args, session).await,
         Command::Validate(args) => validate::run(args, session),
         Command::Version(args) => version::run(args, session).await,
         Command::Planned(path) => Err(CommandError::not_available(&format!("`talosctl {path}`"))),

@@ -25,7 +25,6 @@ const WAITING: &[(&str, &[&str])] = &[
     (
         "never in a container: disks, firmware, boot partition and kernel clock of a machine of its own",
         &[
-            "AdjtimeStatuses.v1alpha1.talos.dev",
             "BlockDevices.block.talos.dev",
             "DiscoveredVolumes.block.talos.dev",
             "Disks.block.talos.dev",
@@ -44,14 +43,7 @@ const WAITING: &[(&str, &[&str])] = &[
     ),
     (
         "the configuration of network links",
-        &[
-            "AddressSpecs.net.talos.dev",
-            "LinkRefreshes.net.talos.dev",
-            "OperatorSpecs.net.talos.dev",
-            "ProbeSpecs.net.talos.dev",
-            "ProbeStatuses.net.talos.dev",
-            "RouteSpecs.net.talos.dev",
-        ],
+        &["LinkRefreshes.net.talos.dev", "ProbeSpecs.net.talos.dev", "ProbeStatuses.net.talos.dev"],
     ),
     ("the DNS server of the host", &["DNSResolveCaches.net.talos.dev", "DNSUpstreams.net.talos.dev"]),
     ("the ingress firewall", &["NfTablesChains.net.talos.dev"]),

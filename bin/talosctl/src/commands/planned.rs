@@ -140,7 +140,6 @@ const COMMANDS: &[Planned] = &[
             Flag('v', "verbose", "Shows errors during collection"),
         ],
     ),
-    planned("time", "Shows the time of nodes", &[Value('c', "check", "string", "Server to compare with")]),
     planned(
         "upgrade",
         "Upgrades nodes",

@@ -2,6 +2,7 @@
 //!
 //! [`service_spec`] says which services the machine itself needs, [`service_run`] makes the supervisor run all that have a spec.
 
+pub mod adjtime_status;
 pub mod config_type;
 pub mod configuration;
 pub mod cri_config;

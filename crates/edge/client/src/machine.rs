@@ -12,6 +12,7 @@ use wire::common::{ContainerDriver, Data};
 use wire::inspect::inspect_service_client::InspectServiceClient;
 use wire::machine::machine_service_client::MachineServiceClient;
 use wire::storage::storage_service_client::StorageServiceClient;
+use wire::time::time_service_client::TimeServiceClient;
 use wire::{cluster, inspect, machine, storage};
 
 use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
@@ -198,6 +199,18 @@ impl Client {
         let request = machine::MetaDeleteRequest { key: key.into() };
         let reply = self.machine().meta_delete(self.unary(request)).await;
         split("MetaDelete", reply, |reply| reply.messages)
+    }
+
+    /// The time of nodes beside that of a server, or of the one that each uses.
+    pub async fn time(&self, server: Option<String>) -> Result<Vec<NodeReply<wire::time::Time>>, CallError> {
+        let mut client = TimeServiceClient::new(self.channel());
+        match server {
+            Some(server) => {
+                let reply = client.time_check(self.unary(wire::time::TimeRequest { server })).await;
+                split("TimeCheck", reply, |reply| reply.messages)
+            }
+            None => split("Time", client.time(self.unary(())).await, |reply| reply.messages),
+        }
     }
 
     pub async fn etcd_members(&self, query_local: bool) -> Result<Vec<NodeReply<machine::EtcdMembers>>, CallError> {

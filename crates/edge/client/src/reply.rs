@@ -77,6 +77,7 @@ with_metadata!(
     wire::machine::MetaDelete,
     wire::machine::MetaWrite,
     wire::machine::Mounts,
+    wire::time::Time,
     wire::machine::Process,
     wire::machine::Reboot,
     wire::machine::Reset,

@@ -16,6 +16,7 @@ mod machine_service;
 mod node_services;
 mod serve;
 mod state_service;
+mod time_service;
 
 pub use access::Access;
 pub use machine::{

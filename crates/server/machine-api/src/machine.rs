@@ -200,6 +200,8 @@ pub struct Machine {
     pub meta: Arc<dyn MetaValues>,
     /// Kubernetes, for health checks.
     pub kubernetes: Arc<dyn kube_edge::Connect>,
+    /// Asks time servers.
+    pub time_servers: Arc<dyn ntp::Ask>,
     /// Stamps certificates.
     pub clock: Arc<dyn Clock>,
 }

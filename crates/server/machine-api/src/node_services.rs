@@ -1,14 +1,12 @@
-//! Small services of a node: disks, and time with minimal content.
+//! Small services of a node: disks.
 
 use resources::block::Disk;
 use tonic::{Request, Response, Status};
 use wire::storage::disk::DiskType;
 use wire::storage::storage_service_server::StorageService;
 use wire::storage::{Disk as WireDisk, Disks, DisksResponse};
-use wire::time::time_service_server::TimeService;
-use wire::time::{TimeRequest, TimeResponse};
 
-use crate::machine_service::{Service, later};
+use crate::machine_service::Service;
 
 #[tonic::async_trait]
 impl StorageService for Service {
@@ -42,16 +40,5 @@ fn wire_disk(disk: &Disk) -> WireDisk {
         system_disk: disk.system_disk,
         subsystem: disk.subsystem.clone(),
         readonly: disk.readonly,
-    }
-}
-
-#[tonic::async_trait]
-impl TimeService for Service {
-    async fn time(&self, _: Request<()>) -> Result<Response<TimeResponse>, Status> {
-        later("Time", "the client of time servers")
-    }
-
-    async fn time_check(&self, _: Request<TimeRequest>) -> Result<Response<TimeResponse>, Status> {
-        later("TimeCheck", "the client of time servers")
     }
 }

@@ -182,6 +182,7 @@ pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         etcd: sinks.clone(),
         meta: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
+        time_servers: Arc::new(ntp::FakeAsk::default()),
         clock,
     };
     let metadata = PlatformMetadata { platform: "container".into(), ..PlatformMetadata::default() };
@@ -659,7 +660,38 @@ async fn every_service_is_there() {
     let disks = wire::storage::storage_service_client::StorageServiceClient::new(it.channel.clone()).disks(()).await;
     assert_eq!(disks.unwrap_err().code(), Code::FailedPrecondition, "a container has no disks of its own");
     let time = wire::time::time_service_client::TimeServiceClient::new(it.channel.clone()).time(()).await;
-    assert_eq!(time.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(time.unwrap_err().code(), Code::FailedPrecondition, "there are no time servers");
+}
+
+#[tokio::test]
+async fn the_time_is_compared_with_the_first_server_in_use_or_another_one() {
+    let servers = ntp::FakeAsk::default();
+    servers.tells("ntp.example.org", -2000);
+    servers.tells("other.example.org", 3000);
+    servers.answers("limited.example.org", ntp::Answer::KissOfDeath(*b"RATE"));
+    let it = served_with(|machine| machine.time_servers = Arc::new(servers));
+    let time_servers = vec!["ntp.example.org".to_owned()];
+    let status = resources::network::TimeServerStatus { time_servers };
+    it.machine.store.put(resources::network::TimeServerStatus::ID, status, "").unwrap();
+    let mut client = wire::time::time_service_client::TimeServiceClient::new(it.channel.clone());
+    let difference = |time: &wire::time::Time| {
+        let millis = |at: &Option<prost_types::Timestamp>| {
+            at.map(|at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).unwrap()
+        };
+        (millis(&time.remotetime) - millis(&time.localtime), time.server.clone())
+    };
+    let time = client.time(()).await.unwrap().into_inner();
+    assert_eq!(difference(&time.messages[0]), (-2000, "ntp.example.org".into()));
+    let ask = |server: &str| wire::time::TimeRequest { server: server.into() };
+    let time = client.time_check(ask("other.example.org")).await.unwrap().into_inner();
+    assert_eq!(difference(&time.messages[0]), (3000, "other.example.org".into()));
+    for (server, code) in [
+        ("absent.example.org", Code::Unavailable),
+        ("limited.example.org", Code::Unavailable),
+        ("", Code::InvalidArgument),
+    ] {
+        assert_eq!(client.time_check(ask(server)).await.unwrap_err().code(), code, "{server}");
+    }
 }
 
 /// On a machine with disks of its own.

@@ -78,6 +78,7 @@ impl Actions for NodeActions {
         let (store, supervisor) = (&components.store, &components.supervisor);
         tracing::debug!(sequence = %job.request.sequence, step = step.name(), "step");
         match step {
+            Step::LoadModules => devices::load_modules().await,
             Step::CreateEtcFiles => {
                 if self.kind == MachineKind::Machine {
                     devices::prepare_rules()?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use domain_runtime::kernel_module::{ImageModules, LoadModules as _};
 use resources::config::MachineConfig;
 use resources::runtime::DevicesStatus;
 use sequencer::{TaskContext, TaskError};
@@ -33,6 +34,16 @@ pub(crate) async fn known(store: &Store, context: &TaskContext) -> Result<(), Ta
             () = context.cancel.cancelled() => return Err("udevd has not handled all devices".into()),
         }
     }
+}
+
+/// Modules of no device, whose parameters are set at the start: bridged packets pass netfilter.
+const MODULES: [&str; 1] = ["br_netfilter"];
+
+/// Loads what no device asks for.
+pub(crate) async fn load_modules() -> Result<(), TaskError> {
+    let load = || MODULES.iter().try_for_each(|name| ImageModules::default().load(name, ""));
+    // The kernel decompresses and checks them.
+    Ok(tokio::task::spawn_blocking(load).await??)
 }
 
 /// Shows one directory of rules in both places: those of extensions, and room for those of the configuration.

@@ -7,7 +7,7 @@ use sequencer::{Outcome, Parameters, RebootMode, Request, ResetParameters, Seque
 use super::outline::{Facts, Outline};
 use super::step::Step::{
     ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck,
-    EnforceKsppRequirements, Install, KexecPrepare, LoadConfig, MemorySizeCheck, MountBpfFs, MountCgroups,
+    EnforceKsppRequirements, Install, KexecPrepare, LoadConfig, LoadModules, MemorySizeCheck, MountBpfFs, MountCgroups,
     MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk, ResetSystemPartitions,
     ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory, StartAllServices, StartMachined,
     StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks, WaitForDevices, WipeDisks,
@@ -41,7 +41,7 @@ fn initialize(facts: Facts) -> Outline {
                 SetRlimit,
             ],
         )
-        .phase("etc", &[CreateSystemCgroups, CreateOsReleaseFile, CreateEtcFiles])
+        .phase("etc", &[LoadModules, CreateSystemCgroups, CreateOsReleaseFile, CreateEtcFiles])
         .phase("earlyServices", &[StartUdevd, StartMachined])
         .phase("usb", &[WaitForDevices]);
     let wiped = if facts.wipe_asked { devices.phase("wipeDisks", &[WipeDisks]) } else { devices };

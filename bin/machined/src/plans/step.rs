@@ -26,6 +26,7 @@ pub(crate) enum Step {
     MountCgroups,
     MountPseudoFilesystems,
     SetRlimit,
+    LoadModules,
     CreateSystemCgroups,
     CreateOsReleaseFile,
     CreateEtcFiles,
@@ -66,6 +67,8 @@ impl Step {
             Self::MountCgroups => "mountCgroups",
             Self::MountPseudoFilesystems => "mountPseudoFilesystems",
             Self::SetRlimit => "setRLimit",
+            // Ours: Talos 1.7 has them in its kernel.
+            Self::LoadModules => "loadModules",
             Self::CreateSystemCgroups => "CreateSystemCgroups",
             Self::CreateOsReleaseFile => "createOSReleaseFile",
             Self::CreateEtcFiles => "createEtcFiles",
@@ -134,6 +137,7 @@ impl Step {
             | Self::WaitForDevices
             | Self::MemorySizeCheck
             | Self::DiskSizeCheck
+            | Self::LoadModules
             | Self::KexecPrepare
             | Self::WriteUdevRules => OnFailure::Ignore,
             _ => OnFailure::Abort,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
-use provision::registry::{Layout, serve};
+use provision::registry::{Layout, Site, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -18,7 +18,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// Serves an OCI image layout.
     pub(crate) fn start(layout: &Path) -> anyhow::Result<Self> {
-        let layout = Layout::new(layout);
+        let site = Site::images(Layout::new(layout));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("making a runtime")?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("opening the registry")?;
         let address = listener.local_addr()?;
@@ -26,7 +26,7 @@ impl Registry {
         std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, layout) => {}
+                    () = serve(listener, site) => {}
                     _ = stopped => {}
                 }
             });

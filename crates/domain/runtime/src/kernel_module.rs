@@ -90,7 +90,7 @@ impl Controller for KernelModuleSpecController {
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let capabilities = ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?;
-        if !capabilities.is_some_and(|capabilities| capabilities.kernel == Ownership::Machine) {
+        if capabilities.is_none_or(|capabilities| capabilities.kernel != Ownership::Machine) {
             return Ok(());
         }
         let mut failures = Vec::new();

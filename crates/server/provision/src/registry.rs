@@ -10,4 +10,4 @@ mod server;
 
 pub use layout::{Descriptor, Layout, LayoutError};
 pub use respond::{Body, respond};
-pub(crate) use server::{Site, serve};
+pub use server::{Site, serve};

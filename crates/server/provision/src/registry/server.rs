@@ -50,14 +50,22 @@ impl Limits {
 
 /// All that the registry's listener serves.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub struct Site {
     pub(crate) layout: Layout,
     /// Files that machines boot with; none where nodes are containers.
     pub(crate) boot: Option<BootFiles>,
 }
 
+impl Site {
+    /// The images of a layout, and nothing else.
+    #[must_use]
+    pub const fn images(layout: Layout) -> Self {
+        Self { layout, boot: None }
+    }
+}
+
 /// Serves a site until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, site: Site) {
+pub async fn serve(listener: TcpListener, site: Site) {
     let site = Arc::new(site);
     let all = Arc::new(Semaphore::new(CONNECTIONS));
     let clients = Arc::new(Clients::default());

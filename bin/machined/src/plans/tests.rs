@@ -160,7 +160,7 @@ fn a_reset_wipes_what_it_is_asked_for() {
         let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
         let request = Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters));
         let plan = node.planner.plan(&request).unwrap();
-        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(2).collect();
+        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(3).collect();
         names.join(" ")
     };
     assert_eq!(phases(WipeMode::All, &[], &[]), "reset");

@@ -31,7 +31,7 @@ const DHCPV6: &str = "DHCP for IPv6";
 const DISK_ENCRYPTION: &str = "disk encryption";
 const FIREWALL: &str = "the ingress firewall";
 const HOST_DNS: &str = "the DNS server of the host";
-const INSTALLER: &str = "the installer";
+const EXTENSIONS: &str = "images with extensions";
 const KUBESPAN: &str = "KubeSpan";
 const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
 const VLANS: &str = "VLANs";
@@ -92,7 +92,9 @@ pub(super) const FIELDS: &[Field] = &[
     pending("machine.network.kubespan.filters", KUBESPAN),
     read("machine.network.disableSearchDomain", "network.EtcFileController"),
     read("machine.disks", "mountUserDisks"),
-    pending("machine.install", INSTALLER),
+    read("machine.install", "install"),
+    pending("machine.install.extensions", EXTENSIONS),
+    unless("machine.install.legacyBIOSSupport", "false", "an installer that is told of it"),
     read("machine.files", "writeUserFiles"),
     pending("machine.env", "environment variables for services"),
     read("machine.time.disabled", "time.SyncController"),

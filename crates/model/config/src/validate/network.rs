@@ -32,7 +32,7 @@ pub(super) fn check(check: &mut Check<'_>, machine: &Machine, mode: Mode) {
     }
 }
 
-/// Links and the clock of a container are its host's.
+/// Links, disks and the clock of a container are its host's.
 fn parts_of_the_host(check: &mut Check<'_>, machine: &Machine) {
     if machine.network.as_ref().is_some_and(|network| !network.interfaces.is_empty()) {
         check.remark("machine.network.interfaces", "has no effect in a container: its links are the host's");
@@ -42,6 +42,9 @@ fn parts_of_the_host(check: &mut Check<'_>, machine: &Machine) {
         .is_some_and(|time| !time.servers.is_empty() || !time.boot_timeout.is_empty() || time.disabled == Some(false))
     {
         check.remark("machine.time", "has no effect in a container: its clock is the host's");
+    }
+    if machine.install.is_some() {
+        check.remark("machine.install", "has no effect in a container: its disks are the host's");
     }
 }
 

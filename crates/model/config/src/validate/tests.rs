@@ -253,13 +253,14 @@ fn the_number_of_errors_is_bounded() {
 }
 
 #[test]
-fn links_and_the_clock_of_a_container_are_its_hosts() {
-    let text = "machine: {network: {interfaces: [{interface: eth0, mtu: 1400}]}, time: {servers: [ntp.example.org]}}\n";
+fn links_disks_and_the_clock_of_a_container_are_its_hosts() {
+    let text = "machine: {network: {interfaces: [{interface: eth0, mtu: 1400}]}, time: {servers: [ntp.example.org]}, \
+                install: {disk: /dev/sda}}\n";
     let remarks = |mode| {
         let report = validate(&Documents::from_yaml(text.as_bytes()).unwrap(), mode);
         let of_host = report.remarks.iter().filter(|remark| remark.message.contains("in a container"));
         of_host.map(|remark| remark.path.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(remarks(Mode::Container), ["machine.network.interfaces", "machine.time"]);
+    assert_eq!(remarks(Mode::Container), ["machine.network.interfaces", "machine.time", "machine.install"]);
     assert!(remarks(Mode::Metal).is_empty());
 }

@@ -529,7 +529,8 @@ async fn logs_are_read_to_their_end_from_a_tail_and_followed() {
 
 #[tokio::test]
 async fn events_start_where_the_client_asks() {
-    let it = served();
+    // A bus of its own: the controller of the configuration has events too.
+    let it = served_with(|machine| machine.events = EventBus::new(Arc::new(SystemClock)));
     for number in 0..5 {
         it.machine.events.publish(Payload::ConfigLoadError { error: number.to_string() });
     }

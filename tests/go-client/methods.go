@@ -75,6 +75,12 @@ func judge(r *report, method protoreflect.MethodDescriptor, err error) {
 	// What is missing says what it waits for; a method that the server does not know says nothing of the kind.
 	missing := answer.Code() == codes.Unimplemented && !strings.Contains(answer.Message(), "not implemented yet") &&
 		!strings.Contains(answer.Message(), "only available on control plane nodes")
+	// Where the tests run there is no network, and so no time server: the node has to name the one that it looked for.
+	offline := method.FullName() == "time.TimeService.Time" && answer.Code() == codes.Unavailable &&
+		strings.HasPrefix(answer.Message(), "looking up time server ")
+	if offline {
+		return
+	}
 	if missing || slices.Contains(broken, answer.Code()) || answer.Code() == codes.DeadlineExceeded {
 		r.fault("%s: %v", method.FullName(), err)
 	}

@@ -1,5 +1,5 @@
-//! Disks, partitions and file systems of the kernel: block devices, probing, partition tables, making of file systems, loop
-//! devices. What a partition is for is decided elsewhere.
+//! Disks, partitions and file systems of the kernel: block devices, probing, partition tables, making of file systems. What a
+//! partition is for is decided elsewhere.
 
 mod device;
 pub mod disk;
@@ -9,8 +9,6 @@ mod fake;
 mod filesystem;
 pub mod format;
 mod kernel;
-#[cfg(feature = "testing")]
-mod loop_device;
 pub mod probe;
 mod sysfs;
 mod tables;
@@ -21,6 +19,4 @@ pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
 pub use fake::FakeBlock;
 pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota};
 pub use kernel::KernelBlockDevices;
-#[cfg(feature = "testing")]
-pub use loop_device::{LoopDevice, LoopMode};
 pub use tables::{Grown, PartitionTables, TableError};

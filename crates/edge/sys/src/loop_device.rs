@@ -9,8 +9,13 @@ use std::path::{Path, PathBuf};
 const GET_FREE: libc::c_ulong = 0x4C82;
 /// `LOOP_CONFIGURE` (Linux 5.8 and newer).
 const CONFIGURE: libc::c_ulong = 0x4C0A;
+/// `LOOP_SET_CAPACITY`.
+#[cfg(feature = "testing")]
+const SET_CAPACITY: libc::c_ulong = 0x4C07;
 const READ_ONLY: u32 = 1;
 const AUTOCLEAR: u32 = 4;
+#[cfg(feature = "testing")]
+const PARTITION_SCAN: u32 = 8;
 /// Another process may take the free device first.
 const TRIES: u32 = 16;
 
@@ -56,7 +61,8 @@ struct Config {
 #[derive(Debug)]
 pub struct LoopDevice {
     /// Kept open until something else uses the device, which is released with its last user.
-    _device: File,
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "held, not read"))]
+    device: File,
     path: PathBuf,
 }
 
@@ -72,8 +78,37 @@ impl LoopDevice {
     /// # Errors
     /// [`LoopError`]: the kernel has no loop devices, or none is free.
     pub fn attach_read_only(file: &Path) -> Result<Self, LoopError> {
+        let mut read = OpenOptions::new();
+        read.read(true);
+        Self::attach(file, &read, 0, READ_ONLY)
+    }
+
+    /// Makes `file` a writable disk with sectors of `sector_size` bytes; the kernel scans it for partitions.
+    ///
+    /// # Errors
+    /// As [`Self::attach_read_only`].
+    #[cfg(feature = "testing")]
+    pub fn attach_disk(file: &Path, sector_size: u32) -> Result<Self, LoopError> {
+        let mut write = OpenOptions::new();
+        write.read(true).write(true);
+        Self::attach(file, &write, sector_size, PARTITION_SCAN)
+    }
+
+    /// Takes the file's new size.
+    ///
+    /// # Errors
+    /// The kernel's.
+    #[cfg(feature = "testing")]
+    pub fn refresh_size(&self) -> io::Result<()> {
+        // SAFETY: this request takes no argument.
+        let rc = unsafe { libc::ioctl(self.device.as_raw_fd(), SET_CAPACITY as _) };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// `access` is to the file and to the device.
+    fn attach(file: &Path, access: &OpenOptions, sector_size: u32, flags: u32) -> Result<Self, LoopError> {
         let error = |operation| move |source| LoopError { file: file.to_owned(), operation, source };
-        let backing = File::open(file).map_err(error("opening it"))?;
+        let backing = access.open(file).map_err(error("opening it"))?;
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control");
         let control = control.map_err(error("opening /dev/loop-control"))?;
         let mut last = io::Error::other("no attempt");
@@ -84,9 +119,9 @@ impl LoopDevice {
                 return Err(error("asking for a free device")(io::Error::last_os_error()));
             }
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let device = File::open(&path).map_err(error("opening the device"))?;
-            match configure(&device, &backing) {
-                Ok(()) => return Ok(Self { _device: device, path }),
+            let device = access.open(&path).map_err(error("opening the device"))?;
+            match configure(&device, &backing, sector_size, flags) {
+                Ok(()) => return Ok(Self { device, path }),
                 Err(source) if source.raw_os_error() == Some(libc::EBUSY) => last = source,
                 Err(source) => return Err(error("configuring the device")(source)),
             }
@@ -95,7 +130,7 @@ impl LoopDevice {
     }
 }
 
-fn configure(device: &File, backing: &File) -> io::Result<()> {
+fn configure(device: &File, backing: &File, sector_size: u32, flags: u32) -> io::Result<()> {
     let fd = u32::try_from(backing.as_raw_fd()).map_err(io::Error::other)?;
     let info = Info {
         device: 0,
@@ -106,13 +141,13 @@ fn configure(device: &File, backing: &File) -> io::Result<()> {
         number: 0,
         encrypt_type: 0,
         encrypt_key_size: 0,
-        flags: READ_ONLY | AUTOCLEAR,
+        flags: flags | AUTOCLEAR,
         file_name: [0; 64],
         crypt_name: [0; 64],
         encrypt_key: [0; 32],
         init: [0; 2],
     };
-    let config = Config { fd, block_size: 0, info, reserved: [0; 8] };
+    let config = Config { fd, block_size: sector_size, info, reserved: [0; 8] };
     // SAFETY: the kernel reads exactly one `loop_config`, which outlives the call, and takes a reference to the file.
     let rc = unsafe { libc::ioctl(device.as_raw_fd(), CONFIGURE as _, &raw const config) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

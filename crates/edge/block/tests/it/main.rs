@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use block::{
     BlockDevices as _, Device, FileSystemError, FileSystems as _, Grown, KernelBlockDevices, KernelFileSystems,
-    LoopDevice, LoopMode, MountPlan, PartitionTables as _, ProjectQuota, TableError,
+    MountPlan, PartitionTables as _, ProjectQuota, TableError,
 };
 use machine::{gpt, layout};
+use sys::loop_device::LoopDevice;
 
 const MIB: u64 = 1 << 20;
 
@@ -23,7 +24,7 @@ impl TestDisk {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         File::create(&image).unwrap().set_len(mib * MIB).unwrap();
-        let device = LoopDevice::attach(&image, LoopMode::ReadWrite, 512).unwrap();
+        let device = LoopDevice::attach_disk(&image, 512).unwrap();
         Self { directory, device }
     }
 

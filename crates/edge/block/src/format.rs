@@ -178,6 +178,8 @@ impl Tools {
         // mtools asks questions and checks sizes unless it is told not to.
         let mut command = Command::new(program).args(args).env("PATH", &self.path).env("MTOOLS_SKIP_CHECK", "1");
         command = command.env("MTOOLSRC", "/dev/null").env("TZ", "UTC");
+        // Of all code pages, only the library itself has that of ASCII: the installer's image has no tables of others.
+        command = command.env("DEFAULT_CODEPAGE", "367");
         if let Some(epoch) = self.epoch {
             command = command.env("SOURCE_DATE_EPOCH", epoch.to_string());
         }

@@ -34,9 +34,13 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("net.core.bpf_jit_harden", "2"),
 ];
 
-/// Additional defaults on a kernel of the machine's own: bridged packets pass netfilter there.
-const MACHINE_DEFAULTS: [(&str, &str); 2] =
-    [("net.bridge.bridge-nf-call-iptables", "1"), ("net.bridge.bridge-nf-call-ip6tables", "1")];
+/// Additional defaults on a kernel of the machine's own: bridged packets pass netfilter there, and a kubelet that protects the
+/// kernel's defaults (`protectKernelDefaults`) does not start without a panic on oops.
+const MACHINE_DEFAULTS: [(&str, &str); 3] = [
+    ("net.bridge.bridge-nf-call-iptables", "1"),
+    ("net.bridge.bridge-nf-call-ip6tables", "1"),
+    ("kernel.panic_on_oops", "1"),
+];
 
 /// Whether a parameter is the node's own on the host's kernel: one of the network's and the inter-process communication's
 /// namespaces. The kernel hides or protects shared parameters below `net`.

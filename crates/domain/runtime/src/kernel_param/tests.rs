@@ -197,7 +197,9 @@ async fn the_configuration_comes_before_the_defaults_and_goes_back_to_them() {
     assert_eq!(spec(GOVERNOR), KernelParamSpec { value: "performance".into(), ignore_errors: false });
     let default = harness.get::<KernelParamDefaultSpec>("proc.sys.kernel.panic").unwrap();
     assert_eq!(*default.spec, KernelParamDefaultSpec { value: "10".into(), ignore_errors: true });
-    assert!(harness.get::<KernelParamDefaultSpec>("proc.sys.net.bridge.bridge-nf-call-iptables").is_some());
+    for name in ["net.bridge.bridge-nf-call-iptables", "kernel.panic_on_oops"] {
+        assert!(harness.get::<KernelParamDefaultSpec>(&format!("proc.sys.{name}")).is_some(), "{name}");
+    }
     let values = || ["kernel.panic", "kernel.kptr_restrict", GOVERNOR].map(|name| parameters.value(name).unwrap());
     assert_eq!(values(), ["30", "1", "performance"]);
     let governor = status(&harness, GOVERNOR);

@@ -1,10 +1,12 @@
-//! The identity of this node: generated once, kept in STATE, removed by a reset.
+//! The identity of this node: generated once, kept in STATE, removed by a reset. A machine without a system on its disks
+//! has its identity in memory until it is installed: it needs a name before that.
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use aws_lc_rs::{digest, rand};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use resources::block::SystemDisk;
 use resources::cluster::Identity;
 use resources::files::EtcFileSpec;
 use resources::runtime::MountStatus;
@@ -18,11 +20,13 @@ const MACHINE_ID: &str = "machine-id";
 
 /// `node-identity.yaml` → `Identity` `local`, and `EtcFileSpec` `machine-id` derived from it.
 ///
-/// Nothing is read or written before STATE is mounted; the identity stays known when it is unmounted.
+/// Nothing is read or written before STATE is mounted; the identity stays known when it is unmounted. It is made before
+/// only where no disk has the system; a new STATE gets it then.
 #[derive(Debug)]
 pub struct NodeIdentityController;
 
-fn load_or_create(path: &Path) -> Result<String, ReconcileError> {
+/// The identity in the file; else `known`, or a new one, which is written there.
+fn load_or_create(path: &Path, known: Option<String>) -> Result<String, ReconcileError> {
     if let Some(bytes) = files::read(path)? {
         let text = String::from_utf8_lossy(&bytes);
         if let Some(id) = parse(&text) {
@@ -30,7 +34,7 @@ fn load_or_create(path: &Path) -> Result<String, ReconcileError> {
         }
         tracing::warn!(path = %path.display(), "the node identity is unreadable; a new one takes its place");
     }
-    let id = new_node_id()?;
+    let id = known.map_or_else(new_node_id, Ok)?;
     files::write_atomic(path, format!("{KEY} {id}\n").as_bytes(), Access::SECRET)?;
     Ok(id)
 }
@@ -81,7 +85,7 @@ impl Controller for NodeIdentityController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::strong::<MountStatus>().id(MountStatus::STATE)]
+        vec![Input::strong::<MountStatus>().id(MountStatus::STATE), Input::weak::<SystemDisk>().id(SystemDisk::ID)]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -89,13 +93,23 @@ impl Controller for NodeIdentityController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let Some(state) = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)? else { return Ok(()) };
-        let node_id = load_or_create(&Path::new(&state.target).join(FILE))?;
+        let state = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)?;
+        let known = ctx.get::<Identity>(Identity::ID)?.map(|identity| identity.node_id.clone());
+        let node_id = match (state, known) {
+            (Some(state), known) => load_or_create(&Path::new(&state.target).join(FILE), known)?,
+            (None, None) if has_no_system(ctx)? => new_node_id()?,
+            (None, _) => return Ok(()),
+        };
         let contents = format!("{}\n", machine_id(&node_id)).into_bytes();
         ctx.put(Identity::ID, Identity { node_id })?;
         ctx.put(MACHINE_ID, EtcFileSpec { contents, mode: 0o444 })?;
         Ok(())
     }
+}
+
+/// Whether the machine has disks of its own, and none of them has the system.
+fn has_no_system(ctx: &Ctx) -> Result<bool, ReconcileError> {
+    Ok(ctx.get::<SystemDisk>(SystemDisk::ID)?.is_some_and(|disk| disk.settled && !disk.installed))
 }
 
 #[cfg(test)]
@@ -141,6 +155,37 @@ mod tests {
         harness.settle().await;
         assert!(!state.path().join(FILE).exists());
         assert_eq!(harness.get::<Identity>("local").unwrap().node_id, identity.node_id, "the node keeps its name");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_without_a_system_has_an_identity_that_its_new_volume_gets() {
+        let harness = Harness::with(NodeIdentityController);
+        harness.put(SystemDisk::ID, SystemDisk::default());
+        harness.settle().await;
+        assert!(harness.ids::<Identity>().is_empty(), "disks are still looked at");
+        harness.put(SystemDisk::ID, SystemDisk { settled: true, ..SystemDisk::default() });
+        harness.settle().await;
+        let identity = harness.get::<Identity>("local").unwrap();
+        for (text, expected) in [(None, identity.node_id.as_str()), (Some("nodeId: abc\n"), "abc")] {
+            let state = tempfile::tempdir().unwrap();
+            if let Some(text) = text {
+                std::fs::write(state.path().join(FILE), text).unwrap();
+            }
+            let target = state.path().display().to_string();
+            harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
+            harness.settle().await;
+            assert_eq!(harness.get::<Identity>("local").unwrap().node_id, expected);
+            let written = std::fs::read_to_string(state.path().join(FILE)).unwrap();
+            assert_eq!(written, format!("nodeId: {expected}\n"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_installed_machine_waits_for_the_identity_on_its_disk() {
+        let harness = Harness::with(NodeIdentityController);
+        harness.put(SystemDisk::ID, SystemDisk { settled: true, installed: true, ..SystemDisk::default() });
+        harness.settle().await;
+        assert!(harness.ids::<Identity>().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

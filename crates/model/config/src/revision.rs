@@ -60,6 +60,17 @@ pub struct Judgement {
     pub because: Option<NotImmediate>,
 }
 
+impl Judgement {
+    fn new(mode: ApplyMode, because: Option<NotImmediate>) -> Self {
+        let details = match mode {
+            ApplyMode::Reboot => "Applied configuration with a reboot",
+            ApplyMode::Staged => "Staged configuration to be applied after the next reboot",
+            ApplyMode::Auto | ApplyMode::NoReboot | ApplyMode::Try(_) => "Applied configuration without a reboot",
+        };
+        Self { mode, details: details.to_owned(), because }
+    }
+}
+
 /// Something differs that cannot change while the machine runs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this config change can't be applied in immediate mode\ndiff: {diff}")]
@@ -135,12 +146,18 @@ impl Revisions {
             (ApplyMode::NoReboot | ApplyMode::Try(_), Some(because)) => return Err(because),
             (mode, _) => (mode, None),
         };
-        let details = match mode {
-            ApplyMode::Reboot => "Applied configuration with a reboot",
-            ApplyMode::Staged => "Staged configuration to be applied after the next reboot",
-            ApplyMode::Auto | ApplyMode::NoReboot | ApplyMode::Try(_) => "Applied configuration without a reboot",
-        };
-        Ok(Judgement { mode, details: details.to_owned(), because })
+        Ok(Judgement::new(mode, because))
+    }
+
+    /// The same for a machine whose configuration is on no disk yet: nothing runs that could not change. None where the mode
+    /// asks for a reboot, which would lose the configuration.
+    #[must_use]
+    pub fn judge_unwritten(mode: ApplyMode) -> Option<Judgement> {
+        match mode {
+            ApplyMode::Auto => Some(Judgement::new(ApplyMode::NoReboot, None)),
+            ApplyMode::NoReboot | ApplyMode::Try(_) => Some(Judgement::new(mode, None)),
+            ApplyMode::Reboot | ApplyMode::Staged => None,
+        }
     }
 
     fn not_immediate(&self, new: &Documents) -> Option<NotImmediate> {

@@ -15,6 +15,8 @@ use super::files::Files;
 use super::{ConfigurationController, Phase};
 
 const NOT_IN_FORCE: &str = "volume STATE is not mounted: the machine does not run yet, or ends";
+const NOT_INSTALLED: &str = "the machine is not installed yet, and a reboot would lose its configuration: use \
+                             --mode=auto, no-reboot or try";
 
 /// An application that ended without effect.
 #[derive(Debug)]
@@ -154,9 +156,13 @@ impl ConfigurationController {
             let why = "the configuration has no root document (version: v1alpha1), without which a machine cannot run";
             return Err(Refusal::new(ConfigOutcome::NotValid, why));
         }
-        let judged = revisions
-            .judge(&documents, request.mode.to_model(lasting))
-            .map_err(|error| Refusal::new(ConfigOutcome::NotValid, error.to_string()))?;
+        let mode = request.mode.to_model(lasting);
+        let judged = if self.unsaved {
+            Revisions::judge_unwritten(mode).ok_or_else(|| not_possible(NOT_INSTALLED))?
+        } else {
+            let judged = revisions.judge(&documents, mode);
+            judged.map_err(|error| Refusal::new(ConfigOutcome::NotValid, error.to_string()))?
+        };
         let mut result = MachineConfigResult {
             outcome: ConfigOutcome::Applied,
             mode: judged.mode.into(),
@@ -186,8 +192,12 @@ impl ConfigurationController {
         result.details = details.into();
         let next = revisions.applied(documents, judged.mode, self.uptime());
         if !matches!(judged.mode, revision::ApplyMode::Try(_)) {
-            let files = files.ok_or_else(|| not_possible(NOT_IN_FORCE))?;
-            files.write(next.persistent()).await?;
+            match files {
+                Some(files) => files.write(next.persistent()).await?,
+                // It is written when the machine has been installed.
+                None if self.unsaved => {}
+                None => return Err(not_possible(NOT_IN_FORCE)),
+            }
         }
         if next.trial().is_some() {
             self.reverts_at = (ctx.clock().now() + lasting).into();

@@ -451,3 +451,25 @@ async fn a_machine_without_a_volume_and_an_answer_is_in_maintenance() {
     assert_eq!(world.active().as_deref(), Some(good.as_str()));
     assert_eq!(events(), [running_maintenance(Action::Start), running_maintenance(Action::Stop)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_not_installed_yet_takes_another_configuration_in_memory() {
+    let good = GOOD.replace("machine:\n", "machine:\n  install: {disk: /dev/vda}\n");
+    let other = good.replace("/dev/vda", "/dev/vdb").replacen("machine:\n", "machine:\n  env: {a: b}\n", 1);
+    let world = metal(Some(&good));
+    world.harness.put(AcquireConfigSpec::ID, AcquireConfigSpec {});
+    world.harness.settle().await;
+    for mode in [ApplyMode::Reboot, ApplyMode::Staged] {
+        let refused = world.apply(&other, mode).await;
+        assert_eq!(refused.outcome, ConfigOutcome::NotPossible, "{mode}");
+        assert!(refused.details.0.contains("is not installed yet"), "{}", refused.details.0);
+    }
+    let applied = world.apply(&other, ApplyMode::Auto).await;
+    assert_eq!((applied.outcome, applied.mode), (ConfigOutcome::Applied, ApplyMode::NoReboot), "{}", applied.details.0);
+    assert_eq!(world.active().as_deref(), Some(other.as_str()));
+    assert_eq!(world.revision(MachineConfigRevision::PERSISTENT), None, "it is on no disk");
+    let target = world.dir.path().join("state").display().to_string();
+    world.harness.put(MountStatus::STATE, MountStatus { target, ..MountStatus::default() });
+    world.harness.settle().await;
+    assert_eq!(world.on_disk(), other);
+}

@@ -87,7 +87,7 @@ impl Actions for NodeActions {
             }
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
-            Step::WaitForDevices => devices::known(store, &job.context).await,
+            Step::WaitForDevices => devices::system_disk_or_all(store, &job.context).await,
             Step::WipeDisks => wipe::asked_by_kernel_argument().await,
             Step::Install => install::install(components, &MemoryInstaller::default(), &job.context).await,
             Step::ActivateLogicalVolumes => storage::activate_logical_volumes(&components.storage).await,
@@ -107,7 +107,11 @@ impl Actions for NodeActions {
                 sizes::disk();
                 Ok(())
             }
-            Step::WriteUdevRules => devices::write_rules(store, &Udevadm).await,
+            Step::WriteUdevRules => {
+                // The first step of a boot that needs more than the system disk.
+                devices::known(store, &job.context).await?;
+                devices::write_rules(store, &Udevadm).await
+            }
             Step::WriteUserFiles => volumes::user_files(store).await,
             Step::StartAllServices => services::all_up(store, supervisor, &job.context).await,
             Step::StopAllServices => Ok(supervisor.shutdown().await?),

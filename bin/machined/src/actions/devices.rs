@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use domain_runtime::kernel_module::{ImageModules, LoadModules as _};
+use resources::block::SystemDisk;
 use resources::config::MachineConfig;
 use resources::runtime::DevicesStatus;
 use sequencer::{TaskContext, TaskError};
@@ -22,15 +23,38 @@ const READABLE: Access = Access { mode: 0o644, owner: None };
 
 /// Waits until the devices that the machine started with are known.
 pub(crate) async fn known(store: &Store, context: &TaskContext) -> Result<(), TaskError> {
+    wait(store, context, || are_known(store)).await
+}
+
+/// Waits for the devices that the machine needs for its configuration: the system disk, or all, if none of them is one.
+pub(crate) async fn system_disk_or_all(store: &Store, context: &TaskContext) -> Result<(), TaskError> {
+    let is_enough = || {
+        let disk = store.get_as::<SystemDisk>(SystemDisk::ID)?;
+        Ok(disk.is_some_and(|disk| disk.installed) || are_known(store)?)
+    };
+    wait(store, context, is_enough).await
+}
+
+fn are_known(store: &Store) -> Result<bool, TaskError> {
+    Ok(store.get_as::<DevicesStatus>(DevicesStatus::ID)?.is_some_and(|status| status.ready))
+}
+
+async fn wait(
+    store: &Store,
+    context: &TaskContext,
+    is_over: impl Fn() -> Result<bool, TaskError>,
+) -> Result<(), TaskError> {
     loop {
-        // The watch first: a change after the look is an event.
-        let mut changes = store.watch_kind(&Kind::of::<DevicesStatus>(), WatchOptions::default())?;
-        if store.get_as::<DevicesStatus>(DevicesStatus::ID)?.is_some_and(|status| status.ready) {
+        // The watches first: a change after the look is an event.
+        let mut devices = store.watch_kind(&Kind::of::<DevicesStatus>(), WatchOptions::default())?;
+        let mut disks = store.watch_kind(&Kind::of::<SystemDisk>(), WatchOptions::default())?;
+        if is_over()? {
             return Ok(());
         }
-        // Both arms are cancel-safe: a watch that missed something is begun anew, and the state looked at.
+        // All arms are cancel-safe: a watch that missed something is begun anew, and the state looked at.
         tokio::select! {
-            event = changes.next() => drop(event),
+            event = devices.next() => drop(event),
+            event = disks.next() => drop(event),
             () = context.cancel.cancelled() => return Err("udevd has not handled all devices".into()),
         }
     }

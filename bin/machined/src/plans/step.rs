@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use domain_runtime::platform_status::PATIENCE;
 use sequencer::{CONFIG_PAUSE, OnFailure};
 
 /// A task that only talks to the kernel.
 const QUICK: Duration = Duration::from_secs(30);
-/// A task that waits for devices.
+/// A task that waits for all devices of the machine: they are given up a little earlier.
+const ALL_DEVICES: Duration = PATIENCE.saturating_add(Duration::from_secs(60));
+/// A task that waits for a device.
 const DEVICES: Duration = Duration::from_secs(90);
 /// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
 const BOOT: Duration = Duration::from_secs(70 * 60);
@@ -106,12 +109,10 @@ impl Step {
     pub(crate) const fn deadline(self) -> Option<Duration> {
         match self {
             Self::LoadConfig => None,
-            Self::WaitForDevices
-            | Self::WriteUdevRules
-            | Self::MountState
-            | Self::MountEphemeral
-            | Self::MountUserDisks
-            | Self::ActivateLogicalVolumes => Some(DEVICES),
+            Self::WaitForDevices | Self::WriteUdevRules => Some(ALL_DEVICES),
+            Self::MountState | Self::MountEphemeral | Self::MountUserDisks | Self::ActivateLogicalVolumes => {
+                Some(DEVICES)
+            }
             Self::StartAllServices => Some(BOOT),
             Self::Install => Some(INSTALL),
             Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),

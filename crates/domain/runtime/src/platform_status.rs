@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
@@ -65,6 +66,11 @@ impl Controller for SecurityStateController {
     }
 }
 
+/// How long devices may take in all: longer than udevd lets one event take (180 s, `udev.event_timeout`).
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// Before udevd is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// `runtime.DevicesStatusController`: whether the devices that the machine started with are known.
 ///
 /// On a kernel of the machine's own that is so once udevd has handled those that disks and links are found by. The others follow, and are
@@ -120,15 +126,29 @@ impl Controller for DevicesStatusController {
     }
 }
 
-/// Has udevd handle all devices. One that hangs keeps no machine from starting.
+/// Has udevd handle all devices. A slow machine takes its time: without its disks it would be taken for one that was never
+/// installed. One device that hangs keeps no machine from starting.
 async fn find_devices(devices: &dyn Devices) {
     let started = Instant::now();
-    let found = async {
-        devices.ready().await?;
-        devices.trigger(Which::Needed).await?;
-        devices.settle().await
+    let mut is_triggered = false;
+    let found = loop {
+        let step = async {
+            if !is_triggered {
+                devices.ready().await?;
+                devices.trigger(Which::Needed).await?;
+                is_triggered = true;
+            }
+            devices.settle().await
+        };
+        let Err(error) = step.await else { break Ok(()) };
+        if started.elapsed() >= PATIENCE {
+            break Err(error);
+        }
+        let error = stdx::error_chain(&error);
+        tracing::warn!(error, waited = ?started.elapsed(), at_most = ?PATIENCE, "still waiting for devices");
+        tokio::time::sleep(PAUSE).await;
     };
-    match found.await {
+    match found {
         Ok(()) => tracing::info!(duration = ?started.elapsed(), "devices are known"),
         Err(error) => tracing::warn!(error = stdx::error_chain(&error), "going on without some devices"),
     }
@@ -139,6 +159,10 @@ mod tests {
     use controller::testing::Harness;
     use parking_lot::Mutex;
     use resources::machine::PlatformMode;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use sys::process::ProcessError;
     use sys::udev::UdevError;
 
     use super::*;
@@ -148,13 +172,26 @@ mod tests {
     struct FakeDevices {
         asked: Mutex<Vec<&'static str>>,
         never_settles: bool,
+        /// How often udevd does not answer.
+        is_silent: Mutex<usize>,
+        /// How often udevd says that it has not settled yet.
+        gives_up: Mutex<usize>,
+    }
+
+    /// Fails as often as `left` says.
+    fn fails(left: &Mutex<usize>, operation: &'static str) -> Result<(), UdevError> {
+        let mut left = left.lock();
+        let Some(fewer) = left.checked_sub(1) else { return Ok(()) };
+        *left = fewer;
+        let source = ProcessError::Failed { program: "udevadm".into(), status: ExitStatus::from_raw(256) };
+        Err(UdevError { operation, source })
     }
 
     #[async_trait]
     impl Devices for FakeDevices {
         async fn ready(&self) -> Result<(), UdevError> {
             self.asked.lock().push("ready");
-            Ok(())
+            fails(&self.is_silent, "answer")
         }
 
         async fn reload(&self) -> Result<(), UdevError> {
@@ -175,7 +212,7 @@ mod tests {
             if self.never_settles {
                 std::future::pending::<()>().await;
             }
-            Ok(())
+            fails(&self.gives_up, "settle")
         }
     }
 
@@ -223,6 +260,30 @@ mod tests {
         harness.put(UDEVD, Service { running: true, healthy: true, unknown: false });
         harness.settle().await;
         assert_eq!(harness.get::<DevicesStatus>(DevicesStatus::ID), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_machine_waits_until_its_devices_are_known() {
+        let devices = Arc::new(FakeDevices { gives_up: Mutex::new(3), ..FakeDevices::default() });
+        let begun = Instant::now();
+        find_devices(devices.as_ref()).await;
+        assert_eq!(*devices.asked.lock(), ["ready", "trigger needed", "settle", "settle", "settle", "settle"]);
+        assert!(begun.elapsed() < PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_are_triggered_also_when_udevd_does_not_answer_at_first() {
+        let devices = FakeDevices { is_silent: Mutex::new(2), ..FakeDevices::default() };
+        find_devices(&devices).await;
+        assert_eq!(*devices.asked.lock(), ["ready", "ready", "ready", "trigger needed", "settle"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_that_hang_are_given_up_in_the_end() {
+        let devices = FakeDevices { gives_up: Mutex::new(usize::MAX), ..FakeDevices::default() };
+        let begun = Instant::now();
+        find_devices(&devices).await;
+        assert!((PATIENCE..PATIENCE + 2 * PAUSE).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

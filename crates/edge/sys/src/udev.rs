@@ -99,10 +99,17 @@ impl Udevadm {
 impl Devices for Udevadm {
     async fn ready(&self) -> Result<(), UdevError> {
         let begun = tokio::time::Instant::now();
-        while !std::path::Path::new(SOCKET).exists() && begun.elapsed() < READY {
+        loop {
+            while !std::path::Path::new(SOCKET).exists() && begun.elapsed() < READY {
+                tokio::time::sleep(POLL).await;
+            }
+            let answer = Self::run("answer", &["control", "--ping", &format!("--timeout={}", READY.as_secs())]).await;
+            // Its socket exists a moment before it is listened on.
+            if answer.is_ok() || begun.elapsed() >= READY {
+                return answer;
+            }
             tokio::time::sleep(POLL).await;
         }
-        Self::run("answer", &["control", "--ping", &format!("--timeout={}", READY.as_secs())]).await
     }
 
     async fn reload(&self) -> Result<(), UdevError> {

@@ -29,6 +29,7 @@ codes! {
     HostName = 12,
     DomainName = 15,
     Mtu = 26,
+    Broadcast = 28,
     NtpServers = 42,
     RequestedAddress = 50,
     LeaseTime = 51,

@@ -1,8 +1,8 @@
-//! DHCPv4: messages, leases, the client as a state machine without I/O, and the sockets that it needs.
+//! DHCPv4: messages of clients and servers, leases, the client as a state machine without I/O, and the sockets that it needs.
 //!
 //! [`Client`] decides; it is given the time, packets and changes of the host's name, and returns what to send and which lease
 //! is in force. [`Sockets`] sends and receives for it. Nothing here touches addresses or routes: a lease is a value, and
-//! others make it effective.
+//! others make it effective. A server that uses [`Message`] is in the crate `provision`.
 
 mod client;
 mod code;

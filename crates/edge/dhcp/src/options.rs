@@ -1,4 +1,4 @@
-//! Reading of the values of options.
+//! Reading and writing of the values of options.
 //!
 //! Values come from the network: a value of the wrong length, an impossible address or an invalid name counts as absent.
 
@@ -86,6 +86,37 @@ impl Message {
     pub fn domain_search(&self) -> Vec<String> {
         let value = self.option(Code::DomainSearch).unwrap_or_default();
         domains(value).unwrap_or_default()
+    }
+
+    /// The kind of firmware and processor that asks (RFC 4578), the first if there are several.
+    #[must_use]
+    pub fn client_architecture(&self) -> Option<u16> {
+        self.option(Code::ClientArchitecture)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+    }
+
+    /// With an option of addresses.
+    #[must_use]
+    pub fn with_addresses(self, code: Code, addresses: &[Ipv4Addr]) -> Self {
+        self.with(code, addresses.iter().flat_map(Ipv4Addr::octets).collect::<Vec<u8>>())
+    }
+
+    /// With an option of a number of 32 bits.
+    #[must_use]
+    pub fn with_number(self, code: Code, number: u32) -> Self {
+        self.with(code, number.to_be_bytes())
+    }
+
+    /// With classless routes (RFC 3442): destination and next hop, which is unspecified for destinations on the link.
+    #[must_use]
+    pub fn with_classless_routes(self, routes: &[(Ipv4Net, Ipv4Addr)]) -> Self {
+        let mut value = Vec::new();
+        for (destination, gateway) in routes {
+            let length = destination.prefix_len();
+            value.push(length);
+            value.extend(destination.network().octets().iter().take(usize::from(length).div_ceil(8)));
+            value.extend(gateway.octets());
+        }
+        self.with(Code::ClasslessRoutes, value)
     }
 }
 
@@ -220,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn written_values_are_read_back() {
+        let routes = ["0.0.0.0/0", "10.128.0.0/9", "192.168.5.0/24", "10.0.0.1/32"].map(|net| net.parse().unwrap());
+        let (gateway, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let message = Message::request(1, [0; 6])
+            .with_classless_routes(&routes.map(|route| (route, gateway)))
+            .with_addresses(Code::DnsServers, &[gateway, other])
+            .with_number(Code::LeaseTime, 300)
+            .with(Code::ClientArchitecture, [0, 7, 0, 9]);
+        let read = Message::decode(&message.encode()).unwrap();
+        assert_eq!(read.classless_routes(), routes.map(|route| (route, Some(gateway))));
+        assert_eq!(read.addresses(Code::DnsServers), [gateway, other]);
+        assert_eq!((read.number(Code::LeaseTime), read.client_architecture()), (Some(300), Some(7)));
+        assert_eq!(with(Code::ClientArchitecture, [7]).client_architecture(), None);
+    }
+
+    #[test]
     fn a_domain_may_point_into_an_earlier_one_and_no_loop_is_followed() {
         let value = [&b"\x03eng\x05apple\x03com\0"[..], b"\x09marketing\xc0\x04"].concat();
         assert_eq!(with(Code::DomainSearch, value).domain_search(), ["eng.apple.com", "marketing.apple.com"]);
@@ -234,6 +281,7 @@ mod tests {
                 let message = with(code, value.clone());
                 let _ = (message.domain_search(), message.classless_routes(), message.name(code), message.prefix_len());
                 let _ = (message.mtu(), message.number(code), message.addresses(code));
+                let _ = with(Code::ClientArchitecture, value.clone()).client_architecture();
             }
         }
     }

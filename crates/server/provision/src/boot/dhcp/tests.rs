@@ -1,4 +1,4 @@
-use dhcproto::v4::{Architecture, Flags};
+use proptest::prelude::*;
 
 use super::*;
 use crate::machines::DhcpSettings;
@@ -28,146 +28,176 @@ impl Cluster {
     }
 
     fn answer(&self, request: &Message) -> Option<(Message, SocketAddrV4)> {
-        let server = Server { plan: &self.plan, settings: &self.settings, http_port: 5000 };
-        let Reply { packet, to } = server.answer(&request.to_vec().unwrap())?;
-        Some((Message::decode(&mut Decoder::new(&packet)).unwrap(), to))
+        let Reply { packet, to } = self.server().answer(&request.encode())?;
+        Some((Message::decode(&packet).unwrap(), to))
+    }
+
+    fn server(&self) -> Server<'_> {
+        Server { plan: &self.plan, settings: &self.settings, http_port: 5000 }
     }
 }
 
-fn request(hardware: [u8; 6], kind: MessageType, options: impl IntoIterator<Item = DhcpOption>) -> Message {
-    let mut message = Message::default();
-    message.set_opcode(Opcode::BootRequest).set_xid(7).set_chaddr(&hardware).set_flags(Flags::default());
-    message.opts_mut().insert(DhcpOption::MessageType(kind));
-    options.into_iter().for_each(|option| drop(message.opts_mut().insert(option)));
-    message
+fn request(hardware: [u8; 6], kind: MessageType) -> Message {
+    Message::request(7, hardware).of(kind)
 }
 
 fn kind(message: &Message) -> MessageType {
-    message.opts().msg_type().unwrap()
+    message.kind().unwrap()
 }
 
 #[test]
 fn a_machine_is_offered_the_address_of_its_slot_with_all_settings() {
     let cluster = Cluster::new(None);
-    let (offer, to) = cluster.answer(&request(cluster.worker(), MessageType::Discover, [])).unwrap();
-    assert_eq!((kind(&offer), offer.yiaddr(), offer.xid()), (MessageType::Offer, [10, 5, 0, 3].into(), 7));
+    let (offer, to) = cluster.answer(&request(cluster.worker(), MessageType::Discover)).unwrap();
+    assert_eq!((kind(&offer), offer.yiaddr, offer.xid), (MessageType::Offer, [10, 5, 0, 3].into(), 7));
+    assert_eq!((offer.op, offer.chaddr), (Op::Reply, cluster.worker()));
     assert_eq!(to, "255.255.255.255:68".parse().unwrap());
     let gateway = Ipv4Addr::new(10, 5, 0, 1);
-    for wanted in [
-        DhcpOption::SubnetMask([255, 255, 255, 0].into()),
-        DhcpOption::BroadcastAddr([10, 5, 0, 255].into()),
-        DhcpOption::Router(vec![gateway]),
-        DhcpOption::ServerIdentifier(gateway),
-        DhcpOption::ClasslessStaticRoute(vec![(Ipv4Net::default(), gateway)]),
-        DhcpOption::DomainNameServer(vec![[8, 8, 8, 8].into(), [1, 1, 1, 1].into()]),
-        DhcpOption::Hostname("one-worker-1".to_owned()),
-        DhcpOption::InterfaceMtu(1450),
-        DhcpOption::AddressLeaseTime(300),
-        DhcpOption::Renewal(150),
-        DhcpOption::Rebinding(259),
+    for (code, wanted) in [
+        (Code::SubnetMask, &[255, 255, 255, 0][..]),
+        (Code::Broadcast, &[10, 5, 0, 255]),
+        (Code::Router, &gateway.octets()),
+        (Code::ServerId, &gateway.octets()),
+        (Code::ClasslessRoutes, &[0, 10, 5, 0, 1]),
+        (Code::DnsServers, &[8, 8, 8, 8, 1, 1, 1, 1]),
+        (Code::HostName, b"one-worker-1"),
+        (Code::Mtu, &1450u16.to_be_bytes()),
+        (Code::LeaseTime, &300u32.to_be_bytes()),
+        (Code::RenewalTime, &150u32.to_be_bytes()),
+        (Code::RebindingTime, &259u32.to_be_bytes()),
     ] {
-        let code = OptionCode::from(&wanted);
-        assert_eq!(offer.opts().get(code), Some(&wanted));
+        assert_eq!(offer.option(code), Some(wanted), "{code:?}");
     }
-    assert_eq!(offer.opts().get(OptionCode::BootfileName), None, "these machines boot from elsewhere");
+    assert_eq!(offer.option(Code::BootFile), None, "these machines boot from elsewhere");
 }
 
 #[test]
 fn a_request_is_granted_for_the_own_address_alone() {
     let cluster = Cluster::new(None);
     let wants = |address: [u8; 4]| {
-        let options =
-            [DhcpOption::RequestedIpAddress(address.into()), DhcpOption::ServerIdentifier(cluster.plan.gateway)];
-        cluster.answer(&request(cluster.worker(), MessageType::Request, options)).unwrap()
+        let request = request(cluster.worker(), MessageType::Request)
+            .with(Code::RequestedAddress, address)
+            .with_addresses(Code::ServerId, &[cluster.plan.gateway]);
+        cluster.answer(&request).unwrap()
     };
     assert_eq!(kind(&wants([10, 5, 0, 3]).0), MessageType::Ack);
     let (refusal, to) = wants([10, 5, 0, 2]);
-    assert_eq!((kind(&refusal), refusal.yiaddr()), (MessageType::Nak, Ipv4Addr::UNSPECIFIED));
+    assert_eq!((kind(&refusal), refusal.yiaddr), (MessageType::Nak, Ipv4Addr::UNSPECIFIED));
     assert_eq!(to.ip(), &Ipv4Addr::BROADCAST);
 }
 
 #[test]
 fn a_renewal_is_answered_where_the_machine_is() {
     let cluster = Cluster::new(None);
-    let mut renewal = request(cluster.worker(), MessageType::Request, []);
-    renewal.set_ciaddr([10, 5, 0, 3]);
+    let mut renewal = request(cluster.worker(), MessageType::Request);
+    renewal.ciaddr = [10, 5, 0, 3].into();
     let (ack, to) = cluster.answer(&renewal).unwrap();
-    assert_eq!(
-        (kind(&ack), ack.yiaddr(), to),
-        (MessageType::Ack, [10, 5, 0, 3].into(), "10.5.0.3:68".parse().unwrap())
-    );
-    let mut inform = request(cluster.worker(), MessageType::Inform, []);
-    inform.set_ciaddr([10, 5, 0, 3]);
+    assert_eq!((kind(&ack), ack.yiaddr, to), (MessageType::Ack, [10, 5, 0, 3].into(), "10.5.0.3:68".parse().unwrap()));
+    let mut inform = request(cluster.worker(), MessageType::Inform);
+    inform.ciaddr = [10, 5, 0, 3].into();
     let (settings, _) = cluster.answer(&inform).unwrap();
-    assert_eq!((kind(&settings), settings.yiaddr()), (MessageType::Ack, Ipv4Addr::UNSPECIFIED));
-    assert_eq!(settings.opts().get(OptionCode::AddressLeaseTime), None);
+    assert_eq!((kind(&settings), settings.yiaddr), (MessageType::Ack, Ipv4Addr::UNSPECIFIED));
+    assert_eq!(settings.option(Code::LeaseTime), None);
 }
 
 #[test]
 fn what_is_not_for_this_server_gets_no_answer() {
     let cluster = Cluster::new(None);
     let own = cluster.worker();
-    assert_eq!(cluster.answer(&request(UNKNOWN, MessageType::Discover, [])), None, "a machine of another cluster");
-    let other = DhcpOption::ServerIdentifier([10, 5, 0, 9].into());
-    assert_eq!(cluster.answer(&request(own, MessageType::Request, [other])), None, "another server's offer");
+    assert_eq!(cluster.answer(&request(UNKNOWN, MessageType::Discover)), None, "a machine of another cluster");
+    let other = request(own, MessageType::Request).with(Code::ServerId, [10, 5, 0, 9]);
+    assert_eq!(cluster.answer(&other), None, "another server's offer");
     for kind in [MessageType::Release, MessageType::Decline, MessageType::Offer, MessageType::Ack] {
-        assert_eq!(cluster.answer(&request(own, kind, [])), None, "{kind:?}");
+        assert_eq!(cluster.answer(&request(own, kind)), None, "{kind:?}");
     }
-    let mut relayed = request(own, MessageType::Discover, []);
-    relayed.set_giaddr([10, 0, 0, 1]);
+    let mut relayed = request(own, MessageType::Discover);
+    relayed.giaddr = [10, 0, 0, 1].into();
     assert_eq!(cluster.answer(&relayed), None, "a relay's");
-    let mut reply = request(own, MessageType::Discover, []);
-    reply.set_opcode(Opcode::BootReply);
+    let mut reply = request(own, MessageType::Discover);
+    reply.op = Op::Reply;
     assert_eq!(cluster.answer(&reply), None, "a server's");
 }
 
-#[test]
-fn no_bytes_make_it_stumble() {
+/// A request of iPXE in a cluster whose machines boot from the network.
+fn booting() -> (Cluster, Vec<u8>) {
     let cluster = Cluster::new(Some(Media::Network(BootScript::Url("http://a/b".to_owned()))));
-    let server = Server { plan: &cluster.plan, settings: &cluster.settings, http_port: 5000 };
-    let good =
-        request(cluster.worker(), MessageType::Discover, [DhcpOption::Hostname("a".to_owned())]).to_vec().unwrap();
+    let request = request(cluster.worker(), MessageType::Discover)
+        .with(Code::HostName, *b"a")
+        .with(Code::VendorClass, *b"PXEClient")
+        .with(Code::UserClass, *b"iPXE")
+        .with(Code::ClientArchitecture, [0, 7]);
+    (cluster, request.encode())
+}
+
+#[test]
+fn a_cut_message_and_a_hardware_address_of_another_length_get_no_answer() {
+    let (cluster, good) = booting();
+    let server = cluster.server();
     assert!(server.answer(&good).is_some());
-    for length in 0..good.len() {
-        server.answer(&good[..length]);
+    for length in 0..240 {
+        assert_eq!(server.answer(&good[..length]), None, "{length} bytes");
     }
-    for position in 0..good.len() {
-        for value in [0, 1, 6, 16, 17, 0x7f, 0xff] {
-            let mut bad = good.clone();
-            bad[position] = value;
-            server.answer(&bad);
-        }
+    for length in (0..=255).filter(|length| *length != 6) {
+        let mut bad = good.clone();
+        bad[2] = length;
+        assert_eq!(server.answer(&bad), None, "an address of {length} bytes");
     }
     assert_eq!(server.answer(&[0; 65000]), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_stumble(bytes in prop::collection::vec(any::<u8>(), 0..1600)) {
+        booting().0.server().answer(&bytes);
+    }
+
+    #[test]
+    fn no_damage_to_a_message_makes_it_stumble(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        options in prop::collection::vec(any::<u8>(), 0..400),
+        length in 0usize..700,
+    ) {
+        let (cluster, mut message) = booting();
+        for (at, byte) in damage {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        message.truncate(length.max(240));
+        message.extend(options);
+        if let Some(Reply { packet, .. }) = cluster.server().answer(&message) {
+            prop_assert_eq!(Message::decode(&packet).unwrap().op, Op::Reply);
+        }
+    }
 }
 
 #[test]
 fn firmware_is_given_ipxe_and_ipxe_its_script() {
     let files = BootScript::Files { kernel: "/k".into(), initramfs: "/i".into() };
     let cluster = Cluster::new(Some(Media::Network(files)));
-    let file = |cluster: &Cluster, options: Vec<DhcpOption>| {
-        let (offer, _) = cluster.answer(&request(cluster.worker(), MessageType::Discover, options)).unwrap();
-        let option = match offer.opts().get(OptionCode::BootfileName) {
-            Some(DhcpOption::BootfileName(name)) => Some(String::from_utf8(name.clone()).unwrap()),
-            _ => None,
-        };
-        let field = offer.fname_str().map(|name| name.unwrap().trim_end_matches('\0').to_owned());
-        assert_eq!(field.filter(|name| !name.is_empty()), option);
+    let system = |cluster: &Cluster| request(cluster.worker(), MessageType::Discover);
+    let firmware = |cluster: &Cluster, architecture: u8| {
+        system(cluster)
+            .with(Code::VendorClass, *b"PXEClient:Arch:00007:UNDI:003016")
+            .with(Code::ClientArchitecture, [0, architecture])
+    };
+    let ipxe = |cluster: &Cluster| firmware(cluster, 7).with(Code::UserClass, *b"iPXE");
+    let file = |cluster: &Cluster, request: Message| {
+        let (offer, _) = cluster.answer(&request).unwrap();
+        let option = offer.option(Code::BootFile).map(|name| String::from_utf8(name.to_vec()).unwrap());
+        assert_eq!(offer.file, option.clone().unwrap_or_default().into_bytes());
+        let (server, address) = (offer.option(Code::TftpServer), offer.siaddr);
+        let wanted = option.as_ref().map(|_| &b"10.5.0.1"[..]);
+        assert_eq!((server, address.is_unspecified()), (wanted, option.is_none()));
         option
     };
-    let firmware = |architecture| {
-        vec![
-            DhcpOption::ClassIdentifier(b"PXEClient:Arch:00007:UNDI:003016".to_vec()),
-            DhcpOption::ClientSystemArchitecture(Architecture(architecture)),
-        ]
-    };
-    assert_eq!(file(&cluster, firmware(0)).as_deref(), Some("ipxe/amd64/undionly.kpxe"));
-    assert_eq!(file(&cluster, firmware(7)).as_deref(), Some("ipxe/amd64/snp.efi"));
-    assert_eq!(file(&cluster, firmware(9)).as_deref(), Some("ipxe/amd64/snp.efi"));
-    assert_eq!(file(&cluster, firmware(11)), None, "another kind of processor");
-    assert_eq!(file(&cluster, vec![]), None, "a system that runs");
-    let ipxe = || [firmware(7), vec![DhcpOption::UserClass(b"iPXE".to_vec())]].concat();
-    assert_eq!(file(&cluster, ipxe()).as_deref(), Some("http://10.5.0.1:5000/boot/script.ipxe"));
+    assert_eq!(file(&cluster, firmware(&cluster, 0)).as_deref(), Some("ipxe/amd64/undionly.kpxe"));
+    assert_eq!(file(&cluster, firmware(&cluster, 7)).as_deref(), Some("ipxe/amd64/snp.efi"));
+    assert_eq!(file(&cluster, firmware(&cluster, 9)).as_deref(), Some("ipxe/amd64/snp.efi"));
+    assert_eq!(file(&cluster, firmware(&cluster, 11)), None, "another kind of processor");
+    assert_eq!(file(&cluster, system(&cluster)), None, "a system that runs");
+    assert_eq!(file(&cluster, ipxe(&cluster)).as_deref(), Some("http://10.5.0.1:5000/boot/script.ipxe"));
+    let with_length = firmware(&cluster, 7).with(Code::UserClass, *b"\x04iPXE");
+    assert_eq!(file(&cluster, with_length).as_deref(), Some("http://10.5.0.1:5000/boot/script.ipxe"));
     let elsewhere = Cluster::new(Some(Media::Network(BootScript::Url("http://10.9.9.9/own.ipxe".to_owned()))));
-    assert_eq!(file(&elsewhere, ipxe()).as_deref(), Some("http://10.9.9.9/own.ipxe"));
+    assert_eq!(file(&elsewhere, ipxe(&elsewhere)).as_deref(), Some("http://10.9.9.9/own.ipxe"));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use config::v1alpha1::Time;
 use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle, Waker};
-use ntp::{Action, Adjustment, Ask, Client, Event, SystemTime};
+use ntp::{Action, Adjustment, Ask, Client, Event, SystemTime, Target};
 use resources::config::MachineConfig;
 use resources::machine::{Ownership, PlatformCapabilities};
 use resources::network::TimeServerStatus;
@@ -150,25 +150,35 @@ impl Task {
             let Some(event) = self.wait(deadline).await else { return };
             let mut action = client.handle(start.elapsed(), event);
             while let Some(Action::Query(target)) = action {
-                let event = match self.ask.ask(&target).await {
-                    Ok((answer, address)) => {
-                        failures = 0;
-                        Event::Answered(answer, address)
-                    }
-                    Err(error) => {
-                        // The first failure of a row; the client goes on to ask each second.
-                        if failures == 0 {
-                            tracing::warn!(error = error_chain(&error), "time server does not answer; retrying");
-                        }
-                        failures = failures.saturating_add(1);
-                        Event::Failed
-                    }
-                };
+                let Some(event) = self.ask(&target, &mut failures).await else { return };
                 action = client.handle(start.elapsed(), event);
             }
             if let Some(Action::Adjust(adjustment)) = action {
                 self.adjust(adjustment);
             }
+        }
+    }
+
+    /// Asks a server, but waits for its answer no longer than it is in use: a name may take seconds to be looked up, and DHCP
+    /// tells the servers of the network meanwhile. Both arms are cancel-safe.
+    async fn ask(&mut self, target: &Target, failures: &mut u32) -> Option<Event> {
+        let known = self.servers.borrow().clone();
+        tokio::select! {
+            answer = self.ask.ask(target) => Some(match answer {
+                Ok((answer, address)) => {
+                    *failures = 0;
+                    Event::Answered(answer, address)
+                }
+                Err(error) => {
+                    // The first failure of a row; the client goes on to ask each second.
+                    if *failures == 0 {
+                        tracing::warn!(error = error_chain(&error), "time server does not answer; retrying");
+                    }
+                    *failures = failures.saturating_add(1);
+                    Event::Failed
+                }
+            }),
+            others = self.servers.wait_for(|servers| *servers != known) => Some(Event::Servers(others.ok()?.clone())),
         }
     }
 
@@ -308,6 +318,19 @@ mod tests {
         configure(&harness, "{}");
         harness.advance(Duration::from_secs(1)).await;
         assert_eq!((status(&harness), clock.adjustments().len()), ((true, 0, false), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_left_at_once_for_those_of_the_network() {
+        let (ask, _, harness) = machine(metal());
+        ask.silence("time.example.org");
+        ask.tells("10.5.0.1", 1);
+        servers(&harness, &["time.example.org"]);
+        harness.settle().await;
+        servers(&harness, &["10.5.0.1"]);
+        harness.settle().await;
+        assert_eq!(ask.asked(), ["time.example.org", "10.5.0.1"]);
+        assert_eq!(status(&harness), (true, 0, false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Servers and a clock in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::packet::{Answer, Leap, Sample};
 #[derive(Debug, Clone, Default)]
 pub struct FakeAsk {
     answers: Arc<Mutex<HashMap<String, Answer>>>,
+    silent: Arc<Mutex<HashSet<String>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -33,6 +34,11 @@ impl FakeAsk {
         self.answers(server, Answer::Sample(Sample { offset, round_trip, leap: Leap::None, is_local: false }));
     }
 
+    /// Lets a server never answer: the question to it does not end.
+    pub fn silence(&self, server: &str) {
+        self.silent.lock().insert(server.to_owned());
+    }
+
     /// The servers that were asked, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
@@ -44,6 +50,9 @@ impl FakeAsk {
 impl Ask for FakeAsk {
     async fn ask(&self, target: &Target) -> Result<(Answer, Option<IpAddr>), AskError> {
         self.asked.lock().push(target.server.clone());
+        if self.silent.lock().contains(&target.server) {
+            std::future::pending::<()>().await;
+        }
         let answer = self.answers.lock().get(&target.server).copied();
         let answer = answer.ok_or_else(|| AskError::NoAddress { server: target.server.clone() })?;
         Ok((answer, Some([192, 0, 2, 1].into())))

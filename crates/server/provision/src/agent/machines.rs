@@ -1,5 +1,5 @@
-//! The sockets of what machines need beside images: DHCP and TFTP on the cluster's bridge, and the load balancer of the
-//! Kubernetes API on its gateway. They end with the agent, and begin again with the next.
+//! The sockets of what machines need beside images: DHCP and TFTP on the cluster's bridge, and the time and the load balancer of
+//! the Kubernetes API on its gateway. They end with the agent, and begin again with the next.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kube_edge::balancer::{Balancer, Upstream};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use stdx::{Clock as _, SystemClock};
 use stdx::tasks::TaskSet;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::AgentError;
 use crate::boot::dhcp::{LONGEST, Reply, SERVER_PORT, Server};
 use crate::boot::tftp::{LARGEST_FILE, LONGEST_REQUEST, PORT, Refusal, Request, Step, Transfer, refuse};
-use crate::boot::{IPXE_BIOS, IPXE_UEFI};
+use crate::boot::{IPXE_BIOS, IPXE_UEFI, time};
 use crate::folder::Folder;
 use crate::machines::{MachineSettings, Media};
 use crate::plan::{Plan, Role};
@@ -52,6 +53,9 @@ impl MachineServices {
         let dhcp = Arc::new(dhcp_socket(&plan.bridge).map_err(listening(Ipv4Addr::UNSPECIFIED, SERVER_PORT))?);
         let folder = folder.clone();
         tasks.keep("dhcp", move || answer_requests(Arc::clone(&dhcp), folder.clone(), http_port));
+        let clock = UdpSocket::bind((plan.gateway, time::PORT)).await;
+        let clock = Arc::new(clock.map_err(listening(plan.gateway, time::PORT))?);
+        tasks.keep("time", move || tell_time(Arc::clone(&clock)));
         if matches!(settings.media, Media::Network(_)) {
             let bound = UdpSocket::bind((plan.gateway, PORT)).await;
             let socket = Arc::new(bound.map_err(listening(plan.gateway, PORT))?);
@@ -102,6 +106,25 @@ async fn answer_requests(socket: Arc<UdpSocket>, folder: Folder, http_port: u16)
         let Some(Reply { packet, to }) = server.answer(received) else { continue };
         if let Err(error) = socket.send_to(&packet, to).await {
             tracing::warn!(%error, %to, "a DHCP answer cannot be sent");
+        }
+    }
+}
+
+/// Answers by NTP.
+async fn tell_time(socket: Arc<UdpSocket>) {
+    let mut packet = [0; time::LONGEST];
+    loop {
+        let (length, client) = match socket.recv_from(&mut packet).await {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!(%error, "no question for the time can be received");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if let Some(answer) = time::answer(&packet[..length], SystemClock.now()) {
+            // It asks again.
+            let _ = socket.send_to(&answer, client).await;
         }
     }
 }
@@ -190,6 +213,18 @@ mod tests {
         for name in ["", "snp.efi", "../../etc/passwd", "/usr/lib/ipxe/snponly.efi", "ipxe/amd64/../amd64/snp.efi"] {
             assert_eq!(path_of(name), None, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_for_the_time_is_told_that_of_this_host() {
+        let server = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let port = server.local_addr().unwrap().port();
+        let tasks = TaskSet::new("test");
+        tasks.spawn("time", tell_time(server));
+        let target = ntp::Target { server: "127.0.0.1".to_owned(), address: None };
+        let (answer, _) = ntp::Ask::ask(&ntp::KernelAsk::at_port(port), &target).await.unwrap();
+        let ntp::Answer::Sample(sample) = answer else { panic!("{answer:?}") };
+        assert!(sample.offset.seconds().abs() < 1.0, "{}", sample.offset);
     }
 
     #[tokio::test]

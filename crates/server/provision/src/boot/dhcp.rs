@@ -84,6 +84,7 @@ impl Server<'_> {
             .with_addresses(Code::SubnetMask, &[cidr.netmask()])
             .with_addresses(Code::Broadcast, &[cidr.broadcast()])
             .with_addresses(Code::Router, &[*gateway])
+            .with_addresses(Code::NtpServers, &[*gateway])
             // Clients that take these ignore the router.
             .with_classless_routes(&[(Ipv4Net::default(), *gateway)]);
         reply.ciaddr = request.ciaddr;

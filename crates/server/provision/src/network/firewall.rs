@@ -8,13 +8,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
 use crate::exposed::ExposedPort;
+use crate::boot::time;
 use crate::plan::{DISCOVERY_PORT, Plan};
 
 /// What the host gives nodes before they have an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Serves {
     Nothing,
-    /// By DHCP, and files to boot from by TFTP.
+    /// By DHCP, files to boot from by TFTP, and the time.
     Addresses,
 }
 
@@ -27,13 +28,9 @@ pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exp
         let _ = write!(listeners, ", {} . {}", listener.ip(), listener.port());
     }
     let (translations, accepted, loopback) = exposures(plan, exposed);
-    let requests = match serves {
-        Serves::Nothing => String::new(),
-        Serves::Addresses => {
-            format!(
-                "\t\tudp sport 68 udp dport 67 accept\n\t\tip saddr {cidr} ip daddr {gateway} udp dport 69 accept\n"
-            )
-        }
+    let (requests, time) = match serves {
+        Serves::Nothing => (String::new(), String::new()),
+        Serves::Addresses => served(plan),
     };
     format!(
         r#"table inet {table} {{
@@ -66,9 +63,25 @@ pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exp
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {cidr} ip daddr != {cidr} oifname != "{bridge}" masquerade
 {loopback}	}}
-{translations}}}
+{time}{translations}}}
 "#
     )
+}
+
+/// What a machine may ask of its gateway, and the chain that leads questions for the time to the agent: the usual port may be
+/// that of a time server of the host, which need not answer machines.
+fn served(plan: &Plan) -> (String, String) {
+    let Plan { cidr, bridge, gateway, .. } = plan;
+    let port = time::PORT;
+    let accepted = format!(
+        "\t\tudp sport 68 udp dport 67 accept\n\t\tip saddr {cidr} ip daddr {gateway} udp dport {{ 69, {port} }} accept\n"
+    );
+    let chain = format!(
+        "\tchain time {{\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\
+         \t\tiifname \"{bridge}\" ip daddr {gateway} udp dport {usual} redirect to :{port}\n\t}}\n",
+        usual = time::USUAL_PORT
+    );
+    (accepted, chain)
 }
 
 /// The rules of exposed ports: chains that translate, what is forwarded for them, and the source of this host's own packets.
@@ -115,6 +128,8 @@ mod tests {
         assert!(rules.starts_with("table inet talos_a_b {"), "{rules}");
         assert!(rules.contains("elements = { 10.6.0.1 . 3000, 192.0.2.1 . 5001 }"), "{rules}");
         assert!(rules.contains("udp sport 68 udp dport 67 accept"), "{rules}");
+        assert!(rules.contains("ip daddr 10.6.0.1 udp dport 123 redirect to :3123"), "{rules}");
+        assert!(rules.contains("ip daddr 10.6.0.1 udp dport { 69, 3123 } accept"), "{rules}");
         // Receivers of logs may be UDP servers.
         assert!(rules.contains("meta l4proto { tcp, udp } ip daddr . th dport @reachable accept"), "{rules}");
         // Every rule of a base chain names the bridge or the network: packets of others pass.
@@ -125,6 +140,8 @@ mod tests {
         let translated = "fib daddr type local ip daddr 192.0.2.1 udp dport 53 dnat ip to 10.6.0.2:5353";
         assert_eq!(rules.matches(translated).count(), 2, "{rules}");
         assert!(rules.contains("fib daddr type local tcp dport 8080 dnat ip to 10.6.0.2:80"), "{rules}");
+        let containers = super::rules(&plan, Serves::Nothing, &[], &[]);
+        assert!(!containers.contains("123") && !containers.contains("udp dport 67"), "{containers}");
         assert_eq!(open_port(&plan, 5000), "add element inet talos_a_b reachable { 10.6.0.1 . 5000 }\n");
     }
 }

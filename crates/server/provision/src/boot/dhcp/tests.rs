@@ -57,6 +57,7 @@ fn a_machine_is_offered_the_address_of_its_slot_with_all_settings() {
         (Code::SubnetMask, &[255, 255, 255, 0][..]),
         (Code::Broadcast, &[10, 5, 0, 255]),
         (Code::Router, &gateway.octets()),
+        (Code::NtpServers, &gateway.octets()),
         (Code::ServerId, &gateway.octets()),
         (Code::ClasslessRoutes, &[0, 10, 5, 0, 1]),
         (Code::DnsServers, &[8, 8, 8, 8, 1, 1, 1, 1]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use provision::machines::INSTALL_DISK;
 use provision::up::{Acceleration, ConfigRequest, Delivery, Install, Patches, Up, UpRequest, Wait, Withheld, up};
-use provision::{Cluster, ClusterSpec, DriverSettings, ExposedPort, Limits, NodeSpec, Plan, Role};
+use provision::{Cluster, ClusterSpec, DriverSettings, ExposedPort, Limits, NodeSpec, Plan, PlanError, Role};
 
 use super::failure::explain;
 use super::flags::{Effect, IdleFlags};
@@ -29,9 +29,9 @@ pub(crate) struct CreateArgs {
     /// OCI image layout with the images of Kubernetes, served to the nodes (default: images come from their registries)
     #[arg(long, value_name = "string")]
     bundle: Option<PathBuf>,
-    /// Network of the nodes
-    #[arg(long, value_name = "string", default_value = "10.5.0.0/24")]
-    cidr: String,
+    /// Network of the nodes; virtual machines can have more, which lead nowhere else
+    #[arg(long, value_name = "strings", value_delimiter = ',', default_value = "10.5.0.0/24")]
+    cidr: Vec<String>,
     /// Patch for all machine configurations; JSON, YAML, or @file; may be repeated
     #[arg(long, value_name = "stringArray")]
     config_patch: Vec<String>,
@@ -80,9 +80,9 @@ pub(crate) struct CreateArgs {
     /// Ports of this host that lead to the first control plane: HOSTPORT:NODEPORT, or with /tcp or /udp behind
     #[arg(short = 'p', long, value_name = "string", value_delimiter = ',')]
     exposed_ports: Vec<String>,
-    /// Image of nodes that are containers: a squashfs as `imager rootfs` builds it
-    #[arg(long, value_name = "string", default_value = "_out/rootfs.squashfs")]
-    image: PathBuf,
+    /// Image of nodes that are containers: a squashfs as `imager rootfs` builds it (default: _out/rootfs.squashfs)
+    #[arg(long, value_name = "string")]
+    image: Option<PathBuf>,
     /// Uses the first control plane as the endpoint (always on)
     #[arg(long, hide = true)]
     init_node_as_endpoint: bool,
@@ -165,6 +165,9 @@ pub(crate) struct CreateArgs {
     idle: IdleFlags,
 }
 
+/// Where `imager rootfs` puts the image of containers.
+const IMAGE: &str = "_out/rootfs.squashfs";
+
 /// Choices about generated configurations, which existing ones make themselves.
 const GENERATION: [&str; 13] = [
     "control_plane_port",
@@ -200,8 +203,12 @@ pub(crate) async fn run(
             }
         }
     }
-    if provisioner == Provisioner::Containers {
-        args.machines.given().for_each(without_effect);
+    match provisioner {
+        Provisioner::Containers => args.machines.given().for_each(without_effect),
+        Provisioner::Machines if args.image.is_some() => {
+            session.out.warning("--image is for containers; nodes are virtual machines here");
+        }
+        Provisioner::Machines => {}
     }
     let request = request(&args, provisioner, name, root.clone(), session)?;
     let timings = if args.timings { ShowTimings::AtTheEnd } else { ShowTimings::No };
@@ -257,8 +264,7 @@ fn request(
     }
     let nodes = NodeSpec { controlplanes: args.controlplanes, workers: args.workers };
     let usage = |text: &str| CommandError::usage(text.to_owned());
-    let plan = Plan::new(name, &args.cidr, args.mtu, &nodes)
-        .map_err(|error| usage("planning the cluster").caused_by(error))?;
+    let plan = plan(args, provisioner, name, &nodes)?;
     let agent = agent::program()?;
     let discoveryd = args.discoveryd.clone().unwrap_or_else(|| agent.program.with_file_name("discoveryd"));
     if args.with_cluster_discovery && !discoveryd.is_file() {
@@ -302,9 +308,22 @@ fn request(
     })
 }
 
+fn plan(args: &CreateArgs, provisioner: Provisioner, name: &str, nodes: &NodeSpec) -> Result<Plan, CommandError> {
+    let failed = |error: PlanError| CommandError::usage("planning the cluster".to_owned()).caused_by(error);
+    let Some((own, sides)) = args.cidr.split_first() else { return Err(CommandError::usage("--cidr is empty")) };
+    if provisioner == Provisioner::Containers && !sides.is_empty() {
+        return Err(CommandError::usage("--cidr has several networks, and nodes that are containers have one")
+            .hint("give one network, or --provisioner qemu"));
+    }
+    let mut plan = Plan::new(name, own, args.mtu, nodes).map_err(failed)?;
+    sides.iter().try_for_each(|side| plan.add_network(side)).map_err(failed)?;
+    Ok(plan)
+}
+
 fn driver(args: &CreateArgs, provisioner: Provisioner) -> Result<(DriverSettings, Acceleration), CommandError> {
     if provisioner == Provisioner::Containers {
-        let image = std::path::absolute(&args.image).map_err(CommandError::wrap("reading a path"))?;
+        let image = args.image.as_deref().unwrap_or(Path::new(IMAGE));
+        let image = std::path::absolute(image).map_err(CommandError::wrap("reading a path"))?;
         return Ok((DriverSettings::Runc { image }, Acceleration::Given));
     }
     let shared = Shared { nameservers: &args.nameservers, api_port: args.control_plane_port };
@@ -341,6 +360,7 @@ fn configuration(args: &CreateArgs, driver: &DriverSettings) -> Result<ConfigReq
         install: driver.machines().map(|machines| Install {
             disk: INSTALL_DISK.to_owned(),
             kernel_arguments: machines.installed_arguments(),
+            user_disks: machines.user_disks.clone(),
         }),
         kubeprism_port: (args.kubeprism_port != 0).then_some(args.kubeprism_port),
         mirrors: arguments::mirrors(&args.registry_mirror)?,

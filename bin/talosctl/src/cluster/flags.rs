@@ -36,7 +36,7 @@ const ENCRYPTION: &str = "it waits for disk encryption";
 const KUBESPAN: &str = "it waits for KubeSpan";
 
 /// The reasons are those of virtual machines, and of containers where these refuse a flag too.
-const FLAGS: [(&str, Takes, Containers, &str); 16] = [
+const FLAGS: [(&str, Takes, Containers, &str); 15] = [
     ("cni-bin-path", Value, Ignore, NO_CNI),
     ("cni-bundle-url", Value, Ignore, NO_CNI),
     ("cni-cache-dir", Value, Ignore, NO_CNI),
@@ -52,7 +52,6 @@ const FLAGS: [(&str, Takes, Containers, &str); 16] = [
     ("encrypt-state", Nothing, Ignore, ENCRYPTION),
     ("ipv6", Nothing, Refuse, "it waits for IPv6 in local clusters"),
     ("use-vip", Nothing, Refuse, "it waits for virtual IPs"),
-    ("user-disk", Value, Ignore, "add disks by --extra-disks, and machine.disks by --config-patch"),
     ("wireguard-cidr", Value, Refuse, "it waits for WireGuard links"),
     ("with-firewall", Value, Refuse, "it waits for the ingress firewall"),
     ("with-kubespan", Nothing, Refuse, KUBESPAN),

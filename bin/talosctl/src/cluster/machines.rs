@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use config::scalar::DiskSize;
 use provision::machines::{
     Accelerator, BootScript, DhcpSettings, DiskBus, ExtraDisk, Firmware, Impairment, MachineClock, MachineSettings,
-    Media, SystemDisk,
+    Media, SystemDisk, UserDisk, UserPartition,
 };
 use provision::up::Acceleration;
 
@@ -19,6 +20,9 @@ use crate::command_error::CommandError;
 const ARCHITECTURE: (&str, &str) = ("${ARCH}", "amd64");
 /// The value of `--ipxe-boot-script` for a script of ours.
 const LOCAL_SCRIPT: &str = "local";
+
+/// The most disks by `--user-disk`.
+const USER_DISKS: usize = 16;
 
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -68,6 +72,10 @@ pub(super) struct Flags {
     /// ISO that virtual machines boot from while their disk is empty
     #[arg(long, value_name = "string")]
     iso_path: Option<PathBuf>,
+    /// A disk of each virtual machine with partitions that it mounts: /var/PATH:SIZE, which may follow again behind a colon; may
+    /// be repeated
+    #[arg(long, value_name = "strings", value_delimiter = ',', value_parser = user_disk)]
+    user_disk: Vec<UserDisk>,
     /// Kernel of virtual machines
     #[arg(long, value_name = "string", default_value = "_out/vmlinuz-${ARCH}")]
     vmlinuz_path: String,
@@ -181,6 +189,7 @@ impl Flags {
             kernel_arguments: words(self.extra_boot_kernel_args.as_deref().unwrap_or_default()),
             boots_from_disk: self.with_bootloader,
             disk: SystemDisk { size: size("disk", self.disk)?, preallocate: self.disk_preallocate },
+            user_disks: self.user_disks()?,
             extra_disks: self.extra_disks(size("extra-disks-size", self.extra_disks_size)?)?,
             tpm: self.with_tpm2,
             clock: if self.bad_rtc { MachineClock::Wrong } else { MachineClock::Right },
@@ -219,6 +228,14 @@ impl Flags {
             Some(_) => Media::Network(BootScript::Files { kernel, initramfs }),
             None => Media::Kernel { kernel, initramfs },
         })
+    }
+
+    fn user_disks(&self) -> Result<Vec<UserDisk>, CommandError> {
+        match self.user_disk.len() {
+            // Their devices have a letter after that of the system's.
+            0..=USER_DISKS => Ok(self.user_disk.clone()),
+            more => Err(CommandError::usage(format!("{more} disks by --user-disk are more than {USER_DISKS}"))),
+        }
     }
 
     fn extra_disks(&self, size: u64) -> Result<Vec<ExtraDisk>, CommandError> {
@@ -280,6 +297,25 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
+/// `/var/mnt/a:1GB:/var/mnt/b:500MB` as a disk of two partitions.
+fn user_disk(text: &str) -> Result<UserDisk, String> {
+    let invalid = || "not MOUNTPOINT:SIZE like /var/mnt/data:1GB".to_owned();
+    let parts: Vec<&str> = text.split(':').collect();
+    let (pairs, []) = parts.as_chunks::<2>() else { return Err(invalid()) };
+    let partition = |[mountpoint, size]: &[&str; 2]| {
+        if !mountpoint.starts_with("/var/") {
+            return Err(format!("{mountpoint:?} is not below /var, where disks can be mounted"));
+        }
+        let size = size.parse::<DiskSize>().map_err(|error| format!("{size:?} is not a size: {error}"))?;
+        match size.0 {
+            0 => Err(invalid()),
+            size if size >= 1 << 50 => Err(format!("{size} bytes are too much for a disk")),
+            size => Ok(UserPartition { mountpoint: (*mountpoint).to_owned(), size }),
+        }
+    };
+    Ok(UserDisk { partitions: pairs.iter().map(partition).collect::<Result<_, _>>()? })
+}
+
 /// A share from 0 to 1 in millionths.
 fn share(text: &str) -> Result<u32, String> {
     let invalid = || "not a share from 0 to 1, like 0.05".to_owned();
@@ -331,7 +367,7 @@ mod tests {
     fn each_flag_is_known_to_be_given() {
         let line = "--accel tcg --bad-rtc --disable-dhcp-hostname --disk 1 --disk-preallocate=false --extra-boot-kernel-args a \
                     --extra-disks 1 --extra-disks-size 1 --extra-disks-drivers ide --extra-uefi-search-paths /a --initrd-path a \
-                    --installer a --iso-path a --vmlinuz-path a --with-bootloader=false --with-network-bandwidth 1 \
+                    --installer a --iso-path a --user-disk /var/a:1GB --vmlinuz-path a --with-bootloader=false --with-network-bandwidth 1 \
                     --with-network-chaos --with-network-jitter 1s --with-network-latency 1s --with-network-packet-corrupt 0.1 \
                     --with-network-packet-loss 0.1 --with-network-packet-reorder 0.1 --with-tpm2 --with-uefi=false";
         let wanted: Vec<&str> = line
@@ -369,6 +405,19 @@ mod tests {
         assert_eq!(disks("--extra-disks 1"), Ok(vec![disk(DiskBus::Ide)]));
         assert!(disks("--extra-disks 1 --extra-disks-drivers tape").unwrap_err().contains("tape"));
         assert!(disks("--extra-disks 65").unwrap_err().contains("64"));
+    }
+
+    #[test]
+    fn a_user_disk_has_a_partition_for_each_mountpoint() {
+        let partition = |mountpoint: &str, size| UserPartition { mountpoint: mountpoint.to_owned(), size };
+        let (settings, _) = settings("--user-disk /var/mnt/a:1GiB:/var/b:512MiB --user-disk /var/c:1000").unwrap();
+        let first = UserDisk { partitions: vec![partition("/var/mnt/a", 1 << 30), partition("/var/b", 512 << 20)] };
+        assert_eq!(settings.user_disks, [first, UserDisk { partitions: vec![partition("/var/c", 1000)] }]);
+        for text in ["", "/var/a", "/var/a:1GB:/var/b", "/mnt/a:1GB", "/var/a:much", "/var/a:0", ":1GB"] {
+            assert!(user_disk(text).is_err_and(|error| error.contains("not ")), "{text}");
+        }
+        let many = "--user-disk /var/a:1GB ".repeat(17);
+        assert!(super::tests::settings(&many).unwrap_err().contains("more than 16"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use provision::agent::{self, Agent, Guard};
-use provision::{Cluster, Ended, Limits, NodeReport, NodeStatus, Phase, ProvisionError, State};
+use provision::{Cluster, Ended, Limits, Network, NodeReport, NodeStatus, Phase, ProvisionError, State};
 
 use crate::command_error::CommandError;
 use crate::output::table::Table;
@@ -68,8 +68,10 @@ pub(super) fn text(state: &State, nodes: &[NodeReport]) -> String {
     cluster.row(["PROVISIONER", state.driver.as_str()]);
     cluster.row(["NAME", &plan.name]);
     cluster.row(["NETWORK NAME", &plan.bridge]);
-    cluster.row(["NETWORK CIDR", &plan.cidr.to_string()]);
-    cluster.row(["NETWORK GATEWAY", &plan.gateway.to_string()]);
+    let networks = plan.networks();
+    let list = |part: fn(&Network) -> String| networks.iter().map(part).collect::<Vec<_>>().join(",");
+    cluster.row(["NETWORK CIDR", &list(|network| network.cidr.to_string())]);
+    cluster.row(["NETWORK GATEWAY", &list(|network| network.gateway.to_string())]);
     cluster.row(["NETWORK MTU", &plan.mtu.to_string()]);
     cluster.row(["KUBERNETES ENDPOINT", state.kubernetes_endpoint.as_deref().unwrap_or("-")]);
     let mut table = Table::new(["NAME", "TYPE", "IP", "CPU", "RAM", "DISK"]);

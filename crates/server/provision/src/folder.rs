@@ -95,6 +95,11 @@ impl Folder {
         self.0.join("configurations")
     }
 
+    /// What the disks of machines begin with, where that was compressed.
+    pub(crate) fn disk_image(&self) -> PathBuf {
+        self.0.join("image.disk")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }

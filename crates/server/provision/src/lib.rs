@@ -1,4 +1,5 @@
-//! Clusters on one machine, without a daemon: each node is made by a driver, today a runc container on a read-only image.
+//! Clusters on one machine, without a daemon: each node is made by a driver: a runc container on a read-only
+//! image, or a virtual machine.
 //!
 //! [`Plan`] decides names, slots and addresses, [`NodeDriver`] makes nodes, [`Cluster`] carries out the plan with it, and
 //! [`State`] remembers it on disk so that a killed create or a reboot can be cleaned up. Tools of the host (`ip`, `nft`, `runc`,
@@ -33,6 +34,6 @@ pub use destroy::{Destroyed, Leftovers, destroy};
 pub use driver::{Ended, Exit, NodeDriver, NodeStatus, Seed, monitor};
 pub use error::{DriverError, HostError, Problem, ProvisionError};
 pub use exposed::{ExposedPort, ParseExposedPortError, Transport};
-pub use plan::{DISCOVERY_PORT, NAME_LIMIT, NodeSpec, Plan, PlanError, PlannedNode, Role};
+pub use plan::{DISCOVERY_PORT, NAME_LIMIT, Network, NodeSpec, Plan, PlanError, PlannedNode, Role};
 pub use spec::{ClusterSpec, DriverSettings, Limits};
 pub use state::{Contexts, NodeSettings, Phase, Power, State, WrittenContext};

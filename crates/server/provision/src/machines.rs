@@ -13,7 +13,7 @@ use ::machine::cmdline::DEFAULTS;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{Network, Plan, PlannedNode};
 
 pub use accelerator::Accelerator;
 
@@ -38,6 +38,9 @@ pub struct MachineSettings {
     /// Whether a machine boots from its disk once something is on it; otherwise always from its media.
     pub boots_from_disk: bool,
     pub disk: SystemDisk,
+    /// Disks that the configurations partition and mount.
+    #[serde(default)]
+    pub user_disks: Vec<UserDisk>,
     pub extra_disks: Vec<ExtraDisk>,
     /// A TPM 2.0 for each machine, by `swtpm`.
     pub tpm: bool,
@@ -94,6 +97,39 @@ pub struct SystemDisk {
     pub size: u64,
     /// Whether its blocks are allocated when it is made.
     pub preallocate: bool,
+}
+
+/// A disk with one partition after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserDisk {
+    pub partitions: Vec<UserPartition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserPartition {
+    /// Where a machine mounts it, below `/var`.
+    pub mountpoint: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+impl UserDisk {
+    /// Room for the tables at both ends, and for partitions that begin at whole mebibytes.
+    const MARGIN: u64 = 1 << 20;
+
+    /// In bytes.
+    fn size(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.size.next_multiple_of(Self::MARGIN)).sum::<u64>()
+            + 2 * Self::MARGIN
+    }
+}
+
+/// The device of a user disk in machines, by its number from 0. The first disk is the system's.
+pub(crate) fn user_device(number: usize) -> String {
+    let letter = u8::try_from(number).ok().and_then(|number| b'b'.checked_add(number)).unwrap_or(b'z');
+    format!("/dev/vd{}", char::from(letter))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +208,12 @@ impl MachineSettings {
         files
     }
 
+    /// All disks after the system's, in the order in which a machine has them.
+    pub(crate) fn more_disks(&self) -> Vec<ExtraDisk> {
+        let user = self.user_disks.iter().map(|disk| ExtraDisk { size: disk.size(), bus: DiskBus::Virtio });
+        user.chain(self.extra_disks.iter().copied()).collect()
+    }
+
     /// The kernel's arguments while a machine boots from its medium, without the address of the configuration.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -182,6 +224,19 @@ impl MachineSettings {
     #[must_use]
     pub fn installed_arguments(&self) -> Vec<String> {
         KERNEL_ARGUMENTS.into_iter().map(str::to_owned).chain(self.kernel_arguments.iter().cloned()).collect()
+    }
+
+    /// Where the operator's kernel arguments have less effect than one could think.
+    pub(crate) fn arguments_without_effect(&self) -> Option<&'static str> {
+        if self.kernel_arguments.is_empty() || self.injects_configurations() {
+            return None;
+        }
+        Some(match self.media {
+            Media::DiskImage(_) => {
+                "extra kernel arguments have no effect: those of a disk image are in it, `imager` makes images with others"
+            }
+            _ => "extra kernel arguments are those of the installed system; the medium has its own",
+        })
     }
 
     /// Whether machines learn the address of their configuration from kernel arguments of ours.
@@ -201,6 +256,7 @@ impl Default for MachineSettings {
             kernel_arguments: Vec::new(),
             boots_from_disk: true,
             disk: SystemDisk { size: 6144 << 20, preallocate: true },
+            user_disks: Vec::new(),
             extra_disks: Vec::new(),
             tpm: false,
             clock: MachineClock::Right,
@@ -212,9 +268,10 @@ impl Default for MachineSettings {
     }
 }
 
-/// The hardware address of a machine, which follows from the cluster's name and the node's slot.
-pub(crate) fn mac(plan: &Plan, node: &PlannedNode) -> [u8; 6] {
-    let digest = digest::digest(&digest::SHA256, format!("{}/{}", plan.name, node.slot).as_bytes());
+/// The hardware address of a machine in a network, which follows from the cluster's name and the node's slot.
+pub(crate) fn mac(plan: &Plan, node: &PlannedNode, network: &Network) -> [u8; 6] {
+    let side = if network.number == 0 { String::new() } else { format!("/{}", network.number) };
+    let digest = digest::digest(&digest::SHA256, format!("{}/{}{side}", plan.name, node.slot).as_bytes());
     let digest = digest.as_ref();
     // Administered locally, for one station.
     [digest[0] & 0xfc | 0x02, digest[1], digest[2], digest[3], digest[4], digest[5]]
@@ -241,11 +298,38 @@ pub(crate) mod tests {
     #[test]
     fn hardware_addresses_are_local_ones_of_one_station_and_differ() {
         let nodes = NodeSpec { controlplanes: 1, workers: 50 };
-        let plans = ["one", "two"].map(|name| Plan::new(name, "10.5.0.0/24", 1500, &nodes).unwrap());
-        let all: Vec<[u8; 6]> =
-            plans.iter().flat_map(|plan| plan.nodes.iter().map(|node| mac(plan, node)).collect::<Vec<_>>()).collect();
+        let plans = ["one", "two"].map(|name| {
+            let mut plan = Plan::new(name, "10.5.0.0/24", 1500, &nodes).unwrap();
+            plan.add_network("10.6.0.0/24").unwrap();
+            plan
+        });
+        let of = |plan: &Plan| -> Vec<[u8; 6]> {
+            let networks = plan.networks();
+            networks.iter().flat_map(|network| plan.nodes.iter().map(move |node| mac(plan, node, network))).collect()
+        };
+        let all: Vec<[u8; 6]> = plans.iter().flat_map(of).collect();
         assert!(all.iter().all(|mac| mac[0] & 3 == 2), "{all:?}");
         assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn user_disks_come_before_extra_disks_with_room_for_their_tables() {
+        let partition = |size| UserPartition { mountpoint: "/var/mnt/a".to_owned(), size };
+        let user_disks = vec![UserDisk { partitions: vec![partition(1), partition(5 << 20)] }];
+        let settings = MachineSettings { user_disks, ..settings() };
+        let extra = ExtraDisk { size: 1 << 30, bus: DiskBus::Ide };
+        assert_eq!(settings.more_disks(), [ExtraDisk { size: 8 << 20, bus: DiskBus::Virtio }, extra]);
+        assert_eq!((user_device(0).as_str(), user_device(2).as_str()), ("/dev/vdb", "/dev/vdd"));
+    }
+
+    #[test]
+    fn media_with_kernel_arguments_of_their_own_are_told_of() {
+        let of = |media| MachineSettings { media, ..settings() }.arguments_without_effect();
+        assert_eq!(of(settings().media), None);
+        assert!(of(Media::Iso("/a".into())).is_some_and(|notice| notice.contains("installed system")));
+        assert!(of(Media::DiskImage("/a".into())).is_some_and(|notice| notice.contains("no effect")));
+        let none = MachineSettings { media: Media::Iso("/a".into()), kernel_arguments: vec![], ..settings() };
+        assert_eq!(none.arguments_without_effect(), None);
     }
 
     #[test]

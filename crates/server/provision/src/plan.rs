@@ -14,8 +14,12 @@ pub const NAME_LIMIT: usize = 40;
 /// The port where every cluster's discovery service listens, on its gateway.
 pub const DISCOVERY_PORT: u16 = 3000;
 
-/// Eight hexadecimal digits follow in the name of each cluster's bridge.
+/// Eight hexadecimal digits follow in the name of each cluster's bridge, and a letter where it is that of a side network.
 pub(crate) const BRIDGE_PREFIX: &str = "talos";
+/// How many networks a cluster can have beside its own: as many as have a letter in names of links.
+const SIDE_NETWORKS: usize = LETTERS.len() - 1;
+/// A network's letter in names of links, by its number.
+const LETTERS: [char; 8] = ['n', 'o', 'p', 'q', 'r', 's', 't', 'u'];
 
 /// Role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +60,32 @@ pub struct PlannedNode {
     pub link: String,
 }
 
+/// A network of a cluster on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// 0 is the cluster's own, by which its nodes know each other and reach other hosts; the others are side networks, which
+    /// lead nowhere else.
+    pub number: usize,
+    pub cidr: Ipv4Net,
+    /// The host's address in it.
+    pub gateway: Ipv4Addr,
+    pub bridge: String,
+}
+
+impl Network {
+    fn new(name: &str, number: usize, cidr: Ipv4Net) -> Self {
+        let gateway = cidr.hosts().next().unwrap_or(cidr.addr());
+        Self { number, cidr, gateway, bridge: bridge_name(name, number) }
+    }
+
+    /// The address of a node in it.
+    #[must_use]
+    pub fn address(&self, node: &PlannedNode) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.gateway) + node.slot)
+    }
+}
+
 /// All that a cluster consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +99,9 @@ pub struct Plan {
     /// The nftables table with the cluster's address translation.
     pub table: String,
     pub nodes: Vec<PlannedNode>,
+    /// Networks that nodes have a link in beside the cluster's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub side_networks: Vec<Network>,
     /// The highest slot that a node ever had. Slots of nodes that left stay empty: an address that means another machine
     /// than an hour ago is known by the old one's keys.
     last_slot: u32,
@@ -87,6 +120,10 @@ pub enum PlanError {
     Room { cidr: Ipv4Net, room: usize, wanted: usize },
     #[error("network {0:?} is not an IPv4 network like 10.5.0.0/24 (IPv6 networks are not supported yet)")]
     Network(String),
+    #[error("networks {0} and {1} of the cluster overlap")]
+    Overlap(Ipv4Net, Ipv4Net),
+    #[error("a cluster can have {} networks", SIDE_NETWORKS + 1)]
+    Networks,
     #[error("a cluster needs a control plane node")]
     NoControlPlane,
     #[error("slot {0} is taken, or outside of the network")]
@@ -103,7 +140,7 @@ impl Plan {
     /// When the name cannot be used, or the nodes do not fit the network.
     pub fn new(name: &str, cidr: &str, mtu: u32, nodes: &NodeSpec) -> Result<Self, PlanError> {
         check_name(name)?;
-        let cidr = cidr.parse::<Ipv4Net>().map_err(|_| PlanError::Network(cidr.to_owned()))?.trunc();
+        let cidr = network(cidr)?;
         if nodes.controlplanes == 0 {
             return Err(PlanError::NoControlPlane);
         }
@@ -119,9 +156,10 @@ impl Plan {
             cidr,
             gateway: cidr.hosts().next().unwrap_or(cidr.addr()),
             mtu,
-            bridge: bridge_name(name),
+            bridge: bridge_name(name, 0),
             table: table_name(name),
             nodes: Vec::new(),
+            side_networks: Vec::new(),
             last_slot: 0,
             last_numbers: BTreeMap::new(),
         };
@@ -133,18 +171,56 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Adds a side network.
+    ///
+    /// # Errors
+    ///
+    /// When it overlaps another network of the cluster, has no room for its nodes, or is one too many.
+    pub fn add_network(&mut self, cidr: &str) -> Result<(), PlanError> {
+        let cidr = network(cidr)?;
+        if self.side_networks.len() >= SIDE_NETWORKS {
+            return Err(PlanError::Networks);
+        }
+        if let Some(other) = self.networks().iter().map(|network| network.cidr).find(|other| overlap(cidr, *other)) {
+            return Err(PlanError::Overlap(cidr, other));
+        }
+        let wanted = self.last_slot as usize;
+        if cidr.prefix_len() < 8 || wanted > room(cidr) {
+            return Err(PlanError::Room { cidr, room: room(cidr), wanted });
+        }
+        self.side_networks.push(Network::new(&self.name, self.side_networks.len() + 1, cidr));
+        Ok(())
+    }
+
+    /// All networks, the cluster's own first.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        let own = Network { number: 0, cidr: self.cidr, gateway: self.gateway, bridge: self.bridge.clone() };
+        std::iter::once(own).chain(self.side_networks.iter().cloned()).collect()
+    }
+
+    /// The host's end of a node's link in a network.
+    #[must_use]
+    pub fn link(&self, node: &PlannedNode, network: &Network) -> String {
+        link_name(&self.name, network.number, node.slot)
+    }
+
+    /// The network that has the least room, and how many nodes fit into all of them.
+    fn tightest(&self) -> (Ipv4Net, usize) {
+        let networks = self.networks();
+        let rooms = networks.iter().map(|network| (network.cidr, room(network.cidr)));
+        rooms.min_by_key(|(_, room)| *room).unwrap_or((self.cidr, 0))
+    }
+
     /// Adds a node in a slot that no node ever had; the others stay where they are.
     ///
     /// # Errors
     ///
     /// When the network has no such slot any more.
     pub fn add(&mut self, role: Role) -> Result<&PlannedNode, PlanError> {
-        if self.last_slot as usize >= room(self.cidr) {
-            return Err(PlanError::Room {
-                cidr: self.cidr,
-                room: room(self.cidr),
-                wanted: self.last_slot as usize + 1,
-            });
+        let (cidr, room) = self.tightest();
+        if self.last_slot as usize >= room {
+            return Err(PlanError::Room { cidr, room, wanted: self.last_slot as usize + 1 });
         }
         self.add_in(role, self.last_slot + 1)
     }
@@ -155,7 +231,8 @@ impl Plan {
     ///
     /// When a node has the slot, or the network has none of that number.
     pub fn add_in(&mut self, role: Role, slot: u32) -> Result<&PlannedNode, PlanError> {
-        let free = slot > 0 && slot as usize <= room(self.cidr) && self.nodes.iter().all(|node| node.slot != slot);
+        let (_, room) = self.tightest();
+        let free = slot > 0 && slot as usize <= room && self.nodes.iter().all(|node| node.slot != slot);
         if !free {
             return Err(PlanError::Slot(slot));
         }
@@ -167,7 +244,7 @@ impl Plan {
             role,
             slot,
             address: Ipv4Addr::from(u32::from(self.gateway) + slot),
-            link: format!("{}{slot}", link_prefix(&self.name)),
+            link: link_name(&self.name, 0, slot),
         };
         let index = self.nodes.len();
         self.nodes.push(node);
@@ -199,6 +276,15 @@ impl Plan {
     }
 }
 
+fn network(text: &str) -> Result<Ipv4Net, PlanError> {
+    text.parse::<Ipv4Net>().map(|cidr| cidr.trunc()).map_err(|_| PlanError::Network(text.to_owned()))
+}
+
+/// Whether two networks have an address in common.
+pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
 /// How many nodes a network has addresses for beside the gateway; links and names have room for 999.
 fn room(cidr: Ipv4Net) -> usize {
     if cidr.prefix_len() > 30 {
@@ -224,13 +310,31 @@ fn tag(name: &str) -> String {
     stdx::hex(&digest.as_ref()[..4])
 }
 
-pub(crate) fn bridge_name(name: &str) -> String {
-    format!("{BRIDGE_PREFIX}{}", tag(name))
+fn bridge_name(name: &str, number: usize) -> String {
+    let letter = (number > 0).then(|| LETTERS.get(number)).flatten();
+    format!("{BRIDGE_PREFIX}{}{}", tag(name), letter.map(char::to_string).unwrap_or_default())
 }
 
-/// All host ends of the cluster's veth pairs begin like this.
-pub(crate) fn link_prefix(name: &str) -> String {
-    format!("tn{}n", tag(name))
+fn link_name(name: &str, number: usize, slot: u32) -> String {
+    format!("tn{}{}{slot}", tag(name), LETTERS.get(number).unwrap_or(&'n'))
+}
+
+/// The bridges that a cluster can have, also one whose plan is lost.
+pub(crate) fn bridges(name: &str) -> Vec<String> {
+    (0..LETTERS.len()).map(|number| bridge_name(name, number)).collect()
+}
+
+/// Whether a link has the name of the bridge of any cluster.
+pub(crate) fn is_bridge(link: &str) -> bool {
+    let Some(tag) = link.strip_prefix(BRIDGE_PREFIX) else { return false };
+    let tag = tag.strip_suffix(&LETTERS[1..]).unwrap_or(tag);
+    tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether a link is a node's of the cluster.
+pub(crate) fn is_link_of(name: &str, link: &str) -> bool {
+    let rest = link.strip_prefix("tn").and_then(|rest| rest.strip_prefix(tag(name).as_str()));
+    rest.is_some_and(|rest| rest.starts_with(LETTERS))
 }
 
 pub(crate) fn table_name(name: &str) -> String {

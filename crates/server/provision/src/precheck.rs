@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use ipnet::Ipv4Net;
+
 use crate::driver::NodeDriver;
 use crate::error::Problem;
 use crate::exposed;
 use crate::host;
 use crate::network;
-use crate::plan::{DISCOVERY_PORT, Plan};
+use crate::plan::{DISCOVERY_PORT, Plan, overlap};
 use crate::spec::ClusterSpec;
 use crate::state::siblings;
 
@@ -24,7 +26,9 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
         problems.push(Problem::new(what, "build the bundle or name another"));
     }
     check_name(root, &spec.plan, &mut problems);
-    check_network(root, &spec.plan, &mut problems);
+    for network in spec.plan.networks() {
+        check_network(root, network.cidr, &mut problems);
+    }
     let others = siblings(root).into_iter().filter_map(|(name, state)| Some((name, state?.exposed)));
     problems.extend(exposed::problems(&spec.exposed, &others.collect::<Vec<_>>()));
     if host::wildcard_listeners().contains(&DISCOVERY_PORT) {
@@ -36,6 +40,7 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
     }
     problems
 }
+
 fn check_name(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
     let name = &plan.name;
     if root.join(name).exists() {
@@ -53,20 +58,19 @@ fn check_name(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_network(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
-    let cidr = plan.cidr;
-    let overlaps = |other: &ipnet::Ipv4Net| cidr.contains(other) || other.contains(&cidr);
+fn check_network(root: &Path, cidr: Ipv4Net, problems: &mut Vec<Problem>) {
     for (what, inner) in INNER {
-        if inner.parse().is_ok_and(|inner| overlaps(&inner)) {
+        if inner.parse().is_ok_and(|inner| overlap(cidr, inner)) {
             let what = format!("network {cidr} overlaps {inner} of the cluster's {what}");
             problems.push(Problem::new(what, "choose another --cidr"));
         }
     }
     let mut used = false;
     for (name, state) in siblings(root) {
-        if let Some(state) = state.filter(|state| overlaps(&state.plan.cidr)) {
+        let networks = state.map(|state| state.plan.networks()).unwrap_or_default();
+        for other in networks.into_iter().map(|network| network.cidr).filter(|other| overlap(cidr, *other)) {
             used = true;
-            let what = format!("network {cidr} overlaps {} of cluster {name}", state.plan.cidr);
+            let what = format!("network {cidr} overlaps {other} of cluster {name}");
             problems.push(Problem::new(what, "choose another --cidr"));
         }
     }
@@ -74,7 +78,7 @@ fn check_network(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
         return;
     }
     for (network, link) in host::routes() {
-        if overlaps(&network) {
+        if overlap(cidr, network) {
             let what = format!("network {cidr} overlaps {network}, which this machine reaches by {link}");
             problems.push(Problem::new(what, "choose another --cidr"));
         }

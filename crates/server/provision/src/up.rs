@@ -24,6 +24,7 @@ use crate::agent::{self, AgentProgram};
 use crate::cluster::Cluster;
 use crate::error::{HostError, ProvisionError};
 use crate::folder::make_folder;
+use crate::machines::Media;
 use crate::machines::accelerator::{self, Accelerator, Probe};
 use crate::plan::{Plan, Role};
 use crate::spec::{ClusterSpec, DriverSettings, Limits};
@@ -200,6 +201,9 @@ async fn prepare_machines(request: &mut UpRequest, progress: &Recorder<'_>) -> R
             }
         };
     }
+    if let Some(notice) = settings.arguments_without_effect() {
+        progress.notice(notice);
+    }
     if request.delivery == Delivery::Injected && !settings.injects_configurations() {
         progress.notice(
             "machines boot with kernel arguments of their medium: they get their configurations through the API",
@@ -265,7 +269,10 @@ async fn make(
     spec.reachable.extend(reachable);
     let made = match &spec.driver {
         DriverSettings::Runc { .. } => "network and root file system",
-        DriverSettings::Qemu(_) => "network",
+        DriverSettings::Qemu(settings) => match settings.media {
+            Media::DiskImage(_) => "network and disk image",
+            _ => "network",
+        },
     };
     let creating = Cluster::create(&request.root, &spec, &request.agent);
     let mut cluster = step(progress, made, creating).await?;

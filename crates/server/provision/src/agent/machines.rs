@@ -1,4 +1,4 @@
-//! The sockets of what machines need beside images: DHCP and TFTP on the cluster's bridge, and the time and the load balancer of
+//! The sockets of what machines need beside images: DHCP and TFTP on the cluster's bridges, and the time and the load balancer of
 //! the Kubernetes API on its gateway. They end with the agent, and begin again with the next.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kube_edge::balancer::{Balancer, Upstream};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use stdx::{Clock as _, SystemClock};
 use stdx::tasks::TaskSet;
+use stdx::{Clock as _, SystemClock};
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
@@ -50,9 +50,11 @@ impl MachineServices {
         let balancer = Balancer::bind(balanced).await?;
         balancer.set_upstreams(control_planes(plan, settings.api_port));
         let tasks = TaskSet::new("machines");
-        let dhcp = Arc::new(dhcp_socket(&plan.bridge).map_err(listening(Ipv4Addr::UNSPECIFIED, SERVER_PORT))?);
-        let folder = folder.clone();
-        tasks.keep("dhcp", move || answer_requests(Arc::clone(&dhcp), folder.clone(), http_port));
+        for network in plan.networks() {
+            let dhcp = dhcp_socket(&network.bridge).map_err(listening(Ipv4Addr::UNSPECIFIED, SERVER_PORT))?;
+            let (dhcp, folder, number) = (Arc::new(dhcp), folder.clone(), network.number);
+            tasks.keep("dhcp", move || answer_requests(Arc::clone(&dhcp), folder.clone(), number, http_port));
+        }
         let clock = UdpSocket::bind((plan.gateway, time::PORT)).await;
         let clock = Arc::new(clock.map_err(listening(plan.gateway, time::PORT))?);
         tasks.keep("time", move || tell_time(Arc::clone(&clock)));
@@ -88,8 +90,8 @@ fn dhcp_socket(bridge: &str) -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Answers by DHCP. Machines come and go: which there are is read anew for each request.
-async fn answer_requests(socket: Arc<UdpSocket>, folder: Folder, http_port: u16) {
+/// Answers by DHCP in the network of this number. Machines come and go: which there are is read anew for each request.
+async fn answer_requests(socket: Arc<UdpSocket>, folder: Folder, number: usize, http_port: u16) {
     let mut packet = [0; LONGEST];
     loop {
         let received = match socket.recv_from(&mut packet).await {
@@ -102,7 +104,9 @@ async fn answer_requests(socket: Arc<UdpSocket>, folder: Folder, http_port: u16)
         };
         let Ok(Some(state)) = State::read(&folder) else { continue };
         let Some(settings) = state.driver.machines() else { continue };
-        let server = Server { plan: &state.plan, settings, http_port };
+        let networks = state.plan.networks();
+        let Some(network) = networks.get(number) else { continue };
+        let server = Server { plan: &state.plan, network, settings, http_port };
         let Some(Reply { packet, to }) = server.answer(received) else { continue };
         if let Err(error) = socket.send_to(&packet, to).await {
             tracing::warn!(%error, %to, "a DHCP answer cannot be sent");

@@ -1,5 +1,6 @@
 //! The answers of a DHCPv4 server (RFC 2131) that knows every machine of a cluster: an address is that of the slot of the
-//! machine with this hardware address, always the same. There are no leases to remember. Pure.
+//! machine with this hardware address, always the same. There are no leases to remember. In side networks it gives addresses
+//! and nothing else. Pure.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::{IPXE_BIOS, IPXE_UEFI};
 use crate::machines::{self, BootScript, MachineSettings, Media};
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{Network, Plan, PlannedNode};
 
 pub(crate) const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -26,10 +27,11 @@ pub(crate) struct Reply {
     pub(crate) to: SocketAddrV4,
 }
 
-/// The server of one cluster.
+/// The server of one network of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Server<'a> {
     pub(crate) plan: &'a Plan,
+    pub(crate) network: &'a Network,
     pub(crate) settings: &'a MachineSettings,
     /// Where the agent serves files by HTTP.
     pub(crate) http_port: u16,
@@ -57,40 +59,45 @@ impl Server<'_> {
     }
 
     fn node(&self, hardware: [u8; 6]) -> Option<&PlannedNode> {
-        self.plan.nodes.iter().find(|node| machines::mac(self.plan, node) == hardware)
+        self.plan.nodes.iter().find(|node| machines::mac(self.plan, node, self.network) == hardware)
     }
 
     /// A request for an offer of ours, or for the address that a machine remembers.
     fn confirm(&self, request: &Message, node: &PlannedNode) -> Option<Message> {
-        if request.address(Code::ServerId).is_some_and(|server| server != self.plan.gateway) {
+        if request.address(Code::ServerId).is_some_and(|server| server != self.network.gateway) {
             return None;
         }
         let wanted = request.address(Code::RequestedAddress).unwrap_or(request.ciaddr);
-        if wanted == node.address {
+        if wanted == self.network.address(node) {
             return Some(self.grant(request, node, MessageType::Ack));
         }
         Some(self.begin(request, MessageType::Nak))
     }
 
     fn begin(&self, request: &Message, kind: MessageType) -> Message {
-        request.reply().of(kind).with_addresses(Code::ServerId, &[self.plan.gateway])
+        request.reply().of(kind).with_addresses(Code::ServerId, &[self.network.gateway])
     }
 
     /// Settings of the network.
     fn settings(&self, request: &Message, node: &PlannedNode, kind: MessageType) -> Message {
-        let Plan { cidr, gateway, mtu, .. } = self.plan;
+        let Network { number, cidr, gateway, .. } = self.network;
         let mut reply = self
             .begin(request, kind)
             .with_addresses(Code::SubnetMask, &[cidr.netmask()])
-            .with_addresses(Code::Broadcast, &[cidr.broadcast()])
+            .with_addresses(Code::Broadcast, &[cidr.broadcast()]);
+        reply.ciaddr = request.ciaddr;
+        if let Ok(mtu) = u16::try_from(self.plan.mtu) {
+            reply = reply.with(Code::Mtu, mtu.to_be_bytes());
+        }
+        // The others lead nowhere.
+        if *number > 0 {
+            return reply;
+        }
+        reply = reply
             .with_addresses(Code::Router, &[*gateway])
             .with_addresses(Code::NtpServers, &[*gateway])
             // Clients that take these ignore the router.
             .with_classless_routes(&[(Ipv4Net::default(), *gateway)]);
-        reply.ciaddr = request.ciaddr;
-        if let Ok(mtu) = u16::try_from(*mtu) {
-            reply = reply.with(Code::Mtu, mtu.to_be_bytes());
-        }
         let dhcp = &self.settings.dhcp;
         if !dhcp.resolvers.is_empty() {
             reply = reply.with_addresses(Code::DnsServers, &dhcp.resolvers);
@@ -114,7 +121,7 @@ impl Server<'_> {
             .with_number(Code::LeaseTime, LEASE)
             .with_number(Code::RenewalTime, LEASE / 2)
             .with_number(Code::RebindingTime, LEASE / 8 * 7);
-        reply.yiaddr = node.address;
+        reply.yiaddr = self.network.address(node);
         reply
     }
 

@@ -1,4 +1,4 @@
-//! Nodes as virtual machines of QEMU, each with a tap on the cluster's bridge.
+//! Nodes as virtual machines of QEMU, each with a tap on every bridge of the cluster.
 //!
 //! A machine's process ends whenever the machine is reset or powers off, and its monitor starts none again: whoever keeps the
 //! nodes (the agent, or the command that brings the cluster up) asks how it ended and powers it on again after a reset. So a
@@ -8,6 +8,7 @@
 mod arguments;
 mod disks;
 mod firmware;
+mod image;
 mod link;
 mod machine;
 pub(super) mod monitor;
@@ -23,17 +24,17 @@ use super::launched::{self, Launched, exit_of};
 use super::{Ended, Exit, NodeDriver, NodeStatus, Seed};
 use crate::agent_record::AgentRecord;
 use crate::boot::{self, files};
-use crate::command::{self, NEEDED_BY_MACHINES, QEMU_IMG, SWTPM, TC, UNSHARE};
+use crate::command::{self, NEEDED_BY_MACHINES, QEMU_IMG, SWTPM, TC, Tool, UNSHARE};
 use crate::error::{DriverError, HostError, Problem};
 use crate::folder::{self, Folder, make_folder, write_private};
 use crate::machines::{self, DiskBus, Firmware, MachineSettings, Media};
 use crate::network;
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{Network, Plan, PlannedNode};
 use crate::process::Identity;
 use crate::program::Launcher;
 use crate::spec::{ClusterSpec, Limits};
 
-use self::machine::Machine;
+use self::machine::{Card, Machine};
 
 pub(super) use self::machine::exists as is_machine;
 
@@ -90,7 +91,11 @@ impl NodeDriver for QemuDriver {
 
     async fn prepare(&self, spec: &ClusterSpec) -> Result<(), DriverError> {
         let spec = spec.clone();
-        self.blocking(move |_| Ok(network::create(&spec)?)).await
+        self.blocking(move |driver| {
+            network::create(&spec)?;
+            Ok(disks::unpack_image(&driver.settings, &driver.folder.disk_image())?)
+        })
+        .await
     }
 
     async fn open_port(&self, plan: &Plan, port: u16) -> Result<(), DriverError> {
@@ -117,17 +122,17 @@ impl NodeDriver for QemuDriver {
         let (plan, node) = (plan.clone(), node.clone());
         self.blocking(move |driver| {
             driver.power_off(&node.name)?;
-            link::detach(&node)?;
+            link::detach(&plan, &node)?;
             driver.power_on(&plan, &node)
         })
         .await
     }
 
-    async fn remove(&self, _: &Plan, node: &PlannedNode) -> Result<(), DriverError> {
-        let node = node.clone();
+    async fn remove(&self, plan: &Plan, node: &PlannedNode) -> Result<(), DriverError> {
+        let (plan, node) = (plan.clone(), node.clone());
         self.blocking(move |driver| {
             driver.power_off(&node.name)?;
-            link::detach(&node)?;
+            link::detach(&plan, &node)?;
             driver.withdraw(&node.name)?;
             let data = driver.folder.node(&node.name);
             let removed = std::fs::remove_dir_all(&data);
@@ -153,6 +158,7 @@ impl NodeDriver for QemuDriver {
         !network::links(&self.cluster).is_empty()
             || network::has_table(&self.cluster)
             || !emulators(&self.cluster).is_empty()
+            || !monitors(&self.cluster).is_empty()
     }
 }
 
@@ -185,16 +191,19 @@ impl QemuDriver {
         }
         let firmware = firmware::find(&self.settings.firmware).map_err(|problem| unusable(problem.to_string()))?;
         let own = self.folder.node(&node.name);
-        disks::make(&own, &self.settings, firmware.as_ref())?;
+        let image = disks::image_of(&self.settings, &self.folder.disk_image());
+        disks::make(&own, &self.settings, firmware.as_ref(), image.as_deref())?;
         self.withdraw(&node.name)?;
         let configuration = user_data.map(|data| self.publish(plan, &node.name, data)).transpose()?;
-        let mac = machines::mac(plan, node).map(|byte| format!("{byte:02x}"));
+        let card = |network: &Network| {
+            let mac = machines::mac(plan, node, network).map(|byte| format!("{byte:02x}"));
+            Card { mac: mac.join(":"), link: plan.link(node, network) }
+        };
         let machine = Machine {
             cluster: plan.name.clone(),
             node: node.name.clone(),
             uuid: uuid(random()?),
-            mac: mac.join(":"),
-            link: node.link.clone(),
+            cards: plan.networks().iter().map(card).collect(),
             cpus: milli.div_ceil(1000).max(1),
             memory,
             settings: self.settings.clone(),
@@ -261,11 +270,16 @@ impl QemuDriver {
     /// Also machines that the plan does not name, and such whose folder is gone.
     fn remove_everything(&self) -> Vec<DriverError> {
         let mut errors = Vec::new();
+        let owner = format!("cluster {}", self.cluster);
+        // First those that start the others, and may be about to.
+        for process in monitors(&self.cluster) {
+            errors.extend(end(&process, &owner).err());
+        }
         for node in folder::names(&self.folder.nodes()) {
             errors.extend(self.power_off(&node).err());
         }
-        for emulator in emulators(&self.cluster) {
-            errors.extend(end(&emulator, &format!("cluster {}", self.cluster)).err());
+        for process in emulators(&self.cluster).into_iter().chain(residents(&self.folder)) {
+            errors.extend(end(&process, &owner).err());
         }
         network::remove(&self.cluster, &mut errors);
         errors.into_iter().map(DriverError::from).collect()
@@ -305,20 +319,49 @@ pub(crate) fn configuration_url(folder: &Folder, node: &str) -> Option<String> {
 /// The emulators of a cluster, by the name that each has among its arguments.
 fn emulators(cluster: &str) -> Vec<Identity> {
     let prefix = machine::process_prefix(cluster);
-    let processes = folder::names(Path::new("/proc")).into_iter().filter_map(|name| name.parse::<i32>().ok());
-    let ours = processes.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        named(&line).is_some_and(|name| name.starts_with(prefix.as_bytes()))
-    });
-    ours.filter_map(Identity::of).collect()
+    let is_named = |line: &[u8]| named(line).is_some_and(|name| name.starts_with(prefix.as_bytes()));
+    processes(|pid| is_named(&arguments_of(pid)))
+}
+
+/// The monitors of a cluster, also those that have not said yet what they started: whoever waited for them may be gone.
+fn monitors(cluster: &str) -> Vec<Identity> {
+    processes(|pid| monitors_in(&arguments_of(pid), cluster))
+}
+
+/// Emulators and TPMs that run in the folder of a machine of the cluster, whatever else does.
+fn residents(folder: &Folder) -> Vec<Identity> {
+    let nodes = folder.nodes();
+    let is_in = |pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place.starts_with(&nodes));
+    processes(|pid| is_in(pid) && [command::QEMU, SWTPM].iter().any(|tool| runs(&arguments_of(pid), *tool)))
+}
+
+fn processes(wanted: impl Fn(i32) -> bool) -> Vec<Identity> {
+    let all = folder::names(Path::new("/proc")).into_iter().filter_map(|name| name.parse::<i32>().ok());
+    all.filter(|pid| wanted(*pid)).filter_map(Identity::of).collect()
+}
+
+/// Each followed by a zero; nothing of a process that is gone.
+fn arguments_of(pid: i32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 /// The name in the arguments of an emulator.
 fn named(line: &[u8]) -> Option<&[u8]> {
+    runs(line, command::QEMU).then_some(())?;
     let mut arguments = line.split(|byte| *byte == 0);
-    arguments.next()?.ends_with(command::QEMU.program.as_bytes()).then_some(())?;
     arguments.find(|argument| argument == b"-name")?;
     arguments.next()
+}
+
+/// Whether these are the arguments of a tool of the host.
+fn runs(line: &[u8], tool: Tool) -> bool {
+    line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(tool.program.as_bytes()))
+}
+
+/// Whether these are the arguments of a monitor of the cluster.
+fn monitors_in(line: &[u8], cluster: &str) -> bool {
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    arguments.windows(3).any(|three| three == [b"--name".as_slice(), cluster.as_bytes(), b"--monitor"])
 }
 
 fn random() -> Result<[u8; 16], DriverError> {
@@ -353,5 +396,8 @@ mod tests {
         assert_eq!(named(line), Some(b"talos:one:one-worker-1".as_slice()));
         assert_eq!(named(b"vi\0-name\0talos:one:one-worker-1\0"), None);
         assert_eq!(named(b"/usr/bin/qemu-system-x86_64\0-m\0"), None);
+        let line = b"/bin/talosctl\0cluster\0agent\0--state\0/c\0--name\0one\0--monitor\0one-worker-1\0";
+        assert!(monitors_in(line, "one") && !monitors_in(line, "on"));
+        assert!(!monitors_in(b"/bin/talosctl\0cluster\0agent\0--state\0/c\0--name\0one\0--guard\0", "one"));
     }
 }

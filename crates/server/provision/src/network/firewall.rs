@@ -2,14 +2,14 @@
 //!
 //! Nodes reach each other, other hosts (by the host's address), and of this host what is meant for them: the agent's registry
 //! and discovery server, a resolver on the gateway, and what the operator named. Nobody reaches nodes through this host, but
-//! for answers and by exposed ports; the host itself does. A packet that another table drops stays dropped, see [`super::host_firewall`].
+//! for answers and by exposed ports; the host itself does. In side networks, nodes reach each other and nobody else. A packet that another table drops stays dropped, see [`super::host_firewall`].
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
-use crate::exposed::ExposedPort;
 use crate::boot::time;
-use crate::plan::{DISCOVERY_PORT, Plan};
+use crate::exposed::ExposedPort;
+use crate::plan::{DISCOVERY_PORT, Network, Plan};
 
 /// What the host gives nodes before they have an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exp
         let _ = write!(listeners, ", {} . {}", listener.ip(), listener.port());
     }
     let (translations, accepted, loopback) = exposures(plan, exposed);
+    let Sides { chain: side_chain, input: side_input, forward: side_forward } = sides(plan, serves);
     let (requests, time) = match serves {
         Serves::Nothing => (String::new(), String::new()),
         Serves::Addresses => served(plan),
@@ -47,13 +48,13 @@ pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exp
 		meta nfproto ipv4 reject with icmp type admin-prohibited
 		drop
 	}}
-	chain input {{
+{side_chain}	chain input {{
 		type filter hook input priority filter; policy accept;
 		iifname "{bridge}" jump from_nodes
-	}}
+{side_input}	}}
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
-		iifname "{bridge}" oifname "{bridge}" accept
+{side_forward}		iifname "{bridge}" oifname "{bridge}" accept
 		iifname "{bridge}" ip saddr {cidr} accept
 		iifname "{bridge}" drop
 		oifname "{bridge}" ct state established,related accept
@@ -68,6 +69,37 @@ pub(super) fn rules(plan: &Plan, serves: Serves, reachable: &[SocketAddrV4], exp
     )
 }
 
+/// The rules of side networks: a chain for what their nodes send to this host, and lines of the base chains.
+#[derive(Debug, Default)]
+struct Sides {
+    chain: String,
+    input: String,
+    forward: String,
+}
+
+fn sides(plan: &Plan, serves: Serves) -> Sides {
+    let mut sides = Sides::default();
+    if plan.side_networks.is_empty() {
+        return sides;
+    }
+    let requests = match serves {
+        Serves::Nothing => "",
+        Serves::Addresses => "\t\tudp sport 68 udp dport 67 accept\n",
+    };
+    sides.chain = format!(
+        "\tchain from_sides {{\n\t\tct state established,related accept\n{requests}\t\ticmp type echo-request accept\n\t\tdrop\n\t}}\n"
+    );
+    for Network { bridge, .. } in &plan.side_networks {
+        // Writing to a string cannot fail.
+        let _ = writeln!(sides.input, "\t\tiifname \"{bridge}\" jump from_sides");
+        let _ = writeln!(
+            sides.forward,
+            "\t\tiifname \"{bridge}\" oifname \"{bridge}\" accept\n\t\tiifname \"{bridge}\" drop\n\t\toifname \"{bridge}\" drop"
+        );
+    }
+    sides
+}
+
 /// What a machine may ask of its gateway, and the chain that leads questions for the time to the agent: the usual port may be
 /// that of a time server of the host, which need not answer machines.
 fn served(plan: &Plan) -> (String, String) {
@@ -77,7 +109,7 @@ fn served(plan: &Plan) -> (String, String) {
         "\t\tudp sport 68 udp dport 67 accept\n\t\tip saddr {cidr} ip daddr {gateway} udp dport {{ 69, {port} }} accept\n"
     );
     let chain = format!(
-        "\tchain time {{\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\
+        "\tchain time_server {{\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\
          \t\tiifname \"{bridge}\" ip daddr {gateway} udp dport {usual} redirect to :{port}\n\t}}\n",
         usual = time::USUAL_PORT
     );
@@ -140,6 +172,18 @@ mod tests {
         let translated = "fib daddr type local ip daddr 192.0.2.1 udp dport 53 dnat ip to 10.6.0.2:5353";
         assert_eq!(rules.matches(translated).count(), 2, "{rules}");
         assert!(rules.contains("fib daddr type local tcp dport 8080 dnat ip to 10.6.0.2:80"), "{rules}");
+        let mut wide = plan.clone();
+        wide.add_network("10.7.0.0/24").unwrap();
+        let side = wide.side_networks[0].bridge.clone();
+        let wide = super::rules(&wide, Serves::Addresses, &[], &[]);
+        let lines = ["iifname \"SIDE\" oifname \"SIDE\" accept", "iifname \"SIDE\" drop", "oifname \"SIDE\" drop"];
+        let positions = lines.map(|line| wide.find(&line.replace("SIDE", &side)).unwrap());
+        let own = wide.find(&format!("iifname \"{}\" ip saddr 10.6.0.0/24 accept", plan.bridge)).unwrap();
+        assert!(
+            positions.is_sorted() && positions[2] < own,
+            "what nodes send to a side network is not forwarded: {wide}"
+        );
+        assert!(wide.contains(&format!("iifname \"{side}\" jump from_sides")), "{wide}");
         let containers = super::rules(&plan, Serves::Nothing, &[], &[]);
         assert!(!containers.contains("123") && !containers.contains("udp dport 67"), "{containers}");
         assert_eq!(open_port(&plan, 5000), "add element inet talos_a_b reachable { 10.6.0.1 . 5000 }\n");

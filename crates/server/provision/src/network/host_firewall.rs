@@ -38,13 +38,13 @@ pub(super) fn make_room(bridge: &str, exposed: bool) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Reverts [`make_room`].
-pub(super) fn remove_room(bridge: &str, errors: &mut Vec<HostError>) {
+/// Reverts [`make_room`] for bridges.
+pub(super) fn remove_room(bridges: &[String], errors: &mut Vec<HostError>) {
     if !iptables_in_use() {
         return;
     }
     let Ok(chain) = IPTABLES.run(["--wait", "-S", DOCKER_CHAIN]) else { return };
-    for arguments in room_of(&chain, bridge) {
+    for arguments in bridges.iter().flat_map(|bridge| room_of(&chain, bridge)) {
         let removed = IPTABLES.run(std::iter::once("--wait".to_owned()).chain(arguments));
         errors.extend(removed.operation(|| format!("removing rules of {DOCKER_CHAIN}")).err());
     }

@@ -101,3 +101,49 @@ fn a_full_network_takes_no_more_nodes() {
     plan.add(Role::Worker).unwrap_err();
     plan.add_in(Role::Worker, 5).unwrap();
 }
+
+#[test]
+fn side_networks_have_bridges_and_links_of_their_own_and_the_same_slots() {
+    let mut plan = Plan::new("x", "10.5.0.0/24", 1500, &nodes(1, 1)).unwrap();
+    plan.add_network("10.6.0.9/16").unwrap();
+    plan.add_network("192.168.7.0/29").unwrap();
+    let networks = plan.networks();
+    let worker = &plan.nodes[1];
+    let addresses: Vec<String> = networks.iter().map(|network| network.address(worker).to_string()).collect();
+    assert_eq!(addresses, ["10.5.0.3", "10.6.0.3", "192.168.7.3"]);
+    let names: std::collections::BTreeSet<String> = networks
+        .iter()
+        .flat_map(|network| [network.bridge.clone(), plan.link(worker, network), plan.link(&plan.nodes[0], network)])
+        .collect();
+    assert_eq!(names.len(), 9, "{names:?}");
+    assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
+    assert_eq!((&networks[0].bridge, &plan.link(worker, &networks[0])), (&plan.bridge, &worker.link));
+    for network in &networks {
+        assert!(is_bridge(&network.bridge) && bridges("x").contains(&network.bridge), "{network:?}");
+        assert!(is_link_of("x", &plan.link(worker, network)) && !is_link_of("y", &plan.link(worker, network)));
+    }
+    for other in ["talosforwarding", "talos0123456", "talos012345678", "docker0", "talos01234567z"] {
+        assert!(!is_bridge(other), "{other}");
+    }
+    // The smallest network decides how many nodes there can be.
+    for _ in 0..3 {
+        plan.add(Role::Worker).unwrap();
+    }
+    assert!(matches!(plan.add(Role::Worker), Err(PlanError::Room { room: 5, wanted: 6, .. })));
+    let read: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!(read, plan);
+}
+
+#[test]
+fn a_side_network_that_overlaps_is_too_small_or_one_too_many_is_refused() {
+    let mut plan = Plan::new("x", "10.5.0.0/24", 1500, &nodes(1, 1)).unwrap();
+    let overlaps = plan.add_network("10.5.0.128/25").unwrap_err();
+    assert!(matches!(overlaps, PlanError::Overlap(..)), "{overlaps}");
+    assert!(matches!(plan.add_network("10.6.0.0/30"), Err(PlanError::Room { room: 1, wanted: 2, .. })));
+    assert_eq!(plan.add_network("fd00::/64"), Err(PlanError::Network("fd00::/64".to_owned())));
+    for number in 0..7 {
+        plan.add_network(&format!("10.6.{number}.0/24")).unwrap();
+    }
+    assert_eq!(plan.add_network("10.7.0.0/24"), Err(PlanError::Networks));
+    assert_eq!(PlanError::Networks.to_string(), "a cluster can have 8 networks");
+}

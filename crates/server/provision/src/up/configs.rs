@@ -19,6 +19,7 @@ use stdx::{Clock as _, SystemClock};
 
 use super::failure::UpError;
 use super::offline::Offline;
+use crate::machines::UserDisk;
 use crate::plan::{Plan, PlannedNode, Role};
 
 pub use existing::Existing;
@@ -72,6 +73,7 @@ pub struct Install {
     pub disk: String,
     /// For the kernel of the installed system.
     pub kernel_arguments: Vec<String>,
+    pub user_disks: Vec<UserDisk>,
 }
 
 /// Patches of the configurations, applied in this order: those of all, of the role, of the node.

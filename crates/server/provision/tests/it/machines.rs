@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddrV4, TcpListener};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use provision::machines::{BootScript, DhcpSettings, Firmware, MachineSettings, Media, SystemDisk};
-use provision::{Cluster, ClusterSpec, DriverSettings, Ended, Exit, Limits, NodeSpec, NodeStatus, Plan, Power, agent};
+use provision::{
+    Cluster, ClusterSpec, DriverSettings, Ended, Exit, Limits, NodeSpec, NodeStatus, Plan, Power, ProvisionError, agent,
+};
 
-use crate::support::{arguments, census, destroy, processes, program, run, show, start_within, wait};
+use crate::support::{arguments, census, destroy, processes, program, run, show, spawn, start_within, wait};
 
 const SCRIPT: &[u8] = b"#!ipxe\nreboot\n";
 const LAST_SCRIPT: &[u8] = b"#!ipxe\nchain off.bin\n";
@@ -68,6 +71,44 @@ impl Scripts {
     }
 }
 
+/// A machine without a program: an interface on a bridge, whose packets pass the cluster's firewall.
+struct Stranger(&'static str);
+
+impl Stranger {
+    fn connect(name: &'static str, bridge: &str) -> Self {
+        run("ip", &["netns", "add", name]);
+        run("ip", &["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
+        run("ip", &["link", "set", name, "master", bridge, "up"]);
+        run("ip", &["-n", name, "link", "set", "eth0", "up"]);
+        Self(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        run("ip", &[&["netns", "exec", self.0], arguments].concat())
+    }
+
+    /// Does something in its network.
+    fn enter<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        let thread = std::thread::spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    }
+
+    fn has(&self, address: std::net::Ipv4Addr) {
+        self.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "eth0"]);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        run("ip", &["netns", "delete", self.0]);
+    }
+}
+
 struct Machines {
     folder: tempfile::TempDir,
     name: &'static str,
@@ -81,17 +122,33 @@ impl Machines {
         scripts: &Scripts,
         change: impl FnOnce(&mut MachineSettings),
     ) -> (Self, Cluster) {
-        assert!(rustix::process::geteuid().is_root(), "this test needs root");
-        let plan = Plan::new(name, cidr, 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
-        let this = Self { folder: tempfile::tempdir().unwrap(), name, bridge: plan.bridge.clone() };
-        let address = SocketAddrV4::new(plan.gateway, scripts.port);
-        let mut settings = MachineSettings {
+        Self::create_in(name, cidr, &[], scripts, change)
+    }
+
+    /// Machines that boot from a script at this address.
+    fn settings(address: SocketAddrV4) -> MachineSettings {
+        MachineSettings {
             firmware: Firmware::Bios,
             media: Media::Network(BootScript::Url(format!("http://{address}/script.ipxe"))),
             disk: SystemDisk { size: 1 << 20, preallocate: false },
-            dhcp: DhcpSettings { hostnames: true, resolvers: vec![plan.gateway] },
+            dhcp: DhcpSettings { hostnames: true, resolvers: vec![*address.ip()] },
             ..MachineSettings::default()
-        };
+        }
+    }
+
+    fn create_in(
+        name: &'static str,
+        cidr: &str,
+        sides: &[&str],
+        scripts: &Scripts,
+        change: impl FnOnce(&mut MachineSettings),
+    ) -> (Self, Cluster) {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let mut plan = Plan::new(name, cidr, 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap();
+        sides.iter().for_each(|side| plan.add_network(side).unwrap());
+        let this = Self { folder: tempfile::tempdir().unwrap(), name, bridge: plan.bridge.clone() };
+        let address = SocketAddrV4::new(plan.gateway, scripts.port);
+        let mut settings = Self::settings(address);
         change(&mut settings);
         let driver = DriverSettings::Qemu(Box::new(settings));
         let spec =
@@ -161,7 +218,7 @@ fn kill(pid: &str) {
 #[test]
 fn a_machine_gets_its_address_comes_back_from_a_reset_and_stays_off_when_it_powers_itself_off() {
     let scripts = Scripts::serve(1);
-    let (machines, mut cluster) = Machines::create("vm-cycle", "10.204.0.0/24", &scripts, |_| {});
+    let (machines, mut cluster) = Machines::create("vm-cycle", "10.227.0.0/24", &scripts, |_| {});
     let node = machines.node();
     start_within(&mut cluster, &node, None, LIMITS);
     let NodeStatus::Running { pid } = machines.status() else { panic!("{}", machines.status()) };
@@ -170,7 +227,7 @@ fn a_machine_gets_its_address_comes_back_from_a_reset_and_stays_off_when_it_powe
     drop(cluster);
     machines.wait_for("the machine to power off", || machines.is_off());
     assert_eq!(scripts.served(), 2, "it came back once");
-    let own: IpAddr = [10, 204, 0, 2].into();
+    let own: IpAddr = [10, 227, 0, 2].into();
     assert!(scripts.clients.lock().iter().all(|client| *client == own), "{:?}", scripts.clients.lock());
     machines.wait_for("the power state", || {
         show(&machines.root(), machines.name).unwrap().0.settings(&node).power == Power::Off
@@ -186,33 +243,153 @@ fn a_machine_gets_its_address_comes_back_from_a_reset_and_stays_off_when_it_powe
 #[test]
 fn firmware_fetches_ipxe_from_the_gateway_by_tftp() {
     let scripts = Scripts::serve(0);
-    let (machines, cluster) = Machines::create("vm-tftp", "10.207.0.0/24", &scripts, |_| {});
-    // A machine without a program: an interface on the bridge, whose packets pass the cluster's firewall.
-    let namespace = "vm-tftp-client";
-    let bridge = &machines.bridge;
-    run("ip", &["netns", "add", namespace]);
-    let address = cluster.plan().nodes[0].address;
-    let link = ["link", "add", "tftpclient", "type", "veth", "peer", "name", "eth0", "netns", namespace];
-    run("ip", &link);
-    run("ip", &["link", "set", "tftpclient", "master", bridge, "up"]);
-    run("ip", &["-n", namespace, "address", "add", &format!("{address}/24"), "dev", "eth0"]);
-    run("ip", &["-n", namespace, "link", "set", "eth0", "up"]);
+    let (machines, cluster) = Machines::create("vm-tftp", "10.230.0.0/24", &scripts, |_| {});
+    let stranger = Stranger::connect("vm-tftp-client", &machines.bridge);
+    stranger.has(cluster.plan().nodes[0].address);
     let file = machines.folder.path().join("snp.efi");
     let (local, gateway) = (file.to_string_lossy().into_owned(), cluster.plan().gateway.to_string());
-    let fetch = ["netns", "exec", namespace, "busybox", "tftp", "-g", "-b", "1468", "-l", &local];
-    run("ip", &[fetch.as_slice(), &["-r", "ipxe/amd64/snp.efi", &gateway]].concat());
+    stranger.run(&["busybox", "tftp", "-g", "-b", "1468", "-l", &local, "-r", "ipxe/amd64/snp.efi", &gateway]);
     let same = std::fs::read(&file).unwrap() == std::fs::read("/usr/lib/ipxe/snponly.efi").unwrap();
-    run("ip", &["netns", "delete", namespace]);
     assert!(same, "another file");
+    drop(stranger);
     drop(cluster);
     machines.destroy();
+}
+
+/// By the rules of the cluster, whatever else listens on the usual port.
+#[test]
+fn the_gateway_tells_the_time() {
+    let scripts = Scripts::serve(0);
+    let (machines, cluster) = Machines::create("vm-time", "10.231.0.0/24", &scripts, |_| {});
+    let stranger = Stranger::connect("vm-time-client", &machines.bridge);
+    stranger.has(cluster.plan().nodes[0].address);
+    let gateway = cluster.plan().gateway.to_string();
+    let answer = stranger.enter(move || {
+        let target = ntp::Target { server: gateway, address: None };
+        wait(ntp::Ask::ask(&ntp::KernelAsk::default(), &target))
+    });
+    let ntp::Answer::Sample(sample) = answer.unwrap().0 else { panic!("refused") };
+    assert!(sample.offset.seconds().abs() < 1.0, "{}", sample.offset);
+    drop(stranger);
+    drop(cluster);
+    machines.destroy();
+}
+
+#[test]
+fn a_machine_of_several_networks_has_a_link_and_an_address_in_each_and_they_stay_apart() {
+    let scripts = Scripts::serve(1000);
+    let (machines, mut cluster) = Machines::create_in("vm-nets", "10.232.0.0/24", &["10.233.0.0/24"], &scripts, |_| {});
+    start_within(&mut cluster, &machines.node(), None, LIMITS);
+    let plan = cluster.plan().clone();
+    let NodeStatus::Running { pid } = machines.status() else { panic!("{}", machines.status()) };
+    let line = arguments(pid).unwrap();
+    let side = &plan.side_networks[0];
+    for (network, netdev) in plan.networks().iter().zip(["net0", "net1"]) {
+        let link = plan.link(&plan.nodes[0], network);
+        assert!(line.contains(&format!("tap,id={netdev},ifname={link},")), "{line}");
+        let master = std::fs::read_link(format!("/sys/class/net/{link}/master")).unwrap();
+        assert!(master.ends_with(&network.bridge), "{master:?}");
+    }
+    let (_, rest) = line.split_once("netdev=net1,mac=").unwrap();
+    let hardware = rest.split([',', ' ']).next().unwrap();
+    let stranger = Stranger::connect("vm-nets-client", &side.bridge);
+    stranger.run(&["ip", "link", "set", "eth0", "address", hardware]);
+    let script = machines.folder.path().join("told");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" != bound ] || env\n").unwrap();
+    run("chmod", &["755", &script.to_string_lossy()]);
+    let told = stranger.run(&["busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", &script.to_string_lossy()]);
+    assert!(told.lines().any(|line| line == "ip=10.233.0.2") && told.contains("serverid=10.233.0.1"), "{told}");
+    assert!(!told.contains("router=") && !told.contains("dns=") && !told.contains("ntpsrv="), "{told}");
+    // It reaches the gateway, and through it neither the other network nor a server of this host.
+    stranger.has([10, 233, 0, 2].into());
+    stranger.run(&["ip", "route", "add", "default", "via", "10.233.0.1"]);
+    stranger.run(&["busybox", "ping", "-c", "1", "-W", "2", "10.233.0.1"]);
+    let refused =
+        ["! busybox ping -c 1 -W 1 10.232.0.2".to_owned(), format!("! busybox nc -w 1 10.233.0.1 {}", scripts.port)];
+    refused.iter().for_each(|line| drop(stranger.run(&["sh", "-c", line])));
+    drop(stranger);
+    drop(cluster);
+    machines.destroy();
+    assert!(!PathBuf::from("/sys/class/net").join(&side.bridge).exists());
+}
+
+/// Wherever a create is killed, what it made is seen, is in the way of another create, and can be removed.
+#[test]
+fn a_create_that_is_killed_at_any_moment_leaves_nothing_that_destroy_does_not_remove() {
+    let scripts = Scripts::serve(1000);
+    let name = "vm-kill";
+    let settings = MachineSettings { tpm: true, ..Machines::settings("10.234.0.1:1".parse().unwrap()) };
+    let settings = serde_json::to_string(&settings).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("clusters");
+    let (agent, place) = (program().program, root.to_string_lossy().into_owned());
+    let create = agent.with_file_name("make_machines");
+    let start = || spawn(&create, &[&agent.to_string_lossy(), &place, name, "10.234.0.0/24", &settings]);
+    let remove = |when: &str| {
+        let destroyed = destroy(&root, name);
+        match destroyed {
+            Ok(destroyed) => assert!(destroyed.errors.is_empty(), "{when}: {:?}", destroyed.errors),
+            Err(ProvisionError::NoSuchCluster { .. }) => {}
+            Err(error) => panic!("{when}: {error}"),
+        }
+        let left = || {
+            let mut left = census(&root, name);
+            left.extend(processes(&format!("talos:{name}:")));
+            left.extend(processes(&format!("{place}/{name}/")));
+            left
+        };
+        // An agent whose cluster is gone ends by itself.
+        for _ in 0..100 {
+            if left().is_empty() {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        panic!("{when}: left behind: {:#?}", left());
+    };
+    let began = tokio::time::Instant::now();
+    assert!(start().wait().unwrap().success());
+    let whole = began.elapsed();
+    assert_eq!(processes(&format!("talos:{name}:")).len(), 2);
+    let again = start().wait().unwrap();
+    assert!(!again.success(), "a second one of the same name");
+    remove("after all of it");
+    const KILLS: u32 = 20;
+    for kill in 0..KILLS {
+        let mut child = start();
+        std::thread::park_timeout(whole * kill / KILLS);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        remove(&format!("killed after {kill}/{KILLS} of {whole:?}"));
+    }
+    // Nothing is in the way of the next one.
+    assert!(start().wait().unwrap().success());
+    remove("at the end");
+    drop(scripts);
+}
+
+#[test]
+fn clusters_of_machines_side_by_side_do_not_touch_each_other() {
+    let scripts = Scripts::serve(1000);
+    let (one, mut first) = Machines::create("vm-one", "10.236.0.0/24", &scripts, |_| {});
+    let (two, mut second) = Machines::create("vm-two", "10.237.0.0/24", &scripts, |_| {});
+    start_within(&mut first, &one.node(), None, LIMITS);
+    start_within(&mut second, &two.node(), None, LIMITS);
+    drop((first, second));
+    let before = census(&two.root(), two.name);
+    let serving = agent::status(&two.root(), two.name).unwrap();
+    one.destroy();
+    assert_eq!(census(&two.root(), two.name), before);
+    assert_eq!(agent::status(&two.root(), two.name), Some(serving));
+    assert_eq!(processes("talos:vm-two:").len(), 1);
+    two.destroy();
 }
 
 #[test]
 fn how_a_machine_ended_is_known_without_its_monitor_and_a_killed_one_comes_back() {
     let scripts = Scripts::serve(0);
     let (machines, mut cluster) =
-        Machines::create("vm-lone", "10.205.0.0/24", &scripts, |settings| settings.tpm = true);
+        Machines::create("vm-lone", "10.228.0.0/24", &scripts, |settings| settings.tpm = true);
     start_within(&mut cluster, &machines.node(), None, LIMITS);
     let NodeStatus::Running { pid } = machines.status() else { panic!("{}", machines.status()) };
     kill(&machines.monitor());
@@ -230,7 +407,7 @@ fn how_a_machine_ended_is_known_without_its_monitor_and_a_killed_one_comes_back(
 #[test]
 fn machines_are_removed_by_the_name_of_their_cluster_alone() {
     let scripts = Scripts::serve(1000);
-    let (machines, mut cluster) = Machines::create("vm-lost", "10.206.0.0/24", &scripts, |_| {});
+    let (machines, mut cluster) = Machines::create("vm-lost", "10.229.0.0/24", &scripts, |_| {});
     start_within(&mut cluster, &machines.node(), None, LIMITS);
     drop(cluster);
     // Without its folder, the agent goes by itself.

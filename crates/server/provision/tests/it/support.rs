@@ -172,7 +172,8 @@ pub(crate) fn census(root: &Path, name: &str) -> BTreeSet<String> {
         found.insert(format!("{kind} {what}"));
     };
     for link in names("/sys/class/net") {
-        if link == spec.bridge || spec.nodes.iter().any(|node| node.link == link) {
+        let tag = spec.bridge.trim_start_matches("talos");
+        if link.starts_with(&spec.bridge) || link.starts_with(&format!("tn{tag}")) {
             note("link", &link);
         }
     }

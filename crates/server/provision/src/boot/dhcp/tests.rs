@@ -8,6 +8,7 @@ const UNKNOWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 struct Cluster {
     plan: Plan,
+    network: Network,
     settings: MachineSettings,
 }
 
@@ -20,11 +21,12 @@ impl Cluster {
             dhcp: DhcpSettings { hostnames: true, resolvers: vec![[8, 8, 8, 8].into(), [1, 1, 1, 1].into()] },
             ..usual
         };
-        Self { plan, settings }
+        let network = plan.networks().remove(0);
+        Self { plan, network, settings }
     }
 
     fn worker(&self) -> [u8; 6] {
-        machines::mac(&self.plan, &self.plan.nodes[1])
+        machines::mac(&self.plan, &self.plan.nodes[1], &self.network)
     }
 
     fn answer(&self, request: &Message) -> Option<(Message, SocketAddrV4)> {
@@ -33,7 +35,7 @@ impl Cluster {
     }
 
     fn server(&self) -> Server<'_> {
-        Server { plan: &self.plan, settings: &self.settings, http_port: 5000 }
+        Server { plan: &self.plan, network: &self.network, settings: &self.settings, http_port: 5000 }
     }
 }
 
@@ -70,6 +72,31 @@ fn a_machine_is_offered_the_address_of_its_slot_with_all_settings() {
         assert_eq!(offer.option(code), Some(wanted), "{code:?}");
     }
     assert_eq!(offer.option(Code::BootFile), None, "these machines boot from elsewhere");
+}
+
+#[test]
+fn in_a_side_network_a_machine_gets_an_address_and_no_way_out() {
+    let mut cluster = Cluster::new(Some(Media::Network(BootScript::Url("http://a/b".to_owned()))));
+    let elsewhere = request(cluster.worker(), MessageType::Discover);
+    cluster.plan.add_network("10.6.0.0/24").unwrap();
+    cluster.network = cluster.plan.networks().remove(1);
+    assert_eq!(cluster.answer(&elsewhere), None, "the hardware address of another network");
+    let ipxe = request(cluster.worker(), MessageType::Discover).with(Code::UserClass, *b"iPXE");
+    let (offer, _) = cluster.answer(&ipxe).unwrap();
+    assert_eq!((kind(&offer), offer.yiaddr), (MessageType::Offer, [10, 6, 0, 3].into()));
+    assert_eq!(offer.address(Code::ServerId), Some([10, 6, 0, 1].into()));
+    assert_eq!((offer.prefix_len(), offer.mtu(), offer.number(Code::LeaseTime)), (Some(24), Some(1450), Some(300)));
+    for code in [
+        Code::Router,
+        Code::ClasslessRoutes,
+        Code::DnsServers,
+        Code::NtpServers,
+        Code::HostName,
+        Code::BootFile,
+        Code::TftpServer,
+    ] {
+        assert_eq!(offer.option(code), None, "{code:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::machine::{CONTROL, Machine, TPM, TPM_SOCKET, VARIABLES, disk, escaped};
+use super::machine::{CONTROL, Card, Machine, TPM, TPM_SOCKET, VARIABLES, disk, escaped};
 use crate::machines::{Accelerator, DiskBus, MachineClock, Media};
 
 /// SATA ports of the board.
@@ -32,9 +32,13 @@ pub(super) fn emulator(machine: &Machine, boot: Boot, outputs: &Outputs<'_>) -> 
     board(machine, &mut arguments);
     channels(outputs, &mut arguments);
     disks(machine, &mut arguments);
-    let Machine { mac, link, settings, .. } = machine;
-    arguments.pair("-netdev", format!("tap,id=net0,ifname={link},script=no,downscript=no"));
-    arguments.pair("-device", format!("virtio-net-pci,netdev=net0,mac={mac},bootindex=3"));
+    let Machine { cards, settings, .. } = machine;
+    for (number, Card { mac, link }) in cards.iter().enumerate() {
+        arguments.pair("-netdev", format!("tap,id=net{number},ifname={link},script=no,downscript=no"));
+        // Firmware boots from the cluster's own network alone.
+        let boot = if number == 0 { ",bootindex=3" } else { "" };
+        arguments.pair("-device", format!("virtio-net-pci,netdev=net{number},mac={mac}{boot}"));
+    }
     if settings.tpm {
         arguments.pair("-chardev", format!("socket,id=tpm,path={TPM_SOCKET}"));
         arguments.pair("-tpmdev", "emulator,id=tpm0,chardev=tpm");
@@ -102,7 +106,7 @@ fn disks(machine: &Machine, arguments: &mut Arguments) {
     let drive = |number: usize| format!("id=disk{number},file={},format=raw,if=none,discard=unmap", disk(number));
     arguments.pair("-drive", drive(0));
     arguments.pair("-device", "virtio-blk-pci,drive=disk0,bootindex=1");
-    let extra = &machine.settings.extra_disks;
+    let extra = machine.settings.more_disks();
     let has = |bus: DiskBus| extra.iter().any(|disk| disk.bus == bus);
     if has(DiskBus::Scsi) {
         arguments.pair("-device", "virtio-scsi-pci,id=scsi0");
@@ -111,7 +115,7 @@ fn disks(machine: &Machine, arguments: &mut Arguments) {
         arguments.pair("-device", "qemu-xhci,id=usb0");
     }
     let mut ports = 0..IDE_DISKS;
-    for (number, disk) in (1..).zip(extra) {
+    for (number, disk) in (1..).zip(&extra) {
         arguments.pair("-drive", drive(number));
         let name = format!("drive=disk{number}");
         arguments.pair(
@@ -167,8 +171,7 @@ mod tests {
             cluster: "one".to_owned(),
             node: "one-worker-1".to_owned(),
             uuid: "3f3b5e0e-8f1c-4a52-9d3c-0a4b0a1e9a55".to_owned(),
-            mac: "02:11:22:33:44:55".to_owned(),
-            link: "tn7692c3adn2".to_owned(),
+            cards: vec![Card { mac: "02:11:22:33:44:55".to_owned(), link: "tn7692c3adn2".to_owned() }],
             cpus: 2,
             memory: 2 << 30,
             firmware: Some(PathBuf::from("/usr/share/OVMF/OVMF_CODE_4M.fd")),
@@ -214,6 +217,21 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
         assert!(!text.contains("-kernel"), "{text}");
+    }
+
+    #[test]
+    fn each_network_has_a_card_and_firmware_boots_from_the_first() {
+        let card = |last| Card { mac: format!("02:00:00:00:00:0{last}"), link: format!("tn{last}") };
+        let machine = Machine { cards: vec![card(1), card(2)], ..machine(settings()) };
+        let text = lines(&machine, Boot::Media);
+        for wanted in [
+            "-netdev tap,id=net0,ifname=tn1,script=no,downscript=no\n",
+            "-device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,bootindex=3\n",
+            "-netdev tap,id=net1,ifname=tn2,script=no,downscript=no\n",
+            "-device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
     }
 
     #[test]

@@ -2,28 +2,34 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::firmware::Found;
+use super::image;
 use super::machine::{TPM, VARIABLES, disk};
 use crate::command::QEMU_IMG;
 use crate::error::{HostError, Operation as _};
 use crate::folder::make_folder;
 use crate::machines::{MachineSettings, Media};
 
-/// Makes what is missing in the folder of a machine.
-pub(super) fn make(folder: &Path, settings: &MachineSettings, firmware: Option<&Found>) -> Result<(), HostError> {
+/// Makes what is missing in the folder of a machine. `image` is what its disk begins with.
+pub(super) fn make(
+    folder: &Path,
+    settings: &MachineSettings,
+    firmware: Option<&Found>,
+    image: Option<&Path>,
+) -> Result<(), HostError> {
     make_folder(folder)?;
     let system = folder.join(disk(0));
     make_once(&system, |new| {
-        if let Media::DiskImage(image) = &settings.media {
+        if let Some(image) = image {
             copy_image(image, new)?;
         }
         grow(new, settings.disk.size, settings.disk.preallocate)
     })?;
-    for (number, extra) in (1..).zip(&settings.extra_disks) {
+    for (number, extra) in (1..).zip(settings.more_disks()) {
         make_once(&folder.join(disk(number)), |new| grow(new, extra.size, false))?;
     }
     if let Some(Found { variables, .. }) = firmware {
@@ -35,6 +41,20 @@ pub(super) fn make(folder: &Path, settings: &MachineSettings, firmware: Option<&
         make_folder(&folder.join(TPM))?;
     }
     Ok(())
+}
+
+/// The image that disks begin with: the operator's, or the one that [`unpack_image`] made of it.
+pub(super) fn image_of(settings: &MachineSettings, unpacked: &Path) -> Option<PathBuf> {
+    let Media::DiskImage(image) = &settings.media else { return None };
+    Some(if unpacked.exists() { unpacked.to_path_buf() } else { image.clone() })
+}
+
+/// Unpacks a compressed image for all machines.
+pub(super) fn unpack_image(settings: &MachineSettings, unpacked: &Path) -> Result<(), HostError> {
+    match &settings.media {
+        Media::DiskImage(image) if image::is_compressed(image)? => make_once(unpacked, |new| image::unpack(image, new)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a file under another name first: one with its own name is complete.
@@ -115,12 +135,12 @@ mod tests {
         let mut settings = settings();
         settings.disk.size = 3 << 20;
         settings.disk.preallocate = false;
-        make(folder.path(), &settings, None).unwrap();
+        make(folder.path(), &settings, None, None).unwrap();
         let size = |number| std::fs::metadata(folder.path().join(disk(number))).unwrap().len();
         assert_eq!((size(0), size(1)), (3 << 20, 1 << 30));
         assert!(folder.path().join(TPM).is_dir());
         std::fs::write(folder.path().join(disk(0)), "something of the machine").unwrap();
-        make(folder.path(), &settings, None).unwrap();
+        make(folder.path(), &settings, None, None).unwrap();
         assert_eq!(std::fs::read(folder.path().join(disk(0))).unwrap(), b"something of the machine");
     }
 
@@ -129,11 +149,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         std::fs::write(&image, vec![7; 2 << 20]).unwrap();
-        let mut settings = MachineSettings { media: Media::DiskImage(image), ..settings() };
-        settings.disk.size = 5 << 20;
-        let machine = folder.path().join("machine");
-        make(&machine, &settings, None).unwrap();
-        let bytes = std::fs::read(machine.join(disk(0))).unwrap();
-        assert_eq!((bytes.len(), bytes[..2 << 20].iter().all(|byte| *byte == 7)), (5 << 20, true));
+        let compressed = folder.path().join("image.zst");
+        std::fs::write(&compressed, zstd::encode_all(&vec![7; 2 << 20][..], 1).unwrap()).unwrap();
+        for (image, name) in [(image, "plain"), (compressed, "compressed")] {
+            let mut settings = MachineSettings { media: Media::DiskImage(image), ..settings() };
+            settings.disk.size = 5 << 20;
+            let unpacked = folder.path().join("unpacked");
+            unpack_image(&settings, &unpacked).unwrap();
+            assert_eq!(unpacked.exists(), name == "compressed");
+            let machine = folder.path().join(name);
+            make(&machine, &settings, None, image_of(&settings, &unpacked).as_deref()).unwrap();
+            let bytes = std::fs::read(machine.join(disk(0))).unwrap();
+            assert_eq!((bytes.len(), bytes[..2 << 20].iter().all(|byte| *byte == 7)), (5 << 20, true), "{name}");
+        }
     }
 }

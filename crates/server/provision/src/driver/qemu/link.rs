@@ -1,4 +1,4 @@
-//! A machine's connection to the cluster's bridge: a tap, and how bad it is.
+//! A machine's connections to the cluster's bridges: a tap for each, and how bad they are.
 
 use std::fmt::Write as _;
 
@@ -8,23 +8,26 @@ use crate::machines::Impairment;
 use crate::network;
 use crate::plan::{Plan, PlannedNode};
 
-/// Makes the tap of a machine and connects it.
+/// Makes the taps of a machine and connects them.
 pub(super) fn attach(plan: &Plan, node: &PlannedNode, impairment: Option<Impairment>) -> Result<(), HostError> {
     let operation = || format!("connecting node {}", node.name);
-    let (link, mtu, bridge) = (&node.link, plan.mtu, &plan.bridge);
-    let commands = format!("tuntap add dev {link} mode tap\nlink set {link} mtu {mtu} master {bridge} up\n");
-    IP.run_with_input(["-batch", "-"], &commands).operation(operation)?;
-    if let Some(impairment) = impairment {
-        let arguments = discipline(link, impairment);
-        TC.run(arguments.split(' ')).operation(|| format!("impairing the network of node {}", node.name))?;
+    let mtu = plan.mtu;
+    for network in plan.networks() {
+        let (link, bridge) = (plan.link(node, &network), &network.bridge);
+        let commands = format!("tuntap add dev {link} mode tap\nlink set {link} mtu {mtu} master {bridge} up\n");
+        IP.run_with_input(["-batch", "-"], &commands).operation(operation)?;
+        if let Some(impairment) = impairment {
+            let arguments = discipline(&link, impairment);
+            TC.run(arguments.split(' ')).operation(|| format!("impairing the network of node {}", node.name))?;
+        }
     }
     Ok(())
 }
 
-/// Takes the tap away.
-pub(super) fn detach(node: &PlannedNode) -> Result<(), HostError> {
+/// Takes the taps away.
+pub(super) fn detach(plan: &Plan, node: &PlannedNode) -> Result<(), HostError> {
     let mut errors = Vec::new();
-    network::remove_link(&node.link, &mut errors);
+    plan.networks().iter().for_each(|own| network::remove_link(&plan.link(node, own), &mut errors));
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 

@@ -16,9 +16,8 @@ pub(super) struct Machine {
     pub(super) node: String,
     /// Of its SMBIOS; random.
     pub(super) uuid: String,
-    pub(super) mac: String,
-    /// The host's end of its network.
-    pub(super) link: String,
+    /// Its network cards.
+    pub(super) cards: Vec<Card>,
     pub(super) cpus: u64,
     /// In bytes.
     pub(super) memory: u64,
@@ -27,6 +26,15 @@ pub(super) struct Machine {
     pub(super) firmware: Option<PathBuf>,
     /// Where it fetches its configuration; none where it waits for one.
     pub(super) configuration: Option<String>,
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Card {
+    pub(super) mac: String,
+    /// The host's end.
+    pub(super) link: String,
 }
 
 /// The files of one machine; names are relative to its folder, where its programs run: the paths of sockets are short.

@@ -6,6 +6,7 @@ use config::{Documents, Patch};
 use serde_json::{Value, json};
 
 use super::{ConfigRequest, Install, generating, subject};
+use crate::machines::user_device;
 use crate::plan::{Plan, PlannedNode, Role};
 use crate::up::failure::UpError;
 use crate::up::offline::Offline;
@@ -27,13 +28,27 @@ impl Local<'_> {
     pub(super) fn additions(&self, role: Role) -> Value {
         let kubelet = kubelet(self.request.install.is_some());
         let mut patch = json!({ "version": "v1alpha1", "machine": { "kubelet": { "extraConfig": kubelet } } });
-        if let Some(Install { disk, kernel_arguments }) = &self.request.install {
+        if let Some(Install { disk, kernel_arguments, user_disks }) = &self.request.install {
             patch["machine"]["install"] = json!({ "disk": disk, "extraKernelArgs": kernel_arguments });
+            if !user_disks.is_empty() {
+                let disks = user_disks.iter().enumerate();
+                let disks =
+                    disks.map(|(number, disk)| json!({ "device": user_device(number), "partitions": disk.partitions }));
+                patch["machine"]["disks"] = disks.collect();
+            }
+        }
+        // Nodes know each other by their addresses in the cluster's own network.
+        let own = (!self.plan.side_networks.is_empty()).then(|| json!([self.plan.cidr]));
+        if let Some(own) = &own {
+            patch["machine"]["kubelet"]["nodeIP"] = json!({ "validSubnets": own });
         }
         if role == Role::ControlPlane {
             let mut cluster = json!({});
             if let Some(etcd) = self.offline.and_then(Offline::etcd) {
-                cluster["etcd"] = json!({ "image": etcd });
+                cluster["etcd"]["image"] = json!(etcd);
+            }
+            if let Some(own) = own {
+                cluster["etcd"]["advertisedSubnets"] = own;
             }
             if self.offline.is_some_and(|offline| !offline.has_coredns()) {
                 cluster["coreDNS"] = json!({ "disabled": true });

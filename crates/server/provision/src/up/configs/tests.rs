@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::local::address_of;
 use super::*;
+use crate::machines::UserPartition;
 use crate::plan::NodeSpec;
 
 fn plan() -> Plan {
@@ -274,7 +275,9 @@ fn configurations_of_another_type_are_refused() {
 #[test]
 fn machines_install_themselves_and_reach_the_api_by_the_load_balancer() {
     let arguments = vec!["console=ttyS0".to_owned(), "panic=1".to_owned()];
-    let install = Some(Install { disk: "/dev/vda".to_owned(), kernel_arguments: arguments.clone() });
+    let partition = UserPartition { mountpoint: "/var/mnt/a".to_owned(), size: 1 << 30 };
+    let user_disks = vec![UserDisk { partitions: vec![partition] }];
+    let install = Some(Install { disk: "/dev/vda".to_owned(), kernel_arguments: arguments.clone(), user_disks });
     let rendered = rendered(&ConfigRequest { install, ..request() }).unwrap();
     assert_eq!(rendered.endpoint, "https://10.6.0.1:6443");
     for role in [Role::ControlPlane, Role::Worker] {
@@ -282,7 +285,23 @@ fn machines_install_themselves_and_reach_the_api_by_the_load_balancer() {
         assert_eq!(config["machine"]["install"]["disk"], "/dev/vda");
         assert_eq!(config["machine"]["install"]["extraKernelArgs"], json!(arguments));
         assert_eq!(config["cluster"]["controlPlane"]["endpoint"], "https://10.6.0.1:6443");
+        let disk = json!({ "device": "/dev/vdb", "partitions": [{ "mountpoint": "/var/mnt/a", "size": 1 << 30 }] });
+        assert_eq!(config["machine"]["disks"], json!([disk]));
+        assert_eq!(config["machine"]["kubelet"]["nodeIP"]["validSubnets"], Value::Null);
         let kubelet = &config["machine"]["kubelet"]["extraConfig"];
         assert_eq!((&kubelet["syncFrequency"], kubelet.get("evictionHard")), (&json!("10s"), None));
+    }
+}
+
+#[test]
+fn nodes_of_several_networks_know_each_other_by_the_first() {
+    let mut plan = plan();
+    plan.add_network("10.7.0.0/24").unwrap();
+    let rendered = rendered_for(&request(), &plan);
+    for role in [Role::ControlPlane, Role::Worker] {
+        let config = tree(&rendered, role);
+        assert_eq!(config["machine"]["kubelet"]["nodeIP"]["validSubnets"], json!(["10.6.0.0/24"]));
+        let subnets = (role == Role::ControlPlane).then(|| json!(["10.6.0.0/24"]));
+        assert_eq!(config["cluster"]["etcd"]["advertisedSubnets"], subnets.unwrap_or_default());
     }
 }

@@ -10,6 +10,7 @@ use crate::cluster::{MACHINE_PACKAGES, RUN_PACKAGES};
 use crate::deny;
 use crate::go_client;
 use crate::host;
+use crate::lints::{self, Tool};
 use crate::paths::Paths;
 use crate::programs;
 use crate::step::{Steps, command, say};
@@ -48,16 +49,18 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
     part("format", cargo(steps, paths, "format", &["fmt", "--all", "--check"]));
     part("dependencies", deny::check(steps, paths));
-    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-    part("lints", cargo(steps, paths, "lints", &clippy));
-    let unit = ["test", "--locked", "--workspace", "--exclude", "tests", "--no-fail-fast"];
-    part("unit tests and layer check", cargo(steps, paths, "unit tests and layer check", &unit));
+    let lints = lints::check(steps, paths);
+    // What the lints compiled is what the tests run; without it they are compiled by the compiler alone.
+    let tool = if lints.is_ok() { Tool::Linted } else { Tool::Plain };
+    part("lints", lints);
+    part("unit tests and layer check", unit_tests(steps, paths, tool));
     let built = programs::build(steps, paths)
         .and_then(|programs| programs::image(steps, paths, &programs).map(|()| programs))
         .map_err(|error| error.context("programs and image"));
     match built {
         Ok(programs) => {
-            part("system tests", system_tests(steps, paths, &programs));
+            part("machine tests", machine_tests(steps, paths, &programs, tool, None));
+            part("system tests", system_tests(steps, paths, &programs, tool));
         }
         Err(error) => part("system tests", Err(error)),
     }
@@ -69,14 +72,59 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     }
 }
 
+fn unit_tests(steps: &mut Steps, paths: &Paths, tool: Tool) -> anyhow::Result<()> {
+    let mut cargo = tool.cargo(paths);
+    cargo.args(["test", "--locked", "--workspace", "--exclude", "tests", "--no-fail-fast"]);
+    steps.run("unit tests and layer check", |step| step.show(&mut cargo))
+}
+
+/// How often the installation of a machine loses power, and where.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct PowerCuts {
+    /// How many cuts to try, one in each of equal parts of the writes
+    #[arg(long, default_value_t = 100)]
+    cuts: u64,
+    /// Seed of the first one, which decides the write and what is left of those before it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Cuts the power of installations, as the machine tests do, with what this builds.
+pub(crate) fn power_cuts(steps: &mut Steps, paths: &Paths, cuts: PowerCuts) -> anyhow::Result<()> {
+    steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
+    steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
+    let programs = programs::build(steps, paths)?;
+    programs::image(steps, paths, &programs)?;
+    machine_tests(steps, paths, &programs, Tool::Plain, Some(cuts))
+}
+
+/// Tests on virtual machines, without Kubernetes. Of them the power cuts alone, if their number is asked for.
+fn machine_tests(
+    steps: &mut Steps,
+    paths: &Paths,
+    programs: &Path,
+    tool: Tool,
+    cuts: Option<PowerCuts>,
+) -> anyhow::Result<()> {
+    let mut cargo = tool.cargo(paths);
+    cargo
+        .args(["test", "--locked", "--workspace", "--test", "machine", "--no-fail-fast"])
+        .env("TEST_PROGRAMS", programs)
+        .env("TEST_BOOT", &paths.out);
+    if let Some(cuts) = cuts {
+        cargo.args(["--", "lost_power"]);
+        cargo.env("TEST_CUTS", cuts.cuts.to_string()).env("TEST_CUT_SEED", cuts.seed.to_string());
+    }
+    steps.run("machine tests", |step| step.show(&mut cargo))
+}
+
 /// The system tests find what they test by these variables. They run with one version of Kubernetes: what differs in the
 /// others is rendered and compared, and the oldest is run by hand (`docs/kubernetes-versions.md`).
-fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path) -> anyhow::Result<()> {
+fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path, tool: Tool) -> anyhow::Result<()> {
     let bundle = bundle::build(steps, paths, programs, Kubernetes::default())?;
     let go_client = go_client::build(steps, paths, programs)?;
-    let mut cargo = command("cargo");
+    let mut cargo = tool.cargo(paths);
     cargo
-        .current_dir(&paths.root)
         // The whole workspace again, as other features of the dependencies would mean to compile them again.
         .args(["test", "--locked", "--workspace", "--test", "system", "--no-fail-fast", "--", "--test-threads", "1"])
         .env("TEST_PROGRAMS", programs)

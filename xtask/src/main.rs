@@ -16,6 +16,7 @@ mod go_client;
 mod host;
 #[cfg(test)]
 mod layers;
+mod lints;
 mod metadata;
 mod paths;
 mod programs;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bundle::Kubernetes;
+use crate::check::PowerCuts;
 use crate::cluster::{ClusterArguments, UpArguments};
 use crate::paths::Paths;
 use crate::step::Steps;
@@ -53,6 +55,8 @@ enum Command {
     Down(ClusterArguments),
     /// Run everything that CI runs
     Test,
+    /// Cut the power of a machine while it is installed, at random points, and see what comes up
+    PowerCuts(PowerCuts),
     /// Check dependencies for known vulnerabilities; needs the database of RustSec
     Advisories,
     /// Measure everything with a budget, and write docs/benchmarks.md
@@ -87,6 +91,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Up(arguments) => cluster::up(&mut steps, &paths, arguments)?,
         Command::Down(arguments) => cluster::down(&mut steps, &paths, arguments)?,
         Command::Test => check::test(&mut steps, &paths)?,
+        Command::PowerCuts(cuts) => check::power_cuts(&mut steps, &paths, *cuts)?,
         Command::Advisories => deny::advisories(&mut steps, &paths)?,
         Command::Bench => bench::bench(&mut steps, &paths)?,
     }

@@ -22,6 +22,9 @@ const ROOT_IMAGE: &str = "/rootfs.sqsh";
 const NEW_ROOT: &str = "/root";
 /// Modules without which there is no root image, in this order.
 const MODULES: &str = "/modules";
+/// After how many seconds a kernel that panics reboots, where its arguments do not say.
+const KERNEL_PANIC: &str = "/proc/sys/kernel/panic";
+const PANIC_SECONDS: &str = "10";
 /// The system's process 1.
 const MACHINED: &str = "/sbin/init";
 
@@ -35,9 +38,14 @@ fn main() -> ExitCode {
     let log = Log::start();
     let mounted = mount_kernel_filesystems();
     log.open();
-    let Err(error) = mounted.and_then(|()| boot(&log)) else { return ExitCode::FAILURE };
     let panic = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let panic = Cmdline::parse(&panic).last("panic").map(str::to_owned);
+    if panic.is_none()
+        && let Err(error) = std::fs::write(KERNEL_PANIC, PANIC_SECONDS)
+    {
+        log.error(&format!("a machine whose kernel panics will not reboot: writing {KERNEL_PANIC}: {error}"));
+    }
+    let Err(error) = mounted.and_then(|()| boot(&log)) else { return ExitCode::FAILURE };
     let wait = match panic.as_deref() {
         Some("0") => "waiting, as panic=0 asks",
         _ => "rebooting shortly",

@@ -67,7 +67,8 @@ fn board(machine: &Machine, arguments: &mut Arguments) {
         "-accel",
         match settings.accelerator {
             Accelerator::Kvm => "kvm",
-            Accelerator::Tcg => "tcg,thread=multi",
+            // With a host thread for each processor, QEMU 7.2 lets one run code that another is just patching: the kernel panics.
+            Accelerator::Tcg => "tcg,thread=single",
         },
     );
     arguments.pair("-cpu", "max");

@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::support::{Clock, filters, say};
 
@@ -16,7 +18,33 @@ impl Tally {
     /// Runs one check and says how it went; a panic is a failure like any other.
     pub fn run<T>(&mut self, name: &'static str, check: impl FnOnce() -> anyhow::Result<T>) -> Option<T> {
         let clock = Clock::start();
-        let result = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
+        let result = attempt(check);
+        self.record(name, clock, result)
+    }
+
+    /// Runs checks that need nothing of each other, `at_once` at a time, in their order.
+    pub fn run_together(
+        &mut self,
+        at_once: usize,
+        checks: &[(&'static str, &(dyn Fn() -> anyhow::Result<()> + Sync))],
+    ) {
+        let next = AtomicUsize::new(0);
+        let tally = Mutex::new(self);
+        let worker = || {
+            while let Some((name, check)) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let clock = Clock::start();
+                let result = attempt(check);
+                tally.lock().unwrap_or_else(PoisonError::into_inner).record(name, clock, result);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(worker);
+            }
+        });
+    }
+
+    fn record<T>(&mut self, name: &'static str, clock: Clock, result: anyhow::Result<T>) -> Option<T> {
         match result {
             Ok(value) => {
                 say(&format!("test {name} ... ok ({clock})"));
@@ -41,6 +69,10 @@ impl Tally {
         say(&format!("{} passed, {failed} failed", self.passed));
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+fn attempt<T>(check: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))
 }
 
 /// The checks that the program's arguments name, by parts of their names; all without arguments.

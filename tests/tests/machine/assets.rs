@@ -1,12 +1,16 @@
 //! The files that are tested, and the folder of each check.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context as _, ensure};
 use tests::support::{run, say};
 
 /// How much of a console is shown after a check failed.
 const CONSOLE_LINES: usize = 60;
+
+/// Held while something is made that checks share.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Boot assets, programs, and the folder of a check.
 #[derive(Debug, Clone)]
@@ -53,19 +57,62 @@ impl Assets {
 
     /// The disc image, made at its first use.
     pub(crate) fn disc(&self) -> anyhow::Result<PathBuf> {
-        let disc = self.made("metal-amd64.iso");
-        if !disc.exists() {
-            self.imager("iso", &disc)?;
+        self.artefact("iso", "disc/metal-amd64.iso", &[])
+    }
+
+    /// A disc whose system takes its configuration from another disc, made at its first use.
+    pub(crate) fn disc_with_a_source(&self) -> anyhow::Result<PathBuf> {
+        self.artefact("iso", "disc-metal-iso/metal-amd64.iso", &["--extra-kernel-arg", "talos.config=metal-iso"])
+    }
+
+    /// A disk image with the system, made at its first use.
+    pub(crate) fn disk_image(&self) -> anyhow::Result<PathBuf> {
+        const PROFILE: &str = "baseProfileName: metal\n\
+            output: {kind: image, imageOptions: {diskFormat: qcow2}, outFormat: raw}\n";
+        let _making = MAKING.lock();
+        let artefact = self.shared.join("disk/metal-amd64.qcow2");
+        if !artefact.exists() {
+            let profile = self.file("profile.yaml")?;
+            std::fs::write(&profile, PROFILE)?;
+            let folder = self.shared.join("disk");
+            std::fs::create_dir_all(&folder)?;
+            let paths = [&self.programs.join("imager"), &self.boot, &self.programs, &folder, &profile];
+            let paths = paths.map(|path| path.display().to_string());
+            let script = r#""$0" - --assets "$1" --programs "$2" --output "$3" <"$4""#;
+            let [imager, assets, programs, output, profile] = &paths;
+            run(Path::new("sh"), &["-c", script, imager, assets, programs, output, profile])?.ok()?;
+            ensure!(artefact.exists(), "imager made no {}", artefact.display());
         }
+        Ok(artefact)
+    }
+
+    fn artefact(&self, profile: &str, name: &str, arguments: &[&str]) -> anyhow::Result<PathBuf> {
+        let _making = MAKING.lock();
+        let artefact = self.shared.join(name);
+        if !artefact.exists() {
+            self.imager(profile, &artefact, arguments)?;
+        }
+        Ok(artefact)
+    }
+
+    /// A disc with a configuration, as machines with `talos.config=metal-iso` look for one.
+    pub(crate) fn disc_with_configuration(&self, configuration: &Path) -> anyhow::Result<PathBuf> {
+        let disc = self.file("metal-iso.iso")?;
+        let [disc_path, configuration] = [&disc, configuration].map(|path| path.display().to_string());
+        let file = format!("config.yaml={configuration}");
+        let arguments =
+            ["-as", "mkisofs", "-quiet", "-V", "metal-iso", "-J", "-r", "-o", &disc_path, "-graft-points", &file];
+        run(Path::new("xorriso"), &arguments)?.ok().context("xorriso (Debian's package xorriso)")?;
         Ok(disc)
     }
 
     /// The installer image as an OCI image layout, made at its first use.
     pub(crate) fn installer(&self) -> anyhow::Result<PathBuf> {
+        let _making = MAKING.lock();
         let layout = self.made("installer");
         if !layout.exists() {
             let tar = self.made("installer-amd64.tar");
-            self.imager("installer", &tar)?;
+            self.imager("installer", &tar, &[])?;
             std::fs::create_dir_all(&layout)?;
             let [tar, into] = [&tar, &layout].map(|path| path.display().to_string());
             run(Path::new("tar"), &["--extract", "--file", &tar, "--directory", &into])?.ok()?;
@@ -74,12 +121,14 @@ impl Assets {
     }
 
     /// Has `imager` make an artefact.
-    fn imager(&self, profile: &str, artefact: &Path) -> anyhow::Result<()> {
+    fn imager(&self, profile: &str, artefact: &Path, more: &[&str]) -> anyhow::Result<()> {
         let folder = artefact.parent().context("an artefact without a folder")?;
         std::fs::create_dir_all(folder)?;
         let [assets, programs, output] = [&self.boot, &self.programs, folder].map(|path| path.display().to_string());
         let arguments = [profile, "--assets", &assets, "--programs", &programs, "--output", &output];
-        run(&self.programs.join("imager"), &arguments)?.ok().with_context(|| format!("making {profile}"))?;
+        run(&self.programs.join("imager"), &[&arguments, more].concat())?
+            .ok()
+            .with_context(|| format!("making {profile}"))?;
         ensure!(artefact.exists(), "imager made no {}", artefact.display());
         Ok(())
     }

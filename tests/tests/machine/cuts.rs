@@ -2,13 +2,23 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, ensure};
-use tests::support::run;
-use tests::write_log::WriteLog;
+use anyhow::{Context as _, bail, ensure};
+use tests::support::{Clock, run, say};
+use tests::write_log::{Random, WriteLog};
 
+use crate::AT_ONCE;
 use crate::assets::Assets;
+use crate::install::{DISK, INSTALL, Installed, installed};
+use crate::vm::{Firmware, Setup, Vm};
+
+/// How many cuts are tried where the environment's `TEST_CUTS` says nothing.
+const CUTS: u64 = 6;
+/// The first seed where `TEST_CUT_SEED` says nothing: each round of the checks is the same.
+const SEED: u64 = 1;
 
 /// A disk image and the log of writes to it, as options of QEMU.
 pub(crate) fn logged(disk: &Path, log: &Path) -> String {
@@ -54,4 +64,70 @@ pub(crate) fn a_cut_keeps_what_was_flushed_and_any_part_of_the_rest(assets: &Ass
     }
     ensure!(seen.len() == 4, "only these were seen: {seen:?}");
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test program is configured by its environment")]
+fn number(variable: &str, default: u64) -> anyhow::Result<u64> {
+    match std::env::var(variable) {
+        Ok(value) => value.parse().with_context(|| format!("{variable} is no number")),
+        Err(_) => Ok(default),
+    }
+}
+
+/// The recorded installation is cut at random points, one in each of equal parts of it. A machine with such a disk boots
+/// from it, or from the disc and installs itself again, and has its configuration in the end.
+pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) -> anyhow::Result<()> {
+    let installed = installed(assets)?;
+    let log = WriteLog::open(&installed.log)?;
+    let (cuts, seed) = (number("TEST_CUTS", CUTS)?, number("TEST_CUT_SEED", SEED)?);
+    let discs = [assets.disc_with_a_source()?, assets.disc_with_configuration(&installed.generated.control_plane)?];
+    let part = u64::try_from(log.len())? / cuts.max(1);
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let worker = || {
+        loop {
+            let cut = next.fetch_add(1, Ordering::Relaxed);
+            if cut >= cuts {
+                return;
+            }
+            let seed = seed.wrapping_add(cut);
+            let at = usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX);
+            let name = format!("cut {cut} at write {at} of {} (seed {seed})", log.len());
+            let clock = Clock::start();
+            match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed)) {
+                Ok(way) => say(&format!("    {name}: {way} ({clock})")),
+                Err(error) => {
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.push(format!("{name}: {error:#}"));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(worker);
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+/// Starts a machine with what a cut left; how it came up.
+fn comes_up(
+    assets: &Assets,
+    installed: &Installed,
+    [disc, configuration]: &[PathBuf; 2],
+    (log, at, seed): (&WriteLog, usize, u64),
+) -> anyhow::Result<&'static str> {
+    let disk = assets.file("system.disk")?;
+    an_empty_file(&disk, DISK)?;
+    log.cut(&OpenOptions::new().read(true).write(true).open(&disk)?, at, seed)?;
+    let setup =
+        Setup::firmware("machine", Firmware::Bios, Some(disc.clone())).with_disk(&disk).with_disc(configuration);
+    let mut machine = Vm::start(assets, &setup)?;
+    let result = machine.is_installed(&installed.generated.talosconfig, INSTALL);
+    if result.is_err() {
+        assets.show_consoles();
+    }
+    let was_installed_again = machine.console().contains("installed the system");
+    result.map(|_| if was_installed_again { "installed again" } else { "booted" })
 }

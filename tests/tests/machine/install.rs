@@ -1,20 +1,22 @@
-//! Installation by configuration, from maintenance mode.
+//! Installation by configuration, and what a machine lives through after it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tests::support::{eventually, run};
 
 use crate::assets::Assets;
-use crate::cuts::an_empty_file;
+use crate::cuts::{an_empty_file, logged};
+use crate::files::Files;
 use crate::registry::Registry;
 use crate::vm::{ADDRESS, BOOT, Firmware, HOST, Setup, Vm};
 
 /// Bytes of a system disk.
 pub(crate) const DISK: u64 = 8 << 30;
 /// From the configuration to the API of the installed system.
-const INSTALL: Duration = Duration::from_secs(600);
+pub(crate) const INSTALL: Duration = Duration::from_secs(600);
 
 /// A cluster's configurations and credentials.
 #[derive(Debug)]
@@ -43,34 +45,206 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Boots a disc, installs to an empty disk, and comes back from there.
-fn from_a_disc(assets: &Assets, firmware: Firmware) -> anyhow::Result<()> {
+/// A machine whose installation was recorded, with its power cut after that.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub(crate) disk: PathBuf,
+    /// Every write to the disk since it was empty.
+    pub(crate) log: PathBuf,
+    pub(crate) generated: Generated,
+    /// Machines still pull from it.
+    _registry: Registry,
+}
+
+/// The one installation that several checks go on with; `None` as long as it was not tried or did not succeed.
+static INSTALLED: Mutex<Option<Arc<Installed>>> = Mutex::new(None);
+
+/// Installs from a disc, by BIOS, unless that was done.
+pub(crate) fn installed(assets: &Assets) -> anyhow::Result<Arc<Installed>> {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(installed) = installed.as_ref() {
+        return Ok(Arc::clone(installed));
+    }
     let registry = Registry::start(&assets.installer()?)?;
     let generated = generate(assets, &registry, "{}")?;
-    let disk = assets.file("system.disk")?;
+    let (disk, log) = (assets.file("system.disk")?, assets.file("system.log")?);
     an_empty_file(&disk, DISK)?;
-    let setup = Setup::firmware("machine", firmware, Some(assets.disc()?)).with_disk(&disk);
+    an_empty_file(&log, 0)?;
+    let setup = Setup::firmware("machine", Firmware::Bios, Some(assets.disc()?)).with_drive(&logged(&disk, &log), "");
     let mut machine = Vm::start(assets, &setup)?;
     machine.is_in_maintenance()?;
-    let configuration = text(&generated.control_plane);
-    machine.talosctl_insecure(&["apply-config", "--file", &configuration])?.ok()?;
-    let talosconfig = &generated.talosconfig;
-    eventually("API of the installed system", INSTALL, || machine.talosctl(talosconfig, &["version"])?.ok().map(drop))?;
+    let disks = machine.talosctl_insecure(&["disks"])?.ok()?;
+    ensure!(disks.contains("/dev/vda") && disks.contains("8.6 GB"), "the machine's disks:\n{disks}");
+    machine.talosctl_insecure(&["apply-config", "--file", &text(&generated.control_plane)])?.ok()?;
+    machine.is_installed(&generated.talosconfig, INSTALL)?;
+    has_the_systems_partitions(&machine, &generated.talosconfig)?;
+    machine.cut_power();
+    let done = Arc::new(Installed { disk, log, generated, _registry: registry });
+    *installed = Some(Arc::clone(&done));
+    Ok(done)
+}
+
+fn has_the_systems_partitions(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> {
     let volumes = machine.talosctl(talosconfig, &["get", "discoveredvolumes"])?.ok()?;
     for label in ["EFI", "META", "STATE", "EPHEMERAL"] {
         ensure!(volumes.contains(label), "no partition {label} among\n{volumes}");
     }
-    // Once more without the disc: from its own disk, by its firmware.
-    drop(machine);
-    let setup = Setup::firmware("machine-again", firmware, None).with_disk(&disk);
-    let machine = Vm::start(assets, &setup)?;
-    eventually("API after a power cut", BOOT, || machine.talosctl(talosconfig, &["version"])?.ok().map(drop))
+    Ok(())
 }
 
 pub(crate) fn a_machine_installs_itself_from_a_disc_by_bios(assets: &Assets) -> anyhow::Result<()> {
-    from_a_disc(assets, Firmware::Bios)
+    installed(assets).map(drop)
 }
 
-pub(crate) fn a_machine_installs_itself_from_a_disc_by_uefi(assets: &Assets) -> anyhow::Result<()> {
-    from_a_disc(assets, Firmware::Uefi)
+/// From its own disk after a power cut, by the kernel of the disk, by its firmware, through a reset, until it is off.
+pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets) -> anyhow::Result<()> {
+    let installed = installed(assets)?;
+    let talosconfig = &installed.generated.talosconfig;
+    let setup = Setup::firmware("machine", Firmware::Bios, None).with_disk(&installed.disk);
+    let mut machine = Vm::start(assets, &setup)?;
+    let first = machine.is_up(talosconfig, BOOT).context("after the power cut")?;
+    machine.talosctl(talosconfig, &["meta", "write", "0x0a", "{}"])?.ok()?;
+    machine.talosctl(talosconfig, &["reboot", "--wait=false"])?.ok()?;
+    let second = machine.is_up_again(talosconfig, &first).context("after a reboot")?;
+    ensure!(machine.console().contains("kernel loaded for kexec"), "the reboot went through the firmware");
+    let meta = machine.talosctl(talosconfig, &["get", "metakeys"])?.ok()?;
+    ensure!(meta.contains("0x0a"), "META has lost a value:\n{meta}");
+    machine.talosctl(talosconfig, &["reboot", "--mode", "powercycle", "--wait=false"])?.ok()?;
+    machine.is_up_again(talosconfig, &second).context("after a power cycle")?;
+    let labels = ["--system-labels-to-wipe", "STATE,EPHEMERAL"];
+    let reset = ["reset", "--graceful=false", "--reboot", "--wait=false"];
+    machine.talosctl(talosconfig, &[reset.as_slice(), &labels].concat())?.ok()?;
+    machine.is_in_maintenance().context("after a reset")?;
+    machine.talosctl_insecure(&["apply-config", "--file", &text(&installed.generated.control_plane)])?.ok()?;
+    machine.is_up(talosconfig, INSTALL).context("configured again")?;
+    machine.talosctl(talosconfig, &["shutdown", "--force", "--wait=false"])?.ok()?;
+    machine.is_off()
+}
+
+/// The configuration comes from a second disc, and the firmware's variables lead to the installed system.
+pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(assets: &Assets) -> anyhow::Result<()> {
+    let registry = Registry::start(&assets.installer()?)?;
+    let generated = generate(assets, &registry, "{}")?;
+    let disk = assets.file("system.disk")?;
+    an_empty_file(&disk, DISK)?;
+    let configuration = assets.disc_with_configuration(&generated.control_plane)?;
+    let setup = Setup::firmware("machine", Firmware::Uefi, Some(assets.disc_with_a_source()?))
+        .with_disk(&disk)
+        .with_disc(&configuration);
+    let mut machine = Vm::start(assets, &setup)?;
+    machine.is_installed(&generated.talosconfig, INSTALL)?;
+    has_the_systems_partitions(&machine, &generated.talosconfig)?;
+    machine.cut_power();
+    // Without the discs.
+    let setup = Setup::firmware("machine", Firmware::Uefi, None).with_disk(&disk);
+    let mut machine = Vm::start(assets, &setup)?;
+    let talosconfig = &generated.talosconfig;
+    machine.is_up(talosconfig, BOOT)?;
+    machine.talosctl(talosconfig, &["reset", "--graceful=false", "--reboot=false", "--wait=false"])?.ok()?;
+    machine.is_off()?;
+    let head =
+        std::fs::read(&disk).map(|image| image.get(..1 << 20).is_some_and(|head| head.iter().all(|b| *b == 0)))?;
+    ensure!(head, "the disk has a partition table after its reset");
+    Ok(())
+}
+
+/// The network loads kernel and initramfs, the configuration has an address with variables, and a selector finds the disk
+/// among odd ones, which keep what they have.
+pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &Assets) -> anyhow::Result<()> {
+    let registry = Registry::start(&assets.installer()?)?;
+    let selector = r#"{"machine": {"install": {"disk": "", "diskSelector": {"serial": "disk-4"}}}}"#;
+    let generated = generate(assets, &registry, selector)?;
+    let files = Files::serve(assets.file("served")?)?;
+    for file in [assets.kernel(), assets.initramfs(), generated.control_plane.clone()] {
+        files.add(&file)?;
+    }
+    let configuration = files.url("${mac}.yaml").replace("${mac}", "controlplane");
+    let arguments = format!("{} talos.config={configuration}?mac=${{mac}}&u=${{uuid}}", Setup::arguments_of_a_system());
+    let escaped = arguments.replace("${", "$${");
+    let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs.xz {escaped}\ninitrd initramfs.xz\nboot\n");
+    std::fs::write(files.directory.join("boot.ipxe"), script)?;
+    let odd = OddDisks::make(assets)?;
+    let system = assets.file("system.disk")?;
+    an_empty_file(&system, DISK)?;
+    let setup = odd.attach(Setup::network("machine", files.url("boot.ipxe"))).with_drive(
+        &format!("format=raw,cache=unsafe,file={}", system.display()),
+        ",logical_block_size=4096,physical_block_size=4096",
+    );
+    let mut machine = Vm::start(assets, &setup)?;
+    let talosconfig = &generated.talosconfig;
+    machine.is_installed(talosconfig, INSTALL)?;
+    has_the_systems_partitions(&machine, talosconfig)?;
+    let system = machine.talosctl(talosconfig, &["get", "systemdisk", "--output", "yaml"])?.ok()?;
+    ensure!(system.contains("/dev/vde"), "the system disk is another:\n{system}");
+    machine.cut_power();
+    odd.are_as_before()
+}
+
+/// Disks that are not to be touched: garbage with the signature of a partition table, a file system without a table,
+/// another's volume group, and one that is too small for anything.
+#[derive(Debug)]
+struct OddDisks(Vec<(PathBuf, Vec<u8>)>);
+
+impl OddDisks {
+    fn make(assets: &Assets) -> anyhow::Result<Self> {
+        const SIZE: u64 = 64 << 20;
+        let mut disks = Vec::new();
+        for (name, size) in [("table", SIZE), ("ext4", SIZE), ("lvm", SIZE), ("small", 4096)] {
+            let path = assets.file(&format!("{name}.disk"))?;
+            an_empty_file(&path, size)?;
+            disks.push(path);
+        }
+        let mut table = vec![0; 64 << 10];
+        table[510..512].copy_from_slice(&[0x55, 0xaa]);
+        table[450] = 0xee;
+        table[512..520].copy_from_slice(b"EFI PART");
+        table[520..4096].fill(0xff);
+        write_at(&disks[0], 0, &table)?;
+        run(Path::new("mkfs.ext4"), &["-q", &text(&disks[1])])?.ok().context("mkfs.ext4 (package e2fsprogs)")?;
+        // A label of LVM2 whose metadata is missing.
+        write_at(&disks[2], 512, b"LABELONE\x01\0\0\0\0\0\0\0\xff\xff\xff\xff\x20\0\0\0LVM2 001")?;
+        let all: std::io::Result<Vec<_>> =
+            disks.into_iter().map(|path| Ok((path.clone(), std::fs::read(path)?))).collect();
+        all.map(Self).context("reading the odd disks")
+    }
+
+    fn attach(&self, setup: Setup) -> Setup {
+        self.0.iter().fold(setup, |setup, (path, _)| setup.with_disk(path))
+    }
+
+    fn are_as_before(&self) -> anyhow::Result<()> {
+        for (path, before) in &self.0 {
+            ensure!(std::fs::read(path)? == *before, "{} was written to", path.display());
+        }
+        Ok(())
+    }
+}
+
+fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    std::fs::OpenOptions::new().write(true).open(path)?.write_all_at(bytes, offset).context("writing an odd disk")
+}
+
+/// A disk image has the system: it is configured, and not installed. Its last partition grows to the disk.
+pub(crate) fn a_disk_image_boots_grows_and_is_configured(assets: &Assets) -> anyhow::Result<()> {
+    let disk = assets.file("system.qcow2")?;
+    let image = text(&assets.disk_image()?);
+    let create = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &image, &text(&disk), "12G"];
+    run(Path::new("qemu-img"), &create)?.ok().context("qemu-img (package qemu-utils)")?;
+    let registry = Registry::start(&assets.installer()?)?;
+    let generated = generate(assets, &registry, "{}")?;
+    let setup = Setup::firmware("machine", Firmware::Uefi, None)
+        .with_drive(&format!("format=qcow2,cache=unsafe,file={}", disk.display()), "");
+    let mut machine = Vm::start(assets, &setup)?;
+    machine.is_in_maintenance()?;
+    machine.talosctl_insecure(&["apply-config", "--file", &text(&generated.control_plane)])?.ok()?;
+    let talosconfig = &generated.talosconfig;
+    machine.is_up(talosconfig, BOOT)?;
+    eventually("EPHEMERAL that has grown", BOOT, || {
+        let mounts = machine.talosctl(talosconfig, &["mounts"])?.ok()?;
+        let line = mounts.lines().find(|line| line.trim_end().ends_with("/var")).context("nothing at /var")?;
+        let size: f64 = line.split_whitespace().nth(2).and_then(|size| size.parse().ok()).context("no size")?;
+        ensure!(size > 8.0, "EPHEMERAL has {size} GB");
+        Ok(())
+    })
 }

@@ -6,6 +6,7 @@
 mod assets;
 mod boot;
 mod cuts;
+mod files;
 mod install;
 mod registry;
 mod vm;
@@ -23,22 +24,40 @@ const CHECKS: &[(&str, Check)] = &[
         "a_cut_keeps_what_was_flushed_and_any_part_of_the_rest",
         cuts::a_cut_keeps_what_was_flushed_and_any_part_of_the_rest,
     ),
+    ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
-    ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
-    ("a_machine_installs_itself_from_a_disc_by_uefi", install::a_machine_installs_itself_from_a_disc_by_uefi),
+    ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
+    (
+        "a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc",
+        install::a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc,
+    ),
+    (
+        "a_machine_of_the_network_finds_its_disk_among_odd_ones",
+        install::a_machine_of_the_network_finds_its_disk_among_odd_ones,
+    ),
+    ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
+    ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
 ];
+
+/// Machines at a time: each has one processor.
+pub(crate) const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {
     let wanted = Wanted::from_arguments();
     let mut tally = Tally::default();
     if let Some(assets) = tally.run("boot_assets_are_complete", Assets::find) {
-        for (name, check) in CHECKS.iter().filter(|(name, _)| wanted.has(name)) {
-            let assets = assets.of(name);
-            if tally.run(name, || check(&assets)).is_none() {
-                assets.show_consoles();
-            }
-        }
+        let checks: Vec<_> = CHECKS.iter().filter(|(name, _)| wanted.has(name)).collect();
+        let runs: Vec<_> = checks
+            .iter()
+            .map(|(name, check)| {
+                let assets = assets.of(name);
+                move || check(&assets).inspect_err(|_| assets.show_consoles())
+            })
+            .collect();
+        let named: Vec<(&str, &(dyn Fn() -> anyhow::Result<()> + Sync))> =
+            checks.iter().zip(&runs).map(|((name, _), run)| (*name, run as _)).collect();
+        tally.run_together(AT_ONCE, &named);
     }
     tally.close()
 }

@@ -32,6 +32,8 @@ pub(crate) enum Source {
     Kernel { arguments: String },
     /// What the firmware finds: the first disk, or a disc.
     Firmware { kind: Firmware, disc: Option<PathBuf> },
+    /// The network, by iPXE in the card's memory: a script at an address. Disks come before it.
+    Network { script: String },
 }
 
 /// The machine's firmware.
@@ -48,8 +50,10 @@ pub(crate) struct Setup {
     pub(crate) name: &'static str,
     pub(crate) source: Source,
     pub(crate) memory_mib: u32,
-    /// Disks on virtio: `/dev/vda` and so on, as options of QEMU's drives without the bus.
-    pub(crate) drives: Vec<String>,
+    /// Disks on virtio: `/dev/vda` and so on, as options of QEMU's drives without the bus, and of their devices.
+    pub(crate) drives: Vec<(String, String)>,
+    /// Further discs, which the firmware does not boot.
+    pub(crate) discs: Vec<PathBuf>,
 }
 
 impl Setup {
@@ -61,17 +65,42 @@ impl Setup {
     /// The same without the protections that the kernel's arguments ask for.
     pub(crate) fn unprotected(name: &'static str, arguments: &str) -> Self {
         let source = Source::Kernel { arguments: arguments.to_owned() };
-        Self { name, source, memory_mib: 1024, drives: Vec::new() }
+        Self { name, source, memory_mib: 1024, drives: Vec::new(), discs: Vec::new() }
+    }
+
+    /// The kernel's arguments of every system.
+    pub(crate) fn arguments_of_a_system() -> String {
+        format!("{ARGUMENTS} {PROTECTIONS}")
     }
 
     /// A machine that its firmware starts.
     pub(crate) fn firmware(name: &'static str, kind: Firmware, disc: Option<PathBuf>) -> Self {
-        Self { name, source: Source::Firmware { kind, disc }, memory_mib: 2048, drives: Vec::new() }
+        Self::of(name, Source::Firmware { kind, disc })
+    }
+
+    /// A machine that its network starts if no disk does.
+    pub(crate) fn network(name: &'static str, script: String) -> Self {
+        Self::of(name, Source::Network { script })
+    }
+
+    fn of(name: &'static str, source: Source) -> Self {
+        Self { name, source, memory_mib: 2048, drives: Vec::new(), discs: Vec::new() }
     }
 
     /// With another disk: a raw image.
-    pub(crate) fn with_disk(mut self, image: &Path) -> Self {
-        self.drives.push(format!("format=raw,cache=unsafe,file={}", image.display()));
+    pub(crate) fn with_disk(self, image: &Path) -> Self {
+        self.with_drive(&format!("format=raw,cache=unsafe,file={}", image.display()), "")
+    }
+
+    /// With another disk: options of QEMU's drive and of its device.
+    pub(crate) fn with_drive(mut self, drive: &str, device: &str) -> Self {
+        self.drives.push((drive.to_owned(), device.to_owned()));
+        self
+    }
+
+    /// With another disc, in a drive of its own.
+    pub(crate) fn with_disc(mut self, image: &Path) -> Self {
+        self.discs.push(image.to_owned());
         self
     }
 
@@ -88,20 +117,39 @@ impl Setup {
                     arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
                 }
                 if let Some(disc) = disc {
-                    arguments.extend(["-cdrom".into(), disc.into()]);
+                    arguments.extend(cd_drive("boot", disc, ",bootindex=10"));
                 }
             }
+            Source::Network { .. } => {}
         }
-        for (index, drive) in (0..).zip(&self.drives) {
+        for (index, (drive, device)) in (0..).zip(&self.drives) {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
-            // Disks come before discs, which are without a number.
             arguments.extend([
                 "-device".into(),
-                format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={index}").into(),
+                format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={index}{device}").into(),
             ]);
+        }
+        for (index, disc) in (0..).zip(&self.discs) {
+            arguments.extend(cd_drive(&index.to_string(), disc, ""));
         }
         Ok(arguments)
     }
+
+    /// The network card and what it is connected to: QEMU's user-mode network.
+    fn network_arguments(&self, port: u16) -> [String; 4] {
+        let network = format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:50000");
+        let card = "virtio-net-pci,netdev=net0";
+        let [network, card] = match &self.source {
+            Source::Network { script } => [format!("{network},bootfile={script}"), format!("{card},bootindex=20")],
+            _ => [network, format!("{card},romfile=")],
+        };
+        ["-netdev".to_owned(), network, "-device".to_owned(), card]
+    }
+}
+
+fn cd_drive(name: &str, image: &Path, device: &str) -> [OsString; 4] {
+    let drive = format!("if=none,id=cd{name},media=cdrom,readonly=on,file={}", image.display());
+    ["-drive".into(), drive.into(), "-device".into(), format!("ide-cd,drive=cd{name}{device}").into()]
 }
 
 /// OVMF with variables of the machine's own, which outlive its processes.
@@ -132,10 +180,11 @@ impl Vm {
         let port = free_port()?;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-machine", "q35"])
-            .args(["-cpu", "max", "-smp", "2", "-m"])
+            // One processor: under QEMU 7.2 a second one may run code that the kernel has just patched, and panic.
+            .args(["-cpu", "max", "-smp", "1", "-m"])
             .arg(format!("{}M", setup.memory_mib))
-            .args(["-device", "virtio-rng-pci", "-device", "virtio-net-pci,netdev=net0,romfile="])
-            .args(["-netdev", &format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:50000")])
+            .args(["-device", "virtio-rng-pci"])
+            .args(setup.network_arguments(port))
             .arg("-serial")
             .arg(format!("file:{}", console.display()));
         let qemu = qemu.args(setup.arguments(assets)?).stdin(Stdio::null()).spawn();
@@ -175,6 +224,56 @@ impl Vm {
         run(&self.assets.talosctl(), &[arguments, &connection].concat())
     }
 
+    /// The kernel's random name of this start.
+    pub(crate) fn boot_id(&self, talosconfig: &Path) -> anyhow::Result<String> {
+        self.talosctl(talosconfig, &["read", "/proc/sys/kernel/random/boot_id"])?.ok()
+    }
+
+    /// Waits until the API of a configured machine answers; the name of its start.
+    pub(crate) fn is_up(&mut self, talosconfig: &Path, at_most: Duration) -> anyhow::Result<String> {
+        eventually("API of the configured machine", at_most, || {
+            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
+            self.boot_id(talosconfig)
+        })
+    }
+
+    /// Waits until it runs from the disk that it was installed to; the name of its start.
+    pub(crate) fn is_installed(&mut self, talosconfig: &Path, at_most: Duration) -> anyhow::Result<String> {
+        eventually("a machine that runs from its disk", at_most, || {
+            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
+            let disk = self.talosctl(talosconfig, &["get", "systemdisk", "--output", "yaml"])?.ok()?;
+            ensure!(disk.contains("installed: true"), "no disk has the system:\n{disk}");
+            let status = self.talosctl(talosconfig, &["get", "machinestatus", "--output", "yaml"])?.ok()?;
+            let runs = ["stage: booting", "stage: running"].iter().any(|stage| status.contains(stage));
+            ensure!(runs, "it does not run:\n{status}");
+            self.boot_id(talosconfig)
+        })
+    }
+
+    /// Waits until it was started anew, after the start `before`; the name of the new one.
+    pub(crate) fn is_up_again(&mut self, talosconfig: &Path, before: &str) -> anyhow::Result<String> {
+        eventually("API after another start", BOOT, || {
+            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
+            let now = self.boot_id(talosconfig)?;
+            ensure!(now != before, "it is the same start as before");
+            Ok(now)
+        })
+    }
+
+    /// Waits until it is powered off.
+    pub(crate) fn is_off(&mut self) -> anyhow::Result<()> {
+        eventually("a machine that is off", BOOT, || {
+            let status = self.qemu.try_wait()?.context("QEMU runs")?;
+            ensure!(status.success(), "QEMU has ended with {status}");
+            Ok(())
+        })
+    }
+
+    /// Cuts its power.
+    pub(crate) fn cut_power(self) {
+        drop(self);
+    }
+
     /// Waits until the API answers as in maintenance mode.
     pub(crate) fn is_in_maintenance(&mut self) -> anyhow::Result<()> {
         eventually("maintenance mode", BOOT, || {
@@ -193,7 +292,7 @@ impl Drop for Vm {
 }
 
 /// A port of loopback that nobody listens on now.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod container;
+mod departure;
 mod devices;
 mod early;
 mod install;
@@ -11,19 +12,26 @@ mod sizes;
 mod volumes;
 mod wipe;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ::services::installation::MemoryInstaller;
 use async_trait::async_trait;
+use containers::pods::{Cleanup, Cri};
 use resources::block::SystemDisk;
+use resources::config::MachineType;
 use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use sys::early::EarlySystem;
 use sys::udev::Udevadm;
 
 use crate::components::Machine;
+use crate::paths::CONTAINERD_SOCKET;
 use crate::plans::{Actions, Facts, Job, MachineKind, Step};
 use crate::storage;
+
+/// Owner of the resources that request a sequence's work from controllers.
+const SEQUENCER: &str = "sequencer";
 
 /// Acts on this node.
 #[derive(Debug)]
@@ -70,7 +78,9 @@ impl Actions for NodeActions {
     fn facts(&self) -> Facts {
         let disk = self.machine.components.store.get_as::<SystemDisk>(SystemDisk::ID);
         let installed = disk.ok().flatten().is_some_and(|disk| disk.installed);
-        Facts { installed, wipe_asked: wipe::is_asked() }
+        let kind = self.machine.components.store.get_as::<MachineType>(MachineType::ID);
+        let control_plane = kind.ok().flatten().is_some_and(|kind| kind.is_control_plane());
+        Facts { installed, control_plane, wipe_asked: wipe::is_asked() }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -114,6 +124,14 @@ impl Actions for NodeActions {
             }
             Step::WriteUserFiles => volumes::user_files(store).await,
             Step::StartAllServices => services::all_up(store, supervisor, &job.context).await,
+            Step::CordonAndDrain => {
+                let kubelet = Path::new(kubernetes::paths::KUBELET_KUBECONFIG);
+                departure::drain(store, &kube_edge::RealConnect, kubelet, &job.context).await
+            }
+            Step::StopAllPods => departure::clean_up_pods(supervisor, &pods(), Cleanup::Stop).await,
+            Step::RemoveAllPods => departure::clean_up_pods(supervisor, &pods(), Cleanup::Remove).await,
+            Step::LeaveEtcd => departure::leave_etcd(store, supervisor, &components.etcd).await,
+            Step::SendResetSignal => Ok(departure::send_reset_signal(store)?),
             Step::StopAllServices => Ok(supervisor.shutdown().await?),
             Step::KexecPrepare => kexec::prepare(store).await,
             Step::ResetSystemDisk | Step::ResetSystemPartitions => wipe::reset_system(&job.request).await,
@@ -121,4 +139,9 @@ impl Actions for NodeActions {
             step => self.perform_early(step),
         }
     }
+}
+
+/// The pods of this node.
+fn pods() -> Cri {
+    Cri::new(Path::new(CONTAINERD_SOCKET))
 }

@@ -11,7 +11,7 @@ use etcd_edge::NodeEtcd;
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
-use services::bootstrap::BootstrapError;
+use services::bootstrap::{BootstrapError, has_member};
 use services::{APID_USER, BootstrapGate, ETCD_DATA, TRUSTD_USER};
 use state::Store;
 use stdx::tasks::CancellationToken;
@@ -95,7 +95,7 @@ fn machine(node: &Node) -> Machine {
         lifecycle: Arc::new(node.lifecycle.clone()),
         containers: Arc::new(components.containerd.clone()),
         bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
-        etcd: Arc::new(Etcd(components.etcd.clone())),
+        etcd: Arc::new(Etcd { store: components.store.clone(), node: components.etcd.clone() }),
         meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
         kubernetes: Arc::new(kube_edge::RealConnect),
         time_servers: Arc::new(ntp::KernelAsk::default()),
@@ -131,11 +131,24 @@ impl BootstrapSink for Bootstrap {
 }
 
 #[derive(Debug)]
-struct Etcd(NodeEtcd);
+struct Etcd {
+    store: Store,
+    node: NodeEtcd,
+}
 
 #[async_trait]
 impl EtcdMembers for Etcd {
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
-        Ok(self.0.client().await?.members().await?)
+        Ok(self.node.client().await?.members().await?)
+    }
+
+    async fn can_leave(&self) -> Result<(), BoxError> {
+        let ephemeral = self.store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?;
+        // Without data it is no member, also on a control plane that waits for its bootstrap.
+        if !ephemeral.is_some_and(|volume| has_member(&Path::new(&volume.target).join(ETCD_DATA))) {
+            return Ok(());
+        }
+        let etcd = self.node.client().await?;
+        Ok(etcd_edge::can_leave(&*etcd).await?)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use platform::Platform;
 use resources::config::MachineConfig;
 use resources::machine::Ownership;
-use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Payload, Request, Sequence};
+use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Parameters, Payload, Request, Sequence, ShutdownParameters};
 use state::{Kind, Store, WatchOptions};
 use stdx::{error_chain, tasks};
 use supervisor::{LogStore, Supervisor};
@@ -68,6 +68,15 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
     Ok(outcome)
 }
 
+/// A request that takes over from any other. Who sends a signal or presses a button waits for no drain.
+fn at_once(sequence: Sequence, actor: &str) -> Request {
+    let request = Request::new(sequence, ActorId::new(actor)).taking_over();
+    match sequence {
+        Sequence::Shutdown => request.with(Parameters::Shutdown(ShutdownParameters { force: true })),
+        _ => request,
+    }
+}
+
 /// Asks for the sequences that signals mean; they take over from any other.
 fn request_by_signals(requests: Requests, kind: MachineKind, lifecycle: Lifecycle) -> tasks::Task<()> {
     let mut first = Some(requests);
@@ -87,7 +96,7 @@ fn request_by_signals(requests: Requests, kind: MachineKind, lifecycle: Lifecycl
                     signals::Request::Reboot => Sequence::Reboot,
                 };
                 // A refusal is logged by the lifecycle, and means that the machine is ending already.
-                lifecycle.request(Request::new(sequence, ActorId::new(SIGNAL)).taking_over()).ok();
+                lifecycle.request(at_once(sequence, SIGNAL)).ok();
             }
         }
     })
@@ -102,7 +111,7 @@ fn shut_down_by_button(lifecycle: Lifecycle) -> tasks::Task<()> {
             match button.await {
                 Ok(()) => {
                     tracing::info!("power button pressed");
-                    lifecycle.request(Request::new(Sequence::Shutdown, ActorId::new(BUTTON)).taking_over()).ok();
+                    lifecycle.request(at_once(Sequence::Shutdown, BUTTON)).ok();
                 }
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), "the power button is not heard");

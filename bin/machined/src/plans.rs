@@ -4,6 +4,7 @@
 //! [`Actions`]; the one that acts on a node is [`crate::actions::NodeActions`].
 
 mod container;
+mod departure;
 mod machine;
 mod outline;
 mod step;
@@ -34,7 +35,7 @@ pub(crate) struct NodePlanner {
 impl NodePlanner {
     fn outline(&self, request: &Request, facts: Facts) -> Option<Outline> {
         match self.kind {
-            MachineKind::Container => container::outline(request),
+            MachineKind::Container => container::outline(request, facts),
             MachineKind::Machine => machine::outline(request, facts),
         }
     }

@@ -6,8 +6,7 @@ use resources::v1alpha1::AcquireConfigSpec;
 use sequencer::{TaskContext, TaskError};
 use state::{Key, Kind, StateError, Store, WatchOptions};
 
-/// Owner of the resources that request a sequence's work from controllers.
-const SEQUENCER: &str = "sequencer";
+use super::SEQUENCER;
 
 /// Has the configuration acquired and waits for the type of the machine, which it gives; meanwhile the machine may be in
 /// maintenance mode.

@@ -155,11 +155,6 @@ pub(crate) async fn asked_by_kernel_argument() -> Result<(), TaskError> {
 /// Wipes the system disk, or partitions of it, as a request for a reset says.
 pub(crate) async fn reset_system(request: &Request) -> Result<(), TaskError> {
     let Parameters::Reset(reset) = &request.options.parameters else { return system(&SystemWipe::Disk).await };
-    if reset.graceful {
-        tracing::warn!(
-            "a reset does not drain the node and does not remove its member of etcd yet: remove them by hand"
-        );
-    }
     // Other disks are looked at first: nothing is wiped if one of them is not there.
     drop(open_user_disks(&reset.user_disks)?);
     system(&SystemWipe::of_labels(&reset.labels)?).await

@@ -1,8 +1,9 @@
 //! Plans of a machine that is a container: its disks, its network and its kernel are its host's.
 
-use sequencer::{Outcome, Request, Sequence, Then};
+use sequencer::{Request, Sequence, Then};
 
-use super::outline::Outline;
+use super::departure;
+use super::outline::{Facts, Outline};
 use super::step::Step::{
     CreateEtcFiles, LoadConfig, MountEphemeral, MountPseudoFilesystems, MountState, SetRlimit, SetupSystemDirectory,
     SetupVarDirectory, StartAllServices, StartContainerd, StartMachined, StopAllServices, UnmountEphemeral,
@@ -10,12 +11,13 @@ use super::step::Step::{
 };
 
 /// The outline of a sequence; none where a container has no such sequence.
-pub(super) fn outline(request: &Request) -> Option<Outline> {
+pub(super) fn outline(request: &Request, facts: Facts) -> Option<Outline> {
     match request.sequence {
         Sequence::Initialize => Some(initialize()),
         Sequence::Boot => Some(boot()),
-        Sequence::Reboot => Some(stop(Outcome::Reboot)),
-        Sequence::Shutdown | Sequence::Reset => Some(stop(Outcome::PowerOff)),
+        Sequence::Reboot => Some(stop(departure::of_reboot())),
+        Sequence::Shutdown => Some(stop(departure::of_shutdown(request))),
+        Sequence::Reset => Some(stop(departure::of_reset(request, facts))),
         Sequence::Install | Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
     }
 }
@@ -39,8 +41,6 @@ fn boot() -> Outline {
 }
 
 /// Ends all services, withdraws the volumes from their writers, and ends the machine.
-fn stop(outcome: Outcome) -> Outline {
-    Outline::new(Then::End(outcome))
-        .phase("stopEverything", &[StopAllServices])
-        .phase("unmountSystem", &[UnmountEphemeral, UnmountState])
+fn stop(departed: Outline) -> Outline {
+    departed.phase("stopEverything", &[StopAllServices]).phase("unmountSystem", &[UnmountEphemeral, UnmountState])
 }

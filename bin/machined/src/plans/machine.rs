@@ -4,6 +4,7 @@
 
 use sequencer::{Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, Then, WipeMode};
 
+use super::departure;
 use super::outline::{Facts, Outline};
 use super::step::Step::{
     ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck,
@@ -21,8 +22,8 @@ pub(super) fn outline(request: &Request, facts: Facts) -> Option<Outline> {
         Sequence::Install => Some(install(facts)),
         Sequence::Boot => Some(boot()),
         Sequence::Reboot => Some(reboot(&request.options.parameters)),
-        Sequence::Shutdown => Some(stop(Outcome::PowerOff)),
-        Sequence::Reset => Some(reset(&request.options.parameters)),
+        Sequence::Shutdown => Some(stop(departure::of_shutdown(request))),
+        Sequence::Reset => Some(reset(request, facts)),
         Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
     }
 }
@@ -79,8 +80,8 @@ fn boot() -> Outline {
 }
 
 /// Stops services and withdraws what they write to, from the top down. The same in each sequence that ends the machine.
-fn stop(outcome: Outcome) -> Outline {
-    Outline::new(Then::End(outcome))
+fn stop(departed: Outline) -> Outline {
+    departed
         .phase("stopServices", &[StopAllServices])
         .phase("unmountUser", &[UnmountUserDisks])
         .phase("unmountSystem", &[UnmountEphemeral, UnmountState])
@@ -88,7 +89,7 @@ fn stop(outcome: Outcome) -> Outline {
 
 /// By the kernel of the installed system, where one can be loaded and no power cycle is asked for.
 fn reboot(parameters: &Parameters) -> Outline {
-    let stopped = stop(Outcome::Reboot);
+    let stopped = stop(departure::of_reboot());
     match parameters {
         Parameters::Reboot(RebootMode::Powercycle) => stopped,
         _ => stopped.phase("kexec", &[KexecPrepare]),
@@ -96,10 +97,10 @@ fn reboot(parameters: &Parameters) -> Outline {
 }
 
 /// Stops all, and wipes what is asked for. Whether the machine reboots after it is up to the request.
-fn reset(parameters: &Parameters) -> Outline {
+fn reset(request: &Request, facts: Facts) -> Outline {
     let defaults = ResetParameters::default();
-    let reset = if let Parameters::Reset(reset) = parameters { reset } else { &defaults };
-    let mut outline = stop(Outcome::PowerOff);
+    let reset = if let Parameters::Reset(reset) = &request.options.parameters { reset } else { &defaults };
+    let mut outline = stop(departure::of_reset(request, facts));
     // A machine that keeps its kernels can start one of them.
     if !reset.labels.is_empty() && !reset.labels.iter().any(|label| label == "BOOT") {
         outline = outline.phase("kexec", &[KexecPrepare]);

@@ -13,6 +13,8 @@ use super::step::Step;
 pub(crate) struct Facts {
     /// A disk of this machine has the system.
     pub(crate) installed: bool,
+    /// It is a control plane of its cluster.
+    pub(crate) control_plane: bool,
     /// The kernel command line asks for the system disk to be wiped.
     pub(crate) wipe_asked: bool,
 }

@@ -17,6 +17,10 @@ const BOOT: Duration = Duration::from_secs(70 * 60);
 const INSTALL: Duration = Duration::from_secs(30 * 60);
 /// Wiping: disks may take long to discard their content.
 const WIPE: Duration = Duration::from_secs(10 * 60);
+/// How long pods may take to go elsewhere, and a member to leave (Talos 1.7).
+const DEPARTURE: Duration = Duration::from_secs(5 * 60);
+/// How long pods may take to end (Talos 1.7).
+const PODS: Duration = Duration::from_secs(3 * 60);
 /// How long services may take to end: more than the supervisor gives them.
 const STOP: Duration = Duration::from_secs(90);
 
@@ -54,6 +58,11 @@ pub(crate) enum Step {
     WriteUdevRules,
     WriteUserFiles,
     StartAllServices,
+    CordonAndDrain,
+    StopAllPods,
+    RemoveAllPods,
+    LeaveEtcd,
+    SendResetSignal,
     StopAllServices,
     KexecPrepare,
     ResetSystemDisk,
@@ -97,6 +106,11 @@ impl Step {
             Self::WriteUdevRules => "writeUdevRules",
             Self::WriteUserFiles => "writeUserFiles",
             Self::StartAllServices => "startAllServices",
+            Self::CordonAndDrain => "cordonAndDrainNode",
+            Self::StopAllPods => "stopAllPods",
+            Self::RemoveAllPods => "removeAllPods",
+            Self::LeaveEtcd => "leaveEtcd",
+            Self::SendResetSignal => "sendResetSignal",
             Self::StopAllServices => "stopAllServices",
             Self::KexecPrepare => "kexecPrepare",
             Self::ResetSystemDisk => "resetSystemDisk",
@@ -116,6 +130,8 @@ impl Step {
             Self::StartAllServices => Some(BOOT),
             Self::Install => Some(INSTALL),
             Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),
+            Self::CordonAndDrain | Self::LeaveEtcd => Some(DEPARTURE),
+            Self::StopAllPods | Self::RemoveAllPods => Some(PODS),
             Self::StopAllServices => Some(STOP),
             _ => Some(QUICK),
         }
@@ -129,8 +145,12 @@ impl Step {
                 OnFailure::PauseForConfig { at_most: CONFIG_PAUSE }
             }
             // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
-            // Sizes are only warned of.
-            Self::StopAllServices
+            // Sizes are only warned of, and a cluster that does not answer keeps no machine from leaving it.
+            Self::CordonAndDrain
+            | Self::StopAllPods
+            | Self::RemoveAllPods
+            | Self::SendResetSignal
+            | Self::StopAllServices
             | Self::UnmountState
             | Self::UnmountEphemeral
             | Self::UnmountUserDisks

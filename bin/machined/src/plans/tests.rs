@@ -5,7 +5,8 @@ mod fake;
 use std::time::Duration;
 
 use sequencer::{
-    ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Parameters, ResetParameters, Sequence, Then, WipeMode,
+    ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Parameters, ResetParameters, Sequence, ShutdownParameters,
+    Then, WipeMode,
 };
 
 use super::*;
@@ -30,10 +31,17 @@ fn a_container_has_the_phases_that_are_its_own() {
     assert_eq!(of(Sequence::Initialize), Some((initialize.into(), Then::Follow(Sequence::Boot))));
     let boot = "userSetup: writeUserFiles; startEverything: startAllServices";
     assert_eq!(of(Sequence::Boot), Some((boot.into(), Then::Idle)));
-    let stop = "stopEverything: stopAllServices; unmountSystem: unmountEphemeralPartition unmountStatePartition";
-    assert_eq!(of(Sequence::Shutdown), Some((stop.into(), Then::End(Outcome::PowerOff))));
-    assert_eq!(of(Sequence::Reset), Some((stop.into(), Then::End(Outcome::PowerOff))));
-    assert_eq!(of(Sequence::Reboot), Some((stop.into(), Then::End(Outcome::Reboot))));
+    let stop = |departure: &str| {
+        format!(
+            "{departure}; stopEverything: stopAllServices; unmountSystem: unmountEphemeralPartition \
+             unmountStatePartition"
+        )
+    };
+    let shutdown = stop("drain: cordonAndDrainNode; cleanup: stopAllPods");
+    assert_eq!(of(Sequence::Shutdown), Some((shutdown, Then::End(Outcome::PowerOff))));
+    let reset = stop("cleanup: stopAllPods; preReset: sendResetSignal");
+    assert_eq!(of(Sequence::Reset), Some((reset, Then::End(Outcome::PowerOff))));
+    assert_eq!(of(Sequence::Reboot), Some((stop("cleanup: stopAllPods"), Then::End(Outcome::Reboot))));
     assert_eq!(of(Sequence::Upgrade), None);
 }
 
@@ -148,6 +156,30 @@ async fn a_file_that_cannot_be_written_waits_for_another_configuration() {
     assert!(begun.elapsed() < CONFIG_PAUSE + Duration::from_secs(60));
 }
 
+/// Phases before the services stop.
+#[test]
+fn a_node_leaves_its_cluster_as_far_as_it_is_asked_to() {
+    let departure = |kind, sequence, parameters: Parameters, control_plane: bool| {
+        let request = Request::new(sequence, ActorId::machine()).with(parameters);
+        let facts = Facts { installed: true, control_plane, wipe_asked: false };
+        let node = Life::new(kind, Disk::configured(), Scripted::Nothing);
+        let actions = node.planner.actions.get().unwrap();
+        let plan = node.planner.outline(&request, facts).unwrap().plan(actions, &request);
+        let phases = plan.outline().map(|(phase, _)| phase);
+        phases.take_while(|phase| !phase.starts_with("stop")).collect::<Vec<_>>().join(" ")
+    };
+    let shutdown = |force| Parameters::Shutdown(ShutdownParameters { force });
+    let reset = |graceful| Parameters::Reset(ResetParameters { graceful, ..ResetParameters::default() });
+    for kind in KINDS {
+        assert_eq!(departure(kind, Sequence::Reboot, Parameters::None, true), "cleanup");
+        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(false), true), "drain cleanup");
+        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(true), true), "cleanup");
+        assert_eq!(departure(kind, Sequence::Reset, reset(true), true), "drain cleanup leave preReset");
+        assert_eq!(departure(kind, Sequence::Reset, reset(true), false), "drain cleanup preReset");
+        assert_eq!(departure(kind, Sequence::Reset, reset(false), true), "cleanup preReset");
+    }
+}
+
 #[test]
 fn a_reset_wipes_what_it_is_asked_for() {
     let phases = |mode, labels: &[&str], user_disks: &[&str]| {
@@ -160,7 +192,7 @@ fn a_reset_wipes_what_it_is_asked_for() {
         let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
         let request = Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters));
         let plan = node.planner.plan(&request).unwrap();
-        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(3).collect();
+        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(5).collect();
         names.join(" ")
     };
     assert_eq!(phases(WipeMode::All, &[], &[]), "reset");

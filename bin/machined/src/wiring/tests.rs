@@ -14,6 +14,7 @@ use crate::plans::{MachineKind, NodePlanner};
 /// Types that somebody other than a controller writes.
 const WRITTEN_OTHERWISE: &[&str] = &[
     "AcquireConfigSpecs.v1alpha1.talos.dev",  // the boot sequence
+    "MachineResetSignals.runtime.talos.dev",  // the reset sequence
     "VolumeRequests.runtime.talos.dev",       // the boot sequence
     "MachineConfigRequests.config.talos.dev", // the machine API
     "ServiceOverrides.runtime.talos.dev",     // the machine API
@@ -28,7 +29,6 @@ const WAITING: &[(&str, &[&str])] = &[
             "BlockDevices.block.talos.dev",
             "DiscoveredVolumes.block.talos.dev",
             "Disks.block.talos.dev",
-            "MachineResetSignals.runtime.talos.dev",
             "MetaKeys.runtime.talos.dev",
             "MetaLoads.runtime.talos.dev",
             "SystemDisks.block.talos.dev",

@@ -18,7 +18,7 @@ use crate::generated::containerd::services::{
 use crate::generated::containerd::v1::types::Status as TaskStatus;
 
 /// Larger than any message that containerd sends (its own limit).
-const MAX_MESSAGE: usize = 16 << 20;
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
 /// A containerd namespace of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 pub mod containerd;
 mod generated;
 mod oci_document;
+pub mod pods;
 pub mod pull;
 pub mod reference;
 pub mod registry;

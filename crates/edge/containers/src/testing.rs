@@ -1,16 +1,18 @@
-//! For tests: a containerd and a registry of their own, and the one call of the CRI that shows how pods get images.
+//! For tests: a containerd and a registry of their own, and the calls of the CRI that show how pods run.
 //!
 //! Needs root, containerd, runc and a static busybox.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here fails the test")]
 
 mod cri;
 mod daemon;
+mod pods;
 mod registry;
 
 use std::time::Duration;
 
-pub use cri::pull_for_pods;
+pub use cri::{pull_for_pods, run_pod};
 pub use daemon::{Daemon, Setup};
+pub use pods::{FakePods, PodCall};
 pub use registry::Registry;
 
 /// Anything that containerd does takes less, also on a busy machine.

@@ -143,7 +143,11 @@ impl Etcd for FakeEtcd {
     }
 
     async fn remove(&self, id: MemberId) -> Result<(), EtcdError> {
-        self.up("removing an etcd member", |state| {
+        const OPERATION: &str = "removing an etcd member";
+        self.up(OPERATION, |state| {
+            if state.no_quorum {
+                return Err(EtcdError::Timeout { operation: OPERATION, after: Duration::from_secs(10) });
+            }
             let position = state.position(id)?;
             state.members.remove(position);
             Ok(())

@@ -8,6 +8,7 @@ mod error;
 #[cfg(feature = "testing")]
 pub mod fake;
 pub mod health;
+mod leave;
 mod lock;
 mod node;
 
@@ -18,6 +19,7 @@ use stdx::Secret;
 
 pub use client::EtcdConnector;
 pub use error::EtcdError;
+pub use leave::{LeaveError, can_leave, leave};
 pub use lock::{LOCK_TTL, Lock, LockGuard, with_lock};
 pub use node::{ClusterLock, LOCAL_ENDPOINT, LockError, Locked, NodeEtcd, NodeEtcdError, node_tls};
 

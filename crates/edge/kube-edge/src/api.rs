@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde_json::Value;
 
+use crate::drain::{BoundPod, Eviction};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::object::ObjectRef;
@@ -118,6 +119,12 @@ pub trait KubeApi: Debug + Send + Sync {
     async fn create_missing(&self, objects: &[Value]) -> Vec<Applied>;
 
     async fn pods(&self, namespace: &str) -> Result<Vec<PodSummary>, KubeError>;
+
+    /// The pods that are bound to a node, of all namespaces.
+    async fn pods_on(&self, node: &str) -> Result<Vec<BoundPod>, KubeError>;
+
+    /// Asks for the end of a pod, with the time that it takes to end; another pod of that name is left alone.
+    async fn evict(&self, pod: &BoundPod) -> Result<Eviction, KubeError>;
 
     /// `None` if there is no such workload.
     async fn readiness(&self, kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError>;

@@ -15,6 +15,7 @@ use crate::api::{
     Workload,
 };
 use crate::create;
+use crate::drain::{BoundPod, Eviction, Upkeep};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::object::ObjectRef;
@@ -44,6 +45,11 @@ struct State {
     objects: BTreeMap<ObjectRef, Value>,
     pods: Vec<PodSummary>,
     kubelet_pods: Vec<Value>,
+    /// By node and name.
+    bound: BTreeMap<(String, String), BoundPod>,
+    /// Names of pods that a budget protects.
+    protected: BTreeSet<String>,
+    evictions: Vec<String>,
     readiness: BTreeMap<(String, String), Readiness>,
     endpoints: BTreeMap<(String, String), Vec<IpAddr>>,
     starting: bool,
@@ -128,6 +134,33 @@ impl FakeKube {
 
     pub fn put_pod(&self, pod: PodSummary) {
         self.change(|state| state.pods.push(pod));
+    }
+
+    /// Binds a pod to a node.
+    pub fn bind_pod(&self, node: &str, pod: BoundPod) {
+        self.change(|state| state.bound.insert((node.to_owned(), pod.name.clone()), pod));
+    }
+
+    /// Names of the pods that are bound to a node, sorted.
+    #[must_use]
+    pub fn bound_pods(&self, node: &str) -> Vec<String> {
+        self.state.lock().bound.keys().filter(|(at, _)| at == node).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Has a disruption budget protect a pod of this name.
+    pub fn forbid_eviction(&self, name: &str, forbidden: bool) {
+        self.change(|state| {
+            state.protected.remove(name);
+            if forbidden {
+                state.protected.insert(name.to_owned());
+            }
+        });
+    }
+
+    /// The evictions that were accepted, in order.
+    #[must_use]
+    pub fn evictions(&self) -> Vec<String> {
+        self.state.lock().evictions.clone()
     }
 
     /// The pods reported by the kubelet.
@@ -377,6 +410,35 @@ impl KubeApi for FakeKube {
         self.check("listing", namespace)?;
         let pods = &self.state.lock().pods;
         Ok(pods.iter().filter(|pod| pod.namespace == namespace).cloned().collect())
+    }
+
+    /// A pod that was evicted is seen once more, as leaving.
+    async fn pods_on(&self, node: &str) -> Result<Vec<BoundPod>, KubeError> {
+        self.check("listing", node)?;
+        self.change(|state| {
+            let pods: Vec<BoundPod> =
+                state.bound.iter().filter(|((at, _), _)| at == node).map(|(_, pod)| pod.clone()).collect();
+            state.bound.retain(|(at, _), pod| at != node || pod.upkeep != Upkeep::Leaving);
+            Ok(pods)
+        })
+    }
+
+    /// Stricter than a server: a pod that would come back, or is not evicted for another reason, is refused.
+    async fn evict(&self, pod: &BoundPod) -> Result<Eviction, KubeError> {
+        self.check("evicting", &pod.name)?;
+        self.change(|state| {
+            let found = state.bound.values_mut().find(|bound| bound.uid == pod.uid);
+            let Some(found) = found else { return Ok(Eviction::Gone) };
+            if found.upkeep != Upkeep::Evictable {
+                return Err(status("evicting", &pod.name, 422, "Invalid"));
+            }
+            if state.protected.contains(&pod.name) {
+                return Ok(Eviction::Forbidden("its disruption budget allows none".to_owned()));
+            }
+            found.upkeep = Upkeep::Leaving;
+            state.evictions.push(format!("{}/{}", pod.namespace, pod.name));
+            Ok(Eviction::Accepted)
+        })
     }
 
     async fn readiness(&self, _kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError> {

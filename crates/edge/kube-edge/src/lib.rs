@@ -8,6 +8,7 @@ mod api;
 pub mod balancer;
 mod call;
 mod create;
+mod drain;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
@@ -22,6 +23,7 @@ pub use api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, Outcome, PodSummary, Readiness, ServerVersion,
     Workload,
 };
+pub use drain::{BoundPod, Drain, Eviction, Upkeep};
 pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeConnect, FakeKube};

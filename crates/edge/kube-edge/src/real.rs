@@ -10,12 +10,13 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload,
 };
 use crate::call::{FIELD_MANAGER, within};
+use crate::drain::{BoundPod, Eviction};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::signing::{Signing, SigningRequest};
@@ -145,6 +146,31 @@ impl KubeApi for RealKube {
         Ok(list.items.into_iter().map(pod_summary).collect())
     }
 
+    async fn pods_on(&self, node: &str) -> Result<Vec<BoundPod>, KubeError> {
+        let api: Api<core::Pod> = Api::all(self.client.clone());
+        let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let list = within("listing", &format!("pods of node {node}"), api.list(&params)).await?;
+        Ok(list.items.into_iter().map(BoundPod::from).collect())
+    }
+
+    async fn evict(&self, pod: &BoundPod) -> Result<Eviction, KubeError> {
+        let subject = format!("pod {}/{}", pod.namespace, pod.name);
+        let failed = |cause: http::Error| KubeError::Transport {
+            operation: "evicting",
+            subject: subject.clone(),
+            cause: Box::new(cause),
+        };
+        let path = format!("/api/v1/namespaces/{}/pods/{}/eviction", pod.namespace, pod.name);
+        let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        let request = request.body(eviction(pod).to_string().into_bytes()).map_err(failed)?;
+        match within("evicting", &subject, self.client.request::<Value>(request)).await {
+            Ok(_) => Ok(Eviction::Accepted),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(Eviction::Gone),
+            Err(KubeError::Status { code: 429, message, .. }) => Ok(Eviction::Forbidden(message)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn readiness(&self, kind: Workload, namespace: &str, name: &str) -> Result<Option<Readiness>, KubeError> {
         match kind {
             Workload::DaemonSet => {
@@ -203,6 +229,16 @@ impl KubeletApi for RealKube {
             _ => Vec::new(),
         })
     }
+}
+
+/// Of this pod, not of its successor with the same name.
+fn eviction(pod: &BoundPod) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "namespace": pod.namespace, "name": pod.name },
+        "deleteOptions": { "preconditions": { "uid": pod.uid } },
+    })
 }
 
 fn count(value: i32) -> u32 {
@@ -303,5 +339,54 @@ impl NodeWatch {
         };
         self.at = WatchPosition::Following { version, events };
         Ok(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Upkeep;
+
+    /// A server that answers one request with this status, and returns the request.
+    async fn answer(listener: &TcpListener, status: &str, body: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}}}") && !request.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0, "the request ended early");
+        }
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
+        stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_eviction_is_of_one_pod_and_its_answer_tells_why_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: 'http://{server}'}}}}]\n\
+             users: [{{name: u, user: {{}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        );
+        let kube = RealKube::from_kubeconfig(&kubeconfig).await.unwrap();
+        let pod = BoundPod { namespace: "a".into(), name: "b".into(), uid: "7".into(), upkeep: Upkeep::Evictable };
+        let status = |code: u16, message: &str| {
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "x", "code": code, "message": message })
+                .to_string()
+        };
+        for (line, body, expected) in [
+            ("201 Created", json!({ "kind": "Status", "status": "Success" }).to_string(), Eviction::Accepted),
+            ("429 Too Many Requests", status(429, "the budget"), Eviction::Forbidden("the budget".into())),
+            ("404 Not Found", status(404, "no pod"), Eviction::Gone),
+            ("409 Conflict", status(409, "another uid"), Eviction::Gone),
+        ] {
+            let (evicted, request) = tokio::join!(kube.evict(&pod), answer(&listener, line, &body));
+            assert_eq!(evicted.unwrap(), expected);
+            assert!(request.starts_with("POST /api/v1/namespaces/a/pods/b/eviction HTTP/1.1"), "{request}");
+            assert!(request.contains(r#""preconditions":{"uid":"7"}"#), "{request}");
+        }
     }
 }

@@ -83,6 +83,12 @@ pub trait EtcdMembers: Debug + Send + Sync {
     /// # Errors
     /// etcd does not answer, or this node has no certificate for it.
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError>;
+
+    /// Whether this node could leave etcd now; a node that is no member has nothing to leave.
+    ///
+    /// # Errors
+    /// It is the last member, there is no quorum, or etcd does not answer.
+    async fn can_leave(&self) -> Result<(), BoxError>;
 }
 
 /// Asks for sequences of the machine: reboot, reset and others.

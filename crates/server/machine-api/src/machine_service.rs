@@ -269,7 +269,7 @@ impl MachineService for Service {
         if !is_admin(request.metadata()) {
             return Err(Status::unimplemented("API is not implemented in maintenance mode"));
         }
-        one!(ResetResponse, sequences::reset(&self.machine, request.get_ref())?)
+        one!(ResetResponse, sequences::reset(&self.machine, request.get_ref()).await?)
     }
     async fn service_restart(
         &self,

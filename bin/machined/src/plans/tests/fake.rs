@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Request, Sequence, TaskError};
+use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Parameters, Request, ResetParameters, Sequence, TaskError};
 use tokio::sync::watch;
 
 use super::super::{Actions, Facts, Job, MachineKind, NodePlanner, Step};
@@ -52,6 +52,8 @@ struct State {
     mounted: Vec<Step>,
     is_configured: bool,
     is_serving: bool,
+    /// Pods run, and write to EPHEMERAL, until they are stopped or the machine ends.
+    has_pods: bool,
     is_off: bool,
 }
 
@@ -113,6 +115,12 @@ impl State {
         match step {
             Step::MountState | Step::MountEphemeral => self.mounted.push(step),
             Step::UnmountState => self.mounted.retain(|mounted| *mounted != Step::MountState),
+            Step::CordonAndDrain | Step::StopAllPods | Step::RemoveAllPods | Step::LeaveEtcd if !self.is_serving => {
+                return self.refuse(format!("{step:?} after the end of all services"));
+            }
+            // An API server on this machine is a pod of it.
+            Step::CordonAndDrain if !self.has_pods => return self.refuse("a drain after the end of all pods".into()),
+            Step::StopAllPods | Step::RemoveAllPods => self.has_pods = false,
             Step::UnmountEphemeral if self.is_serving => return self.refuse("EPHEMERAL is busy".into()),
             Step::UnmountEphemeral => self.mounted.retain(|mounted| *mounted != Step::MountEphemeral),
             Step::LoadConfig if !self.disk.has_config && !self.disk.is_served_config => {
@@ -126,7 +134,7 @@ impl State {
                 return self.refuse("the system disk is in use".into());
             }
             Step::ResetSystemDisk => self.disk = Disk { is_served_config: true, ..Disk::default() },
-            Step::StartAllServices => self.is_serving = true,
+            Step::StartAllServices => (self.is_serving, self.has_pods) = (true, true),
             Step::StopAllServices => self.is_serving = false,
             _ => {}
         }
@@ -137,7 +145,7 @@ impl State {
 #[async_trait]
 impl Actions for FakeNode {
     fn facts(&self) -> Facts {
-        Facts { installed: self.state.lock().disk.has_system, wipe_asked: false }
+        Facts { installed: self.state.lock().disk.has_system, control_plane: true, wipe_asked: false }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -172,6 +180,17 @@ impl Actions for FakeNode {
     }
 }
 
+/// A request with all that its sequence can do.
+fn whole(sequence: Sequence) -> Request {
+    let request = Request::new(sequence, ActorId::new("test"));
+    match sequence {
+        Sequence::Reset => {
+            request.with(Parameters::Reset(ResetParameters { graceful: true, ..ResetParameters::default() }))
+        }
+        _ => request,
+    }
+}
+
 /// One life of a machine, from power-on.
 pub(super) struct Life {
     pub(super) node: Arc<FakeNode>,
@@ -197,7 +216,7 @@ impl Life {
         self.lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine())).unwrap();
         let outcome = self.until_quiet().await;
         let (None, Some(end), false) = (outcome, end, self.node.state.lock().is_off) else { return outcome };
-        self.lifecycle.request(Request::new(end, ActorId::new("test"))).unwrap();
+        self.lifecycle.request(whole(end)).unwrap();
         self.until_quiet().await
     }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use containers::pods::{Cleanup, Cri, PodNetwork, Pods as _, clean_up};
 use containers::pull::{self, PulledImage};
 use containers::run::{self, ContainerSpec, Ended};
-use containers::testing::{Daemon, Registry, eventually, in_time};
+use containers::testing::{Daemon, Registry, Setup, eventually, in_time, run_pod};
 use containers::{Containerd, Namespace, Reference, Registries};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -242,4 +243,53 @@ async fn what_an_earlier_run_left_is_cleared_away(world: &World) {
     let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
     assert_eq!((ended, output.text().as_str()), (Ended::Code(0), "anew\n"));
     world.is_clear().await;
+}
+
+/// A containerd with the CRI whose pods have the busybox of `registry` as their first process.
+fn with_pods(registry: &Registry, directory: &std::path::Path) -> Setup {
+    let config = directory.join("containerd.toml");
+    let text = format!(
+        "version = 2\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  \
+         sandbox_image = \"{}\"\n  restrict_oom_score_adj = true\n  disable_apparmor = true\n",
+        registry.reference()
+    );
+    std::fs::write(&config, text).unwrap();
+    Setup { config: Some(config), etc: None }
+}
+
+#[tokio::test]
+async fn pods_are_stopped_politely_and_removed() {
+    let registry = Registry::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::with(with_pods(&registry, directory.path())).await;
+    // It ends when it is asked to, and only then.
+    let script = "trap 'exit 0' TERM; while true; do /bin/busybox sleep 0.1; done";
+    let command = ["/bin/busybox", "sh", "-c", script];
+    let id = in_time("run", run_pod(&daemon.socket(), "web", &registry.reference(), &command)).await;
+    let id = id.unwrap_or_else(|error| panic!("{error}: {}", daemon.log()));
+    let cri = Cri::new(&daemon.socket());
+    let found = in_time("list", cri.sandboxes()).await.unwrap();
+    let known: Vec<_> = found.iter().map(|pod| (&*pod.id, &*pod.namespace, &*pod.name, pod.network)).collect();
+    assert_eq!(known, [(&*id, "default", "web", PodNetwork::Host)]);
+    let containerd = Containerd::new(&daemon.socket(), Namespace::Kubernetes);
+    let states = async || {
+        let containers = in_time("list", containerd.containers()).await.unwrap();
+        containers.into_iter().map(|container| container.status).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, ["RUNNING", "RUNNING"]);
+
+    let begun = tokio::time::Instant::now();
+    in_time("stop", clean_up(&cri, Cleanup::Stop)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "it was killed: {:?}", begun.elapsed());
+    assert_eq!(states().await, ["NO TASK", "NO TASK"]);
+    assert_eq!(in_time("list", cri.sandboxes()).await.unwrap(), found);
+
+    for _ in 0..2 {
+        in_time("remove", clean_up(&cri, Cleanup::Remove)).await.unwrap();
+        assert_eq!(in_time("list", cri.sandboxes()).await.unwrap(), []);
+    }
+    assert_eq!(states().await, [""; 0]);
+    // A pod that is not there is as good as stopped.
+    cri.stop(&found[0], Duration::from_secs(1)).await.unwrap();
+    daemon.end().await;
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, Tls, health, with_lock};
+use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, LeaveError, Tls, can_leave, health, leave, with_lock};
 use pki::{Algorithm, Authority, CaProfile, Sans, Subject, Template, Usage, Validity};
 use stdx::{Clock, Secret, SystemClock};
 use tempfile::TempDir;
@@ -22,7 +22,9 @@ struct Server {
     child: Child,
     _dir: TempDir,
     endpoint: String,
-    ca: Authority,
+    /// Where other members reach it.
+    peer: String,
+    ca: Arc<Authority>,
 }
 
 fn free_port() -> u16 {
@@ -39,21 +41,31 @@ fn template(now: SystemTime, usage: Usage, name: &str) -> Template {
 }
 
 fn start() -> Server {
+    let ca = Arc::new(Authority::generate(CaProfile::Etcd, SystemClock.now()).unwrap());
+    let peer = free_peer();
+    start_member("one", ca, &peer, "new", &format!("one={peer}"))
+}
+
+/// Where a member that is about to start is reached by others.
+fn free_peer() -> String {
+    format!("http://127.0.0.1:{}", free_port())
+}
+
+/// Starts a member of a cluster that is `new` or `existing`.
+fn start_member(name: &str, ca: Arc<Authority>, peer: &str, state: &str, members: &str) -> Server {
     let now = SystemClock.now();
-    let ca = Authority::generate(CaProfile::Etcd, now).unwrap();
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let server = ca.issue_pair(Algorithm::EcdsaP256, &template(now, Usage::Peer, "server")).unwrap();
     std::fs::write(path("ca.crt"), ca.certificate().to_pem()).unwrap();
     std::fs::write(path("server.crt"), &server.crt).unwrap();
     std::fs::write(path("server.key"), &server.key).unwrap();
-    let (client, peer) = (free_port(), free_port());
-    let (endpoint, peer) = (format!("https://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let endpoint = format!("https://127.0.0.1:{}", free_port());
     let child = Command::new("etcd")
-        .args(["--name", "one", "--data-dir", &path("data")])
+        .args(["--name", name, "--data-dir", &path("data")])
         .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("one={peer}")])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster-state", state, "--initial-cluster", members])
         .args(["--cert-file", &path("server.crt"), "--key-file", &path("server.key")])
         .args(["--trusted-ca-file", &path("ca.crt"), "--client-cert-auth"])
         .stdout(Stdio::null())
@@ -61,7 +73,7 @@ fn start() -> Server {
         .kill_on_drop(true)
         .spawn()
         .expect("starting etcd: is the package etcd-server installed?");
-    Server { child, _dir: dir, endpoint, ca }
+    Server { child, _dir: dir, endpoint, peer: peer.to_owned(), ca }
 }
 
 fn tls(ca: &Authority, issuer: &Authority) -> Tls {
@@ -169,6 +181,36 @@ async fn one_of_two_members_is_no_quorum_and_not_healthy() {
         }
     };
     tokio::time::timeout(DEADLINE, unhealthy).await.expect("it is healthy without a quorum");
+}
+
+#[tokio::test]
+async fn a_member_leaves_and_ends_and_the_last_one_stays() {
+    let first = start();
+    let etcd = connect(&first, &tls(&first.ca, &first.ca)).await;
+    wait_until_up(&*etcd).await;
+    assert!(matches!(can_leave(&*etcd).await, Err(LeaveError::LastMember)));
+    let peer = free_peer();
+    let learner = etcd.add_learner(std::slice::from_ref(&peer)).await.unwrap();
+    let members = format!("one={},two={peer}", first.peer);
+    let mut second = start_member("two", Arc::clone(&first.ca), &peer, "existing", &members);
+    let leaving = connect(&second, &tls(&second.ca, &second.ca)).await;
+    // A learner does not keep the cluster of the one that votes.
+    assert!(matches!(leave(&*etcd).await, Err(LeaveError::LastMember)));
+    let promoted = async {
+        while etcd.promote(learner.id).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        while leaving.status().await.is_err() || can_leave(&*leaving).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, promoted).await.expect("the learner was not promoted");
+    tokio::time::timeout(DEADLINE, leave(&*leaving)).await.expect("it does not leave").unwrap();
+    tokio::time::timeout(DEADLINE, second.child.wait()).await.expect("a member that was removed runs").unwrap();
+    let names: Vec<String> = etcd.members().await.unwrap().into_iter().map(|member| member.name).collect();
+    assert_eq!(names, ["one"]);
+    etcd.confirm_quorum().await.unwrap();
+    assert!(matches!(leave(&*etcd).await, Err(LeaveError::LastMember)));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use resources::machine::PlatformMode;
 use sequencer::{
     ActorId, Outcome, Parameters, RebootMode, Refused, Request, ResetParameters, Sequence, ShutdownParameters, WipeMode,
 };
+use stdx::error_chain;
 use tonic::Status;
 use wire::machine as api;
 
@@ -27,12 +28,19 @@ pub(super) fn shutdown(machine: &Machine, request: &api::ShutdownRequest) -> Res
     Ok(api::Shutdown { metadata: None, actor_id })
 }
 
-/// Wipes disks of the machine, and ends it. A machine that is a container has none: it ends.
-pub(super) fn reset(machine: &Machine, request: &api::ResetRequest) -> Result<api::Reset, Status> {
+/// Wipes disks of the machine, and ends it. A machine that is a container has none: it ends. A graceful reset of a node that
+/// cannot leave etcd is refused before anything is changed.
+pub(super) async fn reset(machine: &Machine, request: &api::ResetRequest) -> Result<api::Reset, Status> {
     let parameters = match machine.capabilities()?.mode {
         PlatformMode::Container => no_disks(request)?,
         PlatformMode::Metal | PlatformMode::Cloud => reset_parameters(request)?,
     };
+    if request.graceful {
+        let kept = |error: crate::BoxError| {
+            Status::failed_precondition(format!("this node cannot leave etcd: {}", error_chain(error.as_ref())))
+        };
+        machine.etcd.can_leave().await.map_err(kept)?;
+    }
     let outcome = if request.reboot { Outcome::Reboot } else { Outcome::PowerOff };
     let reset = |actor| Request::new(Sequence::Reset, actor).with(parameters).ending_in(outcome);
     Ok(api::Reset { metadata: None, actor_id: ask(machine, reset)? })

@@ -62,6 +62,7 @@ struct Sinks {
     bootstrapped: Mutex<bool>,
     sequences: Mutex<Vec<sequencer::Request>>,
     meta: Mutex<BTreeMap<u8, Vec<u8>>>,
+    stays_in_etcd: Mutex<bool>,
 }
 
 #[async_trait]
@@ -96,6 +97,10 @@ impl MetaValues for Sinks {
 impl EtcdMembers for Sinks {
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
         Err("no certificate for etcd".into())
+    }
+
+    async fn can_leave(&self) -> Result<(), BoxError> {
+        if *self.stays_in_etcd.lock() { Err("it is the only member".into()) } else { Ok(()) }
     }
 }
 
@@ -350,6 +355,22 @@ async fn reset(it: &Served, role: &'static str, reset: api::ResetRequest) -> Res
     let mut request = tonic::Request::new(reset);
     request.metadata_mut().insert("talos-role", role.parse().unwrap());
     Ok(it.client().reset(request).await?.into_inner().messages.remove(0).actor_id)
+}
+
+#[tokio::test]
+async fn a_graceful_reset_of_a_node_that_cannot_leave_etcd_is_refused() {
+    let it = served();
+    *it.sinks.stays_in_etcd.lock() = true;
+    let graceful = api::ResetRequest { graceful: true, ..Default::default() };
+    let refused = reset(&it, "os:admin", graceful.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.message(), "this node cannot leave etcd: it is the only member");
+    assert_eq!(it.sinks.sequences.lock().len(), 0);
+    reset(&it, "os:admin", api::ResetRequest::default()).await.unwrap();
+    *it.sinks.stays_in_etcd.lock() = false;
+    reset(&it, "os:admin", graceful).await.unwrap();
+    let asked = it.sinks.sequences.lock()[1].options.parameters.clone();
+    assert!(matches!(&asked, sequencer::Parameters::Reset(reset) if reset.graceful), "{asked:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,33 @@
+//! How each sequence that ends a machine begins: the node leaves its cluster, as far as the sequence means that.
+
+use sequencer::{Outcome, Parameters, Request, Then};
+
+use super::outline::{Facts, Outline};
+use super::step::Step::{CordonAndDrain, LeaveEtcd, RemoveAllPods, SendResetSignal, StopAllPods};
+
+/// Its pods end. They start again with the machine.
+pub(super) fn of_reboot() -> Outline {
+    Outline::new(Then::End(Outcome::Reboot)).phase("cleanup", &[StopAllPods])
+}
+
+/// Unless it is forced, its pods go elsewhere first.
+pub(super) fn of_shutdown(request: &Request) -> Outline {
+    let outline = Outline::new(Then::End(Outcome::PowerOff));
+    let is_forced = matches!(&request.options.parameters, Parameters::Shutdown(shutdown) if shutdown.force);
+    let drained = if is_forced { outline } else { outline.phase("drain", &[CordonAndDrain]) };
+    drained.phase("cleanup", &[StopAllPods])
+}
+
+/// A graceful one leaves nothing of the node in its cluster.
+pub(super) fn of_reset(request: &Request, facts: Facts) -> Outline {
+    let outline = Outline::new(Then::End(Outcome::PowerOff));
+    let is_graceful = matches!(&request.options.parameters, Parameters::Reset(reset) if reset.graceful);
+    let departed = match (is_graceful, facts.control_plane) {
+        (false, _) => outline.phase("cleanup", &[StopAllPods]),
+        (true, false) => outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]),
+        (true, true) => {
+            outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]).phase("leave", &[LeaveEtcd])
+        }
+    };
+    departed.phase("preReset", &[SendResetSignal])
+}

@@ -17,12 +17,15 @@ use std::sync::Arc;
 
 use ::services::installation::MemoryInstaller;
 use async_trait::async_trait;
+use block::disk::Disks;
 use containers::pods::{Cleanup, Cri};
 use resources::block::SystemDisk;
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use sys::early::EarlySystem;
+use sys::late::LateSystem;
+use sys::teardown;
 use sys::udev::Udevadm;
 
 use crate::components::Machine;
@@ -39,6 +42,8 @@ pub(crate) struct NodeActions {
     pub(crate) kind: MachineKind,
     pub(crate) machine: Machine,
     pub(crate) system: Arc<dyn EarlySystem>,
+    pub(crate) late: Arc<dyn LateSystem>,
+    pub(crate) disks: Arc<dyn Disks>,
 }
 
 impl NodeActions {
@@ -80,7 +85,7 @@ impl Actions for NodeActions {
         let installed = disk.ok().flatten().is_some_and(|disk| disk.installed);
         let kind = self.machine.components.store.get_as::<MachineType>(MachineType::ID);
         let control_plane = kind.ok().flatten().is_some_and(|kind| kind.is_control_plane());
-        Facts { installed, control_plane, wipe_asked: wipe::is_asked() }
+        Facts { installed, control_plane, wipe_asked: wipe::is_asked(&*self.system) }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -98,7 +103,7 @@ impl Actions for NodeActions {
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
             Step::WaitForDevices => devices::system_disk_or_all(store, &job.context).await,
-            Step::WipeDisks => wipe::asked_by_kernel_argument().await,
+            Step::WipeDisks => wipe::asked_by_kernel_argument(&*self.system, &self.disks).await,
             Step::Install => install::install(components, &MemoryInstaller::default(), &job.context).await,
             Step::ActivateLogicalVolumes => storage::activate_logical_volumes(&components.storage).await,
             Step::MountUserDisks => storage::mount_user_disks(store, &components.storage).await,
@@ -133,9 +138,10 @@ impl Actions for NodeActions {
             Step::LeaveEtcd => departure::leave_etcd(store, supervisor, &components.etcd).await,
             Step::SendResetSignal => Ok(departure::send_reset_signal(store)?),
             Step::StopAllServices => Ok(supervisor.shutdown().await?),
-            Step::KexecPrepare => kexec::prepare(store).await,
-            Step::ResetSystemDisk | Step::ResetSystemPartitions => wipe::reset_system(&job.request).await,
-            Step::ResetUserDisks => wipe::reset_user_disks(&job.request).await,
+            Step::ForceCleanup => force_cleanup(Arc::clone(&self.late)).await,
+            Step::KexecPrepare => kexec::prepare(store, Arc::clone(&self.late)).await,
+            Step::ResetSystemDisk | Step::ResetSystemPartitions => wipe::reset_system(&self.disks, &job.request).await,
+            Step::ResetUserDisks => wipe::reset_user_disks(&self.disks, &job.request).await,
             step => self.perform_early(step),
         }
     }
@@ -144,4 +150,37 @@ impl Actions for NodeActions {
 /// The pods of this node.
 fn pods() -> Cri {
     Cri::new(Path::new(CONTAINERD_SOCKET))
+}
+
+/// Ends what still runs, and has it write nothing any more: the disks are about to be wiped.
+async fn force_cleanup(system: Arc<dyn LateSystem>) -> Result<(), TaskError> {
+    let work = move || {
+        teardown::end_processes(&*system);
+        teardown::unmount_all(&*system)
+    };
+    // Ending processes takes time.
+    let left = tokio::task::spawn_blocking(work).await?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<String> = left.iter().map(|target| target.display().to_string()).collect();
+    Err(format!("still written to: {}", left.join(", ")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use sys::late::FakeLateSystem;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_still_runs_before_a_wipe_is_ended_and_what_stays_is_named() {
+        let machine = || FakeLateSystem::default().with_mount("/var", "xfs", "rw").with_process(false, Some("/var"));
+        let system = Arc::new(machine());
+        force_cleanup(Arc::clone(&system) as _).await.unwrap();
+        assert!(!system.others_run() && system.mounts().is_empty());
+        let stuck = Arc::new(machine().with_stuck("/var"));
+        let error = force_cleanup(stuck).await.unwrap_err();
+        assert_eq!(error.to_string(), "still written to: /var");
+    }
 }

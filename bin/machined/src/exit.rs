@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use sequencer::Outcome;
 use stdx::error_chain;
 use sys::files::{Access, write_atomic};
-use sys::power::{self, End};
+use sys::late::LateSystem;
+use sys::power::End;
 use sys::teardown;
 
 /// It asks to be powered on again.
@@ -46,20 +47,22 @@ fn end_of(outcome: Outcome, is_kernel_loaded: bool, shutdown: Option<&str>) -> E
 }
 
 /// Ends the machine: no process runs any more, everything that was written is on its disk.
-pub(crate) fn end_machine(outcome: Outcome, shutdown: Option<&str>) -> ExitCode {
-    teardown::end_processes();
-    for target in teardown::unmount_all() {
+pub(crate) fn end_machine(system: &dyn LateSystem, outcome: Outcome, shutdown: Option<&str>) {
+    teardown::end_processes(system);
+    for target in teardown::unmount_all(system) {
         tracing::warn!(target = %target.display(), "still written to at the end of the machine");
     }
-    let end = end_of(outcome, power::is_kernel_loaded(), shutdown);
+    let end = end_of(outcome, system.is_kernel_loaded(), shutdown);
     tracing::info!(?end, "the machine ends");
-    let error = power::end(end);
+    let error = system.end(end);
     tracing::error!(error = error_chain(&error), ?end, "the machine does not end this way; rebooting");
-    power::reboot_after_failure(None)
+    system.reboot_after_failure();
 }
 
 #[cfg(test)]
 mod tests {
+    use sys::late::{Call, FakeLateSystem, Loss};
+
     use super::*;
 
     #[test]
@@ -82,5 +85,48 @@ mod tests {
         assert_eq!(end_of(Outcome::PowerOff, true, None), End::PowerOff);
         assert_eq!(end_of(Outcome::PowerOff, false, Some("halt")), End::Halt);
         assert_eq!(end_of(Outcome::PowerOff, false, Some("poweroff")), End::PowerOff);
+    }
+
+    fn machine() -> FakeLateSystem {
+        FakeLateSystem::default()
+            .with_mount("/", "squashfs", "ro")
+            .with_mount("/var", "xfs", "rw")
+            .with_mount("/var/lib/pod", "xfs", "rw")
+            .with_process(true, Some("/var"))
+            .with_process(false, Some("/var/lib/pod"))
+    }
+
+    #[test]
+    fn nothing_is_lost_when_a_machine_ends() {
+        for (outcome, end) in [(Outcome::Reboot, End::Reboot), (Outcome::PowerOff, End::PowerOff)] {
+            let system = machine();
+            end_machine(&system, outcome, None);
+            assert_eq!(system.ended(), Some((end, vec![])));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_cannot_end_as_it_should_reboots() {
+        let system = machine().refusing(End::PowerOff);
+        end_machine(&system, Outcome::PowerOff, None);
+        assert_eq!(system.ended(), Some((End::Reboot, vec![])));
+        assert_eq!(system.calls().last(), Some(&Call::RebootAfterFailure));
+        // A disk that hangs keeps no machine from ending.
+        let system = machine().with_stuck("/var");
+        end_machine(&system, Outcome::PowerOff, None);
+        assert_eq!(system.ended(), Some((End::PowerOff, vec![Loss::Writable("/var".into())])));
+    }
+
+    /// Whatever fails, the machine ends.
+    #[test]
+    fn each_call_that_fails_leaves_a_machine_that_ends() {
+        let whole = machine();
+        end_machine(&whole, Outcome::Reboot, None);
+        for call in 0..whole.calls().len() {
+            let system = machine();
+            system.fail_at(call);
+            end_machine(&system, Outcome::Reboot, None);
+            assert_eq!(system.ended().map(|(end, _)| end), Some(End::Reboot), "call {call}");
+        }
     }
 }

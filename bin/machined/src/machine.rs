@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use block::disk::KernelDisks;
 use platform::Platform;
 use resources::config::MachineConfig;
 use resources::machine::Ownership;
@@ -12,6 +13,7 @@ use state::{Kind, Store, WatchOptions};
 use stdx::{error_chain, tasks};
 use supervisor::{LogStore, Supervisor};
 use sys::early::KernelEarlySystem;
+use sys::late::KernelLateSystem;
 use sys::power_button::PowerButton;
 use sys::signals::{self, Requests};
 use tokio::sync::{broadcast, watch};
@@ -58,7 +60,14 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
     let machine = Machine { components, lifecycle: lifecycle.clone() };
     wiring::register(&machine)?;
     let controllers = machine.components.controllers.clone();
-    slot.set(Arc::new(NodeActions { kind, machine, system: Arc::new(KernelEarlySystem) })).ok();
+    let actions = NodeActions {
+        kind,
+        machine,
+        system: Arc::new(KernelEarlySystem),
+        late: Arc::new(KernelLateSystem),
+        disks: Arc::new(KernelDisks),
+    };
+    slot.set(Arc::new(actions)).ok();
     let _signals = request_by_signals(requests, kind, lifecycle.clone());
     let _button = (kind == MachineKind::Machine).then(|| shut_down_by_button(lifecycle.clone()));
     lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine()))?;

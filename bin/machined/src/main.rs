@@ -26,6 +26,7 @@ use resources::runtime::MountStatus;
 use sequencer::{Outcome, REBOOT_AFTER_FAILURE};
 use stdx::error_chain;
 use supervisor::LogStore;
+use sys::late::KernelLateSystem;
 use tracing_subscriber::EnvFilter;
 
 use crate::logging::KernelLog;
@@ -57,7 +58,9 @@ fn main() -> ExitCode {
         Outcome::Reboot
     });
     if is_machine {
-        return exit::end_machine(outcome, command_line.last("talos.shutdown"));
+        exit::end_machine(&KernelLateSystem, outcome, command_line.last("talos.shutdown"));
+        // A machine has ended; here it has not.
+        return ExitCode::FAILURE;
     }
     exit::leave(outcome, state.map(|state| state.join(paths::EXIT_STATUS)).as_deref())
 }

@@ -1,14 +1,14 @@
 //! The kernel that a reboot starts without the firmware: the one that the boot loader of the installed system would start.
 
-use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use machine::grub::Menu;
+use machine::grub::{self, Menu};
 use resources::config::MachineConfig;
 use sequencer::TaskError;
 use state::Store;
 use sys::kernel_param::{KernelParam, Tree};
-use sys::mounts::{self, MountFlags};
+use sys::late::LateSystem;
 
 /// The partition with kernels, of the layout with GRUB. A machine without it reboots through its firmware (Talos 1.7).
 const BOOT: &str = "BOOT";
@@ -16,41 +16,107 @@ const MOUNT: &str = "/run/kexec-boot";
 
 /// Loads the kernel of the default entry. A machine that is not installed or not configured, or whose kernel may load no
 /// other, reboots through its firmware.
-pub(crate) async fn prepare(store: &Store) -> Result<(), TaskError> {
+pub(crate) async fn prepare(store: &Store, system: Arc<dyn LateSystem>) -> Result<(), TaskError> {
     if store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?.is_none() {
         tracing::info!("no kexec: the machine is not configured");
         return Ok(());
     }
-    let disabled = KernelParam::new(Tree::Sysctl, "kernel.kexec_load_disabled").read();
+    // Reading waits for a disk.
+    tokio::task::spawn_blocking(move || load(system.as_ref())).await?
+}
+
+fn load(system: &dyn LateSystem) -> Result<(), TaskError> {
+    let disabled = system.param(&KernelParam::new(Tree::Sysctl, "kernel.kexec_load_disabled"));
     if disabled.is_ok_and(|value| value != "0") {
         tracing::info!("no kexec: kernel.kexec_load_disabled is set");
         return Ok(());
     }
-    let Some(device) = sys::partitions::device_of(BOOT) else {
+    let Some(device) = system.partition(BOOT) else {
         tracing::info!("no kexec: no disk has the partition {BOOT}");
         return Ok(());
     };
-    // Reading waits for a disk.
-    tokio::task::spawn_blocking(move || load(&device)).await?
-}
-
-fn load(device: &Path) -> Result<(), TaskError> {
     let target = Path::new(MOUNT);
-    sys::files::ensure_directory(target, 0o700)?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounts::mount(&device.display().to_string(), target, "xfs", flags, "")?;
-    let loaded = load_default(target);
-    mounts::detach(target)?;
+    system.mount_kernels(&device, target)?;
+    let loaded = load_default(system, target);
+    system.detach(target)?;
     loaded
 }
 
-fn load_default(boot: &Path) -> Result<(), TaskError> {
-    let menu = sys::files::read(&boot.join("grub/grub.cfg"))?.ok_or("the boot loader has no menu")?;
+fn load_default(system: &dyn LateSystem, boot: &Path) -> Result<(), TaskError> {
+    let menu = system.read(&boot.join(grub::CONFIG_PATH))?.ok_or("the boot loader has no menu")?;
     let menu = Menu::parse(&String::from_utf8_lossy(&menu))?;
     let directory = boot.join(menu.default.slot.name());
-    let open = |name: &str| File::open(directory.join(name)).map_err(|error| format!("opening {name}: {error}"));
-    let (kernel, initramfs) = (open("vmlinuz")?, open("initramfs.xz")?);
-    sys::power::load_kernel(&kernel, &initramfs, &menu.default.arguments)?;
+    let (kernel, initramfs) = (directory.join(grub::KERNEL), directory.join(grub::INITRAMFS));
+    system.load_kernel(&kernel, &initramfs, &menu.default.arguments)?;
     tracing::info!(slot = menu.default.slot.name(), version = menu.default.version, "kernel loaded for kexec");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use machine::grub::{CONFIG_PATH, Entry, Slot};
+    use sys::late::{Call, FakeLateSystem};
+    use sys::power::KexecError;
+
+    use super::*;
+
+    fn menu() -> String {
+        let entry = Entry { slot: Slot::B, version: "v1.7.0".into(), arguments: "a=b pti=on".into() };
+        Menu { default: entry, fallback: None }.to_string()
+    }
+
+    /// A machine that was installed to slot B.
+    fn installed() -> FakeLateSystem {
+        FakeLateSystem::default()
+            .with_param("kernel.kexec_load_disabled", "0")
+            .with_partition(BOOT, "/dev/vda3")
+            .with_kernel_file(CONFIG_PATH, menu().as_bytes())
+            .with_kernel_file("B/vmlinuz", b"kernel")
+            .with_kernel_file("B/initramfs.xz", b"initramfs")
+    }
+
+    #[test]
+    fn the_kernel_of_the_default_entry_is_loaded() {
+        let system = installed();
+        load(&system).unwrap();
+        assert!(system.is_kernel_loaded());
+        let at = PathBuf::from(MOUNT);
+        let loaded = Call::LoadKernel(at.join("B/vmlinuz"), "a=b pti=on".into());
+        assert_eq!(system.calls(), [Call::MountKernels(at.clone()), loaded, Call::Detach(at)]);
+    }
+
+    #[test]
+    fn a_machine_without_another_kernel_reboots_through_its_firmware() {
+        let forbidden = installed().with_param("kernel.kexec_load_disabled", "1");
+        let uki = FakeLateSystem::default();
+        for system in [forbidden, uki] {
+            load(&system).unwrap();
+            assert_eq!((system.calls(), system.is_kernel_loaded()), (vec![], false));
+        }
+    }
+
+    #[test]
+    fn whatever_fails_the_filesystem_with_kernels_is_detached() {
+        let without_kernel = FakeLateSystem::default()
+            .with_partition(BOOT, "/dev/vda3")
+            .with_kernel_file(CONFIG_PATH, menu().as_bytes());
+        let error = load(&without_kernel).unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(KexecError::Read { path, .. }) if path.ends_with("B/vmlinuz")),
+            "{error}"
+        );
+        let without_menu = FakeLateSystem::default().with_partition(BOOT, "/dev/vda3");
+        let error = load(&without_menu).unwrap_err();
+        assert_eq!(error.to_string(), "the boot loader has no menu");
+        let refused = installed();
+        refused.fail_at(1);
+        let error = load(&refused).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(KexecError::Load(_))), "{error}");
+        for system in [without_kernel, without_menu, refused] {
+            assert_eq!(system.calls().last(), Some(&Call::Detach(MOUNT.into())));
+            assert!(!system.is_kernel_loaded());
+        }
+    }
 }

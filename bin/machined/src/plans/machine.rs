@@ -8,11 +8,11 @@ use super::departure;
 use super::outline::{Facts, Outline};
 use super::step::Step::{
     ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck,
-    EnforceKsppRequirements, Install, KexecPrepare, LoadConfig, LoadModules, MemorySizeCheck, MountBpfFs, MountCgroups,
-    MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk, ResetSystemPartitions,
-    ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory, StartAllServices, StartMachined,
-    StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks, WaitForDevices, WipeDisks,
-    WriteUdevRules, WriteUserFiles,
+    EnforceKsppRequirements, ForceCleanup, Install, KexecPrepare, LoadConfig, LoadModules, MemorySizeCheck, MountBpfFs,
+    MountCgroups, MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk,
+    ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory,
+    StartAllServices, StartMachined, StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks,
+    WaitForDevices, WipeDisks, WriteUdevRules, WriteUserFiles,
 };
 
 /// The outline of a sequence; none where this machine has no such sequence.
@@ -105,6 +105,7 @@ fn reset(request: &Request, facts: Facts) -> Outline {
     if !reset.labels.is_empty() && !reset.labels.iter().any(|label| label == "BOOT") {
         outline = outline.phase("kexec", &[KexecPrepare]);
     }
+    outline = outline.phase("forceCleanup", &[ForceCleanup]);
     outline = match (reset.mode, reset.labels.is_empty()) {
         (WipeMode::UserDisks, _) => outline,
         (_, true) => outline.phase("reset", &[ResetSystemDisk]),

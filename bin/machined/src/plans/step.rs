@@ -65,6 +65,7 @@ pub(crate) enum Step {
     SendResetSignal,
     StopAllServices,
     KexecPrepare,
+    ForceCleanup,
     ResetSystemDisk,
     ResetSystemPartitions,
     ResetUserDisks,
@@ -113,6 +114,7 @@ impl Step {
             Self::SendResetSignal => "sendResetSignal",
             Self::StopAllServices => "stopAllServices",
             Self::KexecPrepare => "kexecPrepare",
+            Self::ForceCleanup => "forceCleanup",
             Self::ResetSystemDisk => "resetSystemDisk",
             Self::ResetSystemPartitions => "resetSystemDiskSpec",
             Self::ResetUserDisks => "resetUserDisks",
@@ -160,6 +162,7 @@ impl Step {
             | Self::DiskSizeCheck
             | Self::LoadModules
             | Self::KexecPrepare
+            | Self::ForceCleanup
             | Self::WriteUdevRules => OnFailure::Ignore,
             _ => OnFailure::Abort,
         }

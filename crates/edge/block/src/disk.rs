@@ -2,6 +2,7 @@
 //!
 //! Which bytes go where is decided by `machine::install`; the steps are run by the installer.
 
+mod disks;
 mod image_file;
 mod kernel_disk;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use machine::gpt::{self, Table};
 use machine::install::{Contents, Disk};
 
+pub use disks::{Disks, EmptyFileSystem, KernelDisks};
 pub use image_file::ImageFile;
 pub use kernel_disk::KernelDisk;
 

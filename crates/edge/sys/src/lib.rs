@@ -13,6 +13,7 @@ pub mod files;
 pub mod host;
 pub mod kernel_param;
 pub mod kmsg;
+pub mod late;
 pub mod loop_device;
 pub mod modules;
 pub mod mounts;

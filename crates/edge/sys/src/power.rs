@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How the kernel ends the machine.
@@ -53,8 +53,10 @@ pub fn end(end: End) -> io::Error {
 /// Loads the kernel that [`End::Kexec`] starts. Both are checked by the kernel as far as it is configured to.
 ///
 /// # Errors
-/// [`KexecError::Load`] is `EPERM` where `kernel.kexec_load_disabled` or lockdown forbids it.
-pub fn load_kernel(kernel: &File, initramfs: &File, command_line: &str) -> Result<(), KexecError> {
+/// `Read`; [`KexecError::Load`] is `EPERM` where `kernel.kexec_load_disabled` or lockdown forbids it.
+pub fn load_kernel(kernel: &Path, initramfs: &Path, command_line: &str) -> Result<(), KexecError> {
+    let open = |path: &Path| File::open(path).map_err(|source| KexecError::Read { path: path.to_owned(), source });
+    let (kernel, initramfs) = (open(kernel)?, open(initramfs)?);
     let line = std::ffi::CString::new(command_line).map_err(|_| KexecError::CommandLine)?;
     let length = line.as_bytes_with_nul().len();
     // SAFETY: the descriptors are open, and the text with its NUL outlives the call.

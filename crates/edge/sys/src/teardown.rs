@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, UnmountFlags};
-
-use crate::mounts::{self, Mount};
+use crate::late::{Ending, LateSystem};
+use crate::mounts::Mount;
 
 /// Time for processes to end by themselves.
 const TERMINATE: Duration = Duration::from_secs(5);
@@ -36,62 +35,35 @@ const WITHOUT_DATA: [&str; 18] = [
     "hugetlbfs",
 ];
 
-/// Ends all processes but this one: politely, then for good. For process 1 of a machine alone.
-pub fn end_processes() {
-    if std::process::id() != 1 {
-        return;
+/// Ends all processes but this one: politely, then for good.
+pub fn end_processes(system: &dyn LateSystem) {
+    for ending in [Ending::Politely, Ending::ForGood] {
+        system.signal_all(ending);
+        let mut waited = Duration::ZERO;
+        while system.others_run() && waited < TERMINATE {
+            system.wait(POLL);
+            waited += POLL;
+        }
     }
-    signal_all(libc::SIGTERM);
-    let mut waited = Duration::ZERO;
-    while others_run() && waited < TERMINATE {
-        pause();
-        waited += POLL;
-    }
-    signal_all(libc::SIGKILL);
-    let mut waited = Duration::ZERO;
-    while others_run() && waited < TERMINATE {
-        pause();
-        waited += POLL;
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "nothing else runs any more")]
-fn pause() {
-    std::thread::sleep(POLL);
-}
-
-fn signal_all(signal: libc::c_int) {
-    // SAFETY: no memory is passed. -1 is every process but this one.
-    unsafe { libc::kill(-1, signal) };
-}
-
-/// Whether another process than this runs; those of the kernel have no memory map, and the dead are nobody's.
-fn others_run() -> bool {
-    let own = std::process::id();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
-    pids.any(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty()))
 }
 
 /// Unmounts everything with data on it, the mounts on top first; what is still in use is made read-only. Returns what could
 /// be neither.
-pub fn unmount_all() -> Vec<PathBuf> {
+pub fn unmount_all(system: &dyn LateSystem) -> Vec<PathBuf> {
     for _ in 0..PASSES {
-        let unmounted = with_data().iter().rev().filter(|mount| unmount(&mount.target)).count();
+        let unmounted = with_data(system).iter().rev().filter(|mount| system.unmount(&mount.target).is_ok()).count();
         if unmounted == 0 {
             break;
         }
     }
-    let left: BTreeSet<PathBuf> = with_data().into_iter().map(|mount| mount.target).collect();
-    let left = left.into_iter().filter(|target| !make_read_only(target)).collect();
-    rustix::fs::sync();
+    let left: BTreeSet<PathBuf> = with_data(system).into_iter().map(|mount| mount.target).collect();
+    let left = left.into_iter().filter(|target| system.make_read_only(target).is_err()).collect();
+    system.sync();
     left
 }
 
-fn with_data() -> Vec<Mount> {
-    let table = mounts::table().unwrap_or_default();
-    table.into_iter().filter(has_data).collect()
+fn with_data(system: &dyn LateSystem) -> Vec<Mount> {
+    system.mounts().into_iter().filter(has_data).collect()
 }
 
 fn has_data(mount: &Mount) -> bool {
@@ -99,17 +71,10 @@ fn has_data(mount: &Mount) -> bool {
     mount.target != Path::new("/") && !is_read_only && !WITHOUT_DATA.contains(&mount.filesystem.as_str())
 }
 
-fn unmount(target: &Path) -> bool {
-    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW).is_ok()
-}
-
-fn make_read_only(target: &Path) -> bool {
-    rustix::mount::mount_remount(target, MountFlags::RDONLY, c"").is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::late::{Call, FakeLateSystem, KernelLateSystem};
 
     fn mount(target: &str, filesystem: &str, options: &str) -> Mount {
         Mount {
@@ -133,6 +98,45 @@ mod tests {
     /// It would end the processes of the host.
     #[test]
     fn a_process_that_is_not_the_first_ends_nobody() {
-        end_processes();
+        end_processes(&KernelLateSystem);
+    }
+
+    #[test]
+    fn processes_get_time_to_end_before_they_are_killed() {
+        let polite = FakeLateSystem::default().with_process(true, None);
+        end_processes(&polite);
+        assert_eq!((polite.others_run(), polite.waited()), (false, Duration::ZERO));
+        let stubborn = FakeLateSystem::default().with_process(true, None).with_process(false, None);
+        end_processes(&stubborn);
+        assert_eq!((stubborn.others_run(), stubborn.waited()), (false, TERMINATE));
+        assert_eq!(stubborn.calls(), [Call::Signal(Ending::Politely), Call::Signal(Ending::ForGood)]);
+    }
+
+    fn machine() -> FakeLateSystem {
+        FakeLateSystem::default()
+            .with_mount("/", "squashfs", "ro")
+            .with_mount("/run", "tmpfs", "rw")
+            .with_mount("/var", "xfs", "rw")
+            .with_mount("/etc/cni", "overlay", "rw")
+            .with_mount("/var/lib/pod", "xfs", "rw")
+    }
+
+    #[test]
+    fn mounts_on_top_go_first() {
+        let system = machine();
+        assert_eq!(unmount_all(&system), Vec::<PathBuf>::new());
+        let unmounts = ["/var/lib/pod", "/etc/cni", "/var"].map(|target| Call::Unmount(target.into()));
+        assert_eq!(system.calls()[..3], unmounts);
+        assert_eq!(system.calls()[3..], [Call::Sync]);
+    }
+
+    #[test]
+    fn what_stays_in_use_is_made_read_only_or_named() {
+        let written = machine().with_process(false, Some("/var"));
+        assert_eq!(unmount_all(&written), [PathBuf::from("/var")]);
+        // What cannot be unmounted below /var keeps it as well; both can be read only.
+        let stuck = machine().with_stuck("/var/lib/pod");
+        assert_eq!(unmount_all(&stuck), [PathBuf::from("/var/lib/pod")]);
+        assert!(stuck.calls().contains(&Call::ReadOnly("/var".into())), "{:?}", stuck.calls());
     }
 }

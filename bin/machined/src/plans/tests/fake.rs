@@ -99,6 +99,10 @@ impl FakeNode {
             Step::SetupVarDirectory | Step::StartContainerd => vec![Step::MountEphemeral],
             Step::LoadConfig => vec![Step::StartMachined, Step::MountState],
             Step::MountUserDisks | Step::WriteUserFiles => vec![Step::LoadConfig, Step::MountEphemeral],
+            Step::ForceCleanup => {
+                (self.is_serving, self.has_pods) = (false, false);
+                self.mounted.clear();
+            }
             Step::StartAllServices => vec![Step::LoadConfig, Step::MountEphemeral, Step::MountState],
             _ => Vec::new(),
         }
@@ -121,7 +125,9 @@ impl State {
             // An API server on this machine is a pod of it.
             Step::CordonAndDrain if !self.has_pods => return self.refuse("a drain after the end of all pods".into()),
             Step::StopAllPods | Step::RemoveAllPods => self.has_pods = false,
-            Step::UnmountEphemeral if self.is_serving => return self.refuse("EPHEMERAL is busy".into()),
+            Step::UnmountEphemeral if self.is_serving || self.has_pods => {
+                return self.refuse("EPHEMERAL is busy".into());
+            }
             Step::UnmountEphemeral => self.mounted.retain(|mounted| *mounted != Step::MountEphemeral),
             Step::LoadConfig if !self.disk.has_config && !self.disk.is_served_config => {
                 return self.refuse("no configuration".into());
@@ -134,6 +140,10 @@ impl State {
                 return self.refuse("the system disk is in use".into());
             }
             Step::ResetSystemDisk => self.disk = Disk { is_served_config: true, ..Disk::default() },
+            Step::ForceCleanup => {
+                (self.is_serving, self.has_pods) = (false, false);
+                self.mounted.clear();
+            }
             Step::StartAllServices => (self.is_serving, self.has_pods) = (true, true),
             Step::StopAllServices => self.is_serving = false,
             _ => {}

@@ -9,6 +9,10 @@ use machine::install::{Access, Disk};
 
 use super::{DiskError, TargetDisk};
 
+mod disks;
+
+pub use disks::{Change, FakeDisks};
+
 const SECTOR: usize = 512;
 
 /// Sectors by number; those that are not here are zero.
@@ -41,6 +45,27 @@ impl FakeDisk {
         let disk =
             Disk { path: "/dev/fake".into(), geometry, alignment: 0, access: Access::Writable, used_by: Vec::new() };
         Self { disk, durable: Sectors::new(), current: Sectors::new(), cached: Vec::new(), power: u64::MAX, written: 0 }
+    }
+
+    /// At another path than `/dev/fake`.
+    #[must_use]
+    pub fn at(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.disk.path);
+        self
+    }
+
+    /// In use by something.
+    #[must_use]
+    pub fn used_by(mut self, user: &str) -> Self {
+        self.disk.used_by.push(user.to_owned());
+        self
+    }
+
+    /// Not to be written to.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.disk.access = Access::ReadOnly;
+        self
     }
 
     /// Has the power fail after this many more sectors.

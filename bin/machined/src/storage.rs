@@ -11,7 +11,7 @@ use domain_storage::{
     DevicesController, DiscoveryController, MetaController, MetaError, MetaHandle, Places, VolumeController,
     VolumeEdges, user_disks,
 };
-use machine::cmdline::Cmdline;
+use machine::cmdline::{self, Cmdline};
 use machine::meta::{self, Assignment, SetError};
 use machine_api::{MetaRefused, MetaValues};
 use resources::block::SystemDisk;
@@ -20,8 +20,6 @@ use sequencer::TaskError;
 use state::Store;
 use stdx::error_chain;
 
-/// Arguments of the kernel that set variables of the system's environment.
-const ENVIRONMENT: &str = "talos.environment";
 /// The variable with the values of META that the image brings.
 const PRESET: &str = "INSTALLER_META_BASE64=";
 
@@ -55,7 +53,7 @@ pub(crate) fn make() -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
 /// Values of META on the kernel's command line; what cannot be read is logged and left out.
 fn preset() -> Vec<Assignment> {
     let arguments = std::fs::read_to_string("/proc/cmdline").map(|text| Cmdline::parse(&text)).unwrap_or_default();
-    let text = arguments.values(ENVIRONMENT).find_map(|value| value.strip_prefix(PRESET));
+    let text = arguments.values(cmdline::ENVIRONMENT).find_map(|value| value.strip_prefix(PRESET));
     text.map_or_else(Vec::new, |text| {
         meta::decode_preset(text).unwrap_or_else(|error| {
             tracing::warn!(error = error_chain(&error), "values of META that the image brings are not used");

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use block::{BlockDevices as _, Device, KernelBlockDevices};
 use config::v1alpha1::Install;
+use indexmap::IndexMap;
 use machine::cmdline::{self, Cmdline};
 use machine::disk::Disk;
 use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::config::MachineConfig;
-use resources::runtime::MountStatus;
+use resources::runtime::{MetaKey, MountStatus};
 use sequencer::{TaskContext, TaskError};
 use services::installation::{Installation, Installer};
-use state::{Kind, Store, WatchOptions};
+use state::{Kind, StateError, Store, WatchOptions};
 
 use crate::components::Components;
 
 /// The log of the installer.
 const LOG: &str = "installer";
 const CMDLINE: &str = "/proc/cmdline";
+/// Longest value of META that is an argument: the kernel takes 128 KiB.
+const LONGEST_VALUE: usize = 64 << 10;
 /// How long the partitions of a new system disk may take to appear.
 const SEEN: Duration = Duration::from_secs(60);
 
@@ -56,10 +59,15 @@ pub(crate) async fn install(
     let active = components.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
     let root = MachineConfig::root_of(active.as_deref())?;
     let section = root.and_then(|config| config.machine().install.clone()).ok_or(Refused::NoSection)?;
-    let running = std::fs::read_to_string(CMDLINE)?;
+    let running = Cmdline::parse(&std::fs::read_to_string(CMDLINE)?);
     let devices = KernelBlockDevices::new()?.devices().await?;
     let disks: Vec<Disk> = devices.into_iter().filter(Device::is_disk).map(|device| device.disk).collect();
-    let installation = installation(&section, &disks, &Cmdline::parse(&running), components.platform.name())?;
+    let values = meta_values(&components.store)?;
+    let arguments = arguments(&section, &disks, &running, components.platform.name(), &values)?;
+    let environment = environment(&running, root.map(|config| &config.machine().env));
+    let image = if section.image.is_empty() { config::images::installer() } else { section.image };
+    let configuration = active.as_ref().map(|active| Arc::from(active.text.as_bytes())).unwrap_or_default();
+    let installation = Installation { image, arguments, environment, configuration };
     let image = installation.image.clone();
     tracing::info!(image, "installing the system");
     let registries = domain_runtime::cri_config::pull_registries(active.as_deref());
@@ -106,7 +114,29 @@ fn is_state(found: &DiscoveredVolume, disk: &str) -> bool {
     found.parent == disk && found.partition_label == MountStatus::STATE
 }
 
-fn installation(section: &Install, disks: &[Disk], running: &Cmdline, platform: &str) -> Result<Installation, Refused> {
+/// Values of META that the machine has in memory, by their ids. One that is no text, or too long for an argument, stays there,
+/// and is written to META when that appears.
+fn meta_values(store: &Store) -> Result<Vec<(String, String)>, StateError> {
+    let fits = |value: &str| value.len() <= LONGEST_VALUE && !value.contains(['\0', char::REPLACEMENT_CHARACTER]);
+    let keys = store.list_as::<MetaKey>()?;
+    let known = keys.iter().map(|key| (key.id().to_owned(), key.value.clone()));
+    Ok(known.filter(|(_, value)| fits(value)).collect())
+}
+
+/// The environment of the installer: what the kernel command line has for it, and over that the configuration's.
+fn environment(running: &Cmdline, configured: Option<&IndexMap<String, String>>) -> Vec<String> {
+    let of_kernel = running.values(cmdline::ENVIRONMENT).filter(|variable| variable.contains('=')).map(str::to_owned);
+    let configured = configured.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+    of_kernel.chain(configured).collect()
+}
+
+fn arguments(
+    section: &Install,
+    disks: &[Disk],
+    running: &Cmdline,
+    platform: &str,
+    values: &[(String, String)],
+) -> Result<Vec<String>, Refused> {
     if !section.extensions.is_empty() {
         return Err(Refused::Extensions);
     }
@@ -125,8 +155,10 @@ fn installation(section: &Install, disks: &[Disk], running: &Cmdline, platform: 
     for argument in &section.extra_kernel_args {
         arguments.extend(["--extra-kernel-arg".to_owned(), argument.clone()]);
     }
-    let image = if section.image.is_empty() { config::images::installer() } else { section.image.clone() };
-    Ok(Installation { image, arguments, environment: Vec::new() })
+    for (key, value) in values {
+        arguments.extend(["--meta".to_owned(), format!("{key}={value}")]);
+    }
+    Ok(arguments)
 }
 
 /// The disk of the configuration; the selector wins over the path, as in Talos 1.7.
@@ -151,6 +183,7 @@ fn choose(section: &Install, disks: &[Disk]) -> Result<PathBuf, Refused> {
 #[cfg(test)]
 mod tests {
     use config::v1alpha1::{InstallDiskSelector, InstallExtension};
+    use supervisor::LogStore;
 
     use super::*;
 
@@ -161,7 +194,33 @@ mod tests {
 
     fn arguments(section: &Install) -> Result<Vec<String>, Refused> {
         let running = Cmdline::parse("talos.config=http://10.0.2.2/c.yaml");
-        installation(section, &disks(), &running, "metal").map(|installation| installation.arguments)
+        super::arguments(section, &disks(), &running, "metal", &[])
+    }
+
+    #[test]
+    fn values_of_meta_that_the_machine_has_are_arguments() {
+        let store =
+            crate::components::Components::new(Arc::new(platform::Container::new(None, None)), LogStore::default())
+                .store;
+        for (key, value) in
+            [("0x0a", "a=b\nc"), ("0x0b", "not \u{fffd} text"), ("0x0c", &*"x".repeat(LONGEST_VALUE + 1))]
+        {
+            store.put(key, MetaKey { value: value.into() }, "").unwrap();
+        }
+        let values = meta_values(&store).unwrap();
+        let section = Install { disk: "/dev/vda".into(), ..Install::default() };
+        let arguments = super::arguments(&section, &disks(), &Cmdline::default(), "metal", &values).unwrap();
+        assert_eq!(arguments[8..], ["--meta", "0x0a=a=b\nc"]);
+    }
+
+    #[test]
+    fn the_environment_is_the_kernel_argument_s_and_over_it_the_configuration_s() {
+        let running = Cmdline::parse(
+            "talos.environment=A=1 quiet talos.environment=INSTALLER_META_BASE64=MHhhPWI= talos.environment=bad",
+        );
+        let configured = IndexMap::from([("A".to_owned(), "2".to_owned())]);
+        assert_eq!(environment(&running, Some(&configured)), ["A=1", "INSTALLER_META_BASE64=MHhhPWI=", "A=2"]);
+        assert_eq!(environment(&Cmdline::default(), None), [""; 0]);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use base64::Engine as _;
 use config::v1alpha1::Registries;
-use containers::{Credentials, HostConfig, Mirror};
+use containers::{Credentials, HostConfig, Mirror, Proxy};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
+use indexmap::IndexMap;
 use resources::config::MachineConfig;
 use resources::files::EtcFileSpec;
 use stdx::Secret;
@@ -237,7 +238,17 @@ pub fn pull_registries(active: Option<&MachineConfig>) -> containers::Registries
         (host.clone(), Mirror { endpoints, override_path: mirror.override_path.unwrap_or(false) })
     });
     let hosts = registries.config.iter().map(|(host, registry)| (server(host).to_owned(), host_config(registry)));
-    containers::Registries { mirrors: mirrors.collect(), hosts: hosts.collect() }
+    let proxy = config.map(|config| proxy(&config.machine().env)).unwrap_or_default();
+    containers::Registries { mirrors: mirrors.collect(), hosts: hosts.collect(), proxy }
+}
+
+/// The proxies that the environment of services has, in either spelling.
+fn proxy(environment: &IndexMap<String, String>) -> Proxy {
+    let value = |name: &str| {
+        let value = environment.get(name).or_else(|| environment.get(&name.to_uppercase()));
+        value.cloned().unwrap_or_default()
+    };
+    Proxy { http: value("http_proxy"), https: value("https_proxy"), except: value("no_proxy") }
 }
 
 fn host_config(registry: &config::v1alpha1::Registry) -> HostConfig {
@@ -421,6 +432,14 @@ mod tests {
         let host = &registries.hosts["registry.example.org:5000"];
         assert_eq!(host.client_identity.as_ref().unwrap().expose(), b"CERTIFICATE\n\nKEY\n");
         assert_eq!(host.ca.as_deref(), Some(b"CA\n".as_slice()));
+    }
+
+    #[test]
+    fn proxies_of_the_environment_are_for_pulls_too() {
+        let text = "version: v1alpha1\nmachine:\n  env:\n    HTTPS_PROXY: http://p:1\n    http_proxy: http://p:2\n    no_proxy: a,b\n";
+        let expected = Proxy { http: "http://p:2".into(), https: "http://p:1".into(), except: "a,b".into() };
+        assert_eq!(pull_registries(Some(&MachineConfig::new(text))).proxy, expected);
+        assert_eq!(pull_registries(None).proxy, Proxy::default());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Converges the supervisor to the service specs.
+//! Converges the supervisor to the service specs, with the environment that the configuration has for every service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Held, Input, Output, ReconcileError};
+use resources::config::MachineConfig;
 use resources::lifecycle::{SequenceStatus, ServiceOverride, ServiceSpec};
 use resources::runtime::MountStatus;
 use services::ServiceFactory;
@@ -37,6 +38,19 @@ impl Started {
         let spec = ServiceSpec { required: false, waits_for: String::new(), ..spec.clone() };
         Self { spec, restarts }
     }
+}
+
+/// The service that gets nothing of the configuration's environment.
+const UDEVD: &str = "udevd";
+
+/// A service's own variables, and those of the configuration in place of them.
+fn environment<'c>(own: &[String], configured: impl Iterator<Item = (&'c String, &'c String)> + Clone) -> Vec<String> {
+    let is_replaced = |variable: &str| {
+        let name = variable.split_once('=').map_or(variable, |(name, _)| name);
+        configured.clone().any(|(configured, _)| configured == name)
+    };
+    let kept = own.iter().filter(|variable| !is_replaced(variable)).cloned();
+    kept.chain(configured.clone().map(|(name, value)| format!("{name}={value}"))).collect()
 }
 
 impl std::fmt::Debug for ServiceRunController {
@@ -107,6 +121,7 @@ impl Controller for ServiceRunController {
         vec![
             Input::weak::<ServiceSpec>(),
             Input::weak::<ServiceOverride>(),
+            Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
             Input::weak::<SequenceStatus>().id(SequenceStatus::ID),
             Input::strong::<MountStatus>().id(MountStatus::EPHEMERAL),
         ]
@@ -135,10 +150,16 @@ impl Controller for ServiceRunController {
             self.ended(&id);
         }
         let mut failure = None;
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let root = MachineConfig::root_of(active.as_deref())?;
         for spec in &specs {
+            // udevd is there before a configuration can be, and asks nobody elsewhere.
+            let configured = root.filter(|_| spec.id() != UDEVD).map(|config| &config.machine().env);
+            let environment = environment(&spec.environment, configured.into_iter().flatten());
+            let wanted = ServiceSpec { environment, ..ServiceSpec::clone(spec) };
             let wish = ctx.get::<ServiceOverride>(spec.id())?;
             self.prefetch(ctx, spec.id(), spec);
-            if let Err(error) = self.converge(spec.id(), spec, wish.as_deref()) {
+            if let Err(error) = self.converge(spec.id(), &wanted, wish.as_deref()) {
                 // One that cannot be made keeps no other from running.
                 failure.get_or_insert(error);
             }
@@ -192,7 +213,8 @@ mod tests {
             if spec.image == "broken" {
                 return Err(FactoryError::Unknown(id.to_owned()));
             }
-            let (id, args, journal) = (id.to_owned(), spec.args.join(" "), Arc::clone(&self.0));
+            let args: Vec<String> = spec.args.iter().chain(&spec.environment).cloned().collect();
+            let (id, args, journal) = (id.to_owned(), args.join(" "), Arc::clone(&self.0));
             Ok(Arc::new(Fake { id, args, journal }))
         }
 
@@ -335,6 +357,20 @@ mod tests {
         world.put("a", "2", "").await;
         world.put("b", "1", "").await;
         assert_eq!(world.journal(), ["a 1 starts", "a 1 ends"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_service_but_udevd_has_the_environment_of_the_configuration() {
+        let world = world();
+        let text = "version: v1alpha1\nmachine:\n  env:\n    PATH: /opt\n    http_proxy: http://p:3128\n";
+        world.harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+        let environment = || vec!["PATH=/bin".to_owned(), "A=1".to_owned()];
+        for id in ["a", "udevd"] {
+            world.harness.put(id, ServiceSpec { environment: environment(), ..ServiceSpec::default() });
+        }
+        world.settle().await;
+        let expected = ["a A=1 PATH=/opt http_proxy=http://p:3128 starts", "udevd PATH=/bin A=1 starts"];
+        assert_eq!(world.journal(), expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,4 +16,4 @@ pub mod testing;
 
 pub use containerd::{Containerd, ContainerdError, Namespace};
 pub use reference::{ParseReferenceError, Reference};
-pub use registry::{Credentials, HostConfig, Mirror, Registries, RegistryError};
+pub use registry::{Credentials, HostConfig, Mirror, Proxy, Registries, RegistryError};

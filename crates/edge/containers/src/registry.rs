@@ -60,6 +60,16 @@ pub struct HostConfig {
 pub struct Registries {
     pub mirrors: BTreeMap<String, Mirror>,
     pub hosts: BTreeMap<String, HostConfig>,
+    pub proxy: Proxy,
+}
+
+/// Proxies in front of registries, as the variables `http_proxy`, `https_proxy` and `no_proxy` have them: addresses, and hosts
+/// without a proxy separated by commas. Empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    pub http: String,
+    pub https: String,
+    pub except: String,
 }
 
 /// Failure at a registry.
@@ -158,7 +168,8 @@ impl Session {
     pub fn new(registries: &Registries, endpoint: Endpoint) -> Result<Self, RegistryError> {
         let host = authority(&endpoint.base);
         let config = registries.hosts.get(&host).cloned().unwrap_or_default();
-        let client = build_client(&config).map_err(|source| RegistryError::Setup { host, source })?;
+        let client =
+            build_client(&config, &registries.proxy).map_err(|source| RegistryError::Setup { host, source })?;
         Ok(Self { client, endpoint, credentials: config.credentials, token: tokio::sync::Mutex::new(None) })
     }
 
@@ -318,8 +329,15 @@ fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn build_client(config: &HostConfig) -> Result<Client, reqwest::Error> {
+fn build_client(config: &HostConfig, proxy: &Proxy) -> Result<Client, reqwest::Error> {
     let mut builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(Duration::from_secs(60));
+    let except = || reqwest::NoProxy::from_string(&proxy.except);
+    if !proxy.http.is_empty() {
+        builder = builder.proxy(reqwest::Proxy::http(&proxy.http)?.no_proxy(except()));
+    }
+    if !proxy.https.is_empty() {
+        builder = builder.proxy(reqwest::Proxy::https(&proxy.https)?.no_proxy(except()));
+    }
     if let Some(ca) = &config.ca {
         for certificate in reqwest::Certificate::from_pem_bundle(ca)? {
             builder = builder.add_root_certificate(certificate);
@@ -443,6 +461,28 @@ Content-Length: 26
             "grant_type=refresh_token&client_id=machined&scope=repository%3Aa%2Fb%3Apull&refresh_token=identity&service=reg"
         );
         assert!(others.iter().all(|text| !text.contains("identity")), "{others:?}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_but_not_for_hosts_without_one() {
+        let (proxy, requests, _serving) = token_server().await;
+        let mirrors = [("images.invalid".into(), mirror("http://mirror.invalid:81", false))].into();
+        let proxy = |except: &str| Proxy { http: format!("http://{proxy}"), except: except.into(), ..Proxy::default() };
+        let manifest = async |proxy: Proxy| {
+            let registries = Registries { mirrors: BTreeMap::clone(&mirrors), proxy, ..Registries::default() };
+            let endpoint = registries.endpoints("images.invalid").remove(0);
+            Session::new(&registries, endpoint).unwrap().manifest("a/b", "v1").await.map(drop)
+        };
+        manifest(proxy("other.invalid")).await.ok();
+        let asked = requests.lock()[0].clone();
+        assert!(
+            asked.starts_with("GET http://mirror.invalid:81/v2/a/b/manifests/v1?ns=images.invalid HTTP"),
+            "{asked}"
+        );
+        let before = requests.lock().len();
+        let error = manifest(proxy("mirror.invalid")).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Request { .. }), "{error}");
+        assert_eq!(requests.lock().len(), before);
     }
 
     #[test]

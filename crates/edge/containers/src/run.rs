@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use tonic::Code;
@@ -17,7 +18,7 @@ use crate::generated::containerd::services::containers::v1::{
 };
 use crate::generated::containerd::services::snapshots::v1::{PrepareSnapshotRequest, RemoveSnapshotRequest};
 use crate::generated::containerd::services::tasks::v1::{
-    CreateTaskRequest, DeleteTaskRequest, KillRequest, StartRequest, WaitRequest,
+    CloseIoRequest, CreateTaskRequest, DeleteTaskRequest, KillRequest, StartRequest, WaitRequest,
 };
 use crate::pull::{PulledImage, SNAPSHOTTER};
 
@@ -42,9 +43,11 @@ pub struct ContainerSpec {
     pub image: PulledImage,
     /// The OCI runtime specification; its root is filled in by containerd.
     pub spec: serde_json::Value,
-    /// Directory for the pipes of its output.
+    /// Directory for the pipes of its input and output.
     pub pipes: PathBuf,
     pub output: OutputSink,
+    /// What its first process reads; without it there is no standard input.
+    pub input: Option<Arc<[u8]>>,
     /// Time between SIGTERM and SIGKILL on a stop.
     pub stop_grace: Duration,
 }
@@ -108,7 +111,8 @@ pub async fn run(
     started: impl FnOnce(u32) + Send,
 ) -> Result<Ended, ContainerdError> {
     clear(containerd, &spec.id).await?;
-    let pipes = Pipes::make(spec)?;
+    let mut pipes = Pipes::make(spec)?;
+    let stdin = pipes.stdin.take();
     create(containerd, spec, &pipes).await?;
     let id = spec.id.as_str();
     let mut tasks = containerd.tasks_client();
@@ -123,10 +127,12 @@ pub async fn run(
         }
     };
     // Output is read until the end, also while the container stops: it would wait for a reader of a full pipe and not end.
-    // Copying is cancel-safe: it loses at most what a dead reader would, and `drain` takes what is left.
+    // Copying is cancel-safe: it loses at most what a dead reader would, and `drain` takes what is left. Nobody reads the input
+    // of a container that has ended.
     let ended = tokio::select! {
         ended = end => ended?,
         never = pipes.copy(&spec.output) => match never {},
+        never = feed(containerd, spec, stdin) => match never {},
     };
     pipes.drain(&spec.output);
     clear(containerd, id).await?;
@@ -163,6 +169,7 @@ async fn create(containerd: &Containerd, spec: &ContainerSpec, pipes: &Pipes) ->
     let task = CreateTaskRequest {
         container_id: id.to_owned(),
         rootfs: mounts.into_inner().mounts,
+        stdin: spec.input.as_ref().map_or_else(String::new, |_| pipes.path("stdin")),
         stdout: pipes.path("stdout"),
         stderr: pipes.path("stderr"),
         ..CreateTaskRequest::default()
@@ -192,6 +199,25 @@ async fn wait(containerd: &Containerd, id: &str) -> Result<Ended, ContainerdErro
     }
 }
 
+/// Writes the input of a container and closes it.
+async fn feed(containerd: &Containerd, spec: &ContainerSpec, stdin: Option<pipe::Sender>) -> std::convert::Infallible {
+    if let (Some(mut stdin), Some(input)) = (stdin, &spec.input) {
+        let written = stdin.write_all(input).await;
+        // The shim is the other one that has it open for writing.
+        drop(stdin);
+        let request = CloseIoRequest { container_id: spec.id.clone(), exec_id: String::new(), stdin: true };
+        let closed = containerd.tasks_client().close_io(request).await;
+        let closed = absent_is_fine(closed, "closing the input of", &spec.id);
+        if let Err(error) = written {
+            tracing::warn!(id = spec.id, %error, "the input of a container is not whole");
+        }
+        if let Err(error) = closed {
+            tracing::warn!(id = spec.id, error = stdx::error_chain(&error), "the input of a container stays open");
+        }
+    }
+    std::future::pending().await
+}
+
 /// Status codes of a call during which containerd went away.
 fn is_connection_loss(status: &tonic::Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
@@ -209,30 +235,32 @@ async fn stop(containerd: &Containerd, spec: &ContainerSpec) -> Result<(), Conta
     Ok(())
 }
 
-/// The named pipes for standard output and standard error. They stay open for reading and writing here, so that the
+/// The named pipes for standard input, output and error. Those for output stay open for reading and writing here, so that the
 /// shim never blocks on opening and never sees them closed.
 struct Pipes {
     directory: PathBuf,
     id: String,
+    stdin: Option<pipe::Sender>,
     stdout: pipe::Receiver,
     stderr: pipe::Receiver,
 }
 
 impl Pipes {
     fn make(spec: &ContainerSpec) -> Result<Self, ContainerdError> {
+        let failed =
+            |reason| ContainerdError::Unexpected { operation: "making pipes for", subject: spec.id.clone(), reason };
         let open = |stream: &str| {
-            let failed = |reason| ContainerdError::Unexpected {
-                operation: "making output pipes for",
-                subject: spec.id.clone(),
-                reason,
-            };
             // One of an earlier run is replaced.
             let pipe = sys::files::make_pipe(&pipe_path(&spec.pipes, &spec.id, stream), 0o600);
-            let pipe = pipe.map_err(|error| failed(stdx::error_chain(&error)))?;
-            pipe::Receiver::from_file(pipe).map_err(|error| failed(error.to_string()))
+            pipe.map_err(|error| failed(stdx::error_chain(&error)))
         };
-        let (stdout, stderr) = (open("stdout")?, open("stderr")?);
-        Ok(Self { directory: spec.pipes.clone(), id: spec.id.clone(), stdout, stderr })
+        let receiver = |stream| pipe::Receiver::from_file(open(stream)?).map_err(|error| failed(error.to_string()));
+        let stdin = match spec.input {
+            Some(_) => Some(pipe::Sender::from_file(open("stdin")?).map_err(|error| failed(error.to_string()))?),
+            None => None,
+        };
+        let (stdout, stderr) = (receiver("stdout")?, receiver("stderr")?);
+        Ok(Self { directory: spec.pipes.clone(), id: spec.id.clone(), stdin, stdout, stderr })
     }
 
     fn path(&self, stream: &str) -> String {
@@ -256,7 +284,7 @@ impl Pipes {
 
 impl Drop for Pipes {
     fn drop(&mut self) {
-        for stream in ["stdout", "stderr"] {
+        for stream in ["stdin", "stdout", "stderr"] {
             // On tmpfs below /run; a remaining file is replaced by the next run.
             drop(sys::files::remove(&pipe_path(&self.directory, &self.id, stream)));
         }

@@ -69,6 +69,7 @@ impl Runtime {
             spec: oci::specification(&shape, &grantable()),
             pipes: self.pipes.clone(),
             output: self.logs.sink(id),
+            input: None,
             stop_grace: grace,
         };
         let started = |pid| run.running(&format!("Started task {id} (PID {pid}) for container {id}"));

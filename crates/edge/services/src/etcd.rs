@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap::{BootstrapGate, has_member};
 use crate::container::Runtime;
 use crate::daemon::listens;
-use crate::oci::{Mount, Privilege, Shape};
+use crate::oci::{Mount, Privilege, Shape, with_path};
 use crate::{ETCD_USER, group, oom};
 
 /// Where the certificates of etcd are.
@@ -42,6 +42,7 @@ pub struct EtcdSettings {
 pub struct EtcdService {
     image: String,
     args: Vec<String>,
+    environment: Vec<String>,
     data_directory: PathBuf,
     runtime: Runtime,
     gate: BootstrapGate,
@@ -56,7 +57,14 @@ impl EtcdService {
         runtime: Runtime,
         gate: BootstrapGate,
     ) -> Self {
-        Self { image, args, data_directory, runtime, gate }
+        Self { image, args, environment: Vec::new(), data_directory, runtime, gate }
+    }
+
+    /// With these variables, `KEY=value`, besides those that it needs.
+    #[must_use]
+    pub fn with_environment(mut self, environment: Vec<String>) -> Self {
+        self.environment = environment;
+        self
     }
 }
 
@@ -85,7 +93,7 @@ impl Service for EtcdService {
     async fn run(&self, run: RunContext) -> Result<(), ServiceError> {
         let shape = Shape {
             args: std::iter::once("/usr/local/bin/etcd".to_owned()).chain(self.args.iter().cloned()).collect(),
-            environment: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into()],
+            environment: with_path("/usr/local/bin:/usr/bin:/bin", &self.environment),
             privilege: Privilege::User(ETCD_USER),
             mounts: vec![Mount::readonly(SECRETS), Mount::writable(&self.data_directory.display().to_string())],
             oom_score_adj: Some(oom::ETCD),

@@ -83,12 +83,14 @@ impl ServiceFactory for NodeServices {
             "etcd" => {
                 let (image, args) = (spec.image.clone(), spec.args.clone());
                 let data = volume.join(ETCD_DATA);
-                Arc::new(EtcdService::new(image, args, data, self.runtime.clone(), self.gate.clone()))
+                let service = EtcdService::new(image, args, data, self.runtime.clone(), self.gate.clone());
+                Arc::new(service.with_environment(spec.environment.clone()))
             }
             "kubelet" => {
                 let (image, args) = (spec.image.clone(), spec.args.clone());
                 let extra_mounts = spec.mounts.iter().map(Mount::from).collect();
-                let settings = KubeletSettings { image, args, extra_mounts, volume };
+                let settings =
+                    KubeletSettings { image, args, extra_mounts, environment: spec.environment.clone(), volume };
                 Arc::new(KubeletService::new(settings, self.runtime.clone(), Vec::new()))
             }
             other => return Err(FactoryError::Unknown(other.to_owned())),

@@ -35,12 +35,22 @@ const GRACE: Duration = Duration::from_secs(10);
 const OUTPUT: usize = 1024;
 
 /// An installer image and how it is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Installation {
     pub image: String,
     /// All arguments of the container, its program included.
     pub arguments: Vec<String>,
+    /// `KEY=value`.
     pub environment: Vec<String>,
+    /// The machine's configuration, which the installer reads: it has secrets.
+    pub configuration: Arc<[u8]>,
+}
+
+impl Debug for Installation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values of META and of the environment may be secrets as well.
+        f.debug_struct("Installation").field("image", &self.image).finish_non_exhaustive()
+    }
 }
 
 /// An installation did not happen, or not all of it.
@@ -213,6 +223,7 @@ impl MemoryInstaller {
                 kept.lock().push(bytes);
                 output(bytes);
             }),
+            input: Some(Arc::clone(&installation.configuration)),
             stop_grace: GRACE,
         };
         let ended = containers::run::run(containerd, &spec, cancel.cancelled_owned(), |_| {}).await;
@@ -229,8 +240,8 @@ impl MemoryInstaller {
             destination: "/scratch".to_owned(),
             ..Mount::writable("/scratch")
         };
-        let mut environment = installation.environment.clone();
-        environment.extend(["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "TMPDIR=/scratch".to_owned()]);
+        let mut environment = oci::with_path("/usr/sbin:/usr/bin:/sbin:/bin", &installation.environment);
+        environment.push("TMPDIR=/scratch".to_owned());
         Shape {
             args: installation.arguments.clone(),
             environment,
@@ -320,7 +331,7 @@ mod tests {
     #[test]
     fn the_container_sees_the_devices_and_has_room_for_large_files() {
         let installation =
-            Installation { image: "x".into(), arguments: vec!["/bin/installer".into()], environment: Vec::new() };
+            Installation { image: "x".into(), arguments: vec!["/bin/installer".into()], ..Installation::default() };
         let shape = MemoryInstaller::default().shape(&installation);
         let seen: Vec<_> =
             shape.mounts.iter().map(|mount| (mount.source.as_str(), mount.destination.as_str())).collect();

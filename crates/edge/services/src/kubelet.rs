@@ -10,7 +10,7 @@ use sys::files::{self, FileError};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::Runtime;
-use crate::oci::{Mount, Privilege, Shape};
+use crate::oci::{Mount, Privilege, Shape, with_path};
 use crate::{POD_LOGS, group, oom};
 
 /// Settings of the kubelet.
@@ -21,6 +21,8 @@ pub struct KubeletSettings {
     pub args: Vec<String>,
     /// Beside those that every kubelet has.
     pub extra_mounts: Vec<Mount>,
+    /// `KEY=value`.
+    pub environment: Vec<String>,
     /// Where the volume EPHEMERAL is mounted.
     pub volume: PathBuf,
 }
@@ -83,7 +85,10 @@ impl Service for KubeletService {
         let args = std::iter::once("/usr/local/bin/kubelet".to_owned()).chain(self.settings.args.iter().cloned());
         let shape = Shape {
             args: args.collect(),
-            environment: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
+            environment: with_path(
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                &self.settings.environment,
+            ),
             privilege: Privilege::Host,
             mounts,
             oom_score_adj: Some(oom::KUBELET),
@@ -140,6 +145,7 @@ mod tests {
             image: "kubelet:1".to_owned(),
             args: Vec::new(),
             extra_mounts: sources.iter().map(mount).collect(),
+            environment: Vec::new(),
             volume: volume.to_owned(),
         }
     }

@@ -70,6 +70,13 @@ pub struct Shape {
     pub cgroup: String,
 }
 
+/// Variables of a container, in place of the `PATH` that its programs are found by if they have one.
+pub(crate) fn with_path(path: &str, environment: &[String]) -> Vec<String> {
+    let has_path = environment.iter().any(|variable| variable.starts_with("PATH="));
+    let own = (!has_path).then(|| format!("PATH={path}"));
+    own.into_iter().chain(environment.iter().cloned()).collect()
+}
+
 /// The specification. `capabilities` are the names that a host-privileged container may ask for: more than the
 /// bounding set of this process holds would be refused.
 pub fn specification(shape: &Shape, capabilities: &[&str]) -> Value {
@@ -135,6 +142,13 @@ mod tests {
             oom_score_adj: None,
             cgroup: "/podruntime/x".into(),
         }
+    }
+
+    #[test]
+    fn a_container_has_one_path() {
+        let environment = |variables: &[&str]| variables.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(with_path("/bin", &environment(&["A=1"])), ["PATH=/bin", "A=1"]);
+        assert_eq!(with_path("/bin", &environment(&["A=1", "PATH=/opt"])), ["A=1", "PATH=/opt"]);
     }
 
     #[test]

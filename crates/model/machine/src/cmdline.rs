@@ -11,6 +11,8 @@ pub const PLATFORM: &str = "talos.platform";
 pub const CONFIG: &str = "talos.config";
 /// Partitions to wipe at the boot: `system`, or `system:LABEL,LABEL`.
 pub const WIPE: &str = "talos.experimental.wipe";
+/// A variable of the system's environment: `NAME=value`.
+pub const ENVIRONMENT: &str = "talos.environment";
 /// Arguments that an installation takes over from the running kernel, if it has them.
 const KEPT: [&str; 6] = [
     "siderolink.api",

@@ -55,6 +55,7 @@ impl World {
             spec: specification(id, script),
             pipes: self.pipes(),
             output: Arc::new(move |bytes| sink.0.lock().extend_from_slice(bytes)),
+            input: None,
             stop_grace: Duration::from_secs(1),
         }
     }
@@ -243,6 +244,23 @@ async fn what_an_earlier_run_left_is_cleared_away(world: &World) {
     let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
     assert_eq!((ended, output.text().as_str()), (Ended::Code(0), "anew\n"));
     world.is_clear().await;
+}
+
+#[tokio::test]
+async fn a_container_reads_its_input_to_the_end() {
+    let mut world = World::new().await;
+    let output = Output::default();
+    // More than a pipe holds.
+    let input = vec![b'x'; 300_000];
+    let spec = ContainerSpec { input: Some(input.into()), ..world.spec("reader", "/bin/busybox wc -c", &output) };
+    let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
+    assert_eq!((ended, output.text().trim()), (Ended::Code(0), "300000"));
+    // One that does not read it ends all the same.
+    let spec = ContainerSpec { spec: specification("reader", "exit 3"), ..spec };
+    let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
+    assert_eq!(ended, Ended::Code(3));
+    world.is_clear().await;
+    world.daemon.end().await;
 }
 
 /// A containerd with the CRI whose pods have the busybox of `registry` as their first process.

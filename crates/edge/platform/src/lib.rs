@@ -8,6 +8,8 @@ mod container;
 #[cfg(any(test, feature = "testing"))]
 mod fake;
 mod metal;
+mod oauth;
+mod tftp;
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -26,6 +28,7 @@ pub use container::Container;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeInventory, FakePlatform};
 pub use metal::Metal;
+pub use oauth::OauthError;
 
 /// A platform does not answer, or its answer cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +42,15 @@ pub enum PlatformError {
     )]
     Unknown(String),
     #[error(
-        "talos.config={0} cannot be fetched: it must be a URL of scheme http, https or file, \"metal-iso\" or \"none\""
+        "talos.config={0} cannot be fetched: it must be a URL of scheme http, https, tftp or file, \"metal-iso\" or \"none\""
     )]
     Source(String),
     #[error("the configuration of {0} must be UTF-8 text, which may be compressed by gzip, of at most 16 MiB")]
     Content(String),
     #[error("no filesystem has the label {label:?}, where talos.config=metal-iso looks for {file}")]
     NoFilesystem { label: &'static str, file: &'static str },
+    #[error(transparent)]
+    Oauth(#[from] OauthError),
     /// The platform may answer later, as when the network is not up yet.
     #[error("asking platform {platform} for the machine configuration")]
     Unavailable {
@@ -149,7 +154,7 @@ pub fn detect(environment: Environment) -> Result<Arc<dyn Platform>, PlatformErr
     let of_kernel = || command_line.last("talos.platform").map(str::to_owned);
     match platform.or_else(of_kernel).as_deref() {
         Some(container::NAME) => Ok(Arc::new(Container::new(user_data, sku))),
-        Some(metal::NAME) => Ok(Arc::new(Metal::new(command_line, Arc::new(HttpFetch)))),
+        Some(metal::NAME) => Ok(Arc::new(Metal::new(command_line, Arc::new(HttpFetch), Arc::new(HttpFetch)))),
         other => Err(PlatformError::Unknown(other.unwrap_or_default().to_owned())),
     }
 }

@@ -16,6 +16,7 @@ mod held;
 mod host_dns_config;
 mod hostname_config;
 mod hostname_spec;
+mod layer_specs;
 mod link_config;
 mod link_spec;
 mod link_status;

@@ -4,14 +4,12 @@ mod settings;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use resources::network::{
-    AddressSpec, CONFIG_NAMESPACE, HostnameSpec, LinkSpec, OperatorSpec, ResolverSpec, RouteSpec, TimeServerSpec,
-};
+use resources::network::{CONFIG_NAMESPACE, HostnameSpec, OperatorSpec, ResolverSpec, TimeServerSpec};
 use resources::runtime::MetaKey;
 use stdx::error_chain;
 
-use crate::devices;
 use crate::route_config;
+use crate::{devices, layer_specs};
 use settings::{LAYER, Settings};
 
 /// The key of META.
@@ -38,15 +36,9 @@ impl Controller for MetaConfigController {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        vec![
-            Output::shared::<AddressSpec>(),
-            Output::shared::<RouteSpec>(),
-            Output::shared::<LinkSpec>(),
-            Output::shared::<HostnameSpec>(),
-            Output::shared::<ResolverSpec>(),
-            Output::shared::<TimeServerSpec>(),
-            Output::shared::<OperatorSpec>(),
-        ]
+        let mut outputs = layer_specs::outputs();
+        outputs.push(Output::shared::<OperatorSpec>());
+        outputs
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
@@ -70,12 +62,7 @@ impl Controller for MetaConfigController {
                 Err(_) => {}
             }
         }
-        ctx.keep_touched::<AddressSpec>()?;
-        ctx.keep_touched::<RouteSpec>()?;
-        ctx.keep_touched::<LinkSpec>()?;
-        ctx.keep_touched::<HostnameSpec>()?;
-        ctx.keep_touched::<ResolverSpec>()?;
-        ctx.keep_touched::<TimeServerSpec>()?;
+        layer_specs::keep_touched(ctx)?;
         ctx.keep_touched::<OperatorSpec>()
     }
 }

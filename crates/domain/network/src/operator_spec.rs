@@ -11,12 +11,12 @@ use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use dhcp::{LinkAddress, Sockets};
 use resources::enums::{OperationalState, Operator};
 use resources::network::{
-    AddressSpec, CONFIG_NAMESPACE, HostnameSpec, HostnameStatus, LinkSpec, LinkStatus, OperatorSpec, ResolverSpec,
-    RouteSpec, TimeServerSpec,
+    CONFIG_NAMESPACE, HostnameSpec, HostnameStatus, LinkStatus, OperatorSpec, ResolverSpec, TimeServerSpec,
 };
 use resources::runtime::DevicesStatus;
 
 use crate::held::devices_are_ready;
+use crate::layer_specs;
 use crate::route_config;
 use dhcp4::Running;
 use lease_specs::LeaseSpecs;
@@ -76,14 +76,7 @@ impl Controller for OperatorSpecController {
     }
 
     fn outputs(&self) -> Vec<Output> {
-        vec![
-            Output::shared::<AddressSpec>(),
-            Output::shared::<RouteSpec>(),
-            Output::shared::<LinkSpec>(),
-            Output::shared::<HostnameSpec>(),
-            Output::shared::<ResolverSpec>(),
-            Output::shared::<TimeServerSpec>(),
-        ]
+        layer_specs::outputs()
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
@@ -104,12 +97,7 @@ impl Controller for OperatorSpecController {
                 publish(ctx, id, LeaseSpecs::of(&lease, &running.spec))?;
             }
         }
-        ctx.keep_touched::<AddressSpec>()?;
-        ctx.keep_touched::<RouteSpec>()?;
-        ctx.keep_touched::<LinkSpec>()?;
-        ctx.keep_touched::<HostnameSpec>()?;
-        ctx.keep_touched::<ResolverSpec>()?;
-        ctx.keep_touched::<TimeServerSpec>()
+        layer_specs::keep_touched(ctx)
     }
 }
 

@@ -2,6 +2,7 @@ use controller::testing::Harness;
 use proptest::prelude::*;
 use resources::enums::ConfigLayer;
 use resources::machine::{PlatformCapabilities, PlatformMode};
+use resources::network::{AddressSpec, LinkSpec, RouteSpec};
 
 use super::settings::SettingsError;
 use super::*;

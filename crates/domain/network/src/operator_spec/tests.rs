@@ -1,9 +1,10 @@
+use std::time::Duration;
+
 use controller::testing::Harness;
 use dhcp::{Code, FakeServer, FakeSockets};
 use resources::enums::{ConfigLayer, LinkType};
-use resources::network::Dhcp4Operator;
+use resources::network::{AddressSpec, Dhcp4Operator, LinkSpec, RouteSpec};
 use resources::values::HardwareAddr;
-use std::time::Duration;
 
 use super::*;
 

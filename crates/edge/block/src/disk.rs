@@ -5,6 +5,7 @@
 mod disks;
 mod image_file;
 mod kernel_disk;
+mod named_file;
 
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,19 +1,18 @@
 //! A disk image in a file: installed to without privileges.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use machine::gpt::Geometry;
 use machine::install::{Access, Disk};
 
+use super::named_file::NamedFile;
 use super::{DiskError, TargetDisk};
 
 /// A file that holds a disk.
 #[derive(Debug)]
 pub struct ImageFile {
-    file: File,
-    path: PathBuf,
+    file: NamedFile,
     disk: Disk,
 }
 
@@ -50,7 +49,7 @@ impl ImageFile {
             access: Access::Writable,
             used_by: Vec::new(),
         };
-        Ok(Self { file, path: path.to_owned(), disk })
+        Ok(Self { file: NamedFile::new(file, path), disk })
     }
 }
 
@@ -60,14 +59,11 @@ impl TargetDisk for ImageFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let length = buffer.len();
-        let error = |source| DiskError::Read { path: self.path.clone(), offset, length, source };
-        self.file.read_exact_at(buffer, offset).map_err(error)
+        self.file.read_at(offset, buffer)
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let error = |source| DiskError::Write { path: self.path.clone(), offset, length: bytes.len(), source };
-        self.file.write_all_at(bytes, offset).map_err(error)
+        self.file.write_at(offset, bytes)
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
@@ -78,7 +74,7 @@ impl TargetDisk for ImageFile {
     fn discard(&mut self) {
         // Making the file shorter drops its blocks.
         let bytes = self.disk.geometry.bytes();
-        let dropped = self.file.set_len(0).and_then(|()| self.file.set_len(bytes));
+        let dropped = self.file.file.set_len(0).and_then(|()| self.file.file.set_len(bytes));
         if let Err(error) = dropped {
             tracing::debug!(%error, "content of an image file was not dropped");
         }

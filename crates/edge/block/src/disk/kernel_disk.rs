@@ -1,8 +1,8 @@
 //! A disk of this kernel.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::ioctl::{NoArg, Opcode, Setter, ioctl};
 
+use super::named_file::NamedFile;
 use super::{DiskError, TargetDisk};
 
 /// Has the kernel read a partition table again (`linux/fs.h`: 0x12, 95).
@@ -27,8 +28,7 @@ const MOUNTS: &str = "/proc/1/mounts";
 /// A whole disk, opened for reading and writing.
 #[derive(Debug)]
 pub struct KernelDisk {
-    file: File,
-    path: PathBuf,
+    file: NamedFile,
     disk: Disk,
 }
 
@@ -63,7 +63,7 @@ impl KernelDisk {
         let alignment = queue("physical_block_size").max(queue("minimum_io_size"));
         let used_by = users(&resolved, &name);
         let disk = Disk { path: resolved.display().to_string(), geometry, alignment, access, used_by };
-        Ok(Self { file, path: resolved, disk })
+        Ok(Self { file: NamedFile::new(file, &resolved), disk })
     }
 }
 
@@ -109,25 +109,22 @@ impl TargetDisk for KernelDisk {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let length = buffer.len();
-        let error = |source| DiskError::Read { path: self.path.clone(), offset, length, source };
-        self.file.read_exact_at(buffer, offset).map_err(error)
+        self.file.read_at(offset, buffer)
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let error = |source| DiskError::Write { path: self.path.clone(), offset, length: bytes.len(), source };
-        self.file.write_all_at(bytes, offset).map_err(error)
+        self.file.write_at(offset, bytes)
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
-        self.file.sync_all().map_err(|source| DiskError::Flush { path: self.path.clone(), source })
+        self.file.file.sync_all().map_err(|source| DiskError::Flush { path: self.file.path(), source })
     }
 
     #[expect(unsafe_code, reason = "a call to the kernel that has no safe form")]
     fn discard(&mut self) {
         let range = [0, self.disk.geometry.bytes()];
         // SAFETY: BLKDISCARD reads two u64 and touches no memory of this process.
-        let result = unsafe { ioctl(&self.file, Setter::<BLKDISCARD, [u64; 2]>::new(range)) };
+        let result = unsafe { ioctl(&self.file.file, Setter::<BLKDISCARD, [u64; 2]>::new(range)) };
         if let Err(error) = result {
             tracing::debug!(disk = self.disk.path, %error, "the disk cannot discard its content");
         }
@@ -139,12 +136,12 @@ impl TargetDisk for KernelDisk {
         let mut attempts = 1;
         loop {
             // SAFETY: BLKRRPART has no argument.
-            match unsafe { ioctl(&self.file, NoArg::<BLKRRPART>::new()) } {
+            match unsafe { ioctl(&self.file.file, NoArg::<BLKRRPART>::new()) } {
                 Err(Errno::BUSY) if attempts < REREADS => {
                     attempts += 1;
                     std::thread::sleep(BETWEEN_REREADS);
                 }
-                Err(errno) => return Err(DiskError::Reread { path: self.path.clone(), source: errno.into() }),
+                Err(errno) => return Err(DiskError::Reread { path: self.file.path(), source: errno.into() }),
                 Ok(()) => return Ok(()),
             }
         }

@@ -61,15 +61,15 @@ impl NodeActions {
     fn perform_early(&self, step: Step) -> Result<(), TaskError> {
         let system = self.system.as_ref();
         match (self.kind, step) {
-            (MachineKind::Container, Step::SetupSystemDirectory) => container::directories()?,
-            (MachineKind::Container, Step::MountPseudoFilesystems) => container::mounts()?,
-            (MachineKind::Container, Step::SetRlimit) => container::limits()?,
+            (kind, Step::SetupSystemDirectory) => early::directories(system, kind)?,
+            (MachineKind::Container, Step::MountPseudoFilesystems) => container::mounts(system)?,
+            (MachineKind::Container, Step::SetRlimit) => container::limits(system)?,
             (MachineKind::Machine, Step::EnforceKsppRequirements) => early::kspp(system)?,
-            (MachineKind::Machine, Step::SetupSystemDirectory) => early::directories(system)?,
             (MachineKind::Machine, Step::MountBpfFs) => early::mount_if_known(system, &early::BPF)?,
             (MachineKind::Machine, Step::MountCgroups) => early::cgroup_filesystem(system)?,
             (MachineKind::Machine, Step::MountPseudoFilesystems) => early::pseudo_filesystems(system)?,
             (MachineKind::Machine, Step::SetRlimit) => early::limits(system)?,
+            (MachineKind::Machine, Step::WriteImaPolicy) => early::ima_policy(system)?,
             (MachineKind::Machine, Step::CreateSystemCgroups) => early::cgroups(system)?,
             (MachineKind::Machine, Step::CreateOsReleaseFile) => early::os_release(system)?,
             (kind, step) => return Err(format!("a {kind:?} has no step {}", step.name()).into()),
@@ -96,15 +96,19 @@ impl Actions for NodeActions {
             Step::LoadModules => devices::load_modules().await,
             Step::CreateEtcFiles => {
                 if self.kind == MachineKind::Machine {
-                    devices::prepare_rules()?;
+                    devices::prepare_rules(&*self.system)?;
                 }
-                services::etc()
+                services::etc(&*self.system)
             }
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
             Step::WaitForDevices => devices::system_disk_or_all(store, &job.context).await,
             Step::WipeDisks => wipe::asked_by_kernel_argument(&*self.system, &self.disks).await,
-            Step::Install => install::install(components, &MemoryInstaller::default(), &job.context).await,
+            Step::Install => {
+                let devices = storage::devices(&components.storage)?;
+                let installer = MemoryInstaller::default();
+                install::install(components, &*self.system, &*devices, &installer, &job.context).await
+            }
             Step::ActivateLogicalVolumes => storage::activate_logical_volumes(&components.storage).await,
             Step::MountUserDisks => storage::mount_user_disks(store, &components.storage).await,
             Step::UnmountUserDisks => storage::unmount_user_disks(store, &components.storage).await,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use block::{KernelBlockDevices, KernelFileSystems, ProjectQuota};
+use block::{BlockDevices, KernelBlockDevices, KernelFileSystems, ProjectQuota};
 use controller::Controller;
 use domain_storage::{
     DevicesController, DiscoveryController, MetaController, MetaError, MetaHandle, Places, VolumeController,
@@ -60,6 +60,15 @@ fn preset() -> Vec<Assignment> {
             Vec::new()
         })
     })
+}
+
+/// The machine's disks and partitions.
+///
+/// # Errors
+/// They are its host's.
+pub(crate) fn devices(storage: &StorageSlot) -> Result<Arc<dyn BlockDevices>, TaskError> {
+    let storage = storage.get().ok_or("the disks of this machine are its host's")?;
+    Ok(Arc::clone(&storage.edges.devices))
 }
 
 /// Partitions, formats and mounts the disks of `machine.disks`.

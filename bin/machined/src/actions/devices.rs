@@ -8,6 +8,7 @@ use resources::config::MachineConfig;
 use resources::runtime::DevicesStatus;
 use sequencer::{TaskContext, TaskError};
 use state::{Kind, Store, WatchOptions};
+use sys::early::{EarlyError, EarlySystem};
 use sys::files::{self, Access};
 use sys::udev::{Devices, Which};
 
@@ -71,16 +72,11 @@ pub(crate) async fn load_modules() -> Result<(), TaskError> {
 }
 
 /// Shows one directory of rules in both places: those of extensions, and room for those of the configuration.
-pub(crate) fn prepare_rules() -> Result<(), TaskError> {
-    for name in files::list(Path::new(RULES))? {
-        if let Some(rules) = files::read(&Path::new(RULES).join(&name))? {
-            files::write_atomic(&Path::new(RENDERED).join(&name), &rules, READABLE)?;
-        }
+pub(crate) fn prepare_rules(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    for (name, rules) in system.files(Path::new(RULES))? {
+        system.write_file(&Path::new(RENDERED).join(&name), &rules)?;
     }
-    for target in [RULES, RULES_OF_UDEVD] {
-        sys::mounts::bind(Path::new(RENDERED), Path::new(target))?;
-    }
-    Ok(())
+    [RULES, RULES_OF_UDEVD].iter().try_for_each(|target| system.bind(Path::new(RENDERED), Path::new(target)))
 }
 
 /// The rules of the configuration, and devices as they make them.
@@ -105,7 +101,34 @@ fn rules_text(rules: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sys::early::{Call, FakeEarlySystem, SystemMount};
+    use sys::mounts::MountFlags;
+
     use super::*;
+
+    #[test]
+    fn rules_of_extensions_are_in_both_places_with_room_for_those_of_the_configuration() {
+        let system = || {
+            let system = FakeEarlySystem::new(&["/system", RULES, RULES_OF_UDEVD], &["tmpfs"], &[])
+                .with_text("/usr/etc/udev/rules.d/90-nic.rules", "rule");
+            let mount = SystemMount { kind: "tmpfs", target: "/system", flags: MountFlags::empty(), data: "" };
+            system.mount(&mount).unwrap();
+            system.directory(Path::new(RENDERED), 0o755).unwrap();
+            system
+        };
+        let whole = system();
+        let before = whole.calls().len();
+        prepare_rules(&whole).unwrap();
+        assert_eq!(whole.text("/system/udev/90-nic.rules").as_deref(), Some("rule"));
+        let bind = |target: &str| Call::Bind(RENDERED.into(), target.into());
+        assert_eq!(whole.calls()[before + 1..], [bind(RULES), bind(RULES_OF_UDEVD)]);
+        for call in before..whole.calls().len() {
+            let system = system();
+            system.fail_at(call);
+            let failure = prepare_rules(&system).expect_err("a call failed unseen");
+            assert!(stdx::error_chain(&failure).ends_with("made to fail"), "{failure}");
+        }
+    }
 
     #[test]
     fn each_rule_is_a_line() {

@@ -1,13 +1,16 @@
-//! First steps of a machine with a kernel of its own: requirements on the kernel, its filesystems, control groups, files.
+//! First steps of a machine: requirements on the kernel, its filesystems, control groups, files. Few of them are a
+//! container's as well.
 
 use std::path::Path;
 
+use domain_runtime::kernel_param::KSPP_PARAMETERS;
 use machine::cmdline::Cmdline;
 use sys::early::{EarlyError, EarlySystem, SystemMount};
 use sys::kernel_param::{KernelParam, Tree};
 use sys::mounts::MountFlags;
 
 use crate::paths::{ETC, RENDERED_ETC};
+use crate::plans::MachineKind;
 
 /// A requirement of the Kernel Self Protection Project is not met.
 #[derive(Debug, thiserror::Error)]
@@ -25,18 +28,7 @@ pub(crate) enum KsppError {
 /// Arguments without which this machine does not start (Talos 1.7).
 const KSPP_ARGUMENTS: [(&str, &str); 2] = [("slab_nomerge", ""), ("pti", "on")];
 
-/// Parameters without which it does not.
-const KSPP_PARAMETERS: [(&str, &str); 7] = [
-    ("kernel.kptr_restrict", "1"),
-    ("kernel.dmesg_restrict", "1"),
-    ("kernel.perf_event_paranoid", "3"),
-    ("kernel.yama.ptrace_scope", "1"),
-    ("user.max_user_namespaces", "0"),
-    ("kernel.unprivileged_bpf_disabled", "1"),
-    ("net.core.bpf_jit_harden", "2"),
-];
-
-/// Checks arguments, and sets parameters.
+/// Checks arguments, and sets the parameters without which it does not start either.
 pub(crate) fn kspp(system: &dyn EarlySystem) -> Result<(), KsppError> {
     let line = Cmdline::parse(&system.read(Path::new("/proc/cmdline"))?);
     let is_missing = |(name, value): &(&str, &str)| line.last(name) != Some(value);
@@ -159,7 +151,7 @@ pub(crate) fn cgroups(system: &dyn EarlySystem) -> Result<(), EarlyError> {
 }
 
 /// Directories of the system that are made at each boot, with their modes; `/system` is an empty filesystem then.
-const DIRECTORIES: [(&str, u32); 13] = [
+const DIRECTORIES: [(&str, u32); 8] = [
     ("/system/etc", 0o755),
     ("/system/etc/cri", 0o755),
     ("/system/run", 0o755),
@@ -168,6 +160,10 @@ const DIRECTORIES: [(&str, u32); 13] = [
     ("/system/run/trustd", 0o755),
     ("/system/secrets", 0o755),
     ("/system/config", 0o755),
+];
+
+/// Those of a machine with disks and devices of its own.
+const MACHINE_DIRECTORIES: [(&str, u32); 5] = [
     ("/system/libexec", 0o755),
     ("/system/overlays", 0o755),
     ("/system/state", 0o700),
@@ -175,18 +171,60 @@ const DIRECTORIES: [(&str, u32); 13] = [
     ("/run/udev", 0o755),
 ];
 
-pub(crate) fn directories(system: &dyn EarlySystem) -> Result<(), EarlyError> {
-    DIRECTORIES.iter().try_for_each(|(path, mode)| system.directory(Path::new(path), *mode))
+pub(crate) fn directories(system: &dyn EarlySystem, kind: MachineKind) -> Result<(), EarlyError> {
+    let machine = MACHINE_DIRECTORIES.iter().filter(|_| kind == MachineKind::Machine);
+    DIRECTORIES.iter().chain(machine).try_for_each(|(path, mode)| system.directory(Path::new(path), *mode))
 }
 
+/// The limit of open files of Talos 1.7.
+pub(super) const OPEN_FILES: u64 = 1_048_576;
+
 pub(crate) fn limits(system: &dyn EarlySystem) -> Result<(), EarlyError> {
-    /// Talos 1.7.
-    const OPEN_FILES: u64 = 1_048_576;
     let got = system.raise_open_files(OPEN_FILES)?;
     if got < OPEN_FILES {
-        tracing::warn!(wanted = OPEN_FILES, got, "the kernel limits open files");
+        tracing::warn!(wanted = OPEN_FILES, got, "open files are limited");
     }
     Ok(())
+}
+
+/// Where the kernel takes rules for what it measures.
+const IMA_POLICY: &str = "/sys/kernel/security/ima/policy";
+
+/// What the kernel measures: all that runs, and what root reads, of the system's own image. Content of the other filesystems
+/// changes all the time, or is made by the kernel itself; `linux/magic.h` has their numbers.
+const IMA_RULES: [&str; 20] = [
+    "dont_measure fsmagic=0x9fa0",     // proc
+    "dont_measure fsmagic=0x62656572", // sysfs
+    "dont_measure fsmagic=0x64626720", // debugfs
+    "dont_measure fsmagic=0x74726163", // tracefs
+    "dont_measure fsmagic=0x1021994",  // tmpfs
+    "dont_measure fsmagic=0x1cd1",     // devpts
+    "dont_measure fsmagic=0x73636673", // securityfs
+    "dont_measure fsmagic=0x63677270", // cgroup2
+    "dont_measure fsmagic=0x6e736673", // namespaces
+    "dont_measure fsmagic=0xcafe4a11", // bpf
+    "dont_measure fsmagic=0x6165676c", // pstore
+    "dont_measure fsmagic=0xde5e81e4", // variables of the firmware
+    "dont_measure fsmagic=0x58465342", // XFS: volumes
+    "dont_measure fsmagic=0x794c7630", // overlays: containers, and directories on volumes
+    "measure func=BPRM_CHECK mask=MAY_EXEC",
+    "measure func=MMAP_CHECK mask=MAY_EXEC",
+    "measure func=FILE_CHECK mask=^MAY_READ uid=0",
+    "measure func=MODULE_CHECK",
+    "measure func=FIRMWARE_CHECK",
+    "measure func=POLICY_CHECK",
+];
+
+/// Tells the kernel what to measure. One that cannot, or has its rules already, says so.
+pub(crate) fn ima_policy(system: &dyn EarlySystem) -> Result<(), EarlyError> {
+    let rules: String = IMA_RULES.iter().map(|rule| format!("{rule}\n")).collect();
+    match system.write(Path::new(IMA_POLICY), &rules) {
+        Err(error) if error.is_not_found() => {
+            tracing::info!("this kernel measures nothing: it has no {IMA_POLICY}");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// `/etc/os-release` of the running version.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use block::{BlockDevices as _, Device, KernelBlockDevices};
+use block::{BlockDevices, Device};
 use config::v1alpha1::Install;
 use indexmap::IndexMap;
 use machine::cmdline::{self, Cmdline};
@@ -15,6 +15,7 @@ use resources::runtime::{MetaKey, MountStatus};
 use sequencer::{TaskContext, TaskError};
 use services::installation::{Installation, Installer};
 use state::{Kind, StateError, Store, WatchOptions};
+use sys::early::EarlySystem;
 
 use crate::components::Components;
 
@@ -53,15 +54,17 @@ fn known(disks: &[String]) -> String {
 /// A configuration that names no disk of this machine, or what the installer says.
 pub(crate) async fn install(
     components: &Components,
+    system: &dyn EarlySystem,
+    devices: &dyn BlockDevices,
     installer: &dyn Installer,
     context: &TaskContext,
 ) -> Result<(), TaskError> {
     let active = components.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
     let root = MachineConfig::root_of(active.as_deref())?;
     let section = root.and_then(|config| config.machine().install.clone()).ok_or(Refused::NoSection)?;
-    let running = Cmdline::parse(&std::fs::read_to_string(CMDLINE)?);
-    let devices = KernelBlockDevices::new()?.devices().await?;
-    let disks: Vec<Disk> = devices.into_iter().filter(Device::is_disk).map(|device| device.disk).collect();
+    let running = Cmdline::parse(&system.read(Path::new(CMDLINE))?);
+    let disks: Vec<Disk> =
+        devices.devices().await?.into_iter().filter(Device::is_disk).map(|device| device.disk).collect();
     let values = meta_values(&components.store)?;
     let arguments = arguments(&section, &disks, &running, components.platform.name(), &values)?;
     let environment = environment(&running, root.map(|config| &config.machine().env));
@@ -182,8 +185,16 @@ fn choose(section: &Install, disks: &[Disk]) -> Result<PathBuf, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use block::FakeBlock;
     use config::v1alpha1::{InstallDiskSelector, InstallExtension};
+    use containers::Registries;
+    use parking_lot::Mutex;
+    use sequencer::ActorId;
+    use services::installation::{InstallationError, InstallerOutput};
+    use stdx::tasks::CancellationToken;
     use supervisor::LogStore;
+    use sys::early::FakeEarlySystem;
 
     use super::*;
 
@@ -197,11 +208,71 @@ mod tests {
         super::arguments(section, &disks(), &running, "metal", &[])
     }
 
-    #[test]
-    fn values_of_meta_that_the_machine_has_are_arguments() {
-        let store =
-            crate::components::Components::new(Arc::new(platform::Container::new(None, None)), LogStore::default())
-                .store;
+    fn machine() -> Components {
+        Components::new(Arc::new(platform::Container::new(None, None)), LogStore::default())
+    }
+
+    /// Makes the disk a system disk, unless it fails.
+    #[derive(Debug)]
+    struct FakeInstaller {
+        store: Store,
+        fails: bool,
+        installed: Mutex<Vec<Installation>>,
+    }
+
+    #[async_trait]
+    impl Installer for FakeInstaller {
+        async fn install(
+            &self,
+            installation: &Installation,
+            _: &Registries,
+            output: InstallerOutput,
+            _: CancellationToken,
+        ) -> Result<(), InstallationError> {
+            self.installed.lock().push(installation.clone());
+            output(b"a line\n");
+            if self.fails {
+                return Err(InstallationError::Failed { code: 1, output: "no room".into() });
+            }
+            let disk = SystemDisk { disk: "vda".into(), installed: true, settled: true, ..SystemDisk::default() };
+            self.store.put(SystemDisk::ID, disk, "").unwrap();
+            let volume = DiscoveredVolume {
+                parent: "vda".into(),
+                partition_label: MountStatus::STATE.into(),
+                ..DiscoveredVolume::default()
+            };
+            self.store.put("vda5", volume, "").unwrap();
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_installer_gets_the_configuration_and_the_machine_waits_for_its_disk() {
+        const TEXT: &str = "version: v1alpha1\nmachine:\n  env: {A: b}\n  install:\n    disk: /dev/vda\n    image: x:1\n    \
+                            legacyBIOSSupport: true\n";
+        let components = machine();
+        let store = &components.store;
+        let devices = FakeBlock::default();
+        devices.add_disk("vda", 8 << 30);
+        let kernel = FakeEarlySystem::default().with_text(CMDLINE, "talos.config=none");
+        let context = TaskContext { cancel: CancellationToken::new(), actor: ActorId::machine() };
+        let installer = |fails| FakeInstaller { store: store.clone(), fails, installed: Mutex::default() };
+        let refused = install(&components, &kernel, &devices, &installer(false), &context).await.unwrap_err();
+        assert_eq!(refused.downcast_ref(), Some(&Refused::NoSection));
+        store.put(MachineConfig::ACTIVE_ID, MachineConfig::new(TEXT), "").unwrap();
+        let failed = install(&components, &kernel, &devices, &installer(true), &context).await.unwrap_err();
+        assert!(matches!(failed.downcast_ref(), Some(InstallationError::Failed { code: 1, .. })), "{failed}");
+        let good = installer(false);
+        install(&components, &kernel, &devices, &good, &context).await.unwrap();
+        let installed = good.installed.lock().pop().unwrap();
+        assert_eq!((installed.image.as_str(), &*installed.configuration), ("x:1", TEXT.as_bytes()));
+        assert_eq!(installed.environment, ["A=b"]);
+        assert!(installed.arguments.contains(&"--disk=/dev/vda".to_owned()), "{:?}", installed.arguments);
+    }
+
+    #[tokio::test]
+    async fn values_of_meta_that_the_machine_has_are_arguments() {
+        let store = machine().store;
         for (key, value) in
             [("0x0a", "a=b\nc"), ("0x0b", "not \u{fffd} text"), ("0x0c", &*"x".repeat(LONGEST_VALUE + 1))]
         {

@@ -12,6 +12,7 @@ use state::{Kind, Store, WatchOptions};
 use stdx::tasks::CancellationToken;
 use supervisor::Supervisor;
 use sys::capabilities::{CAP_SYS_RESOURCE, bounding};
+use sys::early::EarlySystem;
 
 use crate::api;
 use crate::components::Machine;
@@ -30,10 +31,9 @@ pub(crate) fn start_machined(machine: &Machine) -> Result<(), TaskError> {
 }
 
 /// containerd's first configuration, in place of the image's directory.
-pub(crate) fn etc() -> Result<(), TaskError> {
+pub(crate) fn etc(system: &dyn EarlySystem) -> Result<(), TaskError> {
     containerd_file().write_first()?;
-    sys::mounts::bind(&Path::new(RENDERED_ETC).join("cri"), &Path::new(ETC).join("cri"))?;
-    Ok(())
+    Ok(system.bind(&Path::new(RENDERED_ETC).join("cri"), &Path::new(ETC).join("cri"))?)
 }
 
 /// containerd's configuration file.

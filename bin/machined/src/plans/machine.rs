@@ -12,7 +12,7 @@ use super::step::Step::{
     MountCgroups, MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk,
     ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory,
     StartAllServices, StartMachined, StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks,
-    WaitForDevices, WipeDisks, WriteUdevRules, WriteUserFiles,
+    WaitForDevices, WipeDisks, WriteImaPolicy, WriteUdevRules, WriteUserFiles,
 };
 
 /// The outline of a sequence; none where this machine has no such sequence.
@@ -42,6 +42,7 @@ fn initialize(facts: Facts) -> Outline {
                 SetRlimit,
             ],
         )
+        .phase("integrity", &[WriteImaPolicy])
         .phase("etc", &[LoadModules, CreateSystemCgroups, CreateOsReleaseFile, CreateEtcFiles])
         .phase("earlyServices", &[StartUdevd, StartMachined])
         .phase("usb", &[WaitForDevices]);

@@ -33,6 +33,7 @@ pub(crate) enum Step {
     MountCgroups,
     MountPseudoFilesystems,
     SetRlimit,
+    WriteImaPolicy,
     LoadModules,
     CreateSystemCgroups,
     CreateOsReleaseFile,
@@ -80,6 +81,7 @@ impl Step {
             Self::MountCgroups => "mountCgroups",
             Self::MountPseudoFilesystems => "mountPseudoFilesystems",
             Self::SetRlimit => "setRLimit",
+            Self::WriteImaPolicy => "writeIMAPolicy",
             // Ours: Talos 1.7 has them in its kernel.
             Self::LoadModules => "loadModules",
             Self::CreateSystemCgroups => "CreateSystemCgroups",
@@ -147,7 +149,8 @@ impl Step {
                 OnFailure::PauseForConfig { at_most: CONFIG_PAUSE }
             }
             // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
-            // Sizes are only warned of, and a cluster that does not answer keeps no machine from leaving it.
+            // A kernel that keeps its own rules of measuring is as good. Sizes are only warned of, and a cluster that does not
+            // answer keeps no machine from leaving it.
             Self::CordonAndDrain
             | Self::StopAllPods
             | Self::RemoveAllPods
@@ -160,6 +163,7 @@ impl Step {
             | Self::WaitForDevices
             | Self::MemorySizeCheck
             | Self::DiskSizeCheck
+            | Self::WriteImaPolicy
             | Self::LoadModules
             | Self::KexecPrepare
             | Self::ForceCleanup

@@ -49,7 +49,8 @@ fn a_container_has_the_phases_that_are_its_own() {
 fn a_machine_makes_its_own_kernel_ready_first() {
     let (phases, then) = outline(MachineKind::Machine, Sequence::Initialize).unwrap();
     let first = "systemRequirements: enforceKSPPRequirements setupSystemDirectory mountBPFFS mountCgroups \
-                 mountPseudoFilesystems setRLimit; etc: loadModules CreateSystemCgroups createOSReleaseFile createEtcFiles";
+                 mountPseudoFilesystems setRLimit; integrity: writeIMAPolicy; etc: loadModules CreateSystemCgroups \
+                 createOSReleaseFile createEtcFiles";
     assert!(phases.starts_with(first), "{phases}");
     assert_eq!(then, Then::Follow(Sequence::Install));
     // The disk of this one has no system.

@@ -13,8 +13,20 @@ use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::{KernelParamDefaultSpec, KernelParamSpec, KernelParamStatus};
 use sys::kernel_param::{KernelParam, KernelParamError, Tree};
 
-/// Defaults of Talos 1.7 on every machine, including recommendations of the Kernel Self Protection Project.
-const DEFAULTS: [(&str, &str); 17] = [
+/// Recommendations of the Kernel Self Protection Project: defaults on every machine, and a machine with a kernel of its own does
+/// not start without them (Talos 1.7).
+pub const KSPP_PARAMETERS: [(&str, &str); 7] = [
+    ("kernel.kptr_restrict", "1"),
+    ("kernel.dmesg_restrict", "1"),
+    ("kernel.perf_event_paranoid", "3"),
+    ("kernel.yama.ptrace_scope", "1"),
+    ("user.max_user_namespaces", "0"),
+    ("kernel.unprivileged_bpf_disabled", "1"),
+    ("net.core.bpf_jit_harden", "2"),
+];
+
+/// Other defaults of Talos 1.7 on every machine.
+const DEFAULTS: [(&str, &str); 10] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.default.forwarding", "1"),
     ("net.ipv6.conf.default.accept_ra", "2"),
@@ -25,13 +37,6 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("vm.overcommit_memory", "1"),
     ("fs.inotify.max_user_instances", "8192"),
     ("fs.aio-max-nr", "1048576"),
-    ("kernel.kptr_restrict", "1"),
-    ("kernel.dmesg_restrict", "1"),
-    ("kernel.perf_event_paranoid", "3"),
-    ("kernel.yama.ptrace_scope", "1"),
-    ("user.max_user_namespaces", "0"),
-    ("kernel.unprivileged_bpf_disabled", "1"),
-    ("net.core.bpf_jit_harden", "2"),
 ];
 
 /// Additional defaults on a kernel of the machine's own: bridged packets pass netfilter there, and a kubelet that protects the
@@ -81,7 +86,7 @@ impl Controller for KernelParamDefaultsController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let Some(kernel) = kernel_owner(ctx)? else { return Ok(()) };
         let machine = MACHINE_DEFAULTS.into_iter().filter(|_| kernel == Ownership::Machine);
-        for (name, value) in DEFAULTS.into_iter().chain(machine) {
+        for (name, value) in DEFAULTS.into_iter().chain(KSPP_PARAMETERS).chain(machine) {
             let spec = KernelParamDefaultSpec { value: value.to_owned(), ignore_errors: true };
             ctx.put(&id(Tree::Sysctl, name), spec)?;
         }

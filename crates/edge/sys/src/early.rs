@@ -1,15 +1,16 @@
-//! What a machine with a kernel of its own does to it before anything else runs: filesystems of the kernel, control groups,
-//! parameters, limits.
+//! What a machine does to its kernel before anything else runs: filesystems, control groups, parameters, limits.
 
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
+use crate::capabilities;
 use crate::files::{self, Access, FileError};
 use crate::kernel_param::{KernelParam, KernelParamError};
-use crate::mounts::{self, MountError};
+use crate::mounts::{self, Mount, MountError};
 
 #[cfg(feature = "testing")]
 mod fake;
@@ -97,6 +98,39 @@ pub trait EarlySystem: Debug + Send + Sync {
     /// `Mount`.
     fn share_mounts(&self) -> Result<(), EarlyError>;
 
+    /// All mounts of this process.
+    ///
+    /// # Errors
+    /// `Mount`.
+    fn mounts(&self) -> Result<Vec<Mount>, EarlyError>;
+
+    /// Makes a mount writable again that the owner of the namespace made read-only.
+    ///
+    /// # Errors
+    /// `Mount`.
+    fn remount_writable(&self, target: &Path) -> Result<(), EarlyError>;
+
+    /// Whether this process may have this capability.
+    fn may_have(&self, capability: u32) -> bool;
+
+    /// The files in a directory, by name; none where there is no directory.
+    ///
+    /// # Errors
+    /// `File`.
+    fn files(&self, directory: &Path) -> Result<Vec<(OsString, Vec<u8>)>, EarlyError>;
+
+    /// Writes a file that everybody may read; its directory must exist.
+    ///
+    /// # Errors
+    /// `File`.
+    fn write_file(&self, path: &Path, contents: &[u8]) -> Result<(), EarlyError>;
+
+    /// Shows a directory in another place as well.
+    ///
+    /// # Errors
+    /// `Mount`.
+    fn bind(&self, directory: &Path, target: &Path) -> Result<(), EarlyError>;
+
     /// Writes a rendered file and shows it at `target`, a file of the read-only root.
     ///
     /// # Errors
@@ -153,8 +187,39 @@ impl EarlySystem for KernelEarlySystem {
         Ok(mounts::make_shared(Path::new("/"))?)
     }
 
+    fn mounts(&self) -> Result<Vec<Mount>, EarlyError> {
+        Ok(mounts::table()?)
+    }
+
+    fn remount_writable(&self, target: &Path) -> Result<(), EarlyError> {
+        Ok(mounts::remount_writable(target)?)
+    }
+
+    fn may_have(&self, capability: u32) -> bool {
+        capabilities::bounding().contains(&capability)
+    }
+
+    fn files(&self, directory: &Path) -> Result<Vec<(OsString, Vec<u8>)>, EarlyError> {
+        let mut found = Vec::new();
+        for name in files::list(directory)? {
+            if let Some(contents) = files::read(&directory.join(&name))? {
+                found.push((name, contents));
+            }
+        }
+        Ok(found)
+    }
+
+    fn write_file(&self, path: &Path, contents: &[u8]) -> Result<(), EarlyError> {
+        files::write_atomic(path, contents, Access { mode: 0o644, owner: None })?;
+        Ok(())
+    }
+
+    fn bind(&self, directory: &Path, target: &Path) -> Result<(), EarlyError> {
+        Ok(mounts::bind(directory, target)?)
+    }
+
     fn file_over(&self, rendered: &Path, target: &Path, contents: &[u8]) -> Result<(), EarlyError> {
-        files::write_atomic(rendered, contents, Access { mode: 0o644, owner: None })?;
+        self.write_file(rendered, contents)?;
         Ok(mounts::bind(rendered, target)?)
     }
 
@@ -164,6 +229,12 @@ impl EarlySystem for KernelEarlySystem {
 }
 
 impl EarlyError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Read { source, .. } | Self::Write { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the kernel has no such filesystem.
     #[must_use]
     pub fn is_unknown_filesystem(&self) -> bool {

@@ -110,14 +110,56 @@ fn groups_delegate_all_controllers_and_machined_has_its_own() {
     assert_eq!(text("system/runtime/cgroup.subtree_control"), None);
 }
 
-type Early = fn(&dyn EarlySystem) -> Result<(), Box<dyn std::error::Error>>;
+#[test]
+fn a_container_has_no_directories_for_disks_and_devices() {
+    let made = |kind| {
+        let system = machine();
+        let before = system.calls().len();
+        directories(&system, kind).unwrap();
+        system.calls().len() - before
+    };
+    assert_eq!((made(MachineKind::Container), made(MachineKind::Machine)), (8, 13));
+}
+
+#[test]
+fn a_kernel_is_told_what_to_measure_if_it_can_measure() {
+    let system = machine().with_text(IMA_POLICY, "");
+    ima_policy(&system).unwrap();
+    let rules = system.text(IMA_POLICY).unwrap();
+    assert_eq!(rules.lines().count(), IMA_RULES.len());
+    let is_rule = |line: &str| line.starts_with("measure func=") || line.starts_with("dont_measure fsmagic=0x");
+    assert!(rules.lines().all(is_rule) && rules.len() < 4096, "{rules}");
+    let without = machine();
+    ima_policy(&without).unwrap();
+    assert_eq!(without.text(IMA_POLICY), None);
+    let refusing = machine().with_text(IMA_POLICY, "");
+    refusing.fail_at(refusing.calls().len());
+    assert!(matches!(ima_policy(&refusing), Err(EarlyError::Write { .. })));
+}
+
+type Early = fn(&dyn EarlySystem) -> Result<(), EarlyFailure>;
+
+/// Of any of the steps.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum EarlyFailure {
+    Kspp(#[from] KsppError),
+    Early(#[from] EarlyError),
+}
+
+impl EarlyFailure {
+    /// Whether it is the one that the test made.
+    fn was_made(&self) -> bool {
+        stdx::error_chain(self).ends_with("made to fail")
+    }
+}
 
 /// In the order of the plan; a failure ends the boot at that step and never passes for success.
 #[test]
 fn each_call_that_fails_is_the_failure_of_its_step() {
     let steps: [Early; 7] = [
         |system| Ok(kspp(system)?),
-        |system| Ok(directories(system)?),
+        |system| Ok(directories(system, MachineKind::Machine)?),
         |system| Ok(cgroup_filesystem(system)?),
         |system| Ok(pseudo_filesystems(system)?),
         |system| Ok(limits(system)?),
@@ -133,7 +175,8 @@ fn each_call_that_fails_is_the_failure_of_its_step() {
     for call in before..calls {
         let system = machine();
         system.fail_at(call);
-        assert!(run(&system).is_err(), "call {call} failed unseen");
+        let failure = run(&system).expect_err("a call failed unseen");
+        assert!(failure.was_made(), "call {call}: {failure}");
         assert_eq!(system.calls().len(), call + 1, "it went on after a failure");
     }
 }

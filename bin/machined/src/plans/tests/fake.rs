@@ -86,6 +86,7 @@ impl FakeNode {
         let is_machine = self.kind == MachineKind::Machine;
         match step {
             Step::CreateSystemCgroups => vec![Step::MountCgroups],
+            Step::WriteImaPolicy => vec![Step::MountPseudoFilesystems],
             Step::CreateOsReleaseFile | Step::CreateEtcFiles => vec![Step::SetupSystemDirectory],
             Step::StartMachined if is_machine => {
                 vec![Step::EnforceKsppRequirements, Step::MountPseudoFilesystems, Step::CreateSystemCgroups]
@@ -99,10 +100,6 @@ impl FakeNode {
             Step::SetupVarDirectory | Step::StartContainerd => vec![Step::MountEphemeral],
             Step::LoadConfig => vec![Step::StartMachined, Step::MountState],
             Step::MountUserDisks | Step::WriteUserFiles => vec![Step::LoadConfig, Step::MountEphemeral],
-            Step::ForceCleanup => {
-                (self.is_serving, self.has_pods) = (false, false);
-                self.mounted.clear();
-            }
             Step::StartAllServices => vec![Step::LoadConfig, Step::MountEphemeral, Step::MountState],
             _ => Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! A kernel for tests that refuses what the kernel refuses, and can be made to fail or to lose power at any call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{EarlyError, EarlySystem, SystemMount};
 use crate::kernel_param::{KernelParam, KernelParamError};
-use crate::mounts::MountError;
+use crate::mounts::{Mount, MountError};
 
 /// One call, for assertions on order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,11 @@ pub enum Call {
     Write(PathBuf, String),
     Param(String, String),
     FileOver(PathBuf),
+    File(PathBuf),
+    /// A directory, and where it is shown as well.
+    Bind(PathBuf, PathBuf),
     Share,
+    Writable(PathBuf),
     OpenFiles(u64),
 }
 
@@ -36,6 +41,13 @@ struct State {
     mounted: BTreeMap<PathBuf, &'static str>,
     kinds: BTreeSet<&'static str>,
     params: BTreeMap<String, String>,
+    /// Mounts of the host, as a container has them.
+    hosts: Vec<Mount>,
+    /// Those that stay read-only.
+    fixed: BTreeSet<PathBuf>,
+    withheld: BTreeSet<u32>,
+    /// No limit of open files above this.
+    open_files: Option<u64>,
     calls: Vec<Call>,
     fails_at: Option<usize>,
 }
@@ -57,6 +69,37 @@ impl FakeEarlySystem {
     #[must_use]
     pub fn with_text(self, path: &str, text: &str) -> Self {
         self.state.lock().texts.insert(path.into(), text.to_owned());
+        self
+    }
+
+    /// With a mount that the host made; options are separated by commas.
+    #[must_use]
+    pub fn with_host_mount(self, target: &str, options: &str) -> Self {
+        let mount = Mount {
+            source: "host".to_owned(),
+            target: target.into(),
+            filesystem: "sysfs".to_owned(),
+            options: options.split(',').map(str::to_owned).collect(),
+        };
+        self.state.lock().hosts.push(mount);
+        self
+    }
+
+    /// A host that keeps this mount read-only.
+    #[must_use]
+    pub fn with_fixed(self, target: &str) -> Self {
+        self.state.lock().fixed.insert(target.into());
+        self
+    }
+
+    /// A host that withholds a capability, and limits open files.
+    #[must_use]
+    pub fn withholding(self, capability: u32, open_files: u64) -> Self {
+        {
+            let mut state = self.state.lock();
+            state.withheld.insert(capability);
+            state.open_files = Some(open_files);
+        }
         self
     }
 
@@ -166,6 +209,56 @@ impl EarlySystem for FakeEarlySystem {
         self.call(Call::Share).map(drop).map_err(|source| error(source).into())
     }
 
+    fn mounts(&self) -> Result<Vec<Mount>, EarlyError> {
+        Ok(self.state.lock().hosts.clone())
+    }
+
+    fn remount_writable(&self, target: &Path) -> Result<(), EarlyError> {
+        let error = |source| MountError::Mount { what: "writable remount".into(), target: target.to_owned(), source };
+        let mut state = self.call(Call::Writable(target.to_owned())).map_err(error)?;
+        if state.fixed.contains(target) {
+            return Err(error(os(libc::EPERM)).into());
+        }
+        let mount = state.hosts.iter_mut().find(|mount| mount.target == target);
+        mount.ok_or_else(|| error(os(libc::EINVAL)))?.options = vec!["rw".to_owned()];
+        Ok(())
+    }
+
+    fn may_have(&self, capability: u32) -> bool {
+        !self.state.lock().withheld.contains(&capability)
+    }
+
+    fn files(&self, directory: &Path) -> Result<Vec<(OsString, Vec<u8>)>, EarlyError> {
+        let state = self.state.lock();
+        let below = state.texts.iter().filter(|(path, _)| path.parent() == Some(directory));
+        let named = |(path, text): (&PathBuf, &String)| Some((path.file_name()?.to_owned(), text.clone().into_bytes()));
+        Ok(below.filter_map(named).collect())
+    }
+
+    fn write_file(&self, path: &Path, contents: &[u8]) -> Result<(), EarlyError> {
+        let text = String::from_utf8_lossy(contents).into_owned();
+        let error = |source| EarlyError::Write { path: path.to_owned(), text: text.clone(), source };
+        let mut state = self.call(Call::File(path.to_owned())).map_err(error)?;
+        if !state.is_writable(path) {
+            return Err(error(os(libc::EROFS)));
+        }
+        if !path.parent().is_some_and(|parent| state.directories.contains(parent)) {
+            return Err(error(os(libc::ENOENT)));
+        }
+        state.texts.insert(path.to_owned(), text);
+        Ok(())
+    }
+
+    fn bind(&self, directory: &Path, target: &Path) -> Result<(), EarlyError> {
+        let what = directory.display().to_string();
+        let error = |source| MountError::Mount { what: what.clone(), target: target.to_owned(), source };
+        let state = self.call(Call::Bind(directory.to_owned(), target.to_owned())).map_err(error)?;
+        if [directory, target].iter().any(|path| !state.directories.contains(*path)) {
+            return Err(error(os(libc::ENOENT)).into());
+        }
+        Ok(())
+    }
+
     fn file_over(&self, rendered: &Path, target: &Path, contents: &[u8]) -> Result<(), EarlyError> {
         let error = |source| EarlyError::Write { path: rendered.to_owned(), text: String::new(), source };
         let mut state = self.call(Call::FileOver(target.to_owned())).map_err(error)?;
@@ -180,6 +273,7 @@ impl EarlySystem for FakeEarlySystem {
     }
 
     fn raise_open_files(&self, wanted: u64) -> Result<u64, EarlyError> {
-        self.call(Call::OpenFiles(wanted)).map(|_| wanted).map_err(EarlyError::Limit)
+        let state = self.call(Call::OpenFiles(wanted)).map_err(EarlyError::Limit)?;
+        Ok(state.open_files.unwrap_or(wanted).min(wanted))
     }
 }

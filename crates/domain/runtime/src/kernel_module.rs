@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,20 +21,12 @@ pub trait LoadModules: Debug + Send + Sync + 'static {
 }
 
 /// Modules of the running kernel, as the image has them.
-#[derive(Debug)]
-pub struct ImageModules {
-    directory: PathBuf,
-}
-
-impl Default for ImageModules {
-    fn default() -> Self {
-        Self { directory: PathBuf::from("/usr/lib/modules").join(sys::host::kernel_release()) }
-    }
-}
+#[derive(Debug, Default)]
+pub struct ImageModules;
 
 impl LoadModules for ImageModules {
     fn load(&self, name: &str, parameters: &str) -> Result<(), ModuleError> {
-        Modules::read(&self.directory)?.load(name, parameters)
+        Modules::of_running_kernel()?.load(name, parameters)
     }
 }
 

@@ -245,14 +245,8 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 
 /// Loads a module of this kernel; one that is built in or loaded is there already.
 fn load_module(name: &'static str) -> Result<(), FileSystemError> {
-    let directory = Path::new("/lib/modules").join(sys::host::kernel_release());
-    let failed = |source| FileSystemError::Module { name, source };
-    let modules = Modules::read(&directory).map_err(failed)?;
-    if name == "xfs" {
-        // Its library asks the kernel for this algorithm by name, which no index of modules lists as a dependency.
-        modules.load("crc32c_generic", "").map_err(failed)?;
-    }
-    modules.load(name, "").map_err(failed)
+    let load = || Modules::of_running_kernel()?.load(name, "");
+    load().map_err(|source| FileSystemError::Module { name, source })
 }
 
 async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Duration) -> Result<(), FileSystemError> {

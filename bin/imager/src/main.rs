@@ -58,7 +58,7 @@ struct Rootfs {
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     image_version: String,
     /// zstd level
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=22))]
+    #[arg(long, default_value_t = 19, value_parser = clap::value_parser!(u32).range(1..=22))]
     level: u32,
 }
 

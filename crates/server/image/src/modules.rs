@@ -31,7 +31,8 @@ pub struct ModuleList {
 /// The chosen modules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Compressed modules by their path below `kernel`, as `fs/xfs/xfs.ko.xz`.
+    /// Modules by their path below `kernel`, as `fs/xfs/xfs.ko`. They are not compressed: the root image is, better than each
+    /// module could be, and a machine decompresses that faster. Signatures are part of the modules, which stay as they are.
     pub files: BTreeMap<String, Arc<[u8]>>,
     /// Paths of the modules of the initramfs in the order of loading: each after those that it needs.
     pub initramfs: Vec<String>,
@@ -85,16 +86,19 @@ impl ModuleList {
             todo.extend(found);
         }
         let mut needs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut files = BTreeMap::new();
         while let Some(path) = todo.pop() {
             if needs.contains_key(path) {
                 continue;
             }
-            let below = dependencies(path, &all[path], &names)?;
+            let plain = decompress(path, &all[path]).map_err(|error| damaged(path, error.to_string()))?;
+            let below = dependencies(path, &plain, &names)?;
             todo.extend(below.iter().copied());
             needs.insert(path, below);
+            files.insert(plain_path(path), plain.into());
         }
-        let files = needs.keys().map(|&path| (path.to_owned(), all[path].clone())).collect();
-        Ok(Chosen { files, initramfs: in_order(&first, &needs) })
+        let initramfs = in_order(&first, &needs).iter().map(|path| plain_path(path)).collect();
+        Ok(Chosen { files, initramfs })
     }
 }
 
@@ -109,16 +113,23 @@ fn without_ending(path: &str) -> &str {
     path.rsplit_once(".ko").map_or(path, |(plain, _)| plain)
 }
 
+fn plain_path(path: &str) -> String {
+    format!("{}.ko", without_ending(path))
+}
+
+fn damaged(path: &str, problem: String) -> ImageError {
+    ImageError::Module { path: path.to_owned(), problem }
+}
+
 /// The kernel's name of the module at `path`: of file names, `-` and `_` are the same.
 fn module_name(path: &str) -> String {
     without_ending(path).rsplit('/').next().unwrap_or_default().replace('-', "_")
 }
 
 /// Paths of the modules that the one at `path` needs. A soft dependency counts if the kernel has it as a module.
-fn dependencies<'a>(path: &str, content: &[u8], names: &BTreeMap<String, &'a str>) -> Result<Vec<&'a str>, ImageError> {
-    let damaged = |problem: String| ImageError::Module { path: path.to_owned(), problem };
-    let plain = decompress(path, content).map_err(|error| damaged(error.to_string()))?;
-    let info = elf::section(&plain, ".modinfo").ok_or_else(|| damaged("no section .modinfo".to_owned()))?;
+fn dependencies<'a>(path: &str, plain: &[u8], names: &BTreeMap<String, &'a str>) -> Result<Vec<&'a str>, ImageError> {
+    let damaged = |problem: String| damaged(path, problem);
+    let info = elf::section(plain, ".modinfo").ok_or_else(|| damaged("no section .modinfo".to_owned()))?;
     let mut found = Vec::new();
     for entry in info.split(|&byte| byte == 0) {
         let Some((key, value)) = std::str::from_utf8(entry).ok().and_then(|entry| entry.split_once('=')) else {
@@ -247,5 +258,17 @@ mod tests {
     fn modules_that_need_each_other_in_a_circle_end() {
         let done = chosen("initramfs a # r", &[("a.ko", "depends=b"), ("b.ko", "depends=a")]).unwrap();
         assert_eq!(done.initramfs, ["b.ko", "a.ko"]);
+    }
+
+    #[test]
+    fn compressed_modules_are_decompressed_with_their_signature() {
+        let mut plain = elf::testing::with_section(".modinfo", b"license=GPL\0");
+        plain.extend_from_slice(b"signature~Module signature appended~\n");
+        let mut compressed = Vec::new();
+        liblzma::read::XzEncoder::new(&plain[..], 1).read_to_end(&mut compressed).unwrap();
+        let all = BTreeMap::from([("fs/a.ko.xz".to_owned(), Arc::from(compressed))]);
+        let done = ModuleList::parse("list", "initramfs fs/a # r").unwrap().choose(&all).unwrap();
+        assert_eq!(done.initramfs, ["fs/a.ko"]);
+        assert_eq!(done.files, BTreeMap::from([("fs/a.ko".to_owned(), Arc::from(plain))]));
     }
 }

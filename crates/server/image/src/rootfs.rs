@@ -12,7 +12,7 @@ use crate::list::List;
 use crate::{ImageError, audit, sbom, sha256, squashfs};
 
 /// Maximum size of an image in bytes.
-pub const LIMIT: u64 = 80_000_000;
+pub const LIMIT: u64 = 75_000_000;
 
 const LIST: &str = include_str!("../rootfs/rootfs.list");
 const LOCALS: &[(&str, &str)] = &[

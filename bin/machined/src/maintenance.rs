@@ -1,5 +1,7 @@
 //! The maintenance API of this machine, on apid's port.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +11,19 @@ use async_trait::async_trait;
 use domain_runtime::maintenance::{MaintenanceServer, MaintenanceService, ServeError, Serving};
 use resources::machine::MaintenanceClients;
 use resources::network::NodeAddress;
+use resources::secrets::MaintenanceServiceCertificate;
 use state::{Kind, Store, WatchOptions};
 use stdx::error_chain;
 use stdx::tasks::{CancellationToken, Task};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
 use transport::{Roots, Slot};
 
 use crate::paths::MACHINE_SOCKET;
 
+/// How long the port may stay in use after the server before this one has ended: its socket goes with a task of its own.
+const PORT_FREED: Duration = Duration::from_secs(5);
 /// All addresses of the node.
 const CURRENT: &str = "current";
 
@@ -30,6 +37,10 @@ pub(crate) struct InProcess {
 struct Served {
     stop: CancellationToken,
     task: Task<()>,
+    /// Of new connections.
+    config: Slot<rustls::ServerConfig>,
+    clients: Clients,
+    fingerprint: watch::Sender<String>,
     _console: Task<()>,
     has_ended: Arc<AtomicBool>,
 }
@@ -58,28 +69,53 @@ async fn start(
             Clients::Administrators(Roots::from_pem(authorities)?)
         }
     };
-    let pair = service.certificate.server.clone().unwrap_or_default();
-    let (crt, key) = (String::from_utf8_lossy(&pair.crt.0), String::from_utf8_lossy(&pair.key.0));
-    let config = Slot::new(apid::maintenance::tls(&crt, &key, &clients)?);
-    let listener = TcpListener::bind(transport::program::wildcard_address(apid::PORT)).await?;
-    let fingerprint = pki::Certificate::from_pem(&crt)?.fingerprint();
+    let (config, fingerprint) = tls(&service.certificate, &clients)?;
+    let config = Slot::new(config);
+    let listener = listen(transport::program::wildcard_address(apid::PORT)).await?;
     tracing::info!(port = apid::PORT, %fingerprint, clients = access.clients.as_str(), "maintenance mode is served");
-    let console = show_addresses(store.clone(), fingerprint.to_string());
+    let fingerprint = watch::Sender::new(fingerprint);
+    let console = show_addresses(store.clone(), fingerprint.subscribe());
     let (stop, has_ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let until = stop.clone();
     let end = TellEnd { has_ended: Arc::clone(&has_ended), ended };
+    let (served_config, served_clients) = (config.clone(), clients.clone());
     let task = stdx::tasks::spawn("maintenance api", async move {
         let _end = end;
+        let (config, clients) = (served_config, served_clients);
         let served = apid::maintenance::serve(listener, config, clients, Path::new(MACHINE_SOCKET), until).await;
         if let Err(error) = served {
             tracing::error!(error = error_chain(&error), "maintenance API ended");
         }
     });
-    Ok(Served { stop, task, _console: console, has_ended })
+    Ok(Served { stop, task, config, clients, fingerprint, _console: console, has_ended })
+}
+
+/// The TLS configuration with a certificate, and the fingerprint of that.
+fn tls(
+    certificate: &MaintenanceServiceCertificate,
+    clients: &Clients,
+) -> Result<(rustls::ServerConfig, String), Box<dyn std::error::Error + Send + Sync>> {
+    let pair = certificate.server.clone().unwrap_or_default();
+    let (crt, key) = (String::from_utf8_lossy(&pair.crt.0), String::from_utf8_lossy(&pair.key.0));
+    let config = apid::maintenance::tls(&crt, &key, clients)?;
+    Ok((config, pki::Certificate::from_pem(&crt)?.fingerprint().to_string()))
+}
+
+/// Listens on an address that may be in use for a moment.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let started = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < PORT_FREED => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            listening => return listening,
+        }
+    }
 }
 
 /// Says on the console where an operator reaches the machine, each time that its addresses are others.
-fn show_addresses(store: Store, fingerprint: String) -> Task<()> {
+fn show_addresses(store: Store, fingerprint: watch::Receiver<String>) -> Task<()> {
     stdx::tasks::keep("maintenance console", move || {
         let (store, fingerprint) = (store.clone(), fingerprint.clone());
         async move {
@@ -95,7 +131,7 @@ fn show_addresses(store: Store, fingerprint: String) -> Task<()> {
                 if addresses != shown && !addresses.is_empty() {
                     tracing::info!(
                         addresses = addresses.join(", "),
-                        fingerprint,
+                        fingerprint = *fingerprint.borrow(),
                         "this machine is reachable in maintenance mode: apply a configuration with `talosctl apply-config \
                          --insecure --nodes {} --file CONFIG`",
                         addresses.first().map_or("", String::as_str),
@@ -127,10 +163,35 @@ impl Serving for Served {
         self.has_ended.load(Ordering::SeqCst)
     }
 
+    fn renew(&self, certificate: &MaintenanceServiceCertificate) -> Result<(), ServeError> {
+        let (config, fingerprint) = tls(certificate, &self.clients).map_err(ServeError)?;
+        tracing::info!(%fingerprint, "maintenance mode has another certificate");
+        self.config.set(config);
+        self.fingerprint.send_replace(fingerprint);
+        Ok(())
+    }
+
     async fn stop(self: Box<Self>) {
         let Self { stop, task, .. } = *self;
         stop.cancel();
         // A panic in it was reported when it happened.
         task.join().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_freed_is_waited_for() {
+        let before = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = before.local_addr().unwrap();
+        let closing = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(before);
+        };
+        let (listening, ()) = tokio::join!(listen(address), closing);
+        assert_eq!(listening.unwrap().local_addr().unwrap(), address);
     }
 }

@@ -40,7 +40,13 @@ pub trait Serving: Send {
     /// Whether it ended by itself.
     fn has_ended(&self) -> bool;
 
-    /// Ends it; the port is free when this returns.
+    /// Has new connections see another certificate; others go on.
+    ///
+    /// # Errors
+    /// The certificate cannot be used.
+    fn renew(&self, certificate: &MaintenanceServiceCertificate) -> Result<(), ServeError>;
+
+    /// Ends it.
     async fn stop(self: Box<Self>);
 }
 
@@ -85,6 +91,15 @@ impl Controller for MaintenanceServiceController {
         let wanted = wanted(ctx)?;
         let alive = self.serving.as_ref().filter(|(_, serving)| !serving.has_ended());
         if alive.map(|(service, _)| service) == wanted.as_ref() {
+            return Ok(());
+        }
+        // Its certificate names the machine's addresses, which come one after another.
+        if let (Some((served, serving)), Some(wanted)) = (&mut self.serving, &wanted)
+            && !serving.has_ended()
+            && served.access == wanted.access
+        {
+            serving.renew(&wanted.certificate)?;
+            served.certificate.clone_from(&wanted.certificate);
             return Ok(());
         }
         if let Some((_, serving)) = self.serving.take() {
@@ -160,13 +175,18 @@ mod tests {
             self.has_ended.load(Ordering::SeqCst)
         }
 
+        fn renew(&self, _certificate: &MaintenanceServiceCertificate) -> Result<(), ServeError> {
+            self.journal.lock().push("renew");
+            Ok(())
+        }
+
         async fn stop(self: Box<Self>) {
             self.journal.lock().push("stop");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_served_while_asked_for_anew_with_another_certificate_and_again_when_it_ended() {
+    async fn it_is_served_while_asked_for_anew_for_other_clients_and_again_when_it_ended() {
         let fake = Fake::default();
         let harness = Harness::with(MaintenanceServiceController::new(Arc::new(fake.clone())));
         let access = |clients| MaintenanceAccess { clients, ..MaintenanceAccess::default() };
@@ -189,5 +209,21 @@ mod tests {
         harness.destroy::<MaintenanceServiceRequest>("maintenance");
         harness.settle().await;
         assert_eq!(fake.journal.lock()[5..], ["stop"]);
+    }
+
+    /// It was opened anew for each address that the machine got, and the port was still in use then.
+    #[tokio::test(start_paused = true)]
+    async fn another_certificate_is_taken_by_the_server_that_runs() {
+        let fake = Fake::default();
+        let harness = Harness::with(MaintenanceServiceController::new(Arc::new(fake.clone())));
+        harness.put("maintenance", MaintenanceServiceRequest {});
+        harness.put(MaintenanceServiceCertificate::ID, MaintenanceServiceCertificate::default());
+        let clients = MaintenanceClients::Anybody;
+        harness.put(MaintenanceAccess::ID, MaintenanceAccess { clients, ..MaintenanceAccess::default() });
+        harness.settle().await;
+        let server = Some(Default::default());
+        harness.put(MaintenanceServiceCertificate::ID, MaintenanceServiceCertificate { server, ca: None });
+        harness.settle().await;
+        assert_eq!(*fake.journal.lock(), ["start", "renew"]);
     }
 }

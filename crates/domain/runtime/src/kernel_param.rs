@@ -235,11 +235,19 @@ impl Controller for KernelParamSpecController {
         self.set_back(&wanted)?;
         let news: Vec<_> = refused.difference(&self.refused).collect();
         if !news.is_empty() {
-            tracing::warn!(parameters = ?news, kernel = kernel.as_str(), "kernel parameters stay as the host has them");
+            tracing::warn!(parameters = ?news, "{}", refusal(kernel));
         }
         self.refused = refused;
         ctx.keep_touched::<KernelParamStatus>()?;
         if failures.is_empty() { Ok(()) } else { Err(ReconcileError::msg(failures.join("; "))) }
+    }
+}
+
+/// What is said of parameters that keep their values.
+const fn refusal(kernel: Ownership) -> &'static str {
+    match kernel {
+        Ownership::Host => "kernel parameters stay as the host has them",
+        Ownership::Machine => "this kernel has no such parameters, or does not take these values",
     }
 }
 

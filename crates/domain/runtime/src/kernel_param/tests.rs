@@ -223,3 +223,9 @@ async fn a_container_leaves_all_of_sysfs_to_the_host() {
     assert!(status(&harness, "sys.absent").unsupported);
     assert_eq!(harness.status("runtime.KernelParamSpecController").failures, 0);
 }
+
+#[test]
+fn a_machine_of_its_own_has_no_host_to_speak_of() {
+    assert!(refusal(Ownership::Host).contains("host"));
+    assert!(!refusal(Ownership::Machine).contains("host"));
+}

@@ -78,6 +78,8 @@ mod tests {
         assert_eq!(DiskType::of("nvme0n1", Some(true)), DiskType::Nvme);
         assert_eq!(DiskType::of("mmcblk0", Some(false)), DiskType::Sd);
         assert_eq!(DiskType::of("sda", Some(true)), DiskType::Hdd);
+        assert_eq!(DiskType::of("vda", Some(true)), DiskType::Hdd, "disks of hypervisors have no kind of their own");
+        assert_eq!(DiskType::of("vda", Some(false)), DiskType::Ssd);
         assert_eq!(DiskType::of("vda", Some(false)), DiskType::Ssd);
         assert_eq!(DiskType::of("vda", None).as_str(), "");
     }

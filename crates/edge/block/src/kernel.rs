@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rustix::fs::Advice;
 use stdx::tasks::{self, Task};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::device::{BlockDevices, BlockError, Device, Probed};
 use crate::probe::{self, Content};
@@ -22,6 +23,8 @@ use crate::uevent::{Listener, Received};
 
 /// Events come in bursts, and a device's node appears shortly after its event.
 const SETTLE: Duration = Duration::from_millis(100);
+/// A slow bus without a new device for this long has no more: a hub of USB looks at its ports within half a second.
+const QUIET: Duration = Duration::from_secs(1);
 /// Pause before another attempt to listen.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,24 @@ impl Generations {
     }
 }
 
+/// USB and SD: their controllers tell of no end of the search for devices.
+#[derive(Debug, Default)]
+struct SlowBuses {
+    devices: Vec<String>,
+    /// When they were others the last time.
+    changed: Option<Instant>,
+}
+
+impl SlowBuses {
+    /// Whether more devices may appear: `devices` are those that are there now, controllers among them.
+    fn may_grow(&mut self, devices: Vec<String>, now: Instant) -> bool {
+        if self.devices != devices {
+            (self.devices, self.changed) = (devices, Some(now));
+        }
+        self.changed.is_some_and(|changed| now.duration_since(changed) < QUIET)
+    }
+}
+
 /// Reads `/sys` and opens nodes in `/dev`.
 #[derive(Debug)]
 pub struct KernelBlockDevices {
@@ -55,6 +76,7 @@ pub struct KernelBlockDevices {
     dev: PathBuf,
     changes: Arc<watch::Sender<u64>>,
     generations: Arc<Mutex<Generations>>,
+    slow_buses: Arc<Mutex<SlowBuses>>,
     _watcher: Task<()>,
 }
 
@@ -87,7 +109,8 @@ impl KernelBlockDevices {
                 sender.send_modify(|count| *count += 1);
             }
         });
-        Ok(Self { sys: "/sys".into(), dev: "/dev".into(), changes, generations, _watcher: watcher })
+        let slow_buses = Arc::default();
+        Ok(Self { sys: "/sys".into(), dev: "/dev".into(), changes, generations, slow_buses, _watcher: watcher })
     }
 }
 
@@ -143,13 +166,25 @@ impl BlockDevices for KernelBlockDevices {
     }
 
     async fn pending(&self) -> Result<Vec<String>, BlockError> {
-        let sys = self.sys.clone();
-        on_thread(move || Ok(sysfs::pending(&sys))).await
+        let (sys, slow_buses) = (self.sys.clone(), Arc::clone(&self.slow_buses));
+        on_thread(move || {
+            let mut pending = sysfs::pending(&sys);
+            let devices = sysfs::slow_bus_devices(&sys);
+            if slow_buses.lock().may_grow(devices, Instant::now()) {
+                pending.push("devices of USB or SD controllers".to_owned());
+            }
+            Ok(pending)
+        })
+        .await
     }
 
     async fn probe(&self, device: &Device) -> Result<Probed, BlockError> {
         let device = device.clone();
-        on_thread(move || probe_device(&device)).await
+        on_thread(move || match probe_device(&device) {
+            Err(error) if is_empty_drive(&error) => Ok(Probed::default()),
+            probed => probed,
+        })
+        .await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -185,6 +220,12 @@ fn open(device: &Path) -> Result<File, BlockError> {
     let file = File::open(device).map_err(|source| BlockError::Open { device: device.to_owned(), source })?;
     rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).ok();
     Ok(file)
+}
+
+/// Whether a device holds nothing because there is no disc or card in it.
+fn is_empty_drive(error: &BlockError) -> bool {
+    let (BlockError::Open { source, .. } | BlockError::Read { source, .. }) = error else { return false };
+    source.raw_os_error() == Some(rustix::io::Errno::NOMEDIUM.raw_os_error())
 }
 
 fn probe_device(device: &Device) -> Result<Probed, BlockError> {
@@ -237,4 +278,31 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BlockError> + Send + 'static,
 ) -> Result<T, BlockError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BlockError::Interrupted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drive_without_a_disc_is_empty_and_one_that_fails_is_not() {
+        let open = |errno: rustix::io::Errno| BlockError::Open { device: "/dev/sr0".into(), source: errno.into() };
+        assert!(is_empty_drive(&open(rustix::io::Errno::NOMEDIUM)));
+        assert!(!is_empty_drive(&open(rustix::io::Errno::IO)));
+        assert!(!is_empty_drive(&BlockError::Interrupted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_bus_is_waited_for_until_it_was_quiet_for_a_while() {
+        let mut buses = SlowBuses::default();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(!buses.may_grow(names(&[]), Instant::now()), "a machine without such a bus waits for nothing");
+        assert!(buses.may_grow(names(&["usb1"]), Instant::now()));
+        tokio::time::advance(QUIET / 2).await;
+        assert!(buses.may_grow(names(&["usb1", "1-1"]), Instant::now()));
+        tokio::time::advance(QUIET / 2).await;
+        assert!(buses.may_grow(names(&["usb1", "1-1"]), Instant::now()), "the hub has just found a device");
+        tokio::time::advance(QUIET / 2).await;
+        assert!(!buses.may_grow(names(&["usb1", "1-1"]), Instant::now()));
+    }
 }

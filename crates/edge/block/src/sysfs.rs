@@ -66,6 +66,13 @@ pub(crate) fn pending(sys: &Path) -> Vec<String> {
     pending
 }
 
+/// Devices and controllers of the buses that devices appear on slowly.
+pub(crate) fn slow_bus_devices(sys: &Path) -> Vec<String> {
+    let directories = ["bus/usb/devices", "class/mmc_host", "bus/mmc/devices"];
+    // A machine without such a bus has no directory for it.
+    directories.iter().flat_map(|directory| names(&sys.join(directory)).unwrap_or_default()).collect()
+}
+
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -256,6 +263,15 @@ mod tests {
         assert_eq!(pending(sys.path()), ["1-1:1.0"]);
         fs::create_dir(sys.path().join(driver).join("1-1:1.0/host2/target2:0:0")).unwrap();
         assert_eq!(pending(sys.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn slow_buses_are_those_of_usb_and_sd() {
+        let sys = sys();
+        assert_eq!(slow_bus_devices(sys.path()), Vec::<String>::new());
+        put(sys.path(), "bus/usb/devices", &[("usb1/x", ""), ("1-1/x", "")]);
+        put(sys.path(), "class/mmc_host", &[("mmc0/x", "")]);
+        assert_eq!(slow_bus_devices(sys.path()), ["1-1", "usb1", "mmc0"]);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Actions for NodeActions {
             Step::WriteUdevRules => {
                 // The first step of a boot that needs more than the system disk.
                 devices::known(store, &job.context).await?;
-                devices::write_rules(store, &Udevadm).await
+                devices::write_rules(store, &Udevadm::default()).await
             }
             Step::WriteUserFiles => volumes::user_files(store).await,
             Step::StartAllServices => services::all_up(store, supervisor, &job.context).await,

@@ -12,10 +12,12 @@ use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Parameters, Payload, Requ
 use state::{Kind, Store, WatchOptions};
 use stdx::{error_chain, tasks};
 use supervisor::{LogStore, Supervisor};
+use sys::drivers::Drivers;
 use sys::early::KernelEarlySystem;
 use sys::late::KernelLateSystem;
 use sys::power_button::PowerButton;
 use sys::signals::{self, Requests};
+use sys::udev::Udevadm;
 use tokio::sync::{broadcast, watch};
 
 use crate::actions::NodeActions;
@@ -51,6 +53,8 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
     {
         tracing::warn!(error = error_chain(&error), "Ctrl-Alt-Del reboots at once");
     }
+    // From the first moment: they take one core while all else takes another.
+    let drivers = (kind == MachineKind::Machine).then(Drivers::start).transpose().context("loading drivers")?;
     let components = Components::new(platform, logs);
     let _announcer = announce_services(&components.supervisor, &components.events);
     let (_revisions, config) = config_revisions(&components.store);
@@ -58,7 +62,7 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
     let planner = NodePlanner { kind, actions: Arc::clone(&slot) };
     let lifecycle = Lifecycle::new(planner, components.events.clone(), config);
     let machine = Machine { components, lifecycle: lifecycle.clone() };
-    wiring::register(&machine)?;
+    wiring::register(&machine, drivers.map(Udevadm::with_drivers).unwrap_or_default())?;
     let controllers = machine.components.controllers.clone();
     let actions = NodeActions {
         kind,

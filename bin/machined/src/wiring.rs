@@ -49,7 +49,7 @@ use crate::storage;
 ///
 /// # Errors
 /// When the kernel's networking cannot be reached, or two controllers claim the same output: a mistake in this list.
-pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
+pub(crate) fn register(machine: &Machine, devices: Udevadm) -> anyhow::Result<()> {
     let components = &machine.components;
     let arguments = network_arguments(components.platform.as_ref());
     let network = domain_network::Edges::kernel(arguments).context("connecting to the kernel's networking")?;
@@ -60,7 +60,7 @@ pub(crate) fn register(machine: &Machine) -> anyhow::Result<()> {
         lock: Arc::new(components.etcd.clone()),
         fetch: Arc::new(HttpFetch),
     };
-    let mut list: Vec<Box<dyn Controller>> = runtime(machine);
+    let mut list: Vec<Box<dyn Controller>> = runtime(machine, devices);
     list.extend(domain_network::controllers(&network));
     list.extend(domain_cluster::controllers(&domain_cluster::Paths::default()));
     list.extend(domain_secrets::controllers(Arc::new(trustd_client::TrustdClient::default())));
@@ -96,7 +96,7 @@ fn network_arguments(platform: &dyn Platform) -> domain_network::Arguments {
     domain_network::Arguments::read(|name| line.values(name))
 }
 
-fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
+fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
     let Machine { components, lifecycle } = machine;
     let paths = ServicePaths {
         containerd_config: Path::new(ETC).join(CONTAINERD_FILE),
@@ -114,7 +114,7 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(KernelParamDefaultsController),
         Box::new(KernelParamConfigController),
         Box::new(KernelParamSpecController::default()),
-        Box::new(KernelModuleSpecController::new(Arc::new(ImageModules::default()))),
+        Box::new(KernelModuleSpecController::new(Arc::new(ImageModules))),
         Box::new(SequenceStatusController::new(lifecycle.status())),
         Box::new(MachineStatusController::new(components.events.clone())),
         Box::new(MaintenanceServiceController::new(Arc::new(InProcess { store: components.store.clone() }))),
@@ -124,7 +124,7 @@ fn runtime(machine: &Machine) -> Vec<Box<dyn Controller>> {
         Box::new(SyncController::new(Arc::new(KernelAsk::default()), Arc::new(KernelTime))),
         Box::new(AdjtimeStatusController::new(Arc::new(KernelTime))),
         Box::new(SecurityStateController { efi_variables: PathBuf::from(EFI_VARIABLES) }),
-        Box::new(DevicesStatusController::new(Arc::new(Udevadm))),
+        Box::new(DevicesStatusController::new(Arc::new(devices))),
         Box::new(StatsController::new(perf_stats::of_kernel())),
         Box::new(MaintenanceConfigController),
         seccomp::config_controller(),

@@ -10,7 +10,7 @@ use sequencer::{TaskContext, TaskError};
 use state::{Kind, Store, WatchOptions};
 use sys::early::{EarlyError, EarlySystem};
 use sys::files::{self, Access};
-use sys::udev::{Devices, Which};
+use sys::udev::Devices;
 
 /// Rules of extensions, and of the configuration (Talos 1.7).
 const RULES: &str = "/usr/etc/udev/rules.d";
@@ -66,7 +66,7 @@ const MODULES: [&str; 1] = ["br_netfilter"];
 
 /// Loads what no device asks for.
 pub(crate) async fn load_modules() -> Result<(), TaskError> {
-    let load = || MODULES.iter().try_for_each(|name| ImageModules::default().load(name, ""));
+    let load = || MODULES.iter().try_for_each(|name| ImageModules.load(name, ""));
     // The kernel decompresses and checks them.
     Ok(tokio::task::spawn_blocking(load).await??)
 }
@@ -90,7 +90,7 @@ pub(crate) async fn write_rules(store: &Store, devices: &dyn Devices) -> Result<
     }
     files::write_atomic(&path, text.as_bytes(), READABLE)?;
     devices.reload().await?;
-    devices.trigger(Which::All).await?;
+    devices.trigger_all().await?;
     Ok(devices.settle().await?)
 }
 

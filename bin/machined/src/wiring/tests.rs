@@ -69,7 +69,7 @@ fn machine() -> Machine {
 #[tokio::test]
 async fn every_type_has_a_writer_or_a_reason() {
     let machine = machine();
-    register(&machine).unwrap();
+    register(&machine, Udevadm::default()).unwrap();
     let edges = machine.components.controllers.dependency_graph();
     let is_output = |kind| matches!(kind, EdgeKind::OutputExclusive | EdgeKind::OutputShared);
     let outputs = edges.iter().filter(|edge| is_output(edge.kind)).map(|edge| edge.type_name.clone());

@@ -12,6 +12,8 @@ use crate::daemon::{DaemonService, DaemonSpec};
 /// Talos 1.7.
 const PERIOD: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(55);
+/// Its control program would take the processor from the start of the API.
+const INITIAL_DELAY: Duration = Duration::from_secs(5);
 
 /// Runs udevd as a process, with a health check.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ impl Service for UdevdService {
     }
 
     fn health(&self) -> Option<HealthCheck> {
-        let settings = HealthSettings { period: PERIOD, timeout: TIMEOUT, ..HealthSettings::default() };
-        let udevd = Arc::new(Udevadm);
+        let settings = HealthSettings { initial_delay: INITIAL_DELAY, period: PERIOD, timeout: TIMEOUT };
+        let udevd = Arc::new(Udevadm::default());
         Some(HealthCheck::new(settings, move || {
             let udevd = Arc::clone(&udevd);
             async move { udevd.ready().await.map_err(|error| stdx::error_chain(&error)) }

@@ -8,6 +8,7 @@
 pub mod capabilities;
 pub mod cgroups;
 pub mod cpu;
+pub mod drivers;
 pub mod early;
 pub mod files;
 pub mod host;

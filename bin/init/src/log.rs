@@ -5,10 +5,19 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::time::Duration;
 
+use sys::root::InitSteps;
+
 /// Where lines go. Those before the log can be opened are kept.
 pub(crate) struct Log {
     started: Duration,
+    steps: RefCell<Steps>,
     state: RefCell<State>,
+}
+
+/// The steps that are done, and when the last one was.
+struct Steps {
+    done: InitSteps,
+    until: Duration,
 }
 
 #[derive(Default)]
@@ -19,7 +28,22 @@ struct State {
 
 impl Log {
     pub(crate) fn start() -> Self {
-        Self { started: sys::host::since_boot(), state: RefCell::default() }
+        let started = sys::host::since_boot();
+        let steps = RefCell::new(Steps { done: InitSteps::default(), until: started });
+        Self { started, steps, state: RefCell::default() }
+    }
+
+    /// What was done since the step before is the step `name`, for the times that machined tells.
+    pub(crate) fn step(&self, name: &str) {
+        let (mut steps, now) = (self.steps.borrow_mut(), sys::host::since_boot());
+        let took = now.saturating_sub(steps.until);
+        steps.done.push(name, took);
+        steps.until = now;
+    }
+
+    /// The steps so far.
+    pub(crate) fn steps(&self) -> InitSteps {
+        self.steps.borrow().done.clone()
     }
 
     /// When this program started, since the kernel did.

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     let log = Log::start();
     let mounted = mount_kernel_filesystems();
     log.open();
+    log.step("mounts");
     let panic = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let panic = Cmdline::parse(&panic).last("panic").map(str::to_owned);
     if panic.is_none()
@@ -73,17 +74,21 @@ fn boot(log: &Log) -> Result<(), Failure> {
     log.info(&format!("booting Talos {}", stdx::version::TAG));
     cpu::supports_x86_64_v2()?;
     load_modules()?;
+    log.step("modules");
     log.info("mounting the rootfs");
     mount_root(log)?;
     for mount in ["/proc", "/sys", "/dev"] {
         root::move_mount(Path::new(mount), &Path::new(NEW_ROOT).join(&mount[1..]))?;
     }
+    log.step("rootfs");
     log.info("entering the rootfs");
     root::switch(Path::new(NEW_ROOT))?;
+    log.step("switch");
     let environment = [
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         // For the times of machined's own lines.
         (root::INIT_STARTED, log.started_at().as_millis().to_string()),
+        (root::INIT_STEPS, log.steps().to_string()),
     ];
     Err(Box::new(Exec(root::exec(Path::new(MACHINED), &environment))))
 }

@@ -21,6 +21,7 @@ use sys::udev::Udevadm;
 use tokio::sync::{broadcast, watch};
 
 use crate::actions::NodeActions;
+use crate::boot_times::{self, Before};
 use crate::components::{Components, Machine};
 use crate::plans::{Actions, MachineKind, NodePlanner};
 use crate::wiring;
@@ -30,11 +31,15 @@ const SIGNAL: &str = "signal";
 /// The actor of a shutdown by the power button.
 const BUTTON: &str = "power button";
 
-/// Runs the machine until it is decided how it ends.
+/// Runs the machine until it is decided how it ends. `before` is what was before machined on a machine of its own.
 ///
 /// # Errors
 /// When it cannot even be brought to where it could be managed.
-pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(
+    platform: Arc<dyn Platform>,
+    logs: LogStore,
+    before: Option<Before>,
+) -> anyhow::Result<Outcome> {
     tracing::info!(version = stdx::version::TAG, kernel = sys::host::kernel_release(), "machined starts");
     let requests = Requests::listen().context("listening to signals")?;
     let _reaper = tasks::keep("reaper", || async {
@@ -74,6 +79,7 @@ pub(crate) async fn run(platform: Arc<dyn Platform>, logs: LogStore) -> anyhow::
     slot.set(Arc::new(actions)).ok();
     let _signals = request_by_signals(requests, kind, lifecycle.clone());
     let _button = (kind == MachineKind::Machine).then(|| shut_down_by_button(lifecycle.clone()));
+    let _boot_times = before.map(|before| boot_times::tell(before, &lifecycle));
     lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine()))?;
     let outcome = lifecycle.outcome().await;
     tracing::info!(?outcome, "shutting down");

@@ -4,6 +4,7 @@
 
 mod actions;
 mod api;
+mod boot_times;
 mod components;
 mod exit;
 mod inventory;
@@ -27,8 +28,11 @@ use sequencer::{Outcome, REBOOT_AFTER_FAILURE};
 use stdx::error_chain;
 use supervisor::LogStore;
 use sys::late::KernelLateSystem;
+use sys::root::InitSteps;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
+use crate::boot_times::Before;
 use crate::logging::KernelLog;
 
 fn main() -> ExitCode {
@@ -37,8 +41,9 @@ fn main() -> ExitCode {
     // Process 1 without a host that says so is the first of a machine, also where it cannot tell which one.
     let is_machine = std::process::id() == 1 && environment.platform.is_none();
     let (logs, kernel_log) = (LogStore::default(), KernelLog::default());
-    if is_machine {
-        kernel_log.enable(init_started());
+    let before = is_machine.then(before);
+    if let Some(before) = &before {
+        kernel_log.enable(before.kernel);
     }
     let installed = tracing::subscriber::set_global_default(logging::subscriber(filter, &logs, &kernel_log));
     if let Err(error) = installed {
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     }
     let mut state = None;
     let command_line = environment.command_line.clone();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(environment, logs, &mut state)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(environment, logs, before, &mut state)))
         .unwrap_or_else(|panic| Err(anyhow::anyhow!("panicked: {}", stdx::tasks::panic_message(&*panic))));
     let outcome = outcome.unwrap_or_else(|error| {
         tracing::error!(error = error_chain(&*error), "machine cannot run; rebooting in {REBOOT_AFTER_FAILURE:?}");
@@ -65,13 +70,19 @@ fn main() -> ExitCode {
     exit::leave(outcome, state.map(|state| state.join(paths::EXIT_STATUS)).as_deref())
 }
 
-/// Runs the machine; `state` is where its host mounted the volume STATE, if it did.
-fn run(environment: Environment, logs: LogStore, state: &mut Option<PathBuf>) -> anyhow::Result<Outcome> {
+/// Runs the machine; `before` is what a machine of its own did before this program, `state` where its host mounted the volume
+/// STATE, if it did.
+fn run(
+    environment: Environment,
+    logs: LogStore,
+    before: Option<Before>,
+    state: &mut Option<PathBuf>,
+) -> anyhow::Result<Outcome> {
     let platform = platform::detect(environment)?;
     let mounts = platform.host_mounts();
     *state = mounts.into_iter().find(|mount| mount.volume == MountStatus::STATE).map(|mount| mount.target);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(machine::run(platform, logs));
+    let outcome = runtime.block_on(machine::run(platform, logs, before));
     // Threads blocked on a disk or an absent host do not block the end of the machine.
     runtime.shutdown_background();
     outcome
@@ -90,9 +101,12 @@ fn environment() -> Environment {
     }
 }
 
-/// When the machine's first program started, since its kernel did.
+/// What was before this program, by the kernel's clock and what init tells.
 #[expect(clippy::disallowed_methods, reason = "as in `environment`")]
-fn init_started() -> Duration {
+fn before() -> Before {
+    let (machined, now) = (Instant::now(), sys::host::since_boot());
     let told = std::env::var(sys::root::INIT_STARTED).ok().and_then(|text| text.parse().ok());
-    told.map_or_else(sys::host::since_boot, Duration::from_millis)
+    let kernel = told.map_or(now, Duration::from_millis);
+    let init_steps = InitSteps::parse(&std::env::var(sys::root::INIT_STEPS).unwrap_or_default());
+    Before { machined, kernel, init: now.saturating_sub(kernel), init_steps }
 }

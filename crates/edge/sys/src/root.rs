@@ -3,11 +3,53 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::mounts::MountError;
 
 /// The variable by which init tells machined when it started: milliseconds since the kernel did.
 pub const INIT_STARTED: &str = "INIT_STARTED_MS";
+/// The variable by which it tells its [`InitSteps`].
+pub const INIT_STEPS: &str = "INIT_STEPS_MS";
+
+/// The steps of init, and what each took. As text: `name=milliseconds`, separated by spaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InitSteps(Vec<(String, Duration)>);
+
+impl InitSteps {
+    /// More steps than init has are none of its own.
+    const MOST: usize = 16;
+
+    /// Adds a step.
+    pub fn push(&mut self, name: &str, took: Duration) {
+        self.0.push((name.to_owned(), took));
+    }
+
+    /// Reads the text. What is no step is left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let steps = text.split_whitespace().filter_map(|step| {
+            let (name, millis) = step.split_once('=')?;
+            Some((name.to_owned(), Duration::from_millis(millis.parse().ok()?)))
+        });
+        Self(steps.take(Self::MOST).collect())
+    }
+
+    /// In their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.0.iter().map(|(name, took)| (name.as_str(), *took))
+    }
+}
+
+impl std::fmt::Display for InitSteps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (name, took)) in self.iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            write!(f, "{space}{name}={}", took.as_millis())?;
+        }
+        Ok(())
+    }
+}
 
 /// The root cannot be changed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +130,18 @@ pub fn exec(program: &Path, environment: &[(&str, String)]) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_are_read_as_they_are_written() {
+        let mut steps = InitSteps::default();
+        steps.push("modules", Duration::from_millis(120));
+        steps.push("rootfs", Duration::from_micros(1900));
+        assert_eq!(steps.to_string(), "modules=120 rootfs=1");
+        let read = InitSteps::parse("modules=120 x y=z rootfs=1");
+        let expected = [("modules", Duration::from_millis(120)), ("rootfs", Duration::from_millis(1))];
+        assert!(read.iter().eq(expected), "{read:?}");
+        assert_eq!(InitSteps::parse(&"a=1 ".repeat(100)).iter().count(), InitSteps::MOST);
+    }
 
     #[test]
     fn no_other_process_gives_up_its_root() {

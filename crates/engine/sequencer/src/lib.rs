@@ -21,4 +21,4 @@ pub use sequence::{
     ActorId, Options, Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, SequenceId,
     ShutdownParameters, Takeover, UpgradeParameters, WipeMode,
 };
-pub use status::{Current, Last, LastResult, Status};
+pub use status::{Current, Last, LastResult, PhaseTime, Status};

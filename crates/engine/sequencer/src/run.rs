@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::events::{Action, EventBus, Payload};
 use crate::plan::{OnFailure, Phase, Plan, Task, TaskContext, TaskError};
 use crate::sequence::{ActorId, Sequence, SequenceId};
-use crate::status::Status;
+use crate::status::{PHASES_KEPT, PhaseTime, Status};
 
 /// How long a task may take to end after it was canceled.
 const TASK_GRACE: Duration = Duration::from_secs(5);
@@ -72,8 +72,10 @@ impl Run {
             current.phase = Some((name, number, total));
             current.tasks = names;
         });
+        self.record_start(name, started);
         let results = join_all(tasks.iter().map(|task| self.task(task))).await;
         self.publish(Payload::Phase { phase: name.to_owned(), action: Action::Stop });
+        self.record_end(name, started);
         let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
         if self.cancel.is_cancelled() {
             return Err(Unfinished::Canceled);
@@ -163,6 +165,25 @@ impl Run {
 
     fn publish(&self, payload: Payload) {
         self.events.publish_for(self.actor.as_str(), payload);
+    }
+
+    fn record_start(&self, phase: &'static str, started: Instant) {
+        self.status.send_if_modified(|status| {
+            let is_kept = status.phases.len() < PHASES_KEPT;
+            if is_kept {
+                status.phases.push(PhaseTime { sequence: self.sequence, phase, started, took: None });
+            }
+            is_kept
+        });
+    }
+
+    fn record_end(&self, phase: &'static str, started: Instant) {
+        self.status.send_if_modified(|status| {
+            let ended = status.phases.iter_mut().find(|kept| {
+                (kept.sequence, kept.phase, kept.started, kept.took) == (self.sequence, phase, started, None)
+            });
+            ended.map(|kept| kept.took = Some(started.elapsed())).is_some()
+        });
     }
 
     fn report(&self, change: impl FnOnce(&mut crate::status::Current)) {

@@ -1,5 +1,9 @@
 //! Status of the lifecycle, for controllers and operators.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::sequence::{ActorId, Outcome, Sequence, SequenceId};
 
 /// The sequence that runs.
@@ -33,6 +37,19 @@ pub struct Last {
     pub result: LastResult,
 }
 
+/// One phase of a sequence, and the time that it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseTime {
+    pub sequence: Sequence,
+    pub phase: &'static str,
+    pub started: Instant,
+    /// None as long as it runs; with its failed tasks otherwise.
+    pub took: Option<Duration>,
+}
+
+/// How many phases are kept with their times: those of a boot are half as many, later ones are of no boot.
+pub(crate) const PHASES_KEPT: usize = 64;
+
 /// A moment of the lifecycle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -40,4 +57,6 @@ pub struct Status {
     pub last: Option<Last>,
     /// How the machine ends, once that is decided.
     pub outcome: Option<Outcome>,
+    /// The first 64 phases since the machine started, in their order.
+    pub phases: Vec<PhaseTime>,
 }

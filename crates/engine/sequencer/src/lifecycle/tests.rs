@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::events::Action;
 use crate::plan::{OnFailure, Task, TaskContext, TaskError};
+use crate::status::{PHASES_KEPT, PhaseTime};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -276,4 +277,39 @@ async fn a_request_decides_how_the_machine_ends() {
     let reset = Request::new(Sequence::Reset, ActorId::new("me")).ending_in(Outcome::Reboot);
     world.lifecycle.request(reset).unwrap();
     assert_eq!(world.driver.join().await.unwrap(), Outcome::Reboot);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_phases_are_kept_with_their_times() {
+    const LONG: Duration = Duration::from_secs(3);
+    let sleep = |_| async {
+        tokio::time::sleep(LONG).await;
+        Ok(())
+    };
+    let sleeps = move || Task::new("sleeps", 2 * LONG, sleep);
+    let world = world(move |request| {
+        Some(match request.sequence {
+            Sequence::Initialize => {
+                Plan::new(Then::Follow(Sequence::Boot)).phase("a", vec![sleeps()]).phase("b", vec![])
+            }
+            Sequence::Boot => one(sleeps(), Then::Idle),
+            _ => (0..PHASES_KEPT).fold(Plan::new(Then::Idle), |plan, _| plan.phase("more", vec![])),
+        })
+    });
+    let begun = Instant::now();
+    world.request(Sequence::Initialize, "").unwrap();
+    let mut status = world.lifecycle.status();
+    let running = status.wait_for(|status| status.phases.len() == 3).await.unwrap().phases.clone();
+    let phase = |sequence, phase, after, took| PhaseTime { sequence, phase, started: begun + after, took };
+    let initialized = [
+        phase(Sequence::Initialize, "a", Duration::ZERO, Some(LONG)),
+        phase(Sequence::Initialize, "b", LONG, Some(Duration::ZERO)),
+    ];
+    assert_eq!(running[..2], initialized);
+    assert_eq!(running[2], phase(Sequence::Boot, "one", LONG, None));
+    assert_eq!(world.last().await.sequence, Sequence::Boot);
+    assert_eq!(status.borrow().phases[2], phase(Sequence::Boot, "one", LONG, Some(LONG)));
+    world.request(Sequence::Reset, "me").unwrap();
+    status.wait_for(|status| status.last.as_ref().is_some_and(|last| last.sequence == Sequence::Reset)).await.unwrap();
+    assert_eq!(status.borrow().phases.len(), PHASES_KEPT);
 }

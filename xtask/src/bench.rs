@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::bundle::{self, Bundle, Kubernetes};
-use crate::cluster::{RUN_PACKAGES, state};
+use crate::cluster::{MACHINE_PACKAGES, RUN_PACKAGES, state};
 use crate::host;
 use crate::paths::Paths;
 use crate::programs;
 use crate::step::{Step, Steps, command, say};
 
 mod memory;
+mod virtual_machine;
 
 /// The measured version.
 const KUBERNETES: Kubernetes = Kubernetes::V1_30;
@@ -64,13 +65,15 @@ pub(crate) fn bench(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     let bundle = bundle::build(steps, paths, &programs, KUBERNETES)?;
     let mut rows = vec![image_size(paths)?];
     steps.run("packages for comparisons", |step| host::install(step, BARE_PACKAGES))?;
+    steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
     rows.extend(steps.run("gen config", |_| Ok(gen_config(&programs)))?);
     let bare = steps.run("the same processes by hand", |step| Ok(bare(step, paths, &bundle)))?;
     let ready_by_hand = bare.as_ref().ok().map(|times| times.ready);
     let by_hand = bare.map(|times| times.to_string());
     rows.push(row("the same Kubernetes processes started by hand, one node, to Ready", "", by_hand));
     rows.extend(cluster(steps, paths, &programs, &bundle, ready_by_hand)?);
-    let text = table(&rows, &machine());
+    let booted = virtual_machine::rows(steps, paths, &programs)?;
+    let text = table(&rows, &booted, &machine());
     let path = paths.root.join("docs/benchmarks.md");
     std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
     say(&text);
@@ -289,16 +292,21 @@ fn machine() -> String {
     format!("{cores} cores ({processor}), {memory} of memory, Linux {}", kernel.trim())
 }
 
-fn table(rows: &[Row], machine: &str) -> String {
-    let mut text = format!(
-        "# Benchmarks\n\nMeasured by `cargo xtask bench`, Kubernetes {}, on {machine}.\n\n\
-         | what | budget | measured |\n|---|---|---|\n",
-        KUBERNETES.version()
-    );
+/// The document: rows of the host, and those of a virtual machine in a section of their own.
+fn table(rows: &[Row], booted: &[Row], machine: &str) -> String {
+    let version = KUBERNETES.version();
+    let mut text = format!("# Benchmarks\n\nMeasured by `cargo xtask bench`, Kubernetes {version}, on {machine}.\n");
+    append(&mut text, rows);
+    let _ = write!(text, "\n## Boot of a virtual machine\n\n{}\n", virtual_machine::CONDITIONS);
+    append(&mut text, booted);
+    text
+}
+
+fn append(text: &mut String, rows: &[Row]) {
+    text.push_str("\n| what | budget | measured |\n|---|---|---|\n");
     for Row { what, budget, measured } in rows {
         let _ = writeln!(text, "| {what} | {budget} | {measured} |");
     }
-    text
 }
 
 #[cfg(test)]
@@ -308,8 +316,18 @@ mod tests {
     #[test]
     fn what_could_not_be_measured_says_why_in_its_row() {
         let rows = [row("a", "1 s", Err(anyhow::anyhow!("no\nroot"))), row("b", "", Ok("2 s".to_owned()))];
-        let text = table(&rows, "a machine");
+        let text = table(&rows, &[], "a machine");
         assert!(text.contains("| a | 1 s | failed: no root |\n| b |  | 2 s |\n"), "{text}");
+    }
+
+    #[test]
+    fn rows_of_a_virtual_machine_have_a_section_of_their_own() {
+        let one = |what: &str| [row(what, "", Ok("1 s".to_owned()))];
+        let text = table(&one("a"), &one("b"), "a machine");
+        let (host, booted) = text.split_once("\n## Boot of a virtual machine\n\n").unwrap();
+        let header = "\n| what | budget | measured |\n|---|---|---|\n";
+        assert!(host.ends_with(&format!("on a machine.\n{header}| a |  | 1 s |\n")), "{host}");
+        assert_eq!(booted, format!("{}\n{header}| b |  | 1 s |\n", virtual_machine::CONDITIONS));
     }
 
     #[test]

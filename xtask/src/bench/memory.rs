@@ -6,16 +6,17 @@ use std::path::Path;
 use super::{Row, row};
 
 /// Our processes on a node: display name and program path inside the node.
-const PROCESSES: &[(&str, &str)] = &[("machined", "sbin/init"), ("apid", "bin/apid"), ("trustd", "bin/trustd")];
+pub(super) const PROCESSES: &[(&str, &str)] =
+    &[("machined", "sbin/init"), ("apid", "bin/apid"), ("trustd", "bin/trustd")];
 
 const BUDGET: &str = "25 MiB on a control plane";
 
 /// Memory of one process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Memory {
-    resident: u64,
+pub(super) struct Memory {
+    pub(super) resident: u64,
     /// Resident, with each page shared with others counted by its part.
-    proportional: u64,
+    pub(super) proportional: u64,
 }
 
 /// A row for each node of the cluster: each process, and their sum beside the budget.
@@ -37,7 +38,8 @@ fn budget(node: &str) -> &'static str {
     if node.contains("controlplane") { BUDGET } else { "" }
 }
 
-fn sum(node: &[(String, usize, Memory)]) -> String {
+/// The sum, and each process by its place in [`PROCESSES`].
+pub(super) fn sum(node: &[(String, usize, Memory)]) -> String {
     let total = node.iter().fold(Memory::default(), |sum, (_, _, one)| Memory {
         resident: sum.resident + one.resident,
         proportional: sum.proportional + one.proportional,
@@ -47,7 +49,7 @@ fn sum(node: &[(String, usize, Memory)]) -> String {
     format!("{}: {}", show(total), each.join(", "))
 }
 
-fn show(memory: Memory) -> String {
+pub(super) fn show(memory: Memory) -> String {
     let tenths = |kib: u64| format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024);
     format!("{} ({}) MiB", tenths(memory.resident), tenths(memory.proportional))
 }
@@ -74,7 +76,8 @@ fn memory(process: &Path) -> Option<Memory> {
     parse(&std::fs::read_to_string(process.join("smaps_rollup")).ok()?)
 }
 
-fn parse(rollup: &str) -> Option<Memory> {
+/// Of the file `smaps_rollup` of a process, as the kernel writes it.
+pub(super) fn parse(rollup: &str) -> Option<Memory> {
     let field = |name: &str| -> Option<u64> {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()

@@ -117,7 +117,7 @@ impl Setup {
                     arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
                 }
                 if let Some(disc) = disc {
-                    arguments.extend(cd_drive("boot", disc, ",bootindex=10"));
+                    arguments.extend(cd_drive(0, disc, ",bootindex=10"));
                 }
             }
             Source::Network { .. } => {}
@@ -129,8 +129,8 @@ impl Setup {
                 format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={index}{device}").into(),
             ]);
         }
-        for (index, disc) in (0..).zip(&self.discs) {
-            arguments.extend(cd_drive(&index.to_string(), disc, ""));
+        for (port, disc) in (1..).zip(&self.discs) {
+            arguments.extend(cd_drive(port, disc, ""));
         }
         Ok(arguments)
     }
@@ -147,9 +147,10 @@ impl Setup {
     }
 }
 
-fn cd_drive(name: &str, image: &Path, device: &str) -> [OsString; 4] {
-    let drive = format!("if=none,id=cd{name},media=cdrom,readonly=on,file={}", image.display());
-    ["-drive".into(), drive.into(), "-device".into(), format!("ide-cd,drive=cd{name}{device}").into()]
+/// A CD drive on a port of the board's SATA controller, of which it has six.
+fn cd_drive(port: usize, image: &Path, device: &str) -> [OsString; 4] {
+    let drive = format!("if=none,id=cd{port},media=cdrom,readonly=on,file={}", image.display());
+    ["-drive".into(), drive.into(), "-device".into(), format!("ide-cd,bus=ide.{port},drive=cd{port}{device}").into()]
 }
 
 /// OVMF with variables of the machine's own, which outlive its processes.

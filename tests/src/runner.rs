@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::support::{Clock, filters, say};
 
@@ -34,7 +35,7 @@ impl Tally {
             while let Some((name, check)) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let clock = Clock::start();
                 let result = attempt(check);
-                tally.lock().unwrap_or_else(PoisonError::into_inner).record(name, clock, result);
+                tally.lock().record(name, clock, result);
             }
         };
         std::thread::scope(|scope| {

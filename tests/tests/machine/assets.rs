@@ -1,9 +1,9 @@
 //! The files that are tested, and the folder of each check.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use anyhow::{Context as _, ensure};
+use parking_lot::Mutex;
 use tests::support::{run, say};
 
 /// How much of a console is shown after a check failed.

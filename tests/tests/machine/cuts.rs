@@ -4,9 +4,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
+use parking_lot::Mutex;
 use tests::support::{Clock, run, say};
 use tests::write_log::{Random, WriteLog};
 
@@ -96,8 +96,7 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
             match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed)) {
                 Ok(way) => say(&format!("    {name}: {way} ({clock})")),
                 Err(error) => {
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    failed.push(format!("{name}: {error:#}"));
+                    failed.lock().push(format!("{name}: {error:#}"));
                 }
             }
         }
@@ -107,7 +106,7 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
             scope.spawn(worker);
         }
     });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = failed.into_inner();
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 

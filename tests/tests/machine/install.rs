@@ -1,10 +1,11 @@
 //! Installation by configuration, and what a machine lives through after it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use parking_lot::Mutex;
 use tests::support::{eventually, run};
 
 use crate::assets::Assets;
@@ -61,7 +62,7 @@ static INSTALLED: Mutex<Option<Arc<Installed>>> = Mutex::new(None);
 
 /// Installs from a disc, by BIOS, unless that was done.
 pub(crate) fn installed(assets: &Assets) -> anyhow::Result<Arc<Installed>> {
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut installed = INSTALLED.lock();
     if let Some(installed) = installed.as_ref() {
         return Ok(Arc::clone(installed));
     }

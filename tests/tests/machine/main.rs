@@ -18,7 +18,7 @@ use tests::runner::{Tally, Wanted};
 
 type Check = fn(&Assets) -> anyhow::Result<()>;
 
-/// The checks in their order.
+/// The checks in their order: what others wait for comes first, and those behind it do not need it.
 const CHECKS: &[(&str, Check)] = &[
     (
         "a_cut_keeps_what_was_flushed_and_any_part_of_the_rest",
@@ -27,11 +27,11 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
-    ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     (
         "a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc",
         install::a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc,
     ),
+    ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     (
         "a_machine_of_the_network_finds_its_disk_among_odd_ones",
         install::a_machine_of_the_network_finds_its_disk_among_odd_ones,

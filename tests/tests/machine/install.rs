@@ -149,8 +149,8 @@ pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(a
     Ok(())
 }
 
-/// The network loads kernel and initramfs, the configuration has an address with variables, and a selector finds the disk
-/// among odd ones, which keep what they have.
+/// The network loads kernel and initramfs, the configuration has an address, and a selector finds the disk among odd ones,
+/// which keep what they have.
 pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &Assets) -> anyhow::Result<()> {
     let registry = Registry::start(&assets.installer()?)?;
     let selector = r#"{"machine": {"install": {"disk": "", "diskSelector": {"serial": "disk-4"}}}}"#;
@@ -159,18 +159,17 @@ pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &As
     for file in [assets.kernel(), assets.initramfs(), generated.control_plane.clone()] {
         files.add(&file)?;
     }
-    let configuration = files.url("${mac}.yaml").replace("${mac}", "controlplane");
-    let arguments = format!("{} talos.config={configuration}?mac=${{mac}}&u=${{uuid}}", Setup::arguments_of_a_system());
-    let escaped = arguments.replace("${", "$${");
-    let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs.xz {escaped}\ninitrd initramfs.xz\nboot\n");
+    let configuration = files.url("controlplane.yaml");
+    let arguments = Setup::arguments_of_a_system();
+    let script = format!(
+        "#!ipxe\nkernel vmlinuz initrd=initramfs.xz {arguments} talos.config={configuration}?mac=${{mac}}\n\
+         initrd initramfs.xz\nboot\n"
+    );
     std::fs::write(files.directory.join("boot.ipxe"), script)?;
     let odd = OddDisks::make(assets)?;
     let system = assets.file("system.disk")?;
     an_empty_file(&system, DISK)?;
-    let setup = odd.attach(Setup::network("machine", files.url("boot.ipxe"))).with_drive(
-        &format!("format=raw,cache=unsafe,file={}", system.display()),
-        ",logical_block_size=4096,physical_block_size=4096",
-    );
+    let setup = odd.attach(Setup::network("machine", files.url("boot.ipxe"))).with_disk(&system);
     let mut machine = Vm::start(assets, &setup)?;
     let talosconfig = &generated.talosconfig;
     machine.is_installed(talosconfig, INSTALL)?;
@@ -181,6 +180,9 @@ pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &As
     odd.are_as_before()
 }
 
+/// Bytes of the smallest disk: one large sector.
+const SMALL: usize = 4096;
+
 /// Disks that are not to be touched: garbage with the signature of a partition table, a file system without a table,
 /// another's volume group, and one that is too small for anything.
 #[derive(Debug)]
@@ -190,7 +192,7 @@ impl OddDisks {
     fn make(assets: &Assets) -> anyhow::Result<Self> {
         const SIZE: u64 = 64 << 20;
         let mut disks = Vec::new();
-        for (name, size) in [("table", SIZE), ("ext4", SIZE), ("lvm", SIZE), ("small", 4096)] {
+        for (name, size) in [("table", SIZE), ("ext4", SIZE), ("lvm", SIZE), ("small", u64::try_from(SMALL)?)] {
             let path = assets.file(&format!("{name}.disk"))?;
             an_empty_file(&path, size)?;
             disks.push(path);
@@ -209,8 +211,13 @@ impl OddDisks {
         all.map(Self).context("reading the odd disks")
     }
 
+    /// The last one has large sectors.
     fn attach(&self, setup: Setup) -> Setup {
-        self.0.iter().fold(setup, |setup, (path, _)| setup.with_disk(path))
+        let large = ",logical_block_size=4096,physical_block_size=4096";
+        let drive = |path: &Path| format!("format=raw,cache=unsafe,file={}", path.display());
+        self.0.iter().fold(setup, |setup, (path, content)| {
+            setup.with_drive(&drive(path), if content.len() == SMALL { large } else { "" })
+        })
     }
 
     fn are_as_before(&self) -> anyhow::Result<()> {

@@ -32,7 +32,7 @@ pub(crate) enum Source {
     Kernel { arguments: String },
     /// What the firmware finds: the first disk, or a disc.
     Firmware { kind: Firmware, disc: Option<PathBuf> },
-    /// The network, by iPXE in the card's memory: a script at an address. Disks come before it.
+    /// The network, by iPXE in the card's memory: a script at an address.
     Network { script: String },
 }
 
@@ -78,7 +78,7 @@ impl Setup {
         Self::of(name, Source::Firmware { kind, disc })
     }
 
-    /// A machine that its network starts if no disk does.
+    /// A machine that its network starts.
     pub(crate) fn network(name: &'static str, script: String) -> Self {
         Self::of(name, Source::Network { script })
     }
@@ -126,7 +126,7 @@ impl Setup {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
             arguments.extend([
                 "-device".into(),
-                format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={index}{device}").into(),
+                format!("virtio-blk-pci,drive=disk{index},serial=disk-{index},bootindex={}{device}", index + 1).into(),
             ]);
         }
         for (port, disc) in (1..).zip(&self.discs) {
@@ -140,7 +140,7 @@ impl Setup {
         let network = format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:50000");
         let card = "virtio-net-pci,netdev=net0";
         let [network, card] = match &self.source {
-            Source::Network { script } => [format!("{network},bootfile={script}"), format!("{card},bootindex=20")],
+            Source::Network { script } => [format!("{network},bootfile={script}"), format!("{card},bootindex=0")],
             _ => [network, format!("{card},romfile=")],
         };
         ["-netdev".to_owned(), network, "-device".to_owned(), card]

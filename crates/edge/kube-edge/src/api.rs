@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde_json::Value;
 
-use crate::drain::{BoundPod, Eviction};
+use crate::bound_pod::{BoundPod, Eviction};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::object::ObjectRef;

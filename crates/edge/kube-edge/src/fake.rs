@@ -14,8 +14,8 @@ use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, Outcome, PodSummary, Readiness, ServerVersion,
     Workload,
 };
+use crate::bound_pod::{BoundPod, Eviction, Upkeep};
 use crate::create;
-use crate::drain::{BoundPod, Eviction, Upkeep};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::object::ObjectRef;

@@ -6,6 +6,7 @@
 
 mod api;
 pub mod balancer;
+mod bound_pod;
 mod call;
 mod create;
 mod drain;
@@ -23,7 +24,8 @@ pub use api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, Outcome, PodSummary, Readiness, ServerVersion,
     Workload,
 };
-pub use drain::{BoundPod, Drain, Eviction, Upkeep};
+pub use bound_pod::{BoundPod, Eviction, Upkeep};
+pub use drain::Drain;
 pub use error::KubeError;
 #[cfg(any(test, feature = "testing"))]
 pub use fake::{FakeConnect, FakeKube};

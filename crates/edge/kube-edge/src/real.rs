@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::api::{
     Applied, Connect, KubeApi, KubeletApi, NodeEvent, NodeEvents, PodSummary, Readiness, ServerVersion, Workload,
 };
+use crate::bound_pod::{BoundPod, Eviction};
 use crate::call::{FIELD_MANAGER, within};
-use crate::drain::{BoundPod, Eviction};
 use crate::error::KubeError;
 use crate::node::{Node, NodePatch};
 use crate::signing::{Signing, SigningRequest};

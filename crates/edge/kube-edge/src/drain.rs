@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::KubeApi;
-use crate::bound_pod::{BoundPod, Eviction, Upkeep};
+use crate::bound_pod::{Eviction, Upkeep};
 use crate::error::KubeError;
 
 /// How often it is looked which pods are left, and evictions that a budget forbade are asked for again.
@@ -78,6 +78,7 @@ impl Drain {
 mod tests {
     use super::*;
     use crate::FakeKube;
+    use crate::bound_pod::BoundPod;
 
     fn pod(name: &str, upkeep: Upkeep) -> BoundPod {
         BoundPod { namespace: "default".into(), name: name.into(), uid: format!("uid of {name}"), upkeep }

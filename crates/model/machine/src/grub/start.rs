@@ -57,11 +57,13 @@ pub fn core_image(core: &[u8], first_sector: u64, room: u64) -> Result<Vec<u8>, 
     Ok(image)
 }
 
-/// Boot code that prints that an installation was cut off, and waits: for disks on which one has begun.
+/// Boot code that prints that an installation was cut off, and gives the next device its turn, which may be the medium to
+/// install from again: for disks on which one has begun.
 #[must_use]
 pub fn interrupted() -> Vec<u8> {
-    // 16-bit code at 0000:7c00: prints the text behind it by the BIOS (int 10h, function 0eh), then halts for ever.
-    const CODE: [u8; 30] = [
+    // 16-bit code at 0000:7c00: prints the text behind it by the BIOS (int 10h, function 0eh), then tells the BIOS that this
+    // device does not boot (int 18h). One that comes back from that halts.
+    const CODE: [u8; 33] = [
         0xfa, // cli
         0x31, 0xc0, // xor ax, ax
         0x31, 0xdb, // xor bx, bx: the first page of the screen
@@ -69,18 +71,20 @@ pub fn interrupted() -> Vec<u8> {
         0x8e, 0xd0, // mov ss, ax
         0xbc, 0x00, 0x7c, // mov sp, 7c00h
         0xfc, // cld
-        0xbe, 0x1e, 0x7c, // mov si, 7c1eh: the text
+        0xbe, 0x21, 0x7c, // mov si, 7c21h: the text
         0xac, // next: lodsb
         0x84, 0xc0, // test al, al
         0x74, 0x06, // jz end
         0xb4, 0x0e, // mov ah, 0eh
         0xcd, 0x10, // int 10h
         0xeb, 0xf5, // jmp next
-        0xf4, // end: hlt, with interrupts off
-        0xeb, 0xfd, // jmp end
+        0xfb, // end: sti
+        0xcd, 0x18, // int 18h
+        0xf4, // halt: hlt
+        0xeb, 0xfd, // jmp halt
     ];
     let text = "The installation on this disk was cut off before it was finished, so that it cannot boot. \
-                Start the installation medium and install again.\r\n\0";
+                Start the installation medium and install again.\r\nTrying the next device.\r\n\0";
     let mut code = CODE.to_vec();
     code.extend_from_slice(text.as_bytes());
     code

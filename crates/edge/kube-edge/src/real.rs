@@ -44,7 +44,10 @@ impl Connect for RealConnect {
 /// A client of one API server, or of a balancer in front of several.
 #[derive(Clone)]
 pub struct RealKube {
+    /// Asks again by itself where a server is busy.
     client: kube::Client,
+    /// Gives each answer as it is: a pod's budget forbids its eviction by the status of a busy server.
+    once: kube::Client,
 }
 
 impl std::fmt::Debug for RealKube {
@@ -65,8 +68,10 @@ impl RealKube {
             .map_err(|error| KubeError::Kubeconfig(Box::new(error)))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.proxy_url = None;
-        let client = kube::Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)))?;
-        Ok(Self { client })
+        let client = |config| kube::Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)));
+        let with_retries = client(config.clone())?;
+        config.default_retry = false;
+        Ok(Self { client: with_retries, once: client(config)? })
     }
 
     fn nodes_api(&self) -> Api<core::Node> {
@@ -163,7 +168,7 @@ impl KubeApi for RealKube {
         let path = format!("/api/v1/namespaces/{}/pods/{}/eviction", pod.namespace, pod.name);
         let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
         let request = request.body(eviction(pod).to_string().into_bytes()).map_err(failed)?;
-        match within("evicting", &subject, self.client.request::<Value>(request)).await {
+        match within("evicting", &subject, self.once.request::<Value>(request)).await {
             Ok(_) => Ok(Eviction::Accepted),
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(Eviction::Gone),
             Err(KubeError::Status { code: 429, message, .. }) => Ok(Eviction::Forbidden(message)),
@@ -350,11 +355,19 @@ mod tests {
     use super::*;
     use crate::Upkeep;
 
+    /// Whether head and body of a request are there.
+    fn is_whole(request: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(request).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        body.len() >= length
+    }
+
     /// A server that answers one request with this status, and returns the request.
     async fn answer(listener: &TcpListener, status: &str, body: &str) -> String {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
-        while !request.ends_with(b"}}}") && !request.ends_with(b"\r\n\r\n") {
+        while !is_whole(&request) {
             assert!(stream.read_buf(&mut request).await.unwrap() > 0, "the request ended early");
         }
         let length = body.len();

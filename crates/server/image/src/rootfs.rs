@@ -140,7 +140,7 @@ mod tests {
         let packages = cached.get(&list().unwrap().packages()).unwrap();
         let kernel = Source::parse(kernel::DEFAULT).read(&cached).unwrap();
         let reversed = packages.iter().rev().cloned().collect();
-        [packages, reversed].map(|packages| build(packages, programs.clone(), &kernel, "v0", 1).unwrap())
+        [packages, reversed].map(|packages| build(packages, programs.clone(), &kernel, "v0", 6).unwrap())
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
-use tests::support::{Clock, run, say};
+use tests::support::{Clock, eventually, run, say};
 use tests::write_log::{Random, WriteLog};
 
 use crate::AT_ONCE;
@@ -15,8 +16,12 @@ use crate::assets::Assets;
 use crate::install::{DISK, INSTALL, Installed, installed};
 use crate::vm::{Firmware, Setup, Vm};
 
-/// How many cuts are tried where the environment's `TEST_CUTS` says nothing.
+/// How many cuts are tried where the environment's `TEST_CUTS` says nothing. Of these, one installation that begins again is
+/// followed to its end, and the others until they begin; with `TEST_CUTS`, all to their end.
 const CUTS: u64 = 6;
+/// What a machine says when an installation begins.
+const BEGINS: &str = "installing the system";
+
 /// The first seed where `TEST_CUT_SEED` says nothing: each round of the checks is the same.
 const SEED: u64 = 1;
 
@@ -83,6 +88,7 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     let discs = [assets.disc_with_a_source()?, assets.disc_with_configuration(&installed.generated.control_plane)?];
     let part = u64::try_from(log.len())? / cuts.max(1);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (follows_all, is_followed) = (cuts != CUTS, AtomicBool::new(false));
     let worker = || {
         loop {
             let cut = next.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +99,8 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
             let at = usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX);
             let name = format!("cut {cut} at write {at} of {} (seed {seed})", log.len());
             let clock = Clock::start();
-            match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed)) {
+            let follows = || follows_all || !is_followed.swap(true, Ordering::Relaxed);
+            match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed), follows) {
                 Ok(way) => say(&format!("    {name}: {way} ({clock})")),
                 Err(error) => {
                     failed.lock().push(format!("{name}: {error:#}"));
@@ -110,12 +117,14 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// Starts a machine with what a cut left; how it came up.
+/// Starts a machine with what a cut left; how it came up. `follows` says of an installation that begins whether its end is
+/// waited for.
 fn comes_up(
     assets: &Assets,
     installed: &Installed,
     [disc, configuration]: &[PathBuf; 2],
     (log, at, seed): (&WriteLog, usize, u64),
+    follows: impl FnOnce() -> bool,
 ) -> anyhow::Result<&'static str> {
     let disk = assets.file("system.disk")?;
     an_empty_file(&disk, DISK)?;
@@ -123,10 +132,20 @@ fn comes_up(
     let setup =
         Setup::firmware("machine", Firmware::Bios, Some(disc.clone())).with_disk(&disk).with_disc(configuration);
     let mut machine = Vm::start(assets, &setup)?;
-    let result = machine.is_installed(&installed.generated.talosconfig, INSTALL);
+    let talosconfig = &installed.generated.talosconfig;
+    let result = eventually("a machine that boots or installs itself", INSTALL, || {
+        if machine.console().contains(BEGINS) {
+            return Ok(());
+        }
+        machine.is_installed(talosconfig, Duration::ZERO).map(drop)
+    })
+    .and_then(|()| match machine.console().contains(BEGINS) {
+        false => Ok("booted"),
+        true if follows() => machine.is_installed(talosconfig, INSTALL).map(|_| "installed again"),
+        true => Ok("began to install again"),
+    });
     if result.is_err() {
         assets.show_consoles();
     }
-    let was_installed_again = machine.console().contains("installed the system");
-    result.map(|_| if was_installed_again { "installed again" } else { "booted" })
+    result
 }

@@ -28,16 +28,16 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
     (
+        "a_machine_of_the_network_finds_its_disk_among_odd_ones",
+        install::a_machine_of_the_network_finds_its_disk_among_odd_ones,
+    ),
+    (
         "a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc",
         install::a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc,
     ),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
-    (
-        "a_machine_of_the_network_finds_its_disk_among_odd_ones",
-        install::a_machine_of_the_network_finds_its_disk_among_odd_ones,
-    ),
-    ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
+    ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
 ];
 
 /// Machines at a time: each has one emulated processor, and waits for a third of its time.

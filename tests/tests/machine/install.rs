@@ -57,15 +57,17 @@ pub(crate) struct Installed {
     _registry: Registry,
 }
 
-/// The one installation that several checks go on with; `None` as long as it was not tried or did not succeed.
-static INSTALLED: Mutex<Option<Arc<Installed>>> = Mutex::new(None);
+/// The one installation that several checks go on with, or why it did not succeed; `None` as long as it was not tried.
+static INSTALLED: Mutex<Option<Result<Arc<Installed>, String>>> = Mutex::new(None);
 
 /// Installs from a disc, by BIOS, unless that was done.
 pub(crate) fn installed(assets: &Assets) -> anyhow::Result<Arc<Installed>> {
-    let mut installed = INSTALLED.lock();
-    if let Some(installed) = installed.as_ref() {
-        return Ok(Arc::clone(installed));
-    }
+    let mut tried = INSTALLED.lock();
+    let tried = tried.get_or_insert_with(|| install(assets).map(Arc::new).map_err(|error| format!("{error:#}")));
+    tried.clone().map_err(anyhow::Error::msg)
+}
+
+fn install(assets: &Assets) -> anyhow::Result<Installed> {
     let registry = Registry::start(&assets.installer()?)?;
     let generated = generate(assets, &registry, "{}")?;
     let (disk, log) = (assets.file("system.disk")?, assets.file("system.log")?);
@@ -80,9 +82,7 @@ pub(crate) fn installed(assets: &Assets) -> anyhow::Result<Arc<Installed>> {
     machine.is_installed(&generated.talosconfig, INSTALL)?;
     has_the_systems_partitions(&machine, &generated.talosconfig)?;
     machine.cut_power();
-    let done = Arc::new(Installed { disk, log, generated, _registry: registry });
-    *installed = Some(Arc::clone(&done));
-    Ok(done)
+    Ok(Installed { disk, log, generated, _registry: registry })
 }
 
 fn has_the_systems_partitions(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> {

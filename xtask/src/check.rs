@@ -13,7 +13,7 @@ use crate::host;
 use crate::lints::{self, Tool};
 use crate::paths::Paths;
 use crate::programs;
-use crate::step::{Steps, command, say};
+use crate::step::{Steps, say};
 
 /// Debian packages that tests start programs of.
 const TEST_PACKAGES: &[&str] = &[
@@ -47,7 +47,7 @@ pub(crate) fn test(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     steps.run("packages for nodes", |step| host::install(step, RUN_PACKAGES))?;
     steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
     steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
-    part("format", cargo(steps, paths, "format", &["fmt", "--all", "--check"]));
+    part("format", format(steps, paths));
     part("dependencies", deny::check(steps, paths));
     let lints = lints::check(steps, paths);
     // What the lints compiled is what the tests run; without it they are compiled by the compiler alone.
@@ -135,6 +135,6 @@ fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path, tool: Tool) -
     steps.run("system tests", |step| step.show(&mut cargo))
 }
 
-fn cargo(steps: &mut Steps, paths: &Paths, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    steps.run(name, |step| step.show(command("cargo").current_dir(&paths.root).args(arguments)))
+fn format(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
+    steps.run("format", |step| step.show(Tool::Plain.cargo(paths).args(["fmt", "--all", "--check"])))
 }

@@ -65,7 +65,7 @@ impl Setup {
     /// The same without the protections that the kernel's arguments ask for.
     pub(crate) fn unprotected(name: &'static str, arguments: &str) -> Self {
         let source = Source::Kernel { arguments: arguments.to_owned() };
-        Self { name, source, memory_mib: 1024, drives: Vec::new(), discs: Vec::new() }
+        Self { memory_mib: 1024, ..Self::of(name, source) }
     }
 
     /// The kernel's arguments of every system.
@@ -225,6 +225,19 @@ impl Vm {
         run(&self.assets.talosctl(), &[arguments, &connection].concat())
     }
 
+    /// Waits until `check` succeeds, on a machine whose emulator runs.
+    fn until<T>(
+        &mut self,
+        what: &str,
+        at_most: Duration,
+        check: impl Fn(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        eventually(what, at_most, || {
+            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
+            check(self)
+        })
+    }
+
     /// The kernel's random name of this start.
     pub(crate) fn boot_id(&self, talosconfig: &Path) -> anyhow::Result<String> {
         self.talosctl(talosconfig, &["read", "/proc/sys/kernel/random/boot_id"])?.ok()
@@ -232,30 +245,25 @@ impl Vm {
 
     /// Waits until the API of a configured machine answers; the name of its start.
     pub(crate) fn is_up(&mut self, talosconfig: &Path, at_most: Duration) -> anyhow::Result<String> {
-        eventually("API of the configured machine", at_most, || {
-            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
-            self.boot_id(talosconfig)
-        })
+        self.until("API of the configured machine", at_most, |machine| machine.boot_id(talosconfig))
     }
 
     /// Waits until it runs from the disk that it was installed to; the name of its start.
     pub(crate) fn is_installed(&mut self, talosconfig: &Path, at_most: Duration) -> anyhow::Result<String> {
-        eventually("a machine that runs from its disk", at_most, || {
-            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
-            let disk = self.talosctl(talosconfig, &["get", "systemdisk", "--output", "yaml"])?.ok()?;
+        self.until("a machine that runs from its disk", at_most, |machine| {
+            let disk = machine.talosctl(talosconfig, &["get", "systemdisk", "--output", "yaml"])?.ok()?;
             ensure!(disk.contains("installed: true"), "no disk has the system:\n{disk}");
-            let status = self.talosctl(talosconfig, &["get", "machinestatus", "--output", "yaml"])?.ok()?;
+            let status = machine.talosctl(talosconfig, &["get", "machinestatus", "--output", "yaml"])?.ok()?;
             let runs = ["stage: booting", "stage: running"].iter().any(|stage| status.contains(stage));
             ensure!(runs, "it does not run:\n{status}");
-            self.boot_id(talosconfig)
+            machine.boot_id(talosconfig)
         })
     }
 
     /// Waits until it was started anew, after the start `before`; the name of the new one.
     pub(crate) fn is_up_again(&mut self, talosconfig: &Path, before: &str) -> anyhow::Result<String> {
-        eventually("API after another start", BOOT, || {
-            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
-            let now = self.boot_id(talosconfig)?;
+        self.until("API after another start", BOOT, |machine| {
+            let now = machine.boot_id(talosconfig)?;
             ensure!(now != before, "it is the same start as before");
             Ok(now)
         })
@@ -277,9 +285,8 @@ impl Vm {
 
     /// Waits until the API answers as in maintenance mode.
     pub(crate) fn is_in_maintenance(&mut self) -> anyhow::Result<()> {
-        eventually("maintenance mode", BOOT, || {
-            ensure!(self.qemu.try_wait()?.is_none(), "QEMU has ended");
-            self.talosctl_insecure(&["get", "machinestatus"])?.ok().map(drop)
+        self.until("maintenance mode", BOOT, |machine| {
+            machine.talosctl_insecure(&["get", "machinestatus"])?.ok().map(drop)
         })
     }
 }

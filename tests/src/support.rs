@@ -113,12 +113,23 @@ pub fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-/// Waits until `check` succeeds; when it does not in time, the error is its last one.
+/// What no waiting mends: context of an error that ends [`eventually`] at once.
+#[derive(Debug)]
+pub struct Final(pub String);
+
+impl std::fmt::Display for Final {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Waits until `check` succeeds; when it does not in time, the error is its last one. [`Final`] ends the wait at once.
 pub fn eventually<T>(what: &str, at_most: Duration, mut check: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let clock = Clock::start();
     loop {
         match check() {
             Ok(value) => return Ok(value),
+            Err(error) if error.is::<Final>() => return Err(error.context(what.to_owned())),
             Err(error) if clock.elapsed() >= at_most => {
                 return Err(error.context(format!("{what}: timed out after {} s", at_most.as_secs())));
             }

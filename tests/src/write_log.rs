@@ -77,6 +77,23 @@ impl WriteLog {
         self.entries.is_empty()
     }
 
+    /// The first write whose first sector is as `is` says.
+    ///
+    /// # Errors
+    /// Reading the log fails.
+    pub fn find(&self, is: impl Fn(&[u8]) -> bool) -> anyhow::Result<Option<usize>> {
+        let mut sector = [0; SECTOR];
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.length > 0 && entry.flags & DISCARD == 0 {
+                self.log.read_exact_at(&mut sector, entry.data).context("reading the log of writes")?;
+                if is(&sector) {
+                    return Ok(Some(index));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Applies to `disk`, an image as it was when the log began, what a power cut before entry `at` leaves of the log.
     ///
     /// # Errors

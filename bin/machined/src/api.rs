@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use etcd_edge::NodeEtcd;
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
-use resources::runtime::MountStatus;
+use resources::runtime::{MachineStatus, MountStatus};
 use services::bootstrap::{BootstrapError, has_member};
 use services::{APID_USER, BootstrapGate, ETCD_DATA, TRUSTD_USER};
 use state::Store;
@@ -118,7 +118,10 @@ impl BootstrapSink for Bootstrap {
         }
         let ephemeral = self.store.get_as::<MountStatus>(MountStatus::EPHEMERAL).ok().flatten();
         let ephemeral = ephemeral.ok_or_else(|| {
-            BootstrapRefused::NotPossible("volume EPHEMERAL is not mounted: etcd has no place for its data".to_owned())
+            let status = self.store.get_as::<MachineStatus>(MachineStatus::ID).ok().flatten();
+            let stage = status.map(|status| format!("the machine is {}, and ", status.stage)).unwrap_or_default();
+            let reason = format!("{stage}volume EPHEMERAL is not mounted: etcd has no place for its data");
+            BootstrapRefused::NotPossible(reason)
         })?;
         let data = Path::new(&ephemeral.target).join(ETCD_DATA);
         let gate = self.gate.clone();

@@ -6,6 +6,8 @@ use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
 use tests::support::{run, say};
 
+use crate::vm::FOR_EMULATION;
+
 /// How much of a console is shown after a check failed.
 const CONSOLE_LINES: usize = 60;
 
@@ -57,23 +59,27 @@ impl Assets {
 
     /// The disc image, made at its first use.
     pub(crate) fn disc(&self) -> anyhow::Result<PathBuf> {
-        self.artefact("iso", "disc/metal-amd64.iso", &[])
+        self.artefact("iso", "disc/metal-amd64.iso", &["--extra-kernel-arg", FOR_EMULATION])
     }
 
     /// A disc whose system takes its configuration from another disc, made at its first use.
     pub(crate) fn disc_with_a_source(&self) -> anyhow::Result<PathBuf> {
-        self.artefact("iso", "disc-metal-iso/metal-amd64.iso", &["--extra-kernel-arg", "talos.config=metal-iso"])
+        let arguments = ["--extra-kernel-arg", FOR_EMULATION, "--extra-kernel-arg", "talos.config=metal-iso"];
+        self.artefact("iso", "disc-metal-iso/metal-amd64.iso", &arguments)
     }
 
     /// A disk image with the system, made at its first use.
     pub(crate) fn disk_image(&self) -> anyhow::Result<PathBuf> {
-        const PROFILE: &str = "baseProfileName: metal\n\
-            output: {kind: image, imageOptions: {diskFormat: qcow2}, outFormat: raw}\n";
+        let content = format!(
+            "baseProfileName: metal\n\
+            customization: {{extraKernelArgs: [{FOR_EMULATION}]}}\n\
+            output: {{kind: image, imageOptions: {{diskFormat: qcow2}}, outFormat: raw}}\n"
+        );
         let _making = MAKING.lock();
         let artefact = self.shared.join("disk/metal-amd64.qcow2");
         if !artefact.exists() {
             let profile = self.file("profile.yaml")?;
-            std::fs::write(&profile, PROFILE)?;
+            std::fs::write(&profile, content)?;
             let folder = self.shared.join("disk");
             std::fs::create_dir_all(&folder)?;
             let paths = [&self.programs.join("imager"), &self.boot, &self.programs, &folder, &profile];

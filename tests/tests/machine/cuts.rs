@@ -1,20 +1,19 @@
 //! Power cuts: what a disk may hold after one.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
-use tests::support::{Clock, eventually, run, say};
+use tests::support::{Clock, run, say};
 use tests::write_log::{Random, WriteLog};
 
 use crate::AT_ONCE;
 use crate::assets::Assets;
 use crate::install::{DISK, INSTALL, Installed, installed};
-use crate::vm::{Firmware, Setup, Vm};
+use crate::vm::{BOOT, Firmware, Setup, Vm};
 
 /// How many cuts are tried where the environment's `TEST_CUTS` says nothing. Of these, one installation that begins again is
 /// followed to its end, and the others until they begin; with `TEST_CUTS`, all to their end.
@@ -87,16 +86,22 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     let (cuts, seed) = (number("TEST_CUTS", CUTS)?, number("TEST_CUT_SEED", SEED)?);
     let discs = [assets.disc_with_a_source()?, assets.disc_with_configuration(&installed.generated.control_plane)?];
     let part = u64::try_from(log.len())? / cuts.max(1);
-    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let mut points: Vec<(usize, u64)> = (0..cuts)
+        .map(|cut| {
+            let seed = seed.wrapping_add(cut);
+            (usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX), seed)
+        })
+        .collect();
+    // The worst of all: the last write of a file system that was being made, and none of those before it was flushed.
+    let is_made = |sector: &[u8]| is_xfs_with_label(sector, "unfinished") && sector.get(IN_PROGRESS) == Some(&0);
+    let made = log.find(is_made)?.context("no file system was made")?;
+    points.push((made + 1, seed));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let (follows_all, is_followed) = (cuts != CUTS, AtomicBool::new(false));
     let worker = || {
         loop {
             let cut = next.fetch_add(1, Ordering::Relaxed);
-            if cut >= cuts {
-                return;
-            }
-            let seed = seed.wrapping_add(cut);
-            let at = usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX);
+            let Some((at, seed)) = points.get(cut).copied() else { return };
             let name = format!("cut {cut} at write {at} of {} (seed {seed})", log.len());
             let clock = Clock::start();
             let follows = || follows_all || !is_followed.swap(true, Ordering::Relaxed);
@@ -133,19 +138,74 @@ fn comes_up(
         Setup::firmware("machine", Firmware::Bios, Some(disc.clone())).with_disk(&disk).with_disc(configuration);
     let mut machine = Vm::start(assets, &setup)?;
     let talosconfig = &installed.generated.talosconfig;
-    let result = eventually("a machine that boots or installs itself", INSTALL, || {
-        if machine.console().contains(BEGINS) {
-            return Ok(());
-        }
-        machine.is_installed(talosconfig, Duration::ZERO).map(drop)
-    })
-    .and_then(|()| match machine.console().contains(BEGINS) {
-        false => Ok("booted"),
-        true if follows() => machine.is_installed(talosconfig, INSTALL).map(|_| "installed again"),
-        true => Ok("began to install again"),
-    });
+    let result = machine
+        .until("a machine that boots or installs itself", INSTALL, |machine| {
+            if machine.console().contains(BEGINS) {
+                return Ok(());
+            }
+            machine.runs_from_its_disk(talosconfig).map(drop)
+        })
+        .and_then(|()| match machine.console().contains(BEGINS) {
+            false => Ok("booted"),
+            true if follows() => machine.is_installed(talosconfig, INSTALL).map(|_| "installed again"),
+            true => Ok("began to install again"),
+        });
     if result.is_err() {
         assets.show_consoles();
     }
     result
+}
+
+/// Where the superblock of an XFS says that it is being made.
+const IN_PROGRESS: usize = 126;
+
+/// Whether a sector is the superblock of an XFS with a label.
+fn is_xfs_with_label(sector: &[u8], label: &str) -> bool {
+    let text = sector.get(108..120).unwrap_or_default();
+    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    sector.starts_with(b"XFSB") && &text[..end] == label.as_bytes()
+}
+
+/// A volume STATE that is damaged beyond repair keeps no machine from its operators, and makes it nobody else's.
+pub(crate) fn a_machine_with_a_damaged_state_waits_for_its_operator(assets: &Assets) -> anyhow::Result<()> {
+    let installed = installed(assets)?;
+    let log = WriteLog::open(&installed.log)?;
+    let path = assets.file("system.disk")?;
+    an_empty_file(&path, DISK)?;
+    let disk = OpenOptions::new().read(true).write(true).open(&path)?;
+    log.cut(&disk, log.len(), SEED)?;
+    damage(&disk, "STATE")?;
+    let mut machine = Vm::start(assets, &Setup::firmware("machine", Firmware::Bios, None).with_disk(&path))?;
+    machine.says("maintenance mode takes no configuration", BOOT)?;
+    machine.is_in_maintenance()?;
+    let status = machine.talosctl_insecure(&["get", "volumestatuses", "--output", "yaml"])?.ok()?;
+    ensure!(status.contains("phase: failed"), "the volume's status:\n{status}");
+    let configuration = installed.generated.control_plane.display().to_string();
+    let applied = machine.talosctl_insecure(&["apply-config", "--file", &configuration])?;
+    ensure!(applied.ok().is_err(), "a stranger has configured it");
+    Ok(())
+}
+
+/// Makes the checksums of all superblocks of an XFS wrong.
+fn damage(disk: &File, label: &str) -> anyhow::Result<()> {
+    const MIB: u64 = 1 << 20;
+    /// Where a superblock has its checksum.
+    const CHECKSUM: u64 = 224;
+    let sector = |offset| {
+        let mut sector = [0; 512];
+        disk.read_exact_at(&mut sector, offset).map(|()| sector)
+    };
+    let mut begin = None;
+    for offset in (0..DISK).step_by(usize::try_from(MIB)?) {
+        if is_xfs_with_label(&sector(offset)?, label) {
+            begin = Some(offset);
+        }
+    }
+    let begin = begin.with_context(|| format!("no file system has the label {label}"))?;
+    for offset in (begin..begin + 100 * MIB).step_by(4096) {
+        if sector(offset)?.starts_with(b"XFSB") {
+            disk.write_all_at(&[0xff; 4], offset + CHECKSUM)?;
+        }
+    }
+    Ok(())
 }

@@ -12,12 +12,12 @@ use crate::assets::Assets;
 use crate::cuts::{an_empty_file, logged};
 use crate::files::Files;
 use crate::registry::Registry;
-use crate::vm::{ADDRESS, BOOT, Firmware, HOST, Setup, Vm};
+use crate::vm::{ADDRESS, BOOT, FOR_EMULATION, Firmware, HOST, Setup, Vm};
 
 /// Bytes of a system disk.
 pub(crate) const DISK: u64 = 8 << 30;
 /// From the configuration to the API of the installed system.
-pub(crate) const INSTALL: Duration = Duration::from_secs(600);
+pub(crate) const INSTALL: Duration = Duration::from_secs(900);
 
 /// A cluster's configurations and credentials.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(crate) fn generate(assets: &Assets, registry: &Registry, patch: &str) -> any
     let mirror = format!("http://{HOST}:{}", registry.address.port());
     let common = format!(
         r#"{{"machine": {{"certSANs": ["127.0.0.1"], "time": {{"disabled": true}},
+           "install": {{"extraKernelArgs": ["{FOR_EMULATION}"]}},
            "registries": {{"mirrors": {{"ghcr.io": {{"endpoints": ["{mirror}"]}}}}}}}}}}"#
     );
     let output = folder.display().to_string();
@@ -105,8 +106,10 @@ pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets
     let mut machine = Vm::start(assets, &setup)?;
     let first = machine.is_up(talosconfig, BOOT).context("after the power cut")?;
     machine.talosctl(talosconfig, &["meta", "write", "0x0a", "{}"])?.ok()?;
-    machine.talosctl(talosconfig, &["reboot", "--wait=false"])?.ok()?;
-    let second = machine.is_up_again(talosconfig, &first).context("after a reboot")?;
+    // The client follows it, with the kernel's log, until it is up again.
+    let followed = machine.talosctl(talosconfig, &["reboot", "--debug", "--timeout", "5m"])?.ok()?;
+    let second = machine.boot_id(talosconfig)?;
+    ensure!(second != first, "it is the same start as before:\n{followed}");
     ensure!(machine.console().contains("kernel loaded for kexec"), "the reboot went through the firmware");
     let meta = machine.talosctl(talosconfig, &["get", "metakeys"])?.ok()?;
     ensure!(meta.contains("0x0a"), "META has lost a value:\n{meta}");
@@ -118,7 +121,7 @@ pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets
     machine.is_in_maintenance().context("after a reset")?;
     machine.talosctl_insecure(&["apply-config", "--file", &text(&installed.generated.control_plane)])?.ok()?;
     machine.is_up(talosconfig, INSTALL).context("configured again")?;
-    machine.talosctl(talosconfig, &["shutdown", "--force", "--wait=false"])?.ok()?;
+    machine.talosctl(talosconfig, &["shutdown", "--force", "--timeout", "5m"])?.ok()?;
     machine.is_off()
 }
 
@@ -141,7 +144,7 @@ pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(a
     let mut machine = Vm::start(assets, &setup)?;
     let talosconfig = &generated.talosconfig;
     machine.is_up(talosconfig, BOOT)?;
-    machine.talosctl(talosconfig, &["reset", "--graceful=false", "--reboot=false", "--wait=false"])?.ok()?;
+    machine.talosctl(talosconfig, &["reset", "--graceful=false", "--reboot=false", "--timeout", "5m"])?.ok()?;
     machine.is_off()?;
     let head =
         std::fs::read(&disk).map(|image| image.get(..1 << 20).is_some_and(|head| head.iter().all(|b| *b == 0)))?;
@@ -156,20 +159,13 @@ pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &As
     let selector = r#"{"machine": {"install": {"disk": "", "diskSelector": {"serial": "disk-4"}}}}"#;
     let generated = generate(assets, &registry, selector)?;
     let files = Files::serve(assets.file("served")?)?;
-    for file in [assets.kernel(), assets.initramfs(), generated.control_plane.clone()] {
-        files.add(&file)?;
-    }
-    let configuration = files.url("controlplane.yaml");
-    let arguments = Setup::arguments_of_a_system();
-    let script = format!(
-        "#!ipxe\nkernel vmlinuz initrd=initramfs.xz {arguments} talos.config={configuration}?mac=${{mac}}\n\
-         initrd initramfs.xz\nboot\n"
-    );
-    std::fs::write(files.directory.join("boot.ipxe"), script)?;
+    files.add(&generated.control_plane)?;
+    let script =
+        network_boot(assets, &files, &format!("talos.config={}?mac=${{mac}}", files.url("controlplane.yaml")))?;
     let odd = OddDisks::make(assets)?;
     let system = assets.file("system.disk")?;
     an_empty_file(&system, DISK)?;
-    let setup = odd.attach(Setup::network("machine", files.url("boot.ipxe"))).with_disk(&system);
+    let setup = odd.attach(Setup::network("machine", Firmware::Bios, script)).with_disk(&system);
     let mut machine = Vm::start(assets, &setup)?;
     let talosconfig = &generated.talosconfig;
     machine.is_installed(talosconfig, INSTALL)?;
@@ -178,6 +174,17 @@ pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &As
     ensure!(system.contains("/dev/vde"), "the system disk is another:\n{system}");
     machine.cut_power();
     odd.are_as_before()
+}
+
+/// Serves kernel and initramfs; the address of the script that starts them with more arguments.
+pub(crate) fn network_boot(assets: &Assets, files: &Files, more: &str) -> anyhow::Result<String> {
+    for file in [assets.kernel(), assets.initramfs()] {
+        files.add(&file)?;
+    }
+    let arguments = Setup::arguments_of_a_system();
+    let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs.xz {arguments} {more}\ninitrd initramfs.xz\nboot\n");
+    std::fs::write(files.directory.join("boot.ipxe"), script)?;
+    Ok(files.url("boot.ipxe"))
 }
 
 /// Bytes of the smallest disk: one large sector.

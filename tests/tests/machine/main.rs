@@ -26,6 +26,7 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
+    ("a_machine_boots_from_the_network_by_uefi", boot::a_machine_boots_from_the_network_by_uefi),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
     (
         "a_machine_of_the_network_finds_its_disk_among_odd_ones",
@@ -37,6 +38,10 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
+    (
+        "a_machine_with_a_damaged_state_waits_for_its_operator",
+        cuts::a_machine_with_a_damaged_state_waits_for_its_operator,
+    ),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
 ];
 

@@ -11,6 +11,8 @@ const QUICK: Duration = Duration::from_secs(30);
 const ALL_DEVICES: Duration = PATIENCE.saturating_add(Duration::from_secs(60));
 /// A task that waits for a device.
 const DEVICES: Duration = Duration::from_secs(90);
+/// A task that waits for a volume: repairing a large file system may take 40 minutes.
+const VOLUMES: Duration = Duration::from_secs(45 * 60);
 /// How long a machine may take to bring all services up (Talos 1.7: 70 minutes; a control plane waits for bootstrap).
 const BOOT: Duration = Duration::from_secs(70 * 60);
 /// An installation: pulling an image over a slow line, and writing it to a slow disk.
@@ -128,9 +130,8 @@ impl Step {
         match self {
             Self::LoadConfig => None,
             Self::WaitForDevices | Self::WriteUdevRules => Some(ALL_DEVICES),
-            Self::MountState | Self::MountEphemeral | Self::MountUserDisks | Self::ActivateLogicalVolumes => {
-                Some(DEVICES)
-            }
+            Self::MountState | Self::MountEphemeral | Self::MountUserDisks => Some(VOLUMES),
+            Self::ActivateLogicalVolumes => Some(DEVICES),
             Self::StartAllServices => Some(BOOT),
             Self::Install => Some(INSTALL),
             Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),

@@ -18,6 +18,7 @@ use config::acquire::{Acquisition, Failure, Source, Step};
 use config::revision::{Revisions, Uptime};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use platform::{Inventory, Platform};
+use resources::block::{VolumePhase, VolumeStatus};
 use resources::config::MachineConfig;
 use resources::machine::{MaintenanceAccess, MaintenanceClients, Ownership};
 use resources::revision::{MachineConfigRequest, MachineConfigResult, MachineConfigRevision};
@@ -100,7 +101,7 @@ impl ConfigurationController {
                 ConfigurationError::Invalid { .. } | ConfigurationError::Empty { .. } => {
                     Payload::ConfigValidationError { error: text.clone() }
                 }
-                ConfigurationError::Read(_) | ConfigurationError::Platform(_) => {
+                ConfigurationError::Read(_) | ConfigurationError::Volume { .. } | ConfigurationError::Platform(_) => {
                     Payload::ConfigLoadError { error: text.clone() }
                 }
             });
@@ -110,8 +111,12 @@ impl ConfigurationController {
     }
 
     /// The configuration on disk; a machine without the volume has none.
-    fn read(&self, files: Option<&Files>) -> Result<Option<Documents>, ConfigurationError> {
-        files.map_or(Ok(None), |files| files.read(self.platform.mode()))
+    fn read(&self, place: &Place) -> Result<Option<Documents>, ConfigurationError> {
+        match place {
+            Place::Mounted(files) => files.read(self.platform.mode()),
+            Place::Absent => Ok(None),
+            Place::Unusable(reason) => Err(ConfigurationError::Volume { reason: reason.clone() }),
+        }
     }
 
     async fn ask_platform(&self) -> Result<Option<Documents>, ConfigurationError> {
@@ -126,7 +131,7 @@ impl ConfigurationController {
     }
 
     /// Goes on until there is a configuration, or something to wait for.
-    async fn acquire(&mut self, ctx: &mut Ctx, files: Option<&Files>) -> Result<(), ReconcileError> {
+    async fn acquire(&mut self, ctx: &mut Ctx, place: &Place) -> Result<(), ReconcileError> {
         loop {
             let now = self.uptime();
             let Phase::Acquiring(acquisition) = &self.phase else { return Ok(()) };
@@ -135,8 +140,8 @@ impl ConfigurationController {
                     ctx.requeue_after(not_before.saturating_sub(now));
                     return Ok(());
                 }
-                Step::ReadDisk { .. } => self.read(files),
-                Step::Maintain { read_disk_at: Some(at) } if at <= now => self.read(files),
+                Step::ReadDisk { .. } => self.read(place),
+                Step::Maintain { read_disk_at: Some(at) } if at <= now => self.read(place),
                 Step::AskPlatform { .. } => {
                     let outcome = self.ask_platform().await.map_err(|error| self.announce(&error));
                     let now = self.uptime();
@@ -151,7 +156,9 @@ impl ConfigurationController {
                     }
                     return Ok(());
                 }
-                Step::Done { documents, source } => return Ok(self.configured(files, documents, source).await?),
+                Step::Done { documents, source } => {
+                    return Ok(self.configured(place.files(), documents, source).await?);
+                }
             };
             let outcome = outcome.map_err(|error| self.announce(&error));
             if let Phase::Acquiring(acquisition) = &mut self.phase {
@@ -242,9 +249,43 @@ fn text(documents: &Documents) -> String {
     String::from_utf8_lossy(documents.raw()).into_owned()
 }
 
+/// Where the configuration is kept.
+#[derive(Debug)]
+enum Place {
+    /// The machine has no volume for it.
+    Absent,
+    Mounted(Files),
+    /// The machine has a volume STATE, and this is why it is not mounted. What was kept there still counts.
+    Unusable(String),
+}
+
+impl Place {
+    const fn files(&self) -> Option<&Files> {
+        match self {
+            Self::Mounted(files) => Some(files),
+            Self::Absent | Self::Unusable(_) => None,
+        }
+    }
+}
+
+fn place(ctx: &mut Ctx) -> Result<Place, ReconcileError> {
+    if let Some(status) = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)? {
+        return Ok(Place::Mounted(Files::below(Path::new(&status.target))));
+    }
+    Ok(match ctx.get::<VolumeStatus>(MountStatus::STATE)?.as_deref() {
+        Some(VolumeStatus { phase: VolumePhase::Failed, reason, .. }) => Place::Unusable(reason.clone()),
+        Some(VolumeStatus { phase: VolumePhase::Preparing, .. }) => Place::Unusable("it is being prepared".to_owned()),
+        _ => Place::Absent,
+    })
+}
+
 /// The traces of a cluster on this machine, besides a valid configuration.
-fn evidence(files: Option<&Files>, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
+fn evidence(place: &Place, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
+    let files = place.files();
     let mut traces = Vec::new();
+    if matches!(place, Place::Unusable(_)) {
+        traces.push("a volume STATE that cannot be used".to_owned());
+    }
     // Documents that only wait for their root say nothing of a cluster.
     if files.is_some_and(Files::has_config) && acquisition.partial().is_none() {
         traces.push("a configuration that cannot be used".to_owned());
@@ -257,7 +298,7 @@ fn evidence(files: Option<&Files>, ephemeral: Option<&MountStatus>, acquisition:
 
 impl ConfigurationController {
     /// Asks for maintenance mode while it is needed, and says whose configurations it takes.
-    fn maintain(&mut self, ctx: &mut Ctx, files: Option<&Files>) -> Result<(), ReconcileError> {
+    fn maintain(&mut self, ctx: &mut Ctx, place: &Place) -> Result<(), ReconcileError> {
         let acquisition = match &self.phase {
             Phase::Acquiring(acquisition) if matches!(acquisition.step(), Step::Maintain { .. }) => acquisition,
             _ => {
@@ -271,7 +312,7 @@ impl ConfigurationController {
             }
         };
         let ephemeral = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?;
-        let access = access::decide(&evidence(files, ephemeral.as_deref(), acquisition));
+        let access = access::decide(&evidence(place, ephemeral.as_deref(), acquisition));
         if self.access.as_ref() != Some(&access) {
             announce_access(&access);
             if self.access.is_none() {
@@ -343,6 +384,7 @@ impl Controller for ConfigurationController {
             Input::weak::<AcquireConfigSpec>().id(AcquireConfigSpec::ID),
             Input::strong::<MountStatus>().id(MountStatus::STATE),
             Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
+            Input::weak::<VolumeStatus>().id(MountStatus::STATE),
             Input::weak::<MachineConfigRequest>(),
         ]
     }
@@ -359,15 +401,14 @@ impl Controller for ConfigurationController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        let state = ctx.hold_while_running::<MountStatus>(MountStatus::STATE)?;
-        let files = state.map(|status| Files::below(Path::new(&status.target)));
+        let place = place(ctx)?;
         let is_asked = ctx.get::<AcquireConfigSpec>(AcquireConfigSpec::ID)?.is_some();
         // The boot asks after it mounted the volume, where there is one.
-        if matches!(self.phase, Phase::Acquiring(_)) && is_asked && (files.is_some() || self.has_own_disks()) {
-            self.acquire(ctx, files.as_ref()).await?;
-            self.maintain(ctx, files.as_ref())?;
+        if matches!(self.phase, Phase::Acquiring(_)) && is_asked && (place.files().is_some() || self.has_own_disks()) {
+            self.acquire(ctx, &place).await?;
+            self.maintain(ctx, &place)?;
         }
-        if let (Phase::Configured(revisions), Some(files), true) = (&self.phase, &files, self.unsaved) {
+        if let (Phase::Configured(revisions), Some(files), true) = (&self.phase, place.files(), self.unsaved) {
             files.write(revisions.persistent()).await?;
             self.unsaved = false;
             tracing::info!("the configuration is on the volume STATE");
@@ -379,9 +420,9 @@ impl Controller for ConfigurationController {
             tracing::info!("the configuration on trial is reverted");
         }
         self.publish(ctx)?;
-        self.answer(ctx, files.as_ref()).await?;
+        self.answer(ctx, place.files()).await?;
         if matches!(self.phase, Phase::Configured(_)) {
-            self.maintain(ctx, files.as_ref())?;
+            self.maintain(ctx, &place)?;
         }
         Ok(())
     }

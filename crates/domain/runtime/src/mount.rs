@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Destroyed, Held, Input, Output, ReconcileError};
 use platform::HostMount;
+use resources::block::{VolumePhase, VolumeStatus};
 use resources::machine::VolumeRequest;
 use resources::runtime::MountStatus;
 use state::{Key, Kind, StateError, Store, WatchOptions};
@@ -20,8 +21,8 @@ const REQUESTER: &str = "sequencer";
 /// A volume could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    #[error("volume {volume} is not mounted after {} s", waited.as_secs())]
-    NotMounted { volume: String, waited: Duration },
+    #[error("volume {volume} is not mounted after {} s{}{reason}", waited.as_secs(), if reason.is_empty() { "" } else { ": " })]
+    NotMounted { volume: String, waited: Duration, reason: String },
     #[error("volume {volume} is still used after {} s by {}", waited.as_secs(), holders.join(", "))]
     StillUsed { volume: String, waited: Duration, holders: Vec<String> },
     #[error(transparent)]
@@ -93,10 +94,11 @@ fn publish(volume: &HostMount) -> Result<MountStatus, ReconcileError> {
     })
 }
 
-/// Asks for `volume` and waits until it is mounted; returns the directory.
+/// Asks for `volume` and waits until it is mounted; returns the directory. While it is prepared the wait goes on: a repair of a
+/// large file system takes long, and whoever prepares limits that.
 ///
 /// # Errors
-/// [`VolumeError::NotMounted`] after `at_most`; the request stays.
+/// [`VolumeError::NotMounted`] after `at_most`, with what its status says; the request stays.
 pub async fn mount(store: &Store, volume: &str, at_most: Duration) -> Result<PathBuf, VolumeError> {
     let mut watch = store.watch_kind(&Kind::of::<MountStatus>(), WatchOptions::default())?;
     store.put(volume, VolumeRequest { requester: REQUESTER.to_owned() }, REQUESTER)?;
@@ -110,8 +112,29 @@ pub async fn mount(store: &Store, volume: &str, at_most: Duration) -> Result<Pat
             watch.next().await?;
         }
     };
-    let timed_out = |_| VolumeError::NotMounted { volume: volume.to_owned(), waited: at_most };
-    tokio::time::timeout(at_most, mounted).await.map_err(timed_out)?
+    // Both arms are cancel-safe: neither changes anything.
+    tokio::select! {
+        mounted = mounted => mounted,
+        left = patience(store, volume, at_most) => Err(left?),
+    }
+}
+
+/// Ends when `volume` was not even prepared for `at_most`.
+async fn patience(store: &Store, volume: &str, at_most: Duration) -> Result<VolumeError, VolumeError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(at_most).await;
+        let status = store.get_as::<VolumeStatus>(volume)?;
+        let reason = match status.as_deref() {
+            Some(status) if status.phase == VolumePhase::Preparing => {
+                tracing::info!(volume, waited = ?begun.elapsed(), "a volume is still prepared");
+                continue;
+            }
+            Some(status) => status.reason.clone(),
+            None => String::new(),
+        };
+        return Ok(VolumeError::NotMounted { volume: volume.to_owned(), waited: begun.elapsed(), reason });
+    }
 }
 
 /// Withdraws the request for `volume` and waits until every user has let go and it is unmounted. A volume that nobody
@@ -209,5 +232,18 @@ mod tests {
         let error = mount(&harness.store, MountStatus::EPHEMERAL, LONG).await.unwrap_err();
         assert!(matches!(&error, VolumeError::NotMounted { volume, .. } if volume == "EPHEMERAL"), "{error}");
         unmount(&harness.store, "OTHER", LONG).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_that_is_prepared_takes_its_time_and_its_failure_is_told() {
+        let harness = Harness::with(MountController::new(Vec::new()));
+        let status = |phase, reason: &str| VolumeStatus { phase, reason: reason.into(), ..VolumeStatus::default() };
+        harness.put(MountStatus::EPHEMERAL, status(VolumePhase::Preparing, ""));
+        let repaired = async {
+            tokio::time::sleep(LONG * 4 + LONG / 2).await;
+            harness.put(MountStatus::EPHEMERAL, status(VolumePhase::Failed, "bad superblock"));
+        };
+        let (mounted, ()) = tokio::join!(mount(&harness.store, MountStatus::EPHEMERAL, LONG), repaired);
+        assert_eq!(mounted.unwrap_err().to_string(), "volume EPHEMERAL is not mounted after 50 s: bad superblock");
     }
 }

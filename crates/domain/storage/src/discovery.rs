@@ -95,7 +95,8 @@ impl Controller for DiscoveryController {
         let are_ready = ctx.get::<DevicesStatus>(DevicesStatus::ID)?.is_some_and(|status| status.ready);
         let devices = self.devices.devices().await?;
         self.look(&devices).await;
-        for device in &devices {
+        // Without a medium there is no volume: an empty drive, a loop device without a file.
+        for device in devices.iter().filter(|device| device.size > 0) {
             let probed = self.known.get(&device.name).map(|(_, _, probed)| probed);
             let table = device.partition.as_ref().and_then(|of| self.known.get(&of.disk)?.2.table.as_ref());
             ctx.put(&device.name, volume(device, probed, table))?;

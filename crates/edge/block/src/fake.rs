@@ -360,6 +360,21 @@ impl FileSystems for FakeBlock {
         Ok(())
     }
 
+    async fn label_xfs(&self, target: &Path, label: &str) -> Result<(), FileSystemError> {
+        let mut state = self.state.lock();
+        let invalid = |source| FileSystemError::Label { target: target.to_owned(), label: label.to_owned(), source };
+        let mounted = state.mounts.iter().find(|(at, plan)| at == target && plan.kind == "xfs");
+        let source = mounted.map(|(_, plan)| plan.source.clone()).ok_or_else(|| invalid(Errno::NOTTY.into()))?;
+        let mut bytes = [0; 12];
+        let place = bytes.get_mut(..label.len()).ok_or_else(|| invalid(Errno::INVAL.into()))?;
+        place.copy_from_slice(label.as_bytes());
+        state.write(&source, 108, &bytes).map_err(invalid)?;
+        state.log.push(format!("label {} {label}", target.display()));
+        drop(state);
+        self.touch(&source);
+        Ok(())
+    }
+
     async fn repair_xfs(&self, device: &Path) -> Result<(), FileSystemError> {
         let mut state = self.state.lock();
         if state.mounts.iter().any(|(_, plan)| plan.source == device) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use rustix::mount::{MountFlags, UnmountFlags};
 use sys::modules::{ModuleError, Modules};
 use sys::mounts::{self, MountError};
@@ -23,6 +24,10 @@ const GROW: Duration = Duration::from_secs(120);
 const LVM: Duration = Duration::from_secs(120);
 /// Of what a tool prints, this much is part of an error: the end, where the reason is.
 const SHOWN: usize = 512;
+
+/// The label of an XFS that is being made. [`FileSystems::label_xfs`] gives it its own at its first mount: one that still has
+/// this label was cut off in between, and nothing was ever kept on it.
+pub const UNFINISHED: &str = "unfinished";
 
 /// Work on a file system failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,13 @@ pub enum FileSystemError {
     #[error("making the mount point {}", target.display())]
     Target {
         target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("giving the file system at {} the label {label}", target.display())]
+    Label {
+        target: PathBuf,
+        label: String,
         #[source]
         source: io::Error,
     },
@@ -127,6 +139,12 @@ pub trait FileSystems: std::fmt::Debug + Send + Sync {
     /// The tool's, which refuses a mounted device.
     async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError>;
 
+    /// Gives a mounted XFS its label; it is on the device when this returns.
+    ///
+    /// # Errors
+    /// The kernel's, also for labels of more than 12 bytes.
+    async fn label_xfs(&self, target: &Path, label: &str) -> Result<(), FileSystemError>;
+
     /// Repairs an XFS that is not mounted. A log that cannot be replayed is dropped: the machine has nobody who could.
     ///
     /// # Errors
@@ -175,6 +193,12 @@ impl FileSystems for KernelFileSystems {
         let mut args = vec!["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
         args.extend(label.iter().flat_map(|label| ["-L", label]));
         tool("mkfs.xfs", &args, device, MAKE).await
+    }
+
+    async fn label_xfs(&self, target: &Path, label: &str) -> Result<(), FileSystemError> {
+        let (target, label) = (target.to_owned(), label.to_owned());
+        on_thread(move || set_label(&target, &label).map_err(|source| FileSystemError::Label { target, label, source }))
+            .await
     }
 
     async fn repair_xfs(&self, device: &Path) -> Result<(), FileSystemError> {
@@ -237,6 +261,21 @@ impl FileSystems for KernelFileSystems {
         on_thread(|| load_module("dm_mod")).await?;
         run("lvm", &["vgchange", "-ay"], "all volume groups".to_owned(), LVM).await
     }
+}
+
+/// FS_IOC_SETFSLABEL of linux/fs.h, and the length of its argument.
+const SET_LABEL: Opcode = opcode::write::<[u8; LABEL_BYTES]>(0x94, 50);
+const LABEL_BYTES: usize = 256;
+
+#[expect(unsafe_code, reason = "a call to the kernel that has no safe form")]
+fn set_label(target: &Path, label: &str) -> io::Result<()> {
+    let mut bytes = [0; LABEL_BYTES];
+    // The last byte ends the text.
+    let place = bytes[..LABEL_BYTES - 1].get_mut(..label.len()).ok_or(Errno::INVAL)?;
+    place.copy_from_slice(label.as_bytes());
+    let directory = std::fs::File::open(target)?;
+    // SAFETY: the request reads a text of at most 256 bytes that ends with a zero, and touches no memory of this process.
+    Ok(unsafe { ioctl(&directory, Setter::<SET_LABEL, [u8; LABEL_BYTES]>::new(bytes)) }?)
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {

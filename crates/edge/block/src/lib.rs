@@ -17,6 +17,6 @@ pub mod uevent;
 pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
 #[cfg(feature = "testing")]
 pub use fake::FakeBlock;
-pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota};
+pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota, UNFINISHED};
 pub use kernel::KernelBlockDevices;
 pub use tables::{Grown, PartitionTables, TableError};

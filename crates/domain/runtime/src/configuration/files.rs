@@ -18,6 +18,8 @@ const AUTHORITIES: &str = "api-authorities.pem";
 pub(crate) enum ConfigurationError {
     #[error(transparent)]
     Read(#[from] FileError),
+    #[error("volume STATE cannot be used, and nothing is known of a configuration there: {reason}")]
+    Volume { reason: String },
     #[error(transparent)]
     Platform(#[from] platform::PlatformError),
     #[error("the configuration of {origin} is empty")]
@@ -34,7 +36,7 @@ impl ConfigurationError {
     /// Whether looking again may help. Damage is not an I/O error: it stays.
     pub(crate) const fn failure(&self) -> Failure {
         match self {
-            Self::Read(_) => Failure::Passing,
+            Self::Read(_) | Self::Volume { .. } => Failure::Passing,
             Self::Platform(error) if error.is_retryable() => Failure::Passing,
             Self::Platform(_) | Self::Empty { .. } | Self::Invalid { .. } => Failure::Lasting,
         }

@@ -104,6 +104,23 @@ fn fixed() -> String {
     changed
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_cannot_be_used_is_no_machine_that_was_never_configured() {
+    let disks = PlatformCapabilities { disks: Ownership::Machine, ..Default::default() };
+    let world = World::new(|_, _| FakePlatform::new(disks).answering(Ok(Some(GOOD.to_owned()))));
+    let status = |phase| VolumeStatus { phase, reason: "bad superblock".into(), ..VolumeStatus::default() };
+    world.harness.put(MountStatus::STATE, status(VolumePhase::Failed));
+    world.harness.put(AcquireConfigSpec::ID, AcquireConfigSpec {});
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(world.clients(), Some(MaintenanceClients::Nobody), "it may belong to a cluster");
+    assert!(world.active().is_none(), "the platform is not asked: what is on STATE has precedence");
+    std::fs::write(world.file("config.yaml"), live("kept")).unwrap();
+    world.harness.put(MountStatus::STATE, status(VolumePhase::Mounted));
+    world.boot().await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!((world.clients(), world.active()), (None, Some(live("kept"))), "repaired meanwhile");
+}
+
 async fn configured() -> World {
     let world = World::new(|dir, platform| {
         std::fs::write(dir.path().join("state/config.yaml"), GOOD).unwrap();

@@ -44,6 +44,9 @@ async fn volumes_show_what_devices_hold_as_it_changes() {
     fake.make_xfs("/dev/sda6".as_ref(), Some("EPHEMERAL")).await.unwrap();
     harness.settle().await;
     assert_eq!(harness.get::<DiscoveredVolume>("sda6").unwrap().label, "EPHEMERAL");
+    fake.add_disk("loop0", 0);
+    harness.settle().await;
+    assert!(harness.get::<DiscoveredVolume>("loop0").is_none(), "nothing is attached to it");
     fake.remove_disk("sda");
     harness.settle().await;
     assert!(harness.ids::<DiscoveredVolume>().is_empty());

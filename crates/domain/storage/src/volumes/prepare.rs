@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use block::{Device, FileSystemError, Grown, MountPlan, ProjectQuota};
+use block::{Device, FileSystemError, Grown, MountPlan, ProjectQuota, UNFINISHED};
 use resources::block::DiscoveredVolume;
 use resources::runtime::MountStatus;
 use sys::files::{self, Access};
@@ -31,12 +31,16 @@ pub(super) async fn mount(
     {
         tracing::info!(volume = place.label, bytes, "partition grown");
     }
-    if let Some(device) = device {
-        format_if_blank(edges, place, device).await?;
-    }
+    let is_new = match device {
+        Some(device) => format_if_blank(edges, place, device).await?,
+        None => false,
+    };
     let quota = if place.is_ephemeral { quota } else { ProjectQuota::Off };
     let plan = MountPlan { kind: place.kind, ..MountPlan::xfs(path, &place.target, quota) };
     mount_or_repair(edges, &plan).await?;
+    if is_new {
+        edges.filesystems.label_xfs(&place.target, place.label).await?;
+    }
     if place.is_ephemeral {
         // Also after a growth that was cut off.
         edges.filesystems.grow_xfs(&place.target).await?;
@@ -48,20 +52,25 @@ pub(super) async fn mount(
     status(edges, &plan).await
 }
 
-/// Only a blank partition is formatted: what somebody else keeps there is not ours to delete.
-async fn format_if_blank(edges: &VolumeEdges, place: &Place, device: &Device) -> Result<(), VolumeError> {
+/// Only a blank partition is formatted, and one whose file system was never finished: what somebody else keeps there is not
+/// ours to delete. Whether it was.
+async fn format_if_blank(edges: &VolumeEdges, place: &Place, device: &Device) -> Result<bool, VolumeError> {
+    let is_formatted_here = place.kind == "xfs" && place.label != machine::layout::Label::Boot.name();
     let content = edges.devices.probe(device).await?.content;
-    match content {
-        Some(content) if content.name == place.kind => Ok(()),
-        Some(content) => {
-            Err(VolumeError::Foreign { device: device.path.clone(), found: content.name, expected: place.kind })
+    let was_cut_off = content.as_ref().is_some_and(|content| content.name == "xfs" && content.label == UNFINISHED);
+    match content.filter(|_| !was_cut_off).map(|content| content.name) {
+        Some(name) if name == place.kind => return Ok(false),
+        None if is_formatted_here => {}
+        found => {
+            let (device, found) = (device.path.clone(), found.unwrap_or("nothing"));
+            return Err(VolumeError::Foreign { device, found, expected: place.kind });
         }
-        None if place.kind == "xfs" && place.label != machine::layout::Label::Boot.name() => {
-            tracing::info!(volume = place.label, device = device.name, "making a file system on a blank partition");
-            Ok(edges.filesystems.make_xfs(&device.path, Some(place.label)).await?)
-        }
-        None => Err(VolumeError::Foreign { device: device.path.clone(), found: "nothing", expected: place.kind }),
     }
+    tracing::info!(volume = place.label, device = device.name, was_cut_off, "making a file system");
+    // After a power cut a file system may lack any part of what makes one, and then it cannot be repaired either. It gets its
+    // label when it is mounted: until then it is made anew.
+    edges.filesystems.make_xfs(&device.path, Some(UNFINISHED)).await?;
+    Ok(true)
 }
 
 /// Mounts; a damaged XFS is repaired once.

@@ -71,14 +71,18 @@ async fn a_blank_volume_is_formatted_mounted_while_it_is_asked_for_and_kept_for_
         ("xfs", &["rw".to_owned(), "noatime".to_owned()][..])
     );
     assert_eq!(test.status("STATE").phase, VolumePhase::Mounted);
-    let made = ["mkfs.xfs STATE /dev/vda3".to_owned(), format!("mount /dev/vda3 {target}")];
+    let made = [
+        "mkfs.xfs unfinished /dev/vda3".to_owned(),
+        format!("mount /dev/vda3 {target}"),
+        format!("label {target} STATE"),
+    ];
     assert_eq!(test.fake.log(), made);
 
     test.release("STATE").await;
     assert!(test.harness.ids::<MountStatus>().is_empty() && test.harness.ids::<VolumeStatus>().is_empty());
     test.ask("STATE");
     test.harness.settle().await;
-    assert_eq!(test.fake.log()[2..], [format!("umount {target}"), format!("mount /dev/vda3 {target}")]);
+    assert_eq!(test.fake.log()[3..], [format!("umount {target}"), format!("mount /dev/vda3 {target}")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,8 +95,9 @@ async fn ephemeral_grows_to_its_disk_and_carries_the_layers_over_the_image() {
     test.harness.settle().await;
     let expected = [
         "grow /dev/vda EPHEMERAL".to_owned(),
-        "mkfs.xfs EPHEMERAL /dev/vda4".to_owned(),
+        "mkfs.xfs unfinished /dev/vda4".to_owned(),
         format!("mount /dev/vda4 {}", test.path("var")),
+        format!("label {} EPHEMERAL", test.path("var")),
         format!("xfs_growfs {}", test.path("var")),
         format!("mount overlay {}", test.path("etc/cni")),
         format!("mount overlay {}", test.path("opt")),
@@ -104,13 +109,13 @@ async fn ephemeral_grows_to_its_disk_and_carries_the_layers_over_the_image() {
     assert_eq!(end, (6 << 30) / 512 - 2048, "the last whole MiB before the backup of the table");
 
     test.release("EPHEMERAL").await;
-    let taken_off: Vec<String> = test.fake.log()[6..].to_vec();
+    let taken_off: Vec<String> = test.fake.log()[7..].to_vec();
     assert_eq!(taken_off, ["opt", "etc/cni", "var"].map(|path| format!("umount {}", test.path(path))));
 
     test.fake.resize_disk("vda", 8 << 30);
     test.ask("EPHEMERAL");
     test.harness.settle().await;
-    assert!(test.fake.log()[9..].contains(&"grow /dev/vda EPHEMERAL".to_owned()), "{:?}", test.fake.log());
+    assert!(test.fake.log()[10..].contains(&"grow /dev/vda EPHEMERAL".to_owned()), "{:?}", test.fake.log());
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,6 +140,19 @@ async fn a_damaged_file_system_is_repaired_once_and_then_mounted() {
     test.harness.settle().await;
     let repaired = ["xfs_repair /dev/vda3".to_owned(), format!("mount /dev/vda3 {}", test.path("system/state"))];
     assert_eq!(test.fake.log()[1..], repaired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_system_that_was_never_finished_is_made_anew() {
+    let test = start(&SYSTEM);
+    block::FileSystems::make_xfs(&test.fake, "/dev/vda3".as_ref(), Some(block::UNFINISHED)).await.unwrap();
+    test.fake.damage("/dev/vda3");
+    test.ask("STATE");
+    test.harness.settle().await;
+    let target = test.path("system/state");
+    let anew =
+        ["mkfs.xfs unfinished /dev/vda3".into(), format!("mount /dev/vda3 {target}"), format!("label {target} STATE")];
+    assert_eq!(test.fake.log()[1..], anew);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use block::{
     BlockDevices as _, Device, FileSystemError, FileSystems as _, Grown, KernelBlockDevices, KernelFileSystems,
-    MountPlan, PartitionTables as _, ProjectQuota, TableError,
+    MountPlan, PartitionTables as _, ProjectQuota, TableError, UNFINISHED,
 };
 use machine::{gpt, layout};
 use sys::loop_device::LoopDevice;
@@ -133,11 +133,20 @@ async fn a_damaged_file_system_asks_for_a_repair_and_is_mounted_after_it() {
 }
 
 #[tokio::test]
-async fn a_volume_as_small_as_state_gets_a_file_system() {
-    let disk = TestDisk::new(100);
+async fn a_volume_as_small_as_state_gets_a_file_system_and_its_label_later() {
+    let (disk, block) = (TestDisk::new(100), KernelBlockDevices::new().unwrap());
     let (files, target) = (KernelFileSystems, disk.target("state"));
-    files.make_xfs(disk.device.path(), Some("STATE")).await.unwrap();
+    let label = async || {
+        let content = block.probe(&disk.find(&block, "").await).await.unwrap().content;
+        content.unwrap().label
+    };
+    files.make_xfs(disk.device.path(), Some(UNFINISHED)).await.unwrap();
+    assert_eq!(label().await, UNFINISHED);
     files.mount(&MountPlan::xfs(disk.device.path(), &target, ProjectQuota::Off)).await.unwrap();
+    let refused = files.label_xfs(&target, "more than twelve").await.unwrap_err();
+    assert!(matches!(refused, FileSystemError::Label { .. }), "{refused}");
+    files.label_xfs(&target, "STATE").await.unwrap();
+    assert_eq!(label().await, "STATE", "also while it is mounted");
     files.unmount(&target).await.unwrap();
 }
 

@@ -26,6 +26,10 @@ pub const INSTALL_DISK: &str = "/dev/vda";
 /// knows a power-off from a reset, so a machine that is shut down really ends.
 const KERNEL_ARGUMENTS: [&str; 4] = ["console=ttyS0", "reboot=k", "panic=1", "talos.platform=metal"];
 
+/// Where the processor is emulated: it speculates on nothing that page tables of its own would hide from user space, and every
+/// change of them costs it its translations. An operator's `pti=on` comes later and wins.
+const EMULATED: [&str; 1] = ["nopti"];
+
 /// Settings of all machines of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -223,7 +227,9 @@ impl MachineSettings {
     /// Arguments for the installed system, which has the defaults by itself.
     #[must_use]
     pub fn installed_arguments(&self) -> Vec<String> {
-        KERNEL_ARGUMENTS.into_iter().map(str::to_owned).chain(self.kernel_arguments.iter().cloned()).collect()
+        let emulated: &[&str] = if self.accelerator == Accelerator::Tcg { &EMULATED } else { &[] };
+        let ours = KERNEL_ARGUMENTS.iter().chain(emulated).copied().map(str::to_owned);
+        ours.chain(self.kernel_arguments.iter().cloned()).collect()
     }
 
     /// Where the operator's kernel arguments have less effect than one could think.
@@ -338,6 +344,11 @@ pub(crate) mod tests {
         assert!(arguments.iter().any(|argument| argument == "slab_nomerge"), "{arguments:?}");
         assert_eq!(settings().installed_arguments().first().map(String::as_str), Some("console=ttyS0"));
         assert_eq!(arguments.last().map(String::as_str), Some("talos.debug"));
+        let nopti = |accelerator| {
+            let settings = MachineSettings { accelerator, ..settings() };
+            settings.installed_arguments().contains(&"nopti".to_owned())
+        };
+        assert!(nopti(Accelerator::Tcg) && !nopti(Accelerator::Kvm));
         assert!(arguments.iter().all(|argument| !argument.starts_with("talos.config=")));
     }
 }

@@ -201,6 +201,9 @@ async fn prepare_machines(request: &mut UpRequest, progress: &Recorder<'_>) -> R
             }
         };
     }
+    if let Some(install) = &mut request.config.install {
+        install.kernel_arguments = settings.installed_arguments();
+    }
     if let Some(notice) = settings.arguments_without_effect() {
         progress.notice(notice);
     }

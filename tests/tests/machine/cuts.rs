@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use parking_lot::Mutex;
@@ -15,11 +15,14 @@ use crate::assets::Assets;
 use crate::install::{DISK, INSTALL, Installed, installed};
 use crate::vm::{BOOT, Firmware, Setup, Vm};
 
-/// How many cuts are tried where the environment's `TEST_CUTS` says nothing. Of these, one installation that begins again is
-/// followed to its end, and the others until they begin; with `TEST_CUTS`, all to their end.
+/// How many cuts are tried where the environment's `TEST_CUTS` says nothing. These are followed until they run or an installation
+/// begins again, which other checks follow; with `TEST_CUTS`, all to their end.
 const CUTS: u64 = 6;
 /// What a machine says when an installation begins.
 const BEGINS: &str = "installing the system";
+/// What it says when it waits for its configuration: the system was complete, and the configuration, which came through the API,
+/// was not saved yet.
+const WAITS: &str = "maintenance mode accepts a configuration";
 
 /// The first seed where `TEST_CUT_SEED` says nothing: each round of the checks is the same.
 const SEED: u64 = 1;
@@ -97,14 +100,13 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     let made = log.find(is_made)?.context("no file system was made")?;
     points.push((made + 1, seed));
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let (follows_all, is_followed) = (cuts != CUTS, AtomicBool::new(false));
+    let follows = cuts != CUTS;
     let worker = || {
         loop {
             let cut = next.fetch_add(1, Ordering::Relaxed);
             let Some((at, seed)) = points.get(cut).copied() else { return };
             let name = format!("cut {cut} at write {at} of {} (seed {seed})", log.len());
             let clock = Clock::start();
-            let follows = || follows_all || !is_followed.swap(true, Ordering::Relaxed);
             match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed), follows) {
                 Ok(way) => say(&format!("    {name}: {way} ({clock})")),
                 Err(error) => {
@@ -129,7 +131,7 @@ fn comes_up(
     installed: &Installed,
     [disc, configuration]: &[PathBuf; 2],
     (log, at, seed): (&WriteLog, usize, u64),
-    follows: impl FnOnce() -> bool,
+    follows: bool,
 ) -> anyhow::Result<&'static str> {
     let disk = assets.file("system.disk")?;
     an_empty_file(&disk, DISK)?;
@@ -140,15 +142,26 @@ fn comes_up(
     let talosconfig = &installed.generated.talosconfig;
     let result = machine
         .until("a machine that boots or installs itself", INSTALL, |machine| {
-            if machine.console().contains(BEGINS) {
+            let console = machine.console();
+            if [BEGINS, WAITS].iter().any(|text| console.contains(text)) {
                 return Ok(());
             }
             machine.runs_from_its_disk(talosconfig).map(drop)
         })
-        .and_then(|()| match machine.console().contains(BEGINS) {
-            false => Ok("booted"),
-            true if follows() => machine.is_installed(talosconfig, INSTALL).map(|_| "installed again"),
-            true => Ok("began to install again"),
+        .and_then(|()| {
+            let console = machine.console();
+            if console.contains(WAITS) {
+                machine.is_in_maintenance()?;
+                let configuration = installed.generated.control_plane.display().to_string();
+                machine.talosctl_insecure(&["apply-config", "--file", &configuration])?.ok()?;
+                machine.is_installed(talosconfig, INSTALL).map(|_| "was configured again")
+            } else if !console.contains(BEGINS) {
+                Ok("booted")
+            } else if follows {
+                machine.is_installed(talosconfig, INSTALL).map(|_| "installed again")
+            } else {
+                Ok("began to install again")
+            }
         });
     if result.is_err() {
         assets.show_consoles();
@@ -186,11 +199,9 @@ pub(crate) fn a_machine_with_a_damaged_state_waits_for_its_operator(assets: &Ass
     Ok(())
 }
 
-/// Makes the checksums of all superblocks of an XFS wrong.
+/// Leaves an XFS with a superblock that says that it is being made, and without the copies that a repair looks for.
 fn damage(disk: &File, label: &str) -> anyhow::Result<()> {
     const MIB: u64 = 1 << 20;
-    /// Where a superblock has its checksum.
-    const CHECKSUM: u64 = 224;
     let sector = |offset| {
         let mut sector = [0; 512];
         disk.read_exact_at(&mut sector, offset).map(|()| sector)
@@ -202,10 +213,10 @@ fn damage(disk: &File, label: &str) -> anyhow::Result<()> {
         }
     }
     let begin = begin.with_context(|| format!("no file system has the label {label}"))?;
-    for offset in (begin..begin + 100 * MIB).step_by(4096) {
-        if sector(offset)?.starts_with(b"XFSB") {
-            disk.write_all_at(&[0xff; 4], offset + CHECKSUM)?;
+    for copy in (begin + 4096..begin + 100 * MIB).step_by(4096) {
+        if sector(copy)?.starts_with(b"XFSB") {
+            disk.write_all_at(&[0; 512], copy)?;
         }
     }
-    Ok(())
+    Ok(disk.write_all_at(&[1], begin + u64::try_from(IN_PROGRESS)?)?)
 }

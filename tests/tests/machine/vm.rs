@@ -27,7 +27,7 @@ pub(crate) const ADDRESS: &str = "10.0.2.15";
 pub(crate) const HOST: &str = "10.0.2.2";
 
 /// From the start of QEMU to an answer of the API, on a busy machine without hardware help.
-pub(crate) const BOOT: Duration = Duration::from_secs(400);
+pub(crate) const BOOT: Duration = Duration::from_secs(600);
 
 /// What a machine is started from.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Power cuts: what a disk may hold after one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tests::write_log::{Random, WriteLog};
 use crate::AT_ONCE;
 use crate::assets::Assets;
 use crate::install::{DISK, INSTALL, Installed, installed};
-use crate::vm::{BOOT, Firmware, Setup, Vm};
+use crate::vm::{Firmware, Setup, Vm};
 
 /// How many cuts are tried where the environment's `TEST_CUTS` says nothing. These are followed until they run or an installation
 /// begins again, which other checks follow; with `TEST_CUTS`, all to their end.
@@ -177,46 +177,4 @@ fn is_xfs_with_label(sector: &[u8], label: &str) -> bool {
     let text = sector.get(108..120).unwrap_or_default();
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     sector.starts_with(b"XFSB") && &text[..end] == label.as_bytes()
-}
-
-/// A volume STATE that is damaged beyond repair keeps no machine from its operators, and makes it nobody else's.
-pub(crate) fn a_machine_with_a_damaged_state_waits_for_its_operator(assets: &Assets) -> anyhow::Result<()> {
-    let installed = installed(assets)?;
-    let log = WriteLog::open(&installed.log)?;
-    let path = assets.file("system.disk")?;
-    an_empty_file(&path, DISK)?;
-    let disk = OpenOptions::new().read(true).write(true).open(&path)?;
-    log.cut(&disk, log.len(), SEED)?;
-    damage(&disk, "STATE")?;
-    let mut machine = Vm::start(assets, &Setup::firmware("machine", Firmware::Bios, None).with_disk(&path))?;
-    machine.says("maintenance mode takes no configuration", BOOT)?;
-    machine.is_in_maintenance()?;
-    let status = machine.talosctl_insecure(&["get", "volumestatuses", "--output", "yaml"])?.ok()?;
-    ensure!(status.contains("phase: failed"), "the volume's status:\n{status}");
-    let configuration = installed.generated.control_plane.display().to_string();
-    let applied = machine.talosctl_insecure(&["apply-config", "--file", &configuration])?;
-    ensure!(applied.ok().is_err(), "a stranger has configured it");
-    Ok(())
-}
-
-/// Leaves an XFS with a superblock that says that it is being made, and without the copies that a repair looks for.
-fn damage(disk: &File, label: &str) -> anyhow::Result<()> {
-    const MIB: u64 = 1 << 20;
-    let sector = |offset| {
-        let mut sector = [0; 512];
-        disk.read_exact_at(&mut sector, offset).map(|()| sector)
-    };
-    let mut begin = None;
-    for offset in (0..DISK).step_by(usize::try_from(MIB)?) {
-        if is_xfs_with_label(&sector(offset)?, label) {
-            begin = Some(offset);
-        }
-    }
-    let begin = begin.with_context(|| format!("no file system has the label {label}"))?;
-    for copy in (begin + 4096..begin + 100 * MIB).step_by(4096) {
-        if sector(copy)?.starts_with(b"XFSB") {
-            disk.write_all_at(&[0; 512], copy)?;
-        }
-    }
-    Ok(disk.write_all_at(&[1], begin + u64::try_from(IN_PROGRESS)?)?)
 }

@@ -38,10 +38,6 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
-    (
-        "a_machine_with_a_damaged_state_waits_for_its_operator",
-        cuts::a_machine_with_a_damaged_state_waits_for_its_operator,
-    ),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
 ];
 

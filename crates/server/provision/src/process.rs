@@ -72,18 +72,24 @@ fn started(pid: i32) -> Option<u64> {
     stat(pid).filter(|stat| !stat.is_dead).map(|stat| stat.started)
 }
 
+#[derive(Debug, PartialEq)]
 struct Stat {
     is_dead: bool,
     started: u64,
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(stat: &str) -> Option<Stat> {
     // The program's name may contain blanks and parentheses; the fields begin after the last parenthesis.
     let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let is_dead = matches!(fields.next()?, "Z" | "X");
-    Some(Stat { is_dead, started: fields.nth(18)?.parse().ok()? })
+    let fields: Vec<_> = rest.split(' ').collect();
+    // A first thread that has ended is a zombie until the last one has; files and sockets are open until then.
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    let is_dead = matches!(*fields.first()?, "Z" | "X") && threads <= 1;
+    Some(Stat { is_dead, started: fields.get(19)?.parse().ok()? })
 }
 
 /// Leaves a child to itself. A thread waits for its end, so that nothing of it stays where this process outlives it.
@@ -100,6 +106,17 @@ fn boot() -> String {
 mod tests {
     use super::*;
     use crate::command::{CP, start};
+
+    #[test]
+    fn a_process_is_dead_when_its_last_thread_has_ended() {
+        let stat = |state: &str, threads: u32| {
+            format!("7 (a ) b) {state} 1 7 7 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 {threads} 0 123456 0 0")
+        };
+        for (state, threads, is_dead) in [("S", 1, false), ("Z", 1, true), ("Z", 2, false), ("X", 0, true)] {
+            assert_eq!(parse(&stat(state, threads)), Some(Stat { is_dead, started: 123_456 }), "{state} {threads}");
+        }
+        assert_eq!(parse("7 (a) Z 1"), None);
+    }
 
     #[test]
     fn a_process_is_ended_and_its_number_is_not_mistaken_for_it() {

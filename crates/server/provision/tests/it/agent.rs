@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use provision::agent::{self, Agent, AgentError, AgentProgram};
 use provision::{Cluster, NodeStatus, Phase, Power};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::support::{self, Place, arguments, census, make, processes, program, show, spawn, start, wait_for};
 
@@ -74,10 +75,14 @@ fn another(place: &Place, name: &str, than: Agent) -> Agent {
 
 fn kill_both(place: &Place, name: &str) {
     let both = [guard(place, name), serving(place, name).unwrap().pid];
+    let handles = both.map(|pid| pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap());
     // Stopped first, so that neither sees the other's end.
     both.iter().for_each(|pid| signal(*pid, Signal::STOP));
     both.iter().for_each(|pid| kill(*pid));
-    wait_for("the end of both", || processes(&format!(" --name {name} ")).is_empty());
+    // A process has no arguments any more before its sockets are closed; its handle says when it has ended altogether.
+    let ended = |handle| poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&Timespec::default())).unwrap() == 1;
+    wait_for("the end of both", || handles.iter().all(ended));
+    assert_eq!(processes(&format!(" --name {name} ")), [""; 0]);
 }
 
 fn destroy(place: &Place, name: &str) {

@@ -15,9 +15,10 @@ use clap::Parser as _;
 use installer::{Assets, Request};
 use machine::cmdline::Cmdline;
 use machine::gpt::{Guid, ProtectiveEntry};
-use machine::install::{Options, Treatment};
+use machine::install::{Options, State, Treatment};
 use machine::layout::{Firmware, Layout};
 use machine::meta;
+use stdx::Secret;
 
 use arguments::{Arguments, Command, Install};
 
@@ -76,34 +77,49 @@ fn request(arguments: &Install, is_device: bool) -> anyhow::Result<Request> {
     let running = std::fs::read_to_string("/proc/cmdline").context("reading the kernel command line")?;
     let running = if is_device { Cmdline::parse(&running) } else { Cmdline::default() };
     let config = arguments.config.as_deref();
+    let configuration = configuration()?;
+    let (entry, state) = wanted(&configuration)?;
+    if is_device {
+        options.state = state;
+    }
     let cmdline = Cmdline::installed(&arguments.platform, config, &running, &arguments.extra_kernel_arg)?;
     Ok(Request {
         options,
         assets: Assets::below(&arguments.assets.join(arch)),
         version: VERSION.to_owned(),
         cmdline: cmdline.to_string(),
-        entry: protective_entry()?,
+        entry,
         meta: meta_values(arguments)?,
+        configuration: Secret::new(configuration),
         tools: Tools::default(),
         variables: (is_device && firmware == Firmware::Uefi).then(|| EfiVariables::new(efivar::DIRECTORY)),
     })
 }
 
-/// What the configuration on standard input says about old firmware. No configuration says nothing.
-fn protective_entry() -> anyhow::Result<ProtectiveEntry> {
+/// The configuration on standard input, of the machine that is installed; empty where there is none.
+fn configuration() -> anyhow::Result<Vec<u8>> {
     let mut raw = Vec::new();
     let input = std::io::stdin();
     if !input.is_terminal() {
         input.lock().take(CONFIG).read_to_end(&mut raw).context("reading the configuration")?;
     }
-    if raw.iter().all(u8::is_ascii_whitespace) {
-        return Ok(ProtectiveEntry::Inactive);
+    Ok(if raw.iter().all(u8::is_ascii_whitespace) { Vec::new() } else { raw })
+}
+
+/// What a configuration says about the installation: how old firmware sees the disk, and whether STATE holds it from the start.
+/// A STATE that is to be encrypted gets nothing in plain text: the machine makes it.
+fn wanted(configuration: &[u8]) -> anyhow::Result<(ProtectiveEntry, State)> {
+    if configuration.is_empty() {
+        return Ok((ProtectiveEntry::Inactive, State::Blank));
     }
     // It was judged by the machine that it is of.
-    let documents = config::Documents::unjudged(&raw).context("the configuration on standard input")?;
-    let install = documents.v1alpha1().and_then(|config| config.machine.as_ref()?.install.as_ref());
+    let documents = config::Documents::unjudged(configuration).context("the configuration on standard input")?;
+    let machine = documents.v1alpha1().and_then(|config| config.machine.as_ref());
+    let install = machine.and_then(|machine| machine.install.as_ref());
     let active = install.and_then(|install| install.legacy_bios_support) == Some(true);
-    Ok(if active { ProtectiveEntry::Active } else { ProtectiveEntry::Inactive })
+    let encrypted = machine.and_then(|machine| machine.system_disk_encryption.as_ref()?.state.as_ref()).is_some();
+    let entry = if active { ProtectiveEntry::Active } else { ProtectiveEntry::Inactive };
+    Ok((entry, if encrypted || machine.is_none() { State::Blank } else { State::Configuration }))
 }
 
 /// Those of the image, and those of the arguments over them.
@@ -125,4 +141,22 @@ fn say(to: &mut dyn std::io::Write, line: &str) {
     // Nobody is left to tell if this fails.
     drop(writeln!(to, "{line}"));
     drop(to.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_holds_the_configuration_unless_it_is_to_be_encrypted() {
+        let wanted = |text: &str| wanted(format!("version: v1alpha1\nmachine:\n{text}").as_bytes()).unwrap();
+        assert_eq!(wanted("  type: worker\n"), (ProtectiveEntry::Inactive, State::Configuration));
+        let legacy = "  install: {legacyBIOSSupport: true}\n";
+        assert_eq!(wanted(legacy), (ProtectiveEntry::Active, State::Configuration));
+        let encrypted = |what: &str| format!("  systemDiskEncryption: {{{what}: {{provider: luks2}}}}\n");
+        assert_eq!(wanted(&encrypted("state")), (ProtectiveEntry::Inactive, State::Blank));
+        assert_eq!(wanted(&encrypted("ephemeral")), (ProtectiveEntry::Inactive, State::Configuration));
+        assert_eq!(super::wanted(b"").unwrap(), (ProtectiveEntry::Inactive, State::Blank));
+        assert!(super::wanted(b"machine: [").is_err());
+    }
 }

@@ -22,7 +22,7 @@ use containers::pods::{Cleanup, Cri};
 use resources::block::SystemDisk;
 use resources::config::MachineType;
 use resources::runtime::MountStatus;
-use sequencer::{Sequence, TaskError};
+use sequencer::TaskError;
 use sys::early::EarlySystem;
 use sys::late::LateSystem;
 use sys::teardown;
@@ -113,14 +113,7 @@ impl Actions for NodeActions {
             Step::MountUserDisks => storage::mount_user_disks(store, &components.storage).await,
             Step::UnmountUserDisks => storage::unmount_user_disks(store, &components.storage).await,
             Step::MountState | Step::SaveConfig if self.has_no(MountStatus::STATE).await? => Ok(()),
-            Step::MountState => match volumes::mount_state(store, &components.gate).await {
-                // A damaged volume is for an operator, who needs a machine that stays up.
-                Err(error) if job.request.sequence == Sequence::Initialize => {
-                    tracing::error!(error = stdx::error_chain(&*error), "going on without the volume STATE");
-                    Ok(())
-                }
-                mounted => mounted,
-            },
+            Step::MountState => volumes::mount_state(store, &components.gate).await,
             Step::UnmountState => volumes::unmount(store, MountStatus::STATE).await,
             Step::MountEphemeral => volumes::mount(store, MountStatus::EPHEMERAL).await,
             Step::UnmountEphemeral => volumes::unmount(store, MountStatus::EPHEMERAL).await,

@@ -185,6 +185,9 @@ fn choose(section: &Install, disks: &[Disk]) -> Result<PathBuf, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
     use async_trait::async_trait;
     use block::FakeBlock;
     use config::v1alpha1::{InstallDiskSelector, InstallExtension};
@@ -232,7 +235,7 @@ mod tests {
             self.installed.lock().push(installation.clone());
             output(b"a line\n");
             if self.fails {
-                return Err(InstallationError::Failed { code: 1, output: "no room".into() });
+                return Err(InstallationError::Failed { status: ExitStatus::from_raw(256), output: "no room".into() });
             }
             let disk = SystemDisk { disk: "vda".into(), installed: true, settled: true, ..SystemDisk::default() };
             self.store.put(SystemDisk::ID, disk, "").unwrap();
@@ -261,7 +264,7 @@ mod tests {
         assert_eq!(refused.downcast_ref(), Some(&Refused::NoSection));
         store.put(MachineConfig::ACTIVE_ID, MachineConfig::new(TEXT), "").unwrap();
         let failed = install(&components, &kernel, &devices, &installer(true), &context).await.unwrap_err();
-        assert!(matches!(failed.downcast_ref(), Some(InstallationError::Failed { code: 1, .. })), "{failed}");
+        assert!(matches!(failed.downcast_ref(), Some(InstallationError::Failed { .. })), "{failed}");
         let good = installer(false);
         install(&components, &kernel, &devices, &good, &context).await.unwrap();
         let installed = good.installed.lock().pop().unwrap();

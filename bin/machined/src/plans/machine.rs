@@ -47,7 +47,11 @@ fn initialize(facts: Facts) -> Outline {
         .phase("earlyServices", &[StartUdevd, StartMachined])
         .phase("usb", &[WaitForDevices]);
     let wiped = if facts.wipe_asked { devices.phase("wipeDisks", &[WipeDisks]) } else { devices };
-    wiped.phase("mountSystem", &[MountState]).phase("config", &[LoadConfig]).phase("unmountSystem", &[UnmountState])
+    wiped
+        // A damaged volume is for an operator, who needs a machine that stays up.
+        .optional_phase("mountSystem", &[MountState])
+        .phase("config", &[LoadConfig])
+        .phase("unmountSystem", &[UnmountState])
 }
 
 /// Puts the system on a disk where it is on none, and starts it from there.

@@ -55,6 +55,12 @@ impl Outline {
         self
     }
 
+    /// A phase whose steps are logged when they fail; the sequence goes on without them.
+    pub(crate) fn optional_phase(mut self, name: &'static str, steps: &[Step]) -> Self {
+        self.phases.push((name, steps.iter().map(|step| (*step, OnFailure::Ignore)).collect()));
+        self
+    }
+
     /// The plan that has `actions` carry the steps out for `request`.
     pub(crate) fn plan(&self, actions: &Arc<dyn Actions>, request: &Request) -> Plan {
         let request = Arc::new(request.clone());

@@ -189,8 +189,7 @@ pub struct KernelFileSystems;
 #[async_trait]
 impl FileSystems for KernelFileSystems {
     async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError> {
-        // The tool refuses less than 300 MiB otherwise, and STATE is smaller.
-        let mut args = vec!["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
+        let mut args = XFS.to_vec();
         args.extend(label.iter().flat_map(|label| ["-L", label]));
         tool("mkfs.xfs", &args, device, MAKE).await
     }
@@ -293,6 +292,9 @@ async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Dur
     let args: Vec<&str> = args.iter().copied().chain([subject.as_str()]).collect();
     run(program, &args, subject.clone(), at_most).await
 }
+
+/// How every XFS is made. The tool refuses less than 300 MiB otherwise, and STATE is smaller.
+pub(crate) const XFS: [&str; 6] = ["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
 
 /// Runs a tool to its end; one that takes too long is killed.
 async fn run(program: &'static str, args: &[&str], subject: String, at_most: Duration) -> Result<(), FileSystemError> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sys::process::{Command, ProcessError};
 
+use crate::filesystem::XFS;
+
 /// Longest output of a tool that an error shows.
 const OUTPUT: usize = 2048;
 
@@ -65,7 +67,7 @@ impl Tools {
     /// # Errors
     /// `Tool`, with what mkfs.xfs wrote.
     pub async fn make_xfs(&self, device: &Path, label: &str, prototype: Option<&Path>) -> Result<(), FormatError> {
-        let mut args: Vec<String> = ["-n", "ftype=1", "-m", "bigtime=1", "-f", "-L", label].map(str::to_owned).into();
+        let mut args: Vec<String> = XFS.iter().chain(&["-L", label]).map(ToString::to_string).collect();
         if let Some(id) = &self.xfs_id {
             args.extend(["-m".to_owned(), format!("uuid={id}")]);
         }

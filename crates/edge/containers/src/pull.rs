@@ -4,10 +4,11 @@
 //! not remove it; a later pull resumes with the content already present.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Response;
-use stdx::{ErrorChain, hex};
+use stdx::hex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -22,9 +23,11 @@ use crate::generated::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use crate::generated::containerd::types::Descriptor as WireDescriptor;
-use crate::oci_document::{Configuration, Descriptor, Digest, Index, Manifest};
+use crate::layer::LayerError;
+use crate::oci_document::Descriptor;
 use crate::reference::Reference;
-use crate::registry::{MAX_PIECE, RawManifest, Registries, RegistryError, Session, sessions};
+use crate::registry::{Registries, RegistryError};
+use crate::source::{Attempts, Document, Layer, Resolved, Source, sha256};
 
 /// The snapshotter of the node.
 pub const SNAPSHOTTER: &str = "overlayfs";
@@ -60,6 +63,19 @@ pub enum PullError {
     LayerCount { reference: String, layers: usize, diff_ids: usize },
     #[error("{what} of {reference} has digest {actual}, not {wanted}")]
     Digest { reference: String, what: &'static str, wanted: String, actual: String },
+    #[error("unpacking layer {layer} of {reference}")]
+    Layer {
+        reference: String,
+        layer: String,
+        #[source]
+        source: LayerError,
+    },
+    #[error("preparing {}", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// An unpacked image.
@@ -83,15 +99,14 @@ pub async fn ensure(
     if let Some(image) = existing(containerd, &name).await? {
         return Ok(image);
     }
-    let mut attempts = Vec::new();
-    let at = |source| PullError::Registry { reference: name.clone(), source };
-    for session in sessions(registries, reference).map_err(at)? {
-        match Pull::start(containerd, reference, &session).await {
+    let mut attempts = Attempts::new(reference);
+    for session in attempts.sessions(registries)? {
+        match Pull::start(containerd, Source::new(reference, &session)).await {
             Ok(image) => return Ok(image),
-            Err(error) => attempts.push(ErrorChain(&error).to_string()),
+            Err(error) => attempts.failed(error),
         }
     }
-    Err(at(RegistryError::Exhausted { reference: name.clone(), attempts }))
+    Err(attempts.exhausted())
 }
 
 /// The image as containerd has it, if it is complete.
@@ -118,28 +133,21 @@ const CONFIG_LABEL: &str = "talos.dev/config";
 
 struct Pull<'a> {
     containerd: Containerd,
-    reference: &'a Reference,
-    name: String,
-    session: &'a Session,
+    source: Source<'a>,
 }
 
-impl<'a> Pull<'a> {
-    async fn start(
-        containerd: &Containerd,
-        reference: &'a Reference,
-        session: &'a Session,
-    ) -> Result<PulledImage, PullError> {
-        let name = reference.to_string();
+impl Pull<'_> {
+    async fn start(containerd: &Containerd, source: Source<'_>) -> Result<PulledImage, PullError> {
+        let name = &source.name;
         let lease = format!("pull-{}", hex(digest(&SHA256, name.as_bytes()).as_ref()));
         let create = CreateRequest { id: lease.clone(), labels: HashMap::new() };
         if let Err(status) = containerd.leases().create(create).await
             && status.code() != tonic::Code::AlreadyExists
         {
-            let source = ContainerdError::call("creating a lease for", &name)(status);
-            return Err(PullError::Containerd { reference: name, source });
+            let source = ContainerdError::call("creating a lease for", name)(status);
+            return Err(PullError::Containerd { reference: name.clone(), source });
         }
-        let pull = Self { containerd: containerd.with_lease(&lease), reference, name, session };
-        let result = pull.run().await;
+        let result = Pull { containerd: containerd.with_lease(&lease), source }.run().await;
         if result.is_ok() {
             // From here on the image refers to all of it. A lease that stays only delays the garbage collector.
             drop(containerd.leases().delete(DeleteRequest { id: lease, sync: false }).await);
@@ -148,82 +156,26 @@ impl<'a> Pull<'a> {
     }
 
     async fn run(&self) -> Result<PulledImage, PullError> {
-        let top = self.manifest(self.reference.selector()).await?;
-        let (top_descriptor, manifest_raw, index) = self.select(top).await?;
-        let manifest: Manifest = serde_json::from_slice(&manifest_raw.bytes).map_err(self.malformed("the manifest"))?;
-        let config_bytes = self.small_blob(&manifest.config).await?;
-        let config: Configuration =
-            serde_json::from_slice(&config_bytes).map_err(self.malformed("the configuration"))?;
-        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            return Err(PullError::LayerCount { reference: self.name.clone(), layers, diff_ids });
+        let Resolved { index, manifest, configuration, layers } = self.source.resolve().await?;
+        for layer in &layers {
+            self.layer(&layer.descriptor).await?;
         }
-        for layer in &manifest.layers {
-            self.layer(layer).await?;
-        }
-        let chain = chain_ids(&config.rootfs.diff_ids);
-        self.unpack(&manifest.layers, &chain).await?;
+        let chain = chain_ids(&layers);
+        self.unpack(&layers, &chain).await?;
         let snapshot = chain.last().cloned().unwrap_or_default();
-        let config_digest = manifest.config.digest.to_string();
         let gc = HashMap::from([(format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), snapshot.clone())]);
-        self.store(&config_digest, config_bytes, gc).await?;
-        let mut refs = HashMap::from([("containerd.io/gc.ref.content.config".to_owned(), config_digest.clone())]);
-        for (n, layer) in manifest.layers.iter().enumerate() {
-            refs.insert(format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.to_string());
+        let configuration = self.store(configuration, gc).await?.digest;
+        let mut refs = HashMap::from([("containerd.io/gc.ref.content.config".to_owned(), configuration.clone())]);
+        for (n, layer) in layers.iter().enumerate() {
+            refs.insert(format!("containerd.io/gc.ref.content.l.{n}"), layer.descriptor.digest.to_string());
         }
-        let manifest_digest = sha256(&manifest_raw.bytes);
-        self.store(&manifest_digest, manifest_raw.bytes, refs).await?;
+        let mut top = self.store(manifest, refs).await?;
         if let Some(index) = index {
-            let refs = HashMap::from([("containerd.io/gc.ref.content.m.0".to_owned(), manifest_digest)]);
-            self.store(&top_descriptor.digest.clone(), index, refs).await?;
+            let refs = HashMap::from([("containerd.io/gc.ref.content.m.0".to_owned(), top.digest)]);
+            top = self.store(index, refs).await?;
         }
-        self.record(top_descriptor, &snapshot, &config_digest).await?;
-        Ok(PulledImage { reference: self.name.clone(), snapshot })
-    }
-
-    /// Resolves the reference to the manifest for this machine. Returns the descriptor of the top, the manifest, and
-    /// the bytes of the index if the top was one.
-    async fn select(&self, top: RawManifest) -> Result<(WireDescriptor, RawManifest, Option<Vec<u8>>), PullError> {
-        let descriptor = WireDescriptor {
-            media_type: top.media_type.clone(),
-            digest: sha256(&top.bytes),
-            size: i64::try_from(top.bytes.len()).unwrap_or(i64::MAX),
-            annotations: HashMap::new(),
-        };
-        if let Some(wanted) = &self.reference.digest {
-            self.check("the manifest", wanted, &descriptor.digest)?;
-        }
-        if !top.media_type.contains("index") && !top.media_type.contains("manifest.list") {
-            return Ok((descriptor, top, None));
-        }
-        let index: Index = serde_json::from_slice(&top.bytes).map_err(self.malformed("the index"))?;
-        let architecture = sys::host::architecture();
-        let suits = |descriptor: &&Descriptor| {
-            descriptor.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture)
-        };
-        let chosen = index.manifests.iter().find(suits);
-        let chosen = chosen.ok_or_else(|| PullError::Platform { reference: self.name.clone(), architecture })?;
-        let manifest = self.manifest(chosen.digest.as_str()).await?;
-        self.check("the manifest", chosen.digest.as_str(), &sha256(&manifest.bytes))?;
-        Ok((descriptor, manifest, Some(top.bytes)))
-    }
-
-    async fn manifest(&self, selector: &str) -> Result<RawManifest, PullError> {
-        self.session.manifest(&self.reference.repository, selector).await.map_err(self.registry())
-    }
-
-    async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
-        let wanted = descriptor.digest.to_string();
-        let mut response = self.session.blob(&self.reference.repository, &wanted).await.map_err(self.registry())?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(self.download(&wanted))? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_PIECE {
-                return Err(self.registry()(RegistryError::TooLarge { url: wanted }));
-            }
-        }
-        self.check("the configuration", &wanted, &sha256(&bytes))?;
-        Ok(bytes)
+        self.record(top, &snapshot, &configuration).await?;
+        Ok(PulledImage { reference: self.source.name.clone(), snapshot })
     }
 
     async fn layer(&self, descriptor: &Descriptor) -> Result<(), PullError> {
@@ -231,13 +183,13 @@ impl<'a> Pull<'a> {
         if self.has(&wanted).await? {
             return Ok(());
         }
-        let response = self.session.blob(&self.reference.repository, &wanted).await.map_err(self.registry())?;
+        let response = self.source.blob(descriptor).await?;
         let labels = HashMap::new();
         let (pieces, receiver) = mpsc::channel(4);
         let write = self.write(&wanted, ReceiverStream::new(receiver));
         let copy = copy_layer(response, pieces, &wanted, descriptor.size, labels);
         let (written, copied) = tokio::join!(write, copy);
-        copied.map_err(self.download(&wanted))?;
+        copied.map_err(self.source.download(descriptor))?;
         written
     }
 
@@ -245,18 +197,21 @@ impl<'a> Pull<'a> {
         has_content(&self.containerd, digest).await.map_err(|error| self.containerd_error(error))
     }
 
-    async fn store(&self, digest: &str, bytes: Vec<u8>, labels: HashMap<String, String>) -> Result<(), PullError> {
-        let total = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    /// Returns what leads to the document.
+    async fn store(&self, document: Document, labels: HashMap<String, String>) -> Result<WireDescriptor, PullError> {
+        let Document { media_type, digest, bytes } = document;
+        let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         let commit = WriteContentRequest {
             action: WriteAction::Commit.into(),
-            r#ref: write_ref(digest),
-            total,
-            expected: digest.to_owned(),
+            r#ref: write_ref(&digest),
+            total: size,
+            expected: digest.clone(),
             offset: 0,
             data: bytes,
             labels,
         };
-        self.write(digest, tokio_stream::once(commit)).await
+        self.write(&digest, tokio_stream::once(commit)).await?;
+        Ok(WireDescriptor { media_type, digest, size, annotations: HashMap::new() })
     }
 
     async fn write<S>(&self, digest: &str, pieces: S) -> Result<(), PullError>
@@ -280,11 +235,11 @@ impl<'a> Pull<'a> {
     }
 
     /// Applies each layer on top of the previous one, unless its snapshot exists.
-    async fn unpack(&self, layers: &[Descriptor], chain: &[String]) -> Result<(), PullError> {
+    async fn unpack(&self, layers: &[Layer], chain: &[String]) -> Result<(), PullError> {
         let mut parent = String::new();
         for (layer, chain_id) in layers.iter().zip(chain) {
             if !snapshot_exists(&self.containerd, chain_id).await.map_err(|e| self.containerd_error(e))? {
-                self.apply(layer, chain_id, &parent).await.map_err(|e| self.containerd_error(e))?;
+                self.apply(&layer.descriptor, chain_id, &parent).await.map_err(|e| self.containerd_error(e))?;
             }
             parent.clone_from(chain_id);
         }
@@ -335,9 +290,11 @@ impl<'a> Pull<'a> {
             (SNAPSHOT_LABEL.to_owned(), snapshot.to_owned()),
             (CONFIG_LABEL.to_owned(), config.to_owned()),
         ]);
-        let image = ImageRecord { name: self.name.clone(), labels, target: Some(target), ..ImageRecord::default() };
+        let image =
+            ImageRecord { name: self.source.name.clone(), labels, target: Some(target), ..ImageRecord::default() };
         let mut images = self.containerd.images();
-        let failed = |status| self.containerd_error(ContainerdError::call("recording image", &self.name)(status));
+        let failed =
+            |status| self.containerd_error(ContainerdError::call("recording image", &self.source.name)(status));
         match images.create(CreateImageRequest { image: Some(image.clone()) }).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == tonic::Code::AlreadyExists => {
@@ -348,34 +305,8 @@ impl<'a> Pull<'a> {
         }
     }
 
-    fn check(&self, what: &'static str, wanted: &str, actual: &str) -> Result<(), PullError> {
-        if wanted == actual {
-            return Ok(());
-        }
-        let (wanted, actual) = (wanted.to_owned(), actual.to_owned());
-        Err(PullError::Digest { reference: self.name.clone(), what, wanted, actual })
-    }
-
-    fn registry(&self) -> impl FnOnce(RegistryError) -> PullError {
-        let reference = self.name.clone();
-        move |source| PullError::Registry { reference, source }
-    }
-
-    fn download(&self, digest: &str) -> impl FnOnce(reqwest::Error) -> PullError {
-        let (reference, url) = (self.name.clone(), digest.to_owned());
-        move |source| PullError::Registry { reference, source: RegistryError::Request { url, source } }
-    }
-
     fn containerd_error(&self, source: ContainerdError) -> PullError {
-        PullError::Containerd { reference: self.name.clone(), source }
-    }
-
-    fn malformed<E: std::error::Error + Send + Sync + 'static>(
-        &self,
-        what: &'static str,
-    ) -> impl FnOnce(E) -> PullError {
-        let reference = self.name.clone();
-        move |source| PullError::Malformed { reference, what, source: Box::new(source) }
+        PullError::Containerd { reference: self.source.name.clone(), source }
     }
 }
 
@@ -444,22 +375,16 @@ fn write_ref(digest: &str) -> String {
 }
 
 /// Names of the snapshots of a stack of layers, as the OCI image specification defines chain ids.
-fn chain_ids(diff_ids: &[Digest]) -> Vec<String> {
-    let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
-    for id in diff_ids {
+fn chain_ids(layers: &[Layer]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(layers.len());
+    for Layer { diff_id, .. } in layers {
         let next = match chain.last() {
-            None => id.to_string(),
-            Some(parent) => sha256(format!("{parent} {id}").as_bytes()),
+            None => diff_id.to_string(),
+            Some(parent) => sha256(format!("{parent} {diff_id}").as_bytes()),
         };
         chain.push(next);
     }
     chain
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let mut context = Context::new(&SHA256);
-    context.update(bytes);
-    format!("sha256:{}", hex(context.finish().as_ref()))
 }
 
 #[cfg(test)]
@@ -469,15 +394,14 @@ mod tests {
     #[test]
     fn chain_ids_are_those_of_the_image_specification() {
         let (lower, upper) = (sha256(b"lower"), sha256(b"upper"));
-        let digests = [&lower, &upper].map(|text| Digest::try_from(text.clone()).unwrap());
-        let ids = chain_ids(&digests);
+        let layers = [&lower, &upper].map(|text| {
+            let descriptor = serde_json::json!({ "mediaType": "m", "digest": text, "size": 1 });
+            let descriptor: Descriptor = serde_json::from_value(descriptor).unwrap();
+            Layer { diff_id: descriptor.digest.clone(), descriptor }
+        });
+        let ids = chain_ids(&layers);
         assert_eq!(ids[0], lower);
         assert_eq!(ids[1], sha256(format!("{lower} {upper}").as_bytes()));
         assert!(chain_ids(&[]).is_empty());
-    }
-
-    #[test]
-    fn digests_are_written_as_registries_write_them() {
-        assert_eq!(sha256(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

@@ -1,17 +1,17 @@
 //! Running an installer image on a machine whose disks have no volume yet.
 //!
-//! Images are unpacked by a containerd whose data is in memory: it starts for the installation and ends with it. Which image
-//! runs, and with which arguments, is decided elsewhere.
+//! Images are unpacked into memory and run by runc: containerd keeps its data on a disk. Which image runs, and with which
+//! arguments, is decided elsewhere.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use containers::pull::PullError;
-use containers::run::{ContainerSpec, Ended};
-use containers::{Containerd, ContainerdError, Namespace, Reference, Registries};
+use containers::{Reference, Registries};
 use parking_lot::Mutex;
 use sys::mounts::{MountError, MountFlags};
 use sys::process::{Command, ProcessError};
@@ -22,15 +22,13 @@ use crate::oci::{self, Mount, Privilege, Shape};
 
 /// The container, as Talos 1.7 names it.
 const CONTAINER: &str = "upgrade";
-/// How long containerd may take to answer after its start.
-const START: Duration = Duration::from_secs(60);
 /// How long a pull may take; a download that stands still ends with it.
 const PULL: Duration = Duration::from_secs(15 * 60);
 /// Attempts to pull, and the pause before the second one; it doubles.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Time between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Most of the output that an error shows.
 const OUTPUT: usize = 1024;
 
@@ -66,8 +64,6 @@ pub enum InstallationError {
     Mount(#[from] MountError),
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error("containerd has not answered within {} s: {reason}", START.as_secs())]
-    Containerd { reason: String },
     #[error("{image} is not a reference of an image")]
     Reference {
         image: String,
@@ -82,11 +78,9 @@ pub enum InstallationError {
     },
     #[error("pulling the installer image {image} has not ended within {} s", PULL.as_secs())]
     Slow { image: String },
-    #[error("running the installer")]
-    Run(#[source] ContainerdError),
-    #[error("the installer has failed with status {code}: {output}")]
+    #[error("the installer has failed with {status}: {output}")]
     Failed {
-        code: u32,
+        status: ExitStatus,
         /// The end of what it wrote.
         output: String,
     },
@@ -103,7 +97,7 @@ pub trait Installer: Debug + Send + Sync {
     /// Pulls an image and runs it to its end.
     ///
     /// # Errors
-    /// See [`InstallationError`]; unless it is `Failed` or `Run`, no disk was touched.
+    /// See [`InstallationError`]; unless it is `Failed` or `Canceled`, no disk was touched.
     async fn install(
         &self,
         installation: &Installation,
@@ -113,17 +107,18 @@ pub trait Installer: Debug + Send + Sync {
     ) -> Result<(), InstallationError>;
 }
 
-/// Runs installer images with a containerd whose data is in memory.
+/// Runs installer images that are unpacked in memory.
 #[derive(Debug, Clone)]
 pub struct MemoryInstaller {
-    /// Where its data is mounted: `/run/install`.
+    /// Where that memory is mounted: `/run/install`.
     pub directory: PathBuf,
+    /// runc; without a directory it is looked for in `/usr/sbin`, `/usr/bin`, `/sbin` and `/bin`.
     pub program: PathBuf,
 }
 
 impl Default for MemoryInstaller {
     fn default() -> Self {
-        Self { directory: "/run/install".into(), program: "/usr/bin/containerd".into() }
+        Self { directory: "/run/install".into(), program: "runc".into() }
     }
 }
 
@@ -136,8 +131,17 @@ impl Installer for MemoryInstaller {
         output: InstallerOutput,
         cancel: CancellationToken,
     ) -> Result<(), InstallationError> {
-        self.prepare()?;
-        let result = self.with_containerd(installation, registries, output, cancel).await;
+        self.prepare(installation)?;
+        let root = self.root();
+        // Cancel-safe: what is left of an image goes with its memory.
+        let pulled = tokio::select! {
+            pulled = pull(&installation.image, registries, &root) => pulled,
+            () = cancel.cancelled() => Err(InstallationError::Canceled),
+        };
+        let result = match pulled {
+            Ok(()) => self.run(installation, output, cancel).await,
+            Err(error) => Err(error),
+        };
         // Its memory is needed again; what is still open goes with its user.
         if let Err(error) = sys::mounts::detach(&self.directory) {
             tracing::warn!(error = stdx::error_chain(&error), "the memory of the installation is not free");
@@ -147,91 +151,67 @@ impl Installer for MemoryInstaller {
 }
 
 impl MemoryInstaller {
-    /// Mounts the memory that images are unpacked in.
-    fn prepare(&self) -> Result<(), InstallationError> {
+    /// Mounts the memory that images are unpacked in, and says there what is run.
+    fn prepare(&self, installation: &Installation) -> Result<(), InstallationError> {
         let error = |path: &Path, source| InstallationError::Directory { path: path.to_owned(), source };
         std::fs::create_dir_all(&self.directory).map_err(|source| error(&self.directory, source))?;
         if sys::mounts::is_mounted(&self.directory) {
             sys::mounts::detach(&self.directory)?;
         }
         sys::mounts::mount("tmpfs", &self.directory, "tmpfs", MountFlags::empty(), "mode=0700,size=80%")?;
-        for name in ["root", "state", "pipes", "scratch"] {
-            let path = self.directory.join(name);
+        for path in [self.bundle(), self.directory.join("scratch")] {
             std::fs::create_dir(&path).map_err(|source| error(&path, source))?;
         }
-        let path = self.directory.join("containerd.toml");
-        std::fs::write(&path, self.configuration()).map_err(|source| error(&path, source))
+        let specification = oci::specification(&self.shape(installation), &grantable());
+        let path = self.bundle().join("config.json");
+        std::fs::write(&path, specification.to_string()).map_err(|source| error(&path, source))
     }
 
-    /// Without the parts for Kubernetes, which would look for networks and volumes.
-    fn configuration(&self) -> String {
-        let directory = self.directory.display();
-        format!(
-            "version = 2\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\", \
-             \"io.containerd.internal.v1.tracing\", \"io.containerd.tracing.processor.v1.otlp\"]\n\
-             [grpc]\n  address = \"{directory}/containerd.sock\"\n"
-        )
+    /// What runc runs: a specification, and the root beside it that it names.
+    fn bundle(&self) -> PathBuf {
+        self.directory.join("bundle")
     }
 
-    async fn with_containerd(
-        &self,
-        installation: &Installation,
-        registries: &Registries,
-        output: InstallerOutput,
-        cancel: CancellationToken,
-    ) -> Result<(), InstallationError> {
-        let log = Arc::new(Mutex::new(Tail::default()));
-        let sink = Arc::clone(&log);
-        let config = self.directory.join("containerd.toml").display().to_string();
-        let command = Command::new(&self.program).args(["--config".to_owned(), config]);
-        let command = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut child = command.output(Arc::new(move |bytes: &[u8]| sink.lock().push(bytes))).spawn()?;
-        let containerd = Containerd::new(&self.directory.join("containerd.sock"), Namespace::System);
-        let work = async {
-            ready(&containerd).await.map_err(|reason| InstallationError::Containerd {
-                reason: format!("{reason}; its log ends with: {}", log.lock().text()),
-            })?;
-            self.run(&containerd, installation, registries, output, cancel.clone()).await
-        };
-        // Cancel-safe: what is left of it ends with containerd.
-        let result = tokio::select! {
-            result = work => result,
-            () = cancel.cancelled() => Err(InstallationError::Canceled),
-        };
-        child.stop(GRACE).await?;
-        result
+    fn root(&self) -> PathBuf {
+        self.bundle().join("rootfs")
+    }
+
+    fn runc(&self) -> Command {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        // What it says of itself is not part of the installer's output, but for the reason why it cannot run it.
+        let own = ["--root".to_owned(), path("state"), "--log".to_owned(), path("runc.log")];
+        Command::new(&self.program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(own)
     }
 
     async fn run(
         &self,
-        containerd: &Containerd,
         installation: &Installation,
-        registries: &Registries,
         output: InstallerOutput,
         cancel: CancellationToken,
     ) -> Result<(), InstallationError> {
-        let image = pull(containerd, &installation.image, registries).await?;
         let tail = Arc::new(Mutex::new(Tail::default()));
         let kept = Arc::clone(&tail);
-        let spec = ContainerSpec {
-            id: CONTAINER.to_owned(),
-            image,
-            spec: oci::specification(&self.shape(installation), &grantable()),
-            pipes: self.directory.join("pipes"),
-            output: Arc::new(move |bytes: &[u8]| {
-                kept.lock().push(bytes);
-                output(bytes);
-            }),
-            input: Some(Arc::clone(&installation.configuration)),
-            stop_grace: GRACE,
+        let sink = Arc::new(move |bytes: &[u8]| {
+            kept.lock().push(bytes);
+            output(bytes);
+        });
+        let bundle = self.bundle().display().to_string();
+        let command = self.runc().args(["run", "--bundle", &bundle, CONTAINER]).output(sink);
+        let mut container = command.input(Arc::clone(&installation.configuration)).spawn()?;
+        // Cancel-safe: waiting takes nothing away. runc hands signals on, and gives the container's status as its own.
+        let ended = tokio::select! {
+            ended = container.wait() => Some(ended?),
+            () = cancel.cancelled() => None,
         };
-        let ended = containers::run::run(containerd, &spec, cancel.cancelled_owned(), |_| {}).await;
-        match ended.map_err(InstallationError::Run)? {
-            Ended::Code(0) => Ok(()),
-            Ended::Code(code) => Err(InstallationError::Failed { code, output: tail.lock().text() }),
-            Ended::Stopped => Err(InstallationError::Canceled),
-        }
+        let Some(status) = ended else {
+            container.stop(GRACE).await?;
+            // A runc that had to be killed has left the container behind.
+            drop(self.runc().args(["delete", "--force", CONTAINER]).run().await);
+            return Err(InstallationError::Canceled);
+        };
+        container.drain().await;
+        let output = tail.lock().text();
+        if status.success() { Ok(()) } else { Err(InstallationError::Failed { status, output }) }
     }
 
     fn shape(&self, installation: &Installation) -> Shape {
@@ -253,27 +233,8 @@ impl MemoryInstaller {
     }
 }
 
-/// Waits until containerd answers.
-async fn ready(containerd: &Containerd) -> Result<(), String> {
-    let deadline = tokio::time::Instant::now() + START;
-    loop {
-        let error = match containerd.version().await {
-            Ok(_) => return Ok(()),
-            Err(error) => stdx::error_chain(&error),
-        };
-        if tokio::time::Instant::now() >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
 /// Pulls an image; a pull that fails is tried again, as networks and registries come late.
-async fn pull(
-    containerd: &Containerd,
-    image: &str,
-    registries: &Registries,
-) -> Result<containers::pull::PulledImage, InstallationError> {
+async fn pull(image: &str, registries: &Registries, root: &Path) -> Result<(), InstallationError> {
     let parsed: Result<Reference, _> = image.parse();
     let reference = parsed.map_err(|source| InstallationError::Reference { image: image.to_owned(), source })?;
     let slow = || InstallationError::Slow { image: image.to_owned() };
@@ -281,9 +242,9 @@ async fn pull(
     let mut attempts = 1;
     let mut pause = PAUSE;
     loop {
-        let pull = containers::pull::ensure(containerd, registries, &reference);
+        let pull = containers::unpack::unpack(registries, &reference, root);
         let source = match tokio::time::timeout_at(deadline, pull).await.map_err(|_| slow())? {
-            Ok(image) => return Ok(image),
+            Ok(()) => return Ok(()),
             Err(error) => error,
         };
         // An image for other machines stays one.
@@ -315,6 +276,8 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use containers::testing::{Registry, in_time};
+
     use super::*;
 
     #[test]
@@ -342,15 +305,59 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reference_that_is_none_is_refused_before_anything_is_pulled() {
-        let containerd = Containerd::new(Path::new("/nonexistent"), Namespace::System);
-        let result = pull(&containerd, "no reference", &Registries::default()).await;
+        let result = pull("no reference", &Registries::default(), Path::new("/nonexistent")).await;
         assert!(matches!(result, Err(InstallationError::Reference { .. })), "{result:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_containerd_that_does_not_start_is_given_up_with_its_reason() {
-        let containerd = Containerd::new(Path::new("/nonexistent/sock"), Namespace::System);
-        let reason = ready(&containerd).await.unwrap_err();
-        assert!(reason.contains("containerd"), "{reason}");
+    /// A machine has one installation at a time, and one group for it.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// An installer that runs `script`, and what it wrote.
+    async fn install(script: &str, cancel: CancellationToken) -> (Result<(), InstallationError>, String) {
+        let _alone = ALONE.lock().await;
+        let registry = Registry::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let installer = MemoryInstaller { directory: directory.path().join("install"), ..MemoryInstaller::default() };
+        let arguments = ["/bin/busybox", "sh", "-c", script].map(str::to_owned).to_vec();
+        let configuration = b"the configuration\n".as_slice().into();
+        let installation =
+            Installation { image: registry.reference(), arguments, environment: vec!["A=1".to_owned()], configuration };
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        let output: InstallerOutput = Arc::new(move |bytes: &[u8]| sink.lock().extend_from_slice(bytes));
+        let result = in_time("install", installer.install(&installation, &Registries::default(), output, cancel)).await;
+        assert!(!sys::mounts::is_mounted(&installer.directory), "its memory stays mounted");
+        let written = String::from_utf8(written.lock().clone()).unwrap();
+        (result, written)
+    }
+
+    #[tokio::test]
+    async fn an_installer_gets_the_configuration_and_says_how_it_ended() {
+        let script = "busybox cat; echo $A $TMPDIR; busybox touch /scratch/x /x; busybox test -b /dev/loop0; exit 0";
+        let (result, written) = install(script, CancellationToken::new()).await;
+        result.unwrap();
+        assert_eq!(written, "the configuration\n1 /scratch\n");
+        let (failed, written) = install("echo no room >&2; exit 3", CancellationToken::new()).await;
+        let error = failed.unwrap_err();
+        assert!(
+            matches!(&error, InstallationError::Failed { status, output } if status.code() == Some(3) && output == "no room"),
+            "{error}"
+        );
+        assert_eq!(written, "no room\n");
+    }
+
+    #[tokio::test]
+    async fn an_installer_that_ignores_its_end_is_killed() {
+        let cancel = CancellationToken::new();
+        let canceled = cancel.clone();
+        let script = "trap '' TERM; echo started; while :; do busybox sleep 1; done";
+        let waiting = stdx::tasks::spawn("cancel", async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            canceled.cancel();
+        });
+        let (result, written) = install(script, cancel).await;
+        assert!(matches!(result, Err(InstallationError::Canceled)), "{result:?}");
+        assert_eq!(written, "started\n");
+        waiting.join().await.unwrap();
     }
 }

@@ -23,7 +23,7 @@ mod special;
 mod tree;
 
 pub use special::{listen_unix, make_pipe};
-pub use tree::{chown_tree, list, remove_tree};
+pub use tree::{chown_tree, list, names, remove_at, remove_tree};
 
 /// The largest file that is read: more than any configuration, key or kubeconfig.
 const MAX_READ: u64 = 32 << 20;

@@ -8,13 +8,15 @@ mod reaper;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
+use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use stdx::tasks::Task;
 use tokio::io::unix::AsyncFd;
@@ -65,7 +67,7 @@ pub enum Capabilities {
     Without(Vec<u32>),
 }
 
-/// Program and settings. Defaults: environment empty, user and capabilities of the parent, output discarded.
+/// Program and settings. Defaults: environment empty, user and capabilities of the parent, nothing to read, output discarded.
 #[derive(Clone)]
 pub struct Command {
     program: PathBuf,
@@ -76,6 +78,7 @@ pub struct Command {
     oom_score_adj: Option<i32>,
     cgroup_procs: Vec<PathBuf>,
     output: Option<OutputSink>,
+    input: Option<Arc<[u8]>>,
     inherit_env: bool,
 }
 
@@ -97,6 +100,7 @@ impl Command {
             oom_score_adj: None,
             cgroup_procs: Vec::new(),
             output: None,
+            input: None,
             inherit_env: false,
         }
     }
@@ -160,24 +164,32 @@ impl Command {
         self
     }
 
+    /// What it reads from its standard input. It is in memory and never in a file system.
+    #[must_use]
+    pub fn input(mut self, bytes: Arc<[u8]>) -> Self {
+        self.input = Some(bytes);
+        self
+    }
+
     /// Starts it in a session of its own; the kernel kills it when the thread that started it ends with its process.
     ///
     /// # Errors
     /// `Spawn` when it cannot be executed, `Watch` when the kernel gives no pidfd.
     pub fn spawn(&self) -> Result<Child, ProcessError> {
         let program = self.program.display().to_string();
+        let failed = |source| ProcessError::Spawn { program: program.clone(), source };
         let mut command = std_command(&self.program);
         if !self.inherit_env {
             command.env_clear();
         }
-        command.args(&self.args).envs(&self.env).stdin(Stdio::null());
+        let input = self.input.as_deref().map(in_memory).transpose().map_err(failed)?;
+        command.args(&self.args).envs(&self.env).stdin(input.map_or_else(Stdio::null, Stdio::from));
         let piped = self.output.is_some();
         let stream = || if piped { Stdio::piped() } else { Stdio::null() };
         command.stdout(stream()).stderr(stream());
         let setup = child_setup::ChildSetup::new(self.user, &self.capabilities, self.oom_score_adj, &self.cgroup_procs);
         setup.install(&mut command);
-        let (child, guard) = reaper::spawn_owned(&mut command)
-            .map_err(|source| ProcessError::Spawn { program: program.clone(), source })?;
+        let (child, guard) = reaper::spawn_owned(&mut command).map_err(failed)?;
         own(program, child, guard, self.output.as_ref(), open_pidfd)
     }
 
@@ -194,6 +206,14 @@ impl Command {
         let text = String::from_utf8_lossy(&text.lock()).into_owned();
         if status.success() { Ok(text) } else { Err(ProcessError::Failed { program: child.program.clone(), status }) }
     }
+}
+
+/// A file of this content that has no name: unlike a pipe it needs nobody who writes while it is read.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("stdin", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn open_pidfd(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {

@@ -46,6 +46,15 @@ pub enum Treatment {
     Untouched,
 }
 
+/// What a STATE that is made anew holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing: the machine makes its file system when it has a configuration.
+    Blank,
+    /// A file system with the configuration, so that the disk is never that of a system that waits for one.
+    Configuration,
+}
+
 /// A request to install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -53,6 +62,8 @@ pub struct Options {
     pub treatment: Treatment,
     /// Space that EPHEMERAL must have.
     pub ephemeral: u64,
+    /// What a STATE that is made anew holds.
+    pub state: State,
     /// Architecture of the kernel that is to be installed, and of the machine.
     pub image: String,
     pub machine: String,
@@ -63,7 +74,8 @@ impl Options {
     #[must_use]
     pub fn new(layout: Layout, treatment: Treatment) -> Self {
         let arch = "amd64".to_owned();
-        Self { layout, treatment, ephemeral: EPHEMERAL_MINIMUM, image: arch.clone(), machine: arch }
+        let (image, machine) = (arch.clone(), arch);
+        Self { layout, treatment, ephemeral: EPHEMERAL_MINIMUM, state: State::Blank, image, machine }
     }
 }
 
@@ -103,7 +115,7 @@ pub enum Step {
     WipePartition(Label),
     /// Writes back what [`Step::Keep`] read.
     Restore(Label),
-    /// Makes the file system of EFI or BOOT, with the kernels on it.
+    /// Makes the file system of EFI or BOOT with the kernels, or that of STATE with the configuration.
     Fill(Label),
     /// Adds the new kernel to the file system of EFI or BOOT beside the one that is there.
     Add(Label),
@@ -154,7 +166,7 @@ pub fn plan(
         layout::table(options.layout, disk.geometry, disk.alignment, options.ephemeral, new_id).map_err(refuse)?;
     let existing = existing.filter(|_| options.treatment == Treatment::Force);
     let kept = existing.map(|existing| keep(&mut table, existing)).unwrap_or_default();
-    Ok(anew(table, options.treatment, &kept))
+    Ok(anew(table, options, &kept))
 }
 
 fn check(disk: &Disk, options: &Options) -> Result<(), Refusal> {
@@ -222,19 +234,20 @@ fn keep(table: &mut Table, existing: &Table) -> Vec<Kept> {
     kept
 }
 
-fn anew(table: Table, treatment: Treatment, kept: &[Kept]) -> Plan {
+fn anew(table: Table, options: &Options, kept: &[Kept]) -> Plan {
     let copied = |label: &Label| kept.contains(&Kept::Copied(*label));
+    let in_place = |label: &Label| kept.contains(&Kept::InPlace(*label));
     let labels: Vec<Label> =
         table.partitions.iter().filter_map(|partition| Label::from_name(&partition.name)).collect();
     let mut begun = table.clone();
     for partition in &mut begun.partitions {
         let Some(label) = Label::from_name(&partition.name) else { continue };
-        if !kept.contains(&Kept::InPlace(label)) {
+        if !in_place(&label) {
             partition.name = layout::unfinished_name(label);
         }
     }
     let mut steps = Vec::new();
-    if treatment == Treatment::Zero {
+    if options.treatment == Treatment::Zero {
         steps.push(Step::WipeDisk);
     }
     steps.extend(labels.iter().copied().filter(copied).map(Step::Keep));
@@ -242,13 +255,18 @@ fn anew(table: Table, treatment: Treatment, kept: &[Kept]) -> Plan {
     for label in &labels {
         match label {
             Label::Efi | Label::Boot | Label::Bios => {}
-            label if kept.contains(&Kept::InPlace(*label)) => {}
+            label if in_place(label) => {}
             label => steps.push(Step::WipePartition(*label)),
         }
     }
     steps.extend(labels.iter().copied().filter(copied).map(Step::Restore));
     steps.push(Step::WriteMeta);
-    steps.extend(labels.iter().copied().filter(|label| matches!(label, Label::Efi | Label::Boot)).map(Step::Fill));
+    let is_filled = |label: &Label| match label {
+        Label::Efi | Label::Boot => true,
+        Label::State => options.state == State::Configuration && !copied(label) && !in_place(label),
+        _ => false,
+    };
+    steps.extend(labels.iter().copied().filter(is_filled).map(Step::Fill));
     if labels.contains(&Label::Bios) {
         steps.push(Step::CoreImage);
     }

@@ -149,6 +149,9 @@ impl Layout {
     }
 }
 
+/// The file of STATE that holds the machine's configuration.
+pub const CONFIGURATION: &str = "config.yaml";
+
 /// Appended to the names of partitions while an installation is not finished, so that nobody takes its disk for a system disk.
 const UNFINISHED: &str = "~";
 

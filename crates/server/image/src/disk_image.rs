@@ -13,6 +13,7 @@ use machine::cmdline::CONFIG;
 use machine::gpt::{Guid, ProtectiveEntry};
 use machine::install::{Contents, Options, Treatment};
 use machine::layout::{EPHEMERAL_IN_IMAGE, Label, Layout};
+use stdx::Secret;
 
 use crate::disk_format::{self, Compression};
 use crate::place::Place;
@@ -93,6 +94,7 @@ fn request(profile: &Profile, place: Place<'_>, cmdline: &str) -> Request {
         cmdline: format!("{cmdline} {CONFIG}=none"),
         entry: ProtectiveEntry::Inactive,
         meta: values.iter().map(|meta| (meta.key, meta.value.clone().into_bytes())).collect::<BTreeMap<_, _>>(),
+        configuration: Secret::new(Vec::new()),
         tools: Tools { epoch: Some(u64::from(EPOCH)), ..Tools::default() },
         variables: None,
     }

@@ -16,6 +16,7 @@ use block::efivar::EfiVariables;
 use block::format::Tools;
 use machine::gpt::{Guid, ProtectiveEntry};
 use machine::install::{self as plan, Options};
+use stdx::Secret;
 
 pub use assets::Assets;
 pub use error::InstallError;
@@ -36,6 +37,8 @@ pub struct Request {
     pub entry: ProtectiveEntry,
     /// Values for META, by tag; those of the disk stay unless they are here.
     pub meta: BTreeMap<u8, Vec<u8>>,
+    /// The machine's configuration, for a STATE that is to hold it ([`plan::State::Configuration`]).
+    pub configuration: Secret<Vec<u8>>,
     pub tools: Tools,
     /// The firmware's variables; none for images, and on BIOS.
     pub variables: Option<EfiVariables>,

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use block::format::NewFile;
 use machine::grub::{self, Entry, Menu, Slot};
 use machine::install::{Plan, Step};
-use machine::layout::{Label, Layout};
+use machine::layout::{CONFIGURATION, Label, Layout};
 use machine::loader::{self, ImageName};
 use machine::uki::{self, Section};
 
@@ -21,9 +22,10 @@ const BESIDE_VFAT: u64 = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) scratch: PathBuf,
-    /// Files of EFI and of BOOT.
+    /// Files of EFI, of BOOT and of STATE.
     pub(crate) efi: Vec<NewFile>,
     pub(crate) boot: Vec<NewFile>,
+    pub(crate) state: Vec<NewFile>,
     /// The name of the kernel image on EFI.
     pub(crate) image: ImageName,
     /// Boot code of the MBR, and the core image for the partition BIOS; empty without GRUB.
@@ -44,6 +46,7 @@ pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<
         scratch: scratch.to_owned(),
         efi: Vec::new(),
         boot: Vec::new(),
+        state: Vec::new(),
         image,
         boot_code: Vec::new(),
         core: Vec::new(),
@@ -54,6 +57,9 @@ pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<
     if matches!(options.layout, Layout::Grub | Layout::Both) {
         boot(request, plan, &mut prepared)?;
         start_code(request, plan, &mut prepared)?;
+    }
+    if plan.steps.contains(&Step::Fill(Label::State)) {
+        state(request, &mut prepared)?;
     }
     Ok(prepared)
 }
@@ -110,6 +116,16 @@ fn boot(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), I
         in_slot(slot, grub::INITRAMFS, &assets.initramfs),
         NewFile { path: grub::CONFIG_PATH.to_owned(), source: path, mode: 0o600 },
     ];
+    Ok(())
+}
+
+/// The configuration, as the machine itself would keep it: readable by root alone, here as well.
+fn state(request: &Request, prepared: &mut Prepared) -> Result<(), InstallError> {
+    let source = prepared.scratch.join(CONFIGURATION);
+    let error = |error| InstallError::Scratch { path: source.clone(), source: error };
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&source).map_err(error)?;
+    file.write_all(request.configuration.expose()).map_err(error)?;
+    prepared.state.push(NewFile { path: CONFIGURATION.to_owned(), source, mode: 0o600 });
     Ok(())
 }
 

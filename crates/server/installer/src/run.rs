@@ -158,7 +158,11 @@ impl Run<'_> {
             Some(device) => device.clone(),
             None => self.scratch_file(label)?,
         };
-        let files = if label == Label::Efi { &self.prepared.efi } else { &self.prepared.boot };
+        let files = match label {
+            Label::Efi => &self.prepared.efi,
+            Label::State => &self.prepared.state,
+            _ => &self.prepared.boot,
+        };
         self.make(&target, label, files).await.map_err(|source| InstallError::Format { label, source })?;
         match device {
             Some(device) => flush(&device),
@@ -181,7 +185,8 @@ impl Run<'_> {
         }
         let prototype = self.prepared.scratch.join("prototype");
         // Where EFI is mounted on a running machine.
-        write_xfs_prototype(&prototype, &["EFI"], files)?;
+        let directories: &[&str] = if label == Label::Boot { &["EFI"] } else { &[] };
+        write_xfs_prototype(&prototype, directories, files)?;
         tools.make_xfs(target, label.name(), Some(&prototype)).await
     }
 

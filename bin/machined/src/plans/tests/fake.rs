@@ -98,6 +98,8 @@ impl FakeNode {
             Step::Install => vec![Step::LoadConfig],
             Step::SaveConfig => vec![Step::LoadConfig, Step::MountState],
             Step::SetupVarDirectory | Step::StartContainerd => vec![Step::MountEphemeral],
+            // A machine goes on without a STATE that is damaged, and waits.
+            Step::LoadConfig if is_machine => vec![Step::StartMachined],
             Step::LoadConfig => vec![Step::StartMachined, Step::MountState],
             Step::MountUserDisks | Step::WriteUserFiles => vec![Step::LoadConfig, Step::MountEphemeral],
             Step::StartAllServices => vec![Step::LoadConfig, Step::MountEphemeral, Step::MountState],
@@ -158,9 +160,12 @@ impl Actions for FakeNode {
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
         let sequence = job.request.sequence;
         tokio::task::yield_now().await;
-        let is_off = self.state.lock().is_off;
-        if is_off {
-            // Nothing happens any more.
+        let (is_off, has_state) = {
+            let state = self.state.lock();
+            (state.is_off, state.mounted.contains(&Step::MountState))
+        };
+        // Nothing happens any more; or the machine takes no configuration, as STATE may have one.
+        if is_off || (self.kind == MachineKind::Machine && step == Step::LoadConfig && !has_state) {
             std::future::pending::<()>().await;
         }
         if let Scripted::Fails(at, failing) = self.script

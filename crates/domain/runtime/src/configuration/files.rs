@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use config::acquire::Failure;
 use config::{Documents, Mode};
+use machine::layout::CONFIGURATION;
 use pki::Certificate;
 use sys::files::{Access, FileError, write_atomic};
 
-/// The configuration, all documents as they were applied.
-const CONFIG: &str = "config.yaml";
 /// PEM certificates, no keys.
 const AUTHORITIES: &str = "api-authorities.pem";
 
@@ -57,13 +56,14 @@ pub(crate) enum Authorities {
 /// The files below the directory where STATE is mounted.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
+    /// All documents as they were applied.
     config: PathBuf,
     authorities: PathBuf,
 }
 
 impl Files {
     pub(crate) fn below(state: &Path) -> Self {
-        Self { config: state.join(CONFIG), authorities: state.join(AUTHORITIES) }
+        Self { config: state.join(CONFIGURATION), authorities: state.join(AUTHORITIES) }
     }
 
     /// The configuration on disk; `None` where there is no file. It was accepted once: what a later version finds fault

@@ -79,7 +79,11 @@ fn below(
     Ok(())
 }
 
-fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
+/// The names in an open directory, in no order.
+///
+/// # Errors
+/// The kernel refused.
+pub fn names(directory: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_bytes().to_vec();
@@ -109,10 +113,18 @@ pub fn list(path: &Path) -> Result<Vec<OsString>, FileError> {
 pub fn remove_tree(path: &Path) -> Result<(), FileError> {
     let remove = || {
         let (directory, name) = split(path)?;
-        remove_entry(&open_directory(directory)?, name, 0)
+        remove_at(&open_directory(directory)?, name)
     };
-    match remove() {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(source)),
+    remove().map_err(failed("removing", path))
+}
+
+/// As [`remove_tree`], of what has this name in an open directory.
+///
+/// # Errors
+/// As [`remove_tree`], without the path.
+pub fn remove_at(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match remove_entry(directory, name, 0) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }

@@ -13,6 +13,14 @@ async fn output_and_exit_status_come_back() {
 }
 
 #[tokio::test]
+async fn a_program_reads_its_input_to_the_end_and_without_one_there_is_nothing() {
+    let input = vec![b'x'; 1 << 20];
+    let count = Command::new("/usr/bin/wc").arg("-c");
+    assert_eq!(count.clone().input(input.into()).run().await.unwrap().trim(), (1 << 20).to_string());
+    assert_eq!(count.run().await.unwrap().trim(), "0");
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
     let error = Command::new("/no/such/program").spawn().unwrap_err();
     assert!(matches!(error, ProcessError::Spawn { program, source } if program == "/no/such/program"

@@ -69,6 +69,25 @@ fn a_disk_is_wiped_first_when_that_is_wanted() {
     assert!(outline(&plan).contains(&"WipePartition(State)".to_owned()));
 }
 
+/// A disk that is a system disk without its configuration would ask for one that the machine was given.
+#[test]
+fn a_state_that_is_made_anew_has_the_configuration_before_the_disk_is_a_system_disk() {
+    let planned = |contents: &Contents, treatment| {
+        let options = Options { state: State::Configuration, ..Options::new(Layout::Uki, treatment) };
+        outline(&plan(&disk(8 * GIB), contents, &options, ids()).unwrap())
+    };
+    let end = ["Fill(Efi)", "Fill(State)", "finish EFI META STATE EPHEMERAL", "SetVariables"];
+    let new = planned(&Contents::Empty, Treatment::Force);
+    assert_eq!(new[new.len() - end.len()..], end);
+    let old = installed(Layout::Uki);
+    let mut moved = installed(Layout::Grub);
+    moved.partitions.retain(|partition| partition.name != "BIOS");
+    for kept in [old.clone(), moved] {
+        assert!(!planned(&Contents::Table(kept), Treatment::Force).contains(&"Fill(State)".to_owned()));
+    }
+    assert!(planned(&Contents::Table(old), Treatment::Zero).contains(&"Fill(State)".to_owned()));
+}
+
 #[test]
 fn meta_and_state_stay_where_they_are_in_a_second_installation() {
     let old = installed(Layout::Uki);

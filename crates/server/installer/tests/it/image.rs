@@ -1,7 +1,7 @@
 //! What an installation leaves on a disk.
 
 use block::disk::testing::FakeDisk;
-use block::disk::{ImageFile, TargetDisk as _};
+use block::disk::{ImageFile, TargetDisk};
 use block::format::Tools;
 use installer::InstallError;
 use machine::gpt::ProtectiveEntry;
@@ -9,7 +9,7 @@ use machine::install::{Contents, Refusal, Treatment};
 use machine::layout::{Label, Layout};
 use machine::meta::Meta;
 
-use crate::support::{GIB, assets, extract, install, names, request};
+use crate::support::{CONFIGURATION, GIB, assets, extract, install, names, request};
 
 #[tokio::test]
 async fn a_disk_image_has_both_boot_loaders() {
@@ -30,10 +30,15 @@ async fn a_disk_image_has_both_boot_loaders() {
     assert_eq!((mbr[0], &mbr[0x5c..0x64]), (0x43, &(1102u64 * 2048).to_le_bytes()[..]));
     let meta = std::fs::read(extract(&image, "META", directory.path())).unwrap();
     assert_eq!(Meta::parse(&meta).meta.get(10), Some(&b"value"[..]));
-    let boot = std::fs::read(extract(&image, "BOOT", directory.path())).unwrap();
-    // Files begin with a block of the file system.
-    let holds = |start: &[u8]| boot.chunks(4096).any(|block| block.starts_with(start));
-    assert!(holds(b"set default=\"A - Talos v1.7.0\"") && holds(&[0x49; 4096]));
+    assert!(holds(&image, "BOOT", b"set default=\"A - Talos v1.7.0\"") && holds(&image, "BOOT", &[0x49; 4096]));
+    assert!(holds(&image, "STATE", CONFIGURATION));
+}
+
+/// Whether a file on an XFS begins like this: files begin with a block of the file system.
+fn holds(disk: &dyn TargetDisk, partition: &str, start: &[u8]) -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(extract(disk, partition, directory.path())).unwrap();
+    bytes.starts_with(b"XFSB") && bytes.chunks(4096).any(|block| block.starts_with(start))
 }
 
 #[tokio::test]
@@ -49,8 +54,7 @@ async fn an_installation_keeps_what_the_last_one_left_in_state() {
     disk.read_at(state, &mut kept).unwrap();
     assert_eq!(kept, [9; 512]);
     install(&mut disk, &request(&assets, Layout::Uki, Treatment::Zero)).await.unwrap();
-    disk.read_at(state, &mut kept).unwrap();
-    assert_eq!(kept, [0; 512]);
+    assert!(holds(&disk, "STATE", CONFIGURATION));
 }
 
 #[tokio::test]

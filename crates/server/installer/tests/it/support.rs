@@ -7,8 +7,9 @@ use block::disk::TargetDisk;
 use block::format::Tools;
 use installer::{Assets, InstallError, Request};
 use machine::gpt::{Guid, ProtectiveEntry};
-use machine::install::{Contents, Options, Treatment};
+use machine::install::{Contents, Options, State, Treatment};
 use machine::layout::Layout;
+use stdx::Secret;
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -62,14 +63,18 @@ pub(crate) fn assets(directory: &Path) -> Assets {
     Assets::below(directory)
 }
 
+pub(crate) const CONFIGURATION: &[u8] = b"version: v1alpha1 # of this machine\n";
+
+/// A request to install, with a configuration for STATE.
 pub(crate) fn request(assets: &Assets, layout: Layout, treatment: Treatment) -> Request {
     Request {
-        options: Options::new(layout, treatment),
+        options: Options { state: State::Configuration, ..Options::new(layout, treatment) },
         assets: assets.clone(),
         version: "v1.7.0".into(),
         cmdline: "talos.platform=metal".into(),
         entry: ProtectiveEntry::Inactive,
         meta: BTreeMap::from([(10, b"value".to_vec())]),
+        configuration: Secret::new(CONFIGURATION.to_vec()),
         tools: Tools::default(),
         variables: None,
     }

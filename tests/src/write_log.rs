@@ -94,6 +94,12 @@ impl WriteLog {
         Ok(None)
     }
 
+    /// The cut at which the write at `index` is the last that is surely kept: right after the flush that follows it.
+    pub fn flushed(&self, index: usize) -> Option<usize> {
+        let flush = self.entries.get(index..)?.iter().position(|entry| entry.flags & FLUSH != 0)?;
+        Some(index + flush + 1)
+    }
+
     /// Applies to `disk`, an image as it was when the log began, what a power cut before entry `at` leaves of the log.
     ///
     /// # Errors

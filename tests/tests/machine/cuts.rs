@@ -98,6 +98,9 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     let is_made = |sector: &[u8]| is_xfs_with_label(sector, "unfinished") && sector.get(IN_PROGRESS) == Some(&0);
     let made = log.find(is_made)?.context("no file system was made")?;
     points.push((made + 1, seed));
+    // As soon as the disk is a system disk it has its configuration. GRUB's boot code begins like this.
+    let finished = log.find(|sector| sector.starts_with(&[0xeb, 0x63, 0x90]))?.context("no boot code was written")?;
+    points.push((log.flushed(finished).context("nothing was flushed after the boot code")?, seed));
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let follows = cuts != CUTS;
     let worker = || {
@@ -143,7 +146,7 @@ fn comes_up(
         .until("a machine that boots or installs itself", INSTALL, |machine| {
             let console = machine.console();
             if console.contains(WAITS) {
-                return Err(Final("it asks for a configuration".to_owned()).into());
+                return Err(anyhow::Error::msg(Final("it asks for a configuration".to_owned())));
             }
             if console.contains(BEGINS) { Ok(()) } else { machine.runs_from_its_disk(talosconfig).map(drop) }
         })
@@ -167,7 +170,5 @@ const IN_PROGRESS: usize = 126;
 
 /// Whether a sector is the superblock of an XFS with a label.
 fn is_xfs_with_label(sector: &[u8], label: &str) -> bool {
-    let text = sector.get(108..120).unwrap_or_default();
-    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    sector.starts_with(b"XFSB") && &text[..end] == label.as_bytes()
+    sector.starts_with(b"XFSB") && sector.get(108..120) == Some(format!("{label:\0<12}").as_bytes())
 }

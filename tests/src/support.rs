@@ -65,11 +65,19 @@ pub struct Answer {
     pub stderr: String,
 }
 
+/// How long a program may take, unless it is said to take longer.
+pub const LIMIT: Duration = Duration::from_secs(600);
+
 /// Runs a program to its end. Every program that is run so has a limit of its own for how long it takes.
-#[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
 pub fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
+    run_within(LIMIT, program, arguments)
+}
+
+/// As [`run`], with another limit.
+#[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
+pub fn run_within<S: AsRef<OsStr>>(limit: Duration, program: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
     let output = Command::new("timeout")
-        .arg("600")
+        .arg(limit.as_secs().to_string())
         .arg(program)
         .args(arguments)
         .env_remove("TALOSCONFIG")

@@ -129,6 +129,7 @@ fn system_tests(steps: &mut Steps, paths: &Paths, programs: &Path, tool: Tool) -
         .args(["test", "--locked", "--workspace", "--test", "system", "--no-fail-fast", "--", "--test-threads", "1"])
         .env("TEST_PROGRAMS", programs)
         .env("TEST_IMAGE", paths.image())
+        .env("TEST_BOOT", &paths.out)
         .env("TEST_BUNDLE", &bundle.directory)
         .env("TEST_KUBECTL", &bundle.kubectl)
         .env("TEST_GO_CLIENT", &go_client);

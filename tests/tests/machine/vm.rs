@@ -35,9 +35,9 @@ pub(crate) enum Source {
     /// The kernel and the initramfs with these arguments, at each start and reset.
     Kernel { arguments: String },
     /// What the firmware finds: the first disk, or a disc.
-    Firmware { kind: Firmware, disc: Option<PathBuf> },
+    Firmware { disc: Option<PathBuf> },
     /// The network, by iPXE in the card's memory: a script at an address.
-    Network { kind: Firmware, script: String },
+    Network { script: String },
 }
 
 /// The machine's firmware.
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     /// The names of its files.
     pub(crate) name: &'static str,
     pub(crate) source: Source,
+    /// Not used where QEMU starts the kernel.
+    pub(crate) firmware: Firmware,
     pub(crate) memory_mib: u32,
     /// Disks on virtio: `/dev/vda` and so on, as options of QEMU's drives without the bus, and of their devices.
     pub(crate) drives: Vec<(String, String)>,
@@ -69,7 +71,7 @@ impl Setup {
     /// The same without the protections that the kernel's arguments ask for.
     pub(crate) fn unprotected(name: &'static str, arguments: &str) -> Self {
         let source = Source::Kernel { arguments: arguments.to_owned() };
-        Self { memory_mib: 1024, ..Self::of(name, source) }
+        Self { memory_mib: 1024, ..Self::of(name, Firmware::Bios, source) }
     }
 
     /// The kernel's arguments of every system.
@@ -79,16 +81,16 @@ impl Setup {
 
     /// A machine that its firmware starts.
     pub(crate) fn firmware(name: &'static str, kind: Firmware, disc: Option<PathBuf>) -> Self {
-        Self::of(name, Source::Firmware { kind, disc })
+        Self::of(name, kind, Source::Firmware { disc })
     }
 
     /// A machine that its network starts.
     pub(crate) fn network(name: &'static str, kind: Firmware, script: String) -> Self {
-        Self::of(name, Source::Network { kind, script })
+        Self::of(name, kind, Source::Network { script })
     }
 
-    fn of(name: &'static str, source: Source) -> Self {
-        Self { name, source, memory_mib: 2048, drives: Vec::new(), discs: Vec::new() }
+    fn of(name: &'static str, firmware: Firmware, source: Source) -> Self {
+        Self { name, source, firmware, memory_mib: 2048, drives: Vec::new(), discs: Vec::new() }
     }
 
     /// With another disk: a raw image.
@@ -116,13 +118,12 @@ impl Setup {
                 arguments.extend(["-initrd".into(), assets.initramfs().into()]);
                 arguments.extend(["-append".into(), format!("{ARGUMENTS} {kernel}").into()]);
             }
-            Source::Firmware { kind, disc } => {
-                if let Some(disc) = disc {
-                    arguments.extend(cd_drive(0, disc, ",bootindex=10"));
-                }
-                self.firmware_arguments(*kind, assets, &mut arguments)?;
-            }
-            Source::Network { kind, .. } => self.firmware_arguments(*kind, assets, &mut arguments)?,
+            Source::Firmware { disc: Some(disc) } => arguments.extend(cd_drive(0, disc, ",bootindex=10")),
+            Source::Firmware { disc: None } | Source::Network { .. } => {}
+        }
+        // QEMU's own firmware is BIOS.
+        if self.firmware == Firmware::Uefi {
+            arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
         }
         for (index, (drive, device)) in (0..).zip(&self.drives) {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
@@ -135,14 +136,6 @@ impl Setup {
             arguments.extend(cd_drive(port, disc, ""));
         }
         Ok(arguments)
-    }
-
-    /// QEMU's own firmware is BIOS.
-    fn firmware_arguments(&self, kind: Firmware, assets: &Assets, arguments: &mut Vec<OsString>) -> anyhow::Result<()> {
-        if kind == Firmware::Uefi {
-            arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
-        }
-        Ok(())
     }
 
     /// The network card and what it is connected to: QEMU's user-mode network.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cluster::{CIDR, CONTROL_PLANE, Cluster, NAME, WORKER};
+use crate::cluster::{CIDR, CONTROL_PLANE, Cluster, NAME, WORKER, Wanted};
 use tests::support::eventually;
 
 pub(crate) fn a_second_bootstrap_is_refused(cluster: &Cluster) -> anyhow::Result<()> {
@@ -33,7 +33,8 @@ pub(crate) fn a_cluster_that_no_node_would_accept_is_refused_before_anything_is_
     let patch = r#"{"machine": {"network": {"nameservers": ["nobody"]}}}"#;
     let refusals = [(["--kubernetes-version", "1.99.0"], "has Kubernetes"), (["--config-patch", patch], "nameservers")];
     for (flags, reason) in refusals {
-        let said = cluster.create_as(&cluster.file("refused"), "sys2", "10.7.1.0/24", &flags)?.refused()?;
+        let said =
+            cluster.create_as(&cluster.file("refused"), &Wanted::new("sys2", "10.7.1.0/24", &flags))?.refused()?;
         ensure!(said.contains(reason), "refused otherwise: {said}");
         ensure!(!cluster.state().join("sys2").exists(), "a refused cluster left its folder");
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::Traces;
 use crate::settings;
-use tests::support::{Answer, eventually, run, say};
+use tests::support::{Answer, LIMIT, eventually, run, run_within, say};
 
 pub(crate) const NAME: &str = "sys";
 pub(crate) const CIDR: &str = "10.7.0.0/24";
@@ -27,12 +27,32 @@ pub(crate) struct Node {
     pub(crate) address: &'static str,
 }
 
+/// A cluster to make from the same image and bundle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) cidr: &'a str,
+    /// More flags of `cluster create`.
+    pub(crate) flags: &'a [&'a str],
+    /// How long it may take until it is ready.
+    pub(crate) patience: Duration,
+}
+
+impl<'a> Wanted<'a> {
+    /// A cluster that is ready within 5 minutes.
+    pub(crate) const fn new(name: &'a str, cidr: &'a str, flags: &'a [&'a str]) -> Self {
+        Self { name, cidr, flags, patience: Duration::from_secs(300) }
+    }
+}
+
 /// The cluster; it is destroyed when this value is dropped, if not before.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     programs: PathBuf,
     image: PathBuf,
     bundle: PathBuf,
+    /// Kernel, initramfs and what else virtual machines boot from.
+    boot: PathBuf,
     kubectl: PathBuf,
     folder: PathBuf,
     /// The full names of the images of the bundle.
@@ -70,6 +90,7 @@ impl Cluster {
             image: variable("TEST_IMAGE")?,
             images,
             bundle,
+            boot: variable("TEST_BOOT")?,
             kubectl: variable("TEST_KUBECTL")?,
             folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("system"),
         };
@@ -80,9 +101,10 @@ impl Cluster {
             std::fs::remove_dir_all(&cluster.folder).context("removing the remains of an earlier run")?;
         }
         std::fs::create_dir_all(&cluster.folder).context("making the folder of the tests")?;
-        let settings = ["--config-patch-worker", &settings::patch()];
-        if let Err(error) = cluster.create_as(&cluster.file("talosconfig"), NAME, CIDR, &settings)?.ok() {
-            cluster.show_logs();
+        let patch = settings::patch();
+        let flags = ["--config-patch-worker", &patch];
+        if let Err(error) = cluster.create_as(&cluster.file("talosconfig"), &Wanted::new(NAME, CIDR, &flags))?.ok() {
+            cluster.show_logs(NAME);
             return Err(error);
         }
         let kubeconfig = cluster.kubeconfig();
@@ -92,25 +114,31 @@ impl Cluster {
 
     /// Asks for a cluster from the same image and bundle.
     pub(crate) fn create_another(&self, name: &str, cidr: &str) -> anyhow::Result<Answer> {
-        self.create_as(&self.file("talosconfig"), name, cidr, &[])
+        self.create_as(&self.file("talosconfig"), &Wanted::new(name, cidr, &[]))
     }
 
     /// As [`Self::create_another`], with more flags and a talosconfig of its own.
-    pub(crate) fn create_as(
-        &self,
-        talosconfig: &Path,
-        name: &str,
-        cidr: &str,
-        more: &[&str],
-    ) -> anyhow::Result<Answer> {
+    pub(crate) fn create_as(&self, talosconfig: &Path, wanted: &Wanted<'_>) -> anyhow::Result<Answer> {
+        let patience = format!("{}s", wanted.patience.as_secs());
         let mut arguments: Vec<OsString> =
-            ["cluster", "create", "--skip-kubeconfig", "--wait-timeout", "5m"].map(Into::into).into();
-        arguments.extend(["--name", name, "--cidr", cidr, "--image"].map(Into::into));
+            ["cluster", "create", "--skip-kubeconfig", "--wait-timeout", &patience].map(Into::into).into();
+        arguments.extend(["--name", wanted.name, "--cidr", wanted.cidr, "--image"].map(Into::into));
         arguments.push(self.image.clone().into());
         arguments.push("--bundle".into());
         arguments.push(self.bundle.clone().into());
-        arguments.extend(more.iter().map(Into::into));
-        self.talosctl_as(talosconfig, &arguments)
+        arguments.extend(wanted.flags.iter().map(Into::into));
+        // The command's own limit is the one that says what it waits for.
+        self.talosctl_within(wanted.patience + LIMIT, talosconfig, &arguments)
+    }
+
+    /// The programs that were built.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Kernel, initramfs and what else virtual machines boot from.
+    pub(crate) fn boot(&self) -> &Path {
+        &self.boot
     }
 
     /// The port of the registry that nodes take their images from, on the gateway.
@@ -163,13 +191,22 @@ impl Cluster {
 
     /// Runs talosctl with another talosconfig.
     pub(crate) fn talosctl_as<S: AsRef<OsStr>>(&self, talosconfig: &Path, arguments: &[S]) -> anyhow::Result<Answer> {
+        self.talosctl_within(LIMIT, talosconfig, arguments)
+    }
+
+    fn talosctl_within<S: AsRef<OsStr>>(
+        &self,
+        limit: Duration,
+        talosconfig: &Path,
+        arguments: &[S],
+    ) -> anyhow::Result<Answer> {
         let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         all.extend(["--talosconfig".as_ref(), talosconfig.as_os_str()]);
         let state = self.state();
         if all.first().is_some_and(|command| *command == "cluster") {
             all.extend(["--state".as_ref(), state.as_os_str()]);
         }
-        run(&self.programs.join("talosctl"), &all)
+        run_within(limit, &self.programs.join("talosctl"), &all)
     }
 
     /// The cluster's own Kubernetes.
@@ -185,20 +222,22 @@ impl Cluster {
     /// Does something with another cluster from the same image and bundle, which is destroyed afterwards.
     pub(crate) fn with_another(
         &self,
-        name: &str,
-        cidr: &str,
-        flags: &[&str],
+        wanted: &Wanted<'_>,
         check: impl FnOnce(&Kubernetes) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let name = wanted.name;
         let talosconfig = self.file(&format!("{name}-talosconfig"));
         let kubernetes = Kubernetes { cluster: self, kubeconfig: self.file(&format!("{name}-kubeconfig")) };
-        let created = self.create_as(&talosconfig, name, cidr, flags);
+        let created = self.create_as(&talosconfig, wanted);
         let checked = created.and_then(|answer| {
             answer.ok()?;
             let fetch = ["kubeconfig".as_ref(), kubernetes.kubeconfig.as_os_str()];
             self.talosctl_as(&talosconfig, &fetch)?.ok().context("fetching the kubeconfig")?;
             check(&kubernetes)
         });
+        if checked.is_err() {
+            self.show_logs(name);
+        }
         let destroyed = self.talosctl(&["cluster", "destroy", "--name", name])?.ok();
         checked?;
         destroyed.map(drop)
@@ -211,14 +250,20 @@ impl Cluster {
         values.with_context(|| format!("reading {kind} of {}", node.name))
     }
 
-    /// Shows the end of each node's log.
-    pub(crate) fn show_logs(&self) {
-        for node in [CONTROL_PLANE, WORKER] {
-            let path = self.state().join(NAME).join("logs").join(format!("{}.log", node.name));
+    /// Shows the end of the log of each node of a cluster.
+    pub(crate) fn show_logs(&self, cluster: &str) {
+        let entries = std::fs::read_dir(self.state().join(cluster).join("logs"));
+        let mut logs: Vec<_> = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+        logs.sort();
+        for path in logs {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !name.starts_with(cluster) {
+                continue;
+            }
             let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
             // The checks' own calls would be most of it.
             let lines: Vec<_> = text.lines().filter(|line| !line.contains("transport::audit: call")).collect();
-            say(&format!("--- the last lines of {}", node.name));
+            say(&format!("--- the last lines of {name}"));
             for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
                 say(&format!("    {line}"));
             }

@@ -11,6 +11,7 @@ mod go_client;
 mod host;
 mod kubernetes;
 mod lifecycle;
+mod machines;
 mod members;
 mod pod_network;
 mod pods;
@@ -41,6 +42,7 @@ const CHECKS: &[(&str, Check)] = &[
         "a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing",
         renamed::a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing,
     ),
+    ("virtual_machines_become_a_cluster", machines::virtual_machines_become_a_cluster),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),
     ("a_second_cluster_in_the_same_network_is_refused", access::a_second_cluster_in_the_same_network_is_refused),
     (
@@ -97,7 +99,7 @@ fn main() -> ExitCode {
     if let Some(cluster) = tally.run("a_cluster_is_created", Cluster::create) {
         for (name, check) in CHECKS.iter().filter(|(name, _)| wanted.has(name)) {
             if tally.run(name, || check(&cluster)).is_none() {
-                cluster.show_logs();
+                cluster.show_logs(cluster::NAME);
             }
         }
         tally.run("nothing_is_left_of_a_destroyed_cluster", || cluster.destroy());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Wanted};
 use crate::pods::services_are_reached;
 use tests::support::eventually;
 
@@ -43,7 +43,7 @@ pub(crate) fn a_custom_pod_network_comes_from_its_manifest(cluster: &Cluster) ->
     std::thread::spawn(serve);
     let url = format!("http://{}:{}/network.json", SERVER.0, SERVER.1);
     let flags = ["--workers", "0", "--custom-cni-url", &url, "--config-patch-control-plane", HOSTNAME];
-    cluster.with_another("sys-custom", CIDR, &flags, |kubernetes| {
+    cluster.with_another(&Wanted::new("sys-custom", CIDR, &flags), |kubernetes| {
         let nodes = kubernetes.ask(&["get", "nodes", "--output", "name"])?.ok()?;
         ensure!(nodes.trim() == "node/cp-one", "nodes are {nodes}");
         kubernetes.apply("guest.json", POD)?;
@@ -63,7 +63,7 @@ pub(crate) fn pods_reach_services_over_flannel(cluster: &Cluster) -> anyhow::Res
     let (folder, version) = (folder.to_string_lossy(), cluster.kubernetes_version()?);
     let generate = ["gen", "config", "sys-flannel", ENDPOINT, "--kubernetes-version", version, "--output", &folder];
     cluster.talosctl(&generate)?.ok()?;
-    cluster.with_another("sys-flannel", CIDR, &["--input-dir", &folder], |kubernetes| {
+    cluster.with_another(&Wanted::new("sys-flannel", CIDR, &["--input-dir", &folder]), |kubernetes| {
         services_are_reached(kubernetes, nodes)?;
         let daemons = ["--namespace", "kube-system", "get", "daemonset", "kube-flannel", "--output"];
         let ready = kubernetes.ask(&[&daemons[..], &["jsonpath={.status.numberReady}"]].concat())?.ok()?;

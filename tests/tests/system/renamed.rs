@@ -7,7 +7,7 @@ use anyhow::ensure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cluster::{Cluster, Kubernetes};
+use crate::cluster::{Cluster, Kubernetes, Wanted};
 use tests::support::eventually;
 
 const NAME: &str = "sys-renamed";
@@ -39,7 +39,7 @@ struct Changed<'a> {
 pub(crate) fn a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing(
     cluster: &Cluster,
 ) -> anyhow::Result<()> {
-    cluster.with_another(NAME, CIDR, &[], |kubernetes| {
+    cluster.with_another(&Wanted::new(NAME, CIDR, &[]), |kubernetes| {
         let changed = Changed { cluster, kubernetes };
         // Its bridge has an address.
         changed.runs_pod("first", WORKER.0)?;

@@ -338,6 +338,16 @@ impl BlockDevices for FakeBlock {
     }
 }
 
+/// Where the superblock of an XFS has its label.
+const XFS_LABEL: usize = 108;
+
+/// A label as it is there; none for one that is too long.
+fn xfs_label(label: &str) -> Option<[u8; 12]> {
+    let mut bytes = [0; 12];
+    bytes.get_mut(..label.len())?.copy_from_slice(label.as_bytes());
+    Some(bytes)
+}
+
 #[async_trait]
 impl FileSystems for FakeBlock {
     async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError> {
@@ -349,7 +359,8 @@ impl FileSystems for FakeBlock {
         block[..8].copy_from_slice(b"XFSB\0\0\x10\0");
         block[102..104].copy_from_slice(&512_u16.to_be_bytes());
         let label = label.unwrap_or_default();
-        block[108..108 + label.len().min(12)].copy_from_slice(&label.as_bytes()[..label.len().min(12)]);
+        let bytes = xfs_label(label).ok_or_else(|| refused("mkfs.xfs", device, "invalid label"))?;
+        block[XFS_LABEL..XFS_LABEL + bytes.len()].copy_from_slice(&bytes);
         let size = state.device(device).map_err(|_| refused("mkfs.xfs", device, "no such device"))?.size;
         block[8..16].copy_from_slice(&(size / 4096).to_be_bytes());
         state.write(device, 0, &block).map_err(|error| refused("mkfs.xfs", device, &error.to_string()))?;
@@ -365,10 +376,8 @@ impl FileSystems for FakeBlock {
         let invalid = |source| FileSystemError::Label { target: target.to_owned(), label: label.to_owned(), source };
         let mounted = state.mounts.iter().find(|(at, plan)| at == target && plan.kind == "xfs");
         let source = mounted.map(|(_, plan)| plan.source.clone()).ok_or_else(|| invalid(Errno::NOTTY.into()))?;
-        let mut bytes = [0; 12];
-        let place = bytes.get_mut(..label.len()).ok_or_else(|| invalid(Errno::INVAL.into()))?;
-        place.copy_from_slice(label.as_bytes());
-        state.write(&source, 108, &bytes).map_err(invalid)?;
+        let bytes = xfs_label(label).ok_or_else(|| invalid(Errno::INVAL.into()))?;
+        state.write(&source, XFS_LABEL as u64, &bytes).map_err(invalid)?;
         state.log.push(format!("label {} {label}", target.display()));
         drop(state);
         self.touch(&source);

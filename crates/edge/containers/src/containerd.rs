@@ -10,10 +10,9 @@ use tonic::{Request, Status};
 
 use crate::generated::containerd::services::{
     containers::v1::ListContainersRequest, containers::v1::containers_client::ContainersClient,
-    content::v1::content_client::ContentClient, diff::v1::diff_client::DiffClient,
-    images::v1::images_client::ImagesClient, leases::v1::leases_client::LeasesClient,
-    snapshots::v1::snapshots_client::SnapshotsClient, tasks::v1::ListTasksRequest,
-    tasks::v1::tasks_client::TasksClient, version::v1::version_client::VersionClient,
+    content::v1::content_client::ContentClient, images::v1::images_client::ImagesClient,
+    leases::v1::leases_client::LeasesClient, snapshots::v1::snapshots_client::SnapshotsClient,
+    tasks::v1::ListTasksRequest, tasks::v1::tasks_client::TasksClient, version::v1::version_client::VersionClient,
 };
 use crate::generated::containerd::v1::types::Status as TaskStatus;
 
@@ -179,10 +178,6 @@ impl Containerd {
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Service> {
         SnapshotsClient::with_interceptor(self.channel.clone(), self.headers.clone())
-    }
-
-    pub(crate) fn diff(&self) -> DiffClient<Service> {
-        DiffClient::with_interceptor(self.channel.clone(), self.headers.clone())
     }
 
     pub(crate) fn containers_client(&self) -> ContainersClient<Service> {

@@ -44,27 +44,36 @@ pub enum LayerError {
     TooMany,
 }
 
+/// Whether a layer outlives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Not for sure: its directory is in memory, or made anew.
+    Volatile,
+    /// All of it is on the disk when it was applied.
+    Durable,
+}
+
 /// Applies a layer to `directory`: plain, or compressed by gzip or zstd, as its first bytes tell.
 ///
 /// # Errors
 /// See [`LayerError`]; what was applied until then stays.
-pub(crate) fn apply(mut layer: impl Read, directory: &Path) -> Result<(), LayerError> {
+pub(crate) fn apply(mut layer: impl Read, directory: &Path, durability: Durability) -> Result<(), LayerError> {
     let mut start = Vec::with_capacity(ZSTD.len());
     layer.by_ref().take(ZSTD.len() as u64).read_to_end(&mut start).map_err(LayerError::Archive)?;
     let whole = start.as_slice().chain(layer);
     if start.starts_with(&GZIP) {
-        apply_plain(MultiGzDecoder::new(whole), directory)
+        apply_plain(MultiGzDecoder::new(whole), directory, durability)
     } else if start == ZSTD {
-        apply_plain(zstd::stream::read::Decoder::new(whole).map_err(LayerError::Archive)?, directory)
+        apply_plain(zstd::stream::read::Decoder::new(whole).map_err(LayerError::Archive)?, directory, durability)
     } else {
-        apply_plain(whole, directory)
+        apply_plain(whole, directory, durability)
     }
 }
 
-fn apply_plain(archive: impl Read, directory: &Path) -> Result<(), LayerError> {
+fn apply_plain(archive: impl Read, directory: &Path, durability: Durability) -> Result<(), LayerError> {
     let root = rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty())
         .map_err(|errno| LayerError::Entry { path: directory.to_owned(), source: errno.into() })?;
-    let mut tree = Tree { root, own: BTreeSet::new() };
+    let mut tree = Tree { root, durability, own: BTreeSet::new() };
     let mut archive = Archive::new(archive.take(MAX_LAYER));
     for entry in archive.entries().map_err(LayerError::Archive)? {
         let mut entry = entry.map_err(LayerError::Archive)?;
@@ -74,6 +83,10 @@ fn apply_plain(archive: impl Read, directory: &Path) -> Result<(), LayerError> {
             return Err(LayerError::TooMany);
         }
     }
+    if durability == Durability::Durable {
+        let failed = |errno: rustix::io::Errno| LayerError::Entry { path: directory.to_owned(), source: errno.into() };
+        rustix::fs::fsync(&tree.root).map_err(failed)?;
+    }
     Ok(())
 }
 
@@ -82,6 +95,7 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 struct Tree {
     root: OwnedFd,
+    durability: Durability,
     /// What this layer has: removals are of what is below it.
     own: BTreeSet<PathBuf>,
 }
@@ -136,7 +150,12 @@ impl Tree {
                     last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
                     last_modification: Timespec { tv_sec: modified, tv_nsec: 0 },
                 };
-                Ok(rustix::fs::futimens(&file, &times)?)
+                rustix::fs::futimens(&file, &times)?;
+                // The log has the names of all that was made before it.
+                if self.durability == Durability::Durable {
+                    rustix::fs::fsync(&file)?;
+                }
+                Ok(())
             }
             EntryType::Symlink => {
                 let target = entry.link_name()?.ok_or_else(|| invalid("a link to nothing"))?.into_owned();

@@ -1,20 +1,19 @@
-//! Pulling an image: from a registry into containerd's content store, and unpacked into snapshots.
+//! Pulling an image: from a registry into snapshots of containerd.
 //!
-//! Downloaded content is kept under a lease until the image refers to it, so that containerd's garbage collector does
-//! not remove it; a later pull resumes with the content already present.
+//! A layer is unpacked into its snapshot while it is fetched; containerd gets the documents of the image alone, and the
+//! compressed layer is kept nowhere. What was pulled is kept under a lease until the image refers to it, so that containerd's
+//! garbage collector does not remove it; a later pull resumes with the layers that are there.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use reqwest::Response;
 use stdx::hex;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use sys::mounts::{MountError, MountFlags};
 
 use crate::containerd::{Containerd, ContainerdError};
 use crate::generated::containerd::services::content::v1::{InfoRequest, WriteAction, WriteContentRequest};
-use crate::generated::containerd::services::diff::v1::ApplyRequest;
 use crate::generated::containerd::services::images::v1::{
     CreateImageRequest, GetImageRequest, Image as ImageRecord, UpdateImageRequest,
 };
@@ -22,18 +21,21 @@ use crate::generated::containerd::services::leases::v1::{CreateRequest, DeleteRe
 use crate::generated::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
-use crate::generated::containerd::types::Descriptor as WireDescriptor;
-use crate::layer::LayerError;
+use crate::generated::containerd::types::{Descriptor as WireDescriptor, Mount};
+use crate::layer::{Durability, LayerError};
 use crate::oci_document::Descriptor;
 use crate::reference::Reference;
 use crate::registry::{Registries, RegistryError};
 use crate::source::{Attempts, Document, Layer, Resolved, Source, sha256};
+use crate::unpack;
 
 /// The snapshotter of the node.
 pub const SNAPSHOTTER: &str = "overlayfs";
 
-/// Size of the pieces in which content is handed to containerd, below its message limit.
-const PIECE: usize = 1 << 20;
+/// Where snapshots with layers below them are mounted while a layer is unpacked.
+const PLACE: &str = "/run/unpack";
+/// How many of them there were.
+static PLACES: AtomicU64 = AtomicU64::new(0);
 
 /// Failure of a pull.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,14 @@ pub enum PullError {
         layer: String,
         #[source]
         source: LayerError,
+    },
+    #[error("containerd shows the snapshot of {reference} in no way that is known here")]
+    Snapshot { reference: String },
+    #[error("mounting a snapshot of {reference}")]
+    Mount {
+        reference: String,
+        #[source]
+        source: MountError,
     },
     #[error("preparing {}", path.display())]
     Directory {
@@ -157,18 +167,12 @@ impl Pull<'_> {
 
     async fn run(&self) -> Result<PulledImage, PullError> {
         let Resolved { index, manifest, configuration, layers } = self.source.resolve().await?;
-        for layer in &layers {
-            self.layer(&layer.descriptor).await?;
-        }
         let chain = chain_ids(&layers);
         self.unpack(&layers, &chain).await?;
         let snapshot = chain.last().cloned().unwrap_or_default();
         let gc = HashMap::from([(format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), snapshot.clone())]);
         let configuration = self.store(configuration, gc).await?.digest;
-        let mut refs = HashMap::from([("containerd.io/gc.ref.content.config".to_owned(), configuration.clone())]);
-        for (n, layer) in layers.iter().enumerate() {
-            refs.insert(format!("containerd.io/gc.ref.content.l.{n}"), layer.descriptor.digest.to_string());
-        }
+        let refs = HashMap::from([("containerd.io/gc.ref.content.config".to_owned(), configuration.clone())]);
         let mut top = self.store(manifest, refs).await?;
         if let Some(index) = index {
             let refs = HashMap::from([("containerd.io/gc.ref.content.m.0".to_owned(), top.digest)]);
@@ -176,25 +180,6 @@ impl Pull<'_> {
         }
         self.record(top, &snapshot, &configuration).await?;
         Ok(PulledImage { reference: self.source.name.clone(), snapshot })
-    }
-
-    async fn layer(&self, descriptor: &Descriptor) -> Result<(), PullError> {
-        let wanted = descriptor.digest.to_string();
-        if self.has(&wanted).await? {
-            return Ok(());
-        }
-        let response = self.source.blob(descriptor).await?;
-        let labels = HashMap::new();
-        let (pieces, receiver) = mpsc::channel(4);
-        let write = self.write(&wanted, ReceiverStream::new(receiver));
-        let copy = copy_layer(response, pieces, &wanted, descriptor.size, labels);
-        let (written, copied) = tokio::join!(write, copy);
-        copied.map_err(self.source.download(descriptor))?;
-        written
-    }
-
-    async fn has(&self, digest: &str) -> Result<bool, PullError> {
-        has_content(&self.containerd, digest).await.map_err(|error| self.containerd_error(error))
     }
 
     /// Returns what leads to the document.
@@ -239,45 +224,54 @@ impl Pull<'_> {
         let mut parent = String::new();
         for (layer, chain_id) in layers.iter().zip(chain) {
             if !snapshot_exists(&self.containerd, chain_id).await.map_err(|e| self.containerd_error(e))? {
-                self.apply(&layer.descriptor, chain_id, &parent).await.map_err(|e| self.containerd_error(e))?;
+                let key = format!("extract {chain_id}");
+                let mounts = self.prepare(&key, &parent).await.map_err(|e| self.containerd_error(e))?;
+                self.fetch(&layer.descriptor, mounts).await?;
+                self.commit(key, chain_id).await.map_err(|e| self.containerd_error(e))?;
             }
             parent.clone_from(chain_id);
         }
         Ok(())
     }
 
-    async fn apply(&self, layer: &Descriptor, chain_id: &str, parent: &str) -> Result<(), ContainerdError> {
-        let key = format!("extract {chain_id}");
+    /// Fetches a layer into the snapshot that these mounts show.
+    async fn fetch(&self, layer: &Descriptor, mounts: Vec<Mount>) -> Result<(), PullError> {
+        let unusable = || PullError::Snapshot { reference: self.source.name.clone() };
+        let [mount] = mounts.as_slice() else { return Err(unusable()) };
+        let failed = |source| PullError::Mount { reference: self.source.name.clone(), source };
+        match mount.r#type.as_str() {
+            "bind" => unpack::fetch(&self.source, layer, Path::new(&mount.source), Durability::Durable).await,
+            "overlay" => {
+                let shown = Shown::new(&mount.options.join(",")).map_err(failed)?;
+                unpack::fetch(&self.source, layer, &shown.0, Durability::Durable).await
+            }
+            _ => Err(unusable()),
+        }
+    }
+
+    async fn prepare(&self, key: &str, parent: &str) -> Result<Vec<Mount>, ContainerdError> {
         let mut snapshots = self.containerd.snapshots();
-        let remove = RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: key.clone() };
+        let remove = RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: key.to_owned() };
         // Left behind by an interrupted pull; normally absent.
         drop(snapshots.remove(remove).await);
         let prepare = PrepareSnapshotRequest {
             snapshotter: SNAPSHOTTER.into(),
-            key: key.clone(),
+            key: key.to_owned(),
             parent: parent.to_owned(),
             labels: HashMap::new(),
         };
-        let mounts = snapshots.prepare(prepare).await.map_err(ContainerdError::call("preparing snapshot", chain_id))?;
-        let diff = WireDescriptor {
-            media_type: layer.media_type.clone(),
-            digest: layer.digest.to_string(),
-            size: i64::try_from(layer.size).unwrap_or(i64::MAX),
-            annotations: HashMap::new(),
-        };
-        let apply = ApplyRequest { diff: Some(diff), mounts: mounts.into_inner().mounts };
-        self.containerd
-            .diff()
-            .apply(apply)
-            .await
-            .map_err(ContainerdError::call("unpacking layer", layer.digest.to_string()))?;
+        let prepared = snapshots.prepare(prepare).await.map_err(ContainerdError::call("preparing snapshot", key))?;
+        Ok(prepared.into_inner().mounts)
+    }
+
+    async fn commit(&self, key: String, chain_id: &str) -> Result<(), ContainerdError> {
         let commit = CommitSnapshotRequest {
             snapshotter: SNAPSHOTTER.into(),
             name: chain_id.to_owned(),
             key,
             labels: HashMap::new(),
         };
-        match snapshots.commit(commit).await {
+        match self.containerd.snapshots().commit(commit).await {
             Err(status) if status.code() != tonic::Code::AlreadyExists => {
                 Err(ContainerdError::call("committing snapshot", chain_id)(status))
             }
@@ -310,6 +304,31 @@ impl Pull<'_> {
     }
 }
 
+/// A snapshot with layers below it, as one directory, until this is dropped.
+struct Shown(PathBuf);
+
+impl Shown {
+    fn new(options: &str) -> Result<Self, MountError> {
+        // Those of a process that was killed are gone with its machine or node.
+        let number = PLACES.fetch_add(1, Ordering::Relaxed);
+        let place = Path::new(PLACE).join(format!("{}-{number}", std::process::id()));
+        // A directory that is missing is the mount's error.
+        drop(std::fs::create_dir_all(&place));
+        sys::mounts::mount("overlay", &place, "overlay", MountFlags::empty(), options)?;
+        Ok(Self(place))
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Err(error) = sys::mounts::detach(&self.0) {
+            tracing::warn!(error = stdx::error_chain(&error), "a snapshot stays mounted");
+        }
+        // Where it stays mounted, so does the directory.
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
 async fn snapshot_exists(containerd: &Containerd, key: &str) -> Result<bool, ContainerdError> {
     let request = StatSnapshotRequest { snapshotter: SNAPSHOTTER.into(), key: key.to_owned() };
     match containerd.snapshots().stat(request).await.map_err(ContainerdError::call("looking up snapshot", key)) {
@@ -325,47 +344,6 @@ async fn has_content(containerd: &Containerd, digest: &str) -> Result<bool, Cont
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// Hands a layer to containerd piece by piece; the last message commits it against its digest.
-async fn copy_layer(
-    mut response: Response,
-    to: mpsc::Sender<WriteContentRequest>,
-    digest: &str,
-    size: u64,
-    labels: HashMap<String, String>,
-) -> Result<(), reqwest::Error> {
-    let total = i64::try_from(size).unwrap_or(i64::MAX);
-    let mut offset = 0i64;
-    let mut buffer = Vec::with_capacity(PIECE);
-    let request = |action: WriteAction, offset, data: Vec<u8>, labels| WriteContentRequest {
-        action: action.into(),
-        r#ref: write_ref(digest),
-        total,
-        expected: digest.to_owned(),
-        offset,
-        data,
-        labels,
-    };
-    loop {
-        let chunk = response.chunk().await?;
-        let done = chunk.is_none();
-        buffer.extend_from_slice(&chunk.unwrap_or_default());
-        if buffer.len() >= PIECE || (done && !buffer.is_empty()) {
-            let length = i64::try_from(buffer.len()).unwrap_or(i64::MAX);
-            let piece = request(WriteAction::Write, offset, std::mem::take(&mut buffer), HashMap::new());
-            if to.send(piece).await.is_err() {
-                // containerd has closed the stream; its response has the reason.
-                return Ok(());
-            }
-            offset = offset.saturating_add(length);
-        }
-        if done {
-            // As above: a closed stream is explained by its answer.
-            drop(to.send(request(WriteAction::Commit, offset, Vec::new(), labels)).await);
-            return Ok(());
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
-use crate::layer::{self, LayerError};
+use crate::layer::{self, Durability, LayerError};
 use crate::oci_document::Descriptor;
 use crate::pull::PullError;
 use crate::reference::Reference;
@@ -41,19 +41,24 @@ async fn whole(source: &Source<'_>, directory: &Path) -> Result<(), PullError> {
     sys::files::remove_tree(directory).map_err(|error| failed(error.source))?;
     std::fs::create_dir_all(directory).map_err(failed)?;
     for layer in source.resolve().await?.layers {
-        fetch(source, &layer.descriptor, directory).await?;
+        fetch(source, &layer.descriptor, directory, Durability::Volatile).await?;
     }
     Ok(())
 }
 
 /// Fetches a layer and applies it to a directory.
-pub(crate) async fn fetch(source: &Source<'_>, layer: &Descriptor, directory: &Path) -> Result<(), PullError> {
+pub(crate) async fn fetch(
+    source: &Source<'_>,
+    layer: &Descriptor,
+    directory: &Path,
+    durability: Durability,
+) -> Result<(), PullError> {
     let response = source.blob(layer).await?;
     let (pieces, receiver) = mpsc::channel(WAITING);
     let blob = Blob { receiver, piece: Vec::new(), read: 0, left: layer.size, hash: Context::new(&SHA256) };
     let to = directory.to_owned();
     // A thread that is left behind ends with the sender.
-    let applying = tokio::task::spawn_blocking(move || blob.apply(&to));
+    let applying = tokio::task::spawn_blocking(move || blob.apply(&to, durability));
     let (fetched, applied) = tokio::join!(hand_over(response, pieces), applying);
     fetched.map_err(source.download(layer))?;
     let failed =
@@ -89,8 +94,8 @@ struct Blob {
 
 impl Blob {
     /// Returns the digest of all that arrived.
-    fn apply(mut self, directory: &Path) -> Result<String, LayerError> {
-        layer::apply(&mut self, directory)?;
+    fn apply(mut self, directory: &Path, durability: Durability) -> Result<String, LayerError> {
+        layer::apply(&mut self, directory, durability)?;
         // What follows the archive counts for the digest.
         io::copy(&mut self, &mut io::sink()).map_err(LayerError::Archive)?;
         Ok(finish(self.hash))

@@ -69,7 +69,7 @@ impl Place {
     }
 
     fn apply(&self, changes: Changes) -> Result<(), LayerError> {
-        apply(&changes.bytes()[..], &self.root())
+        apply(&changes.bytes()[..], &self.root(), Durability::Durable)
     }
 
     fn read(&self, name: &str) -> Option<String> {
@@ -132,9 +132,9 @@ fn compressed_layers_are_told_by_their_first_bytes() {
     gzip.write_all(&plain).unwrap();
     for layer in [plain.clone(), gzip.finish().unwrap(), zstd::encode_all(&plain[..], 1).unwrap()] {
         let place = Place::new();
-        apply(&layer[..], &place.root()).unwrap();
+        apply(&layer[..], &place.root(), Durability::Volatile).unwrap();
         assert_eq!(place.read("a").unwrap(), "content");
-        let broken = apply(&layer[..layer.len() / 3], &Place::new().root());
+        let broken = apply(&layer[..layer.len() / 3], &Place::new().root(), Durability::Volatile);
         assert!(matches!(broken, Err(LayerError::Archive(_) | LayerError::Entry { .. })), "{broken:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A registry with one image, whose only file is busybox: enough of HTTP and of the distribution API for pulls.
+//! A registry with one image of busybox in two layers: enough of HTTP and of the distribution API for pulls.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -80,14 +80,14 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn files() -> Files {
-    let layer = layer();
+    let layers = [lower_layer(), upper_layer()];
     let architecture = sys::host::architecture();
     let config = json!({
         "architecture": architecture,
         "os": "linux",
         // What pods have as their first process does nothing.
         "config": { "Entrypoint": ["/bin/busybox", "sleep", "1000000"] },
-        "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
+        "rootfs": { "type": "layers", "diff_ids": layers.each_ref().map(|layer| sha256(layer)) },
     });
     let config = serde_json::to_vec(&config).unwrap();
     let descriptor =
@@ -96,32 +96,50 @@ fn files() -> Files {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        "layers": layers.each_ref().map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer)),
     });
     let manifest = serde_json::to_vec(&manifest).unwrap();
     let blob = |bytes: &[u8]| format!("/v2/{NAME}/blobs/{}", sha256(bytes));
+    let [lower, upper] = layers;
     HashMap::from([
         (blob(&config), ("application/octet-stream", config)),
-        (blob(&layer), ("application/octet-stream", layer)),
+        (blob(&lower), ("application/octet-stream", lower)),
+        (blob(&upper), ("application/octet-stream", upper)),
         (format!("/v2/{NAME}/manifests/{}", sha256(&manifest)), (MANIFEST, manifest.clone())),
         (format!("/v2/{NAME}/manifests/1"), (MANIFEST, manifest)),
     ])
 }
 
-/// A file system of busybox and an empty /proc.
-fn layer() -> Vec<u8> {
+/// A file system of busybox, an empty /proc, and what the upper layer changes.
+fn lower_layer() -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    layer(&[
+        ("bin/", tar::EntryType::Directory, b""),
+        ("proc/", tar::EntryType::Directory, b""),
+        ("bin/busybox", tar::EntryType::Regular, &busybox),
+        ("removed", tar::EntryType::Regular, b""),
+        ("emptied/", tar::EntryType::Directory, b""),
+        ("emptied/file", tar::EntryType::Regular, b""),
+    ])
+}
+
+fn upper_layer() -> Vec<u8> {
+    layer(&[
+        (".wh.removed", tar::EntryType::Regular, b""),
+        ("emptied/.wh..wh..opq", tar::EntryType::Regular, b""),
+        ("emptied/new", tar::EntryType::Regular, b"upper"),
+    ])
+}
+
+fn layer(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, kind, content: &[u8]| {
+    for (path, kind, content) in entries {
         let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
+        header.set_entry_type(*kind);
         header.set_size(content.len() as u64);
         header.set_mode(0o755);
-        archive.append_data(&mut header, path, content).unwrap();
-    };
-    add("bin/", tar::EntryType::Directory, b"");
-    add("proc/", tar::EntryType::Directory, b"");
-    add("bin/busybox", tar::EntryType::Regular, &busybox);
+        archive.append_data(&mut header, path, *content).unwrap();
+    }
     archive.into_inner().unwrap()
 }
 

@@ -145,6 +145,7 @@ const TICKS: &str = "trap 'echo bye; exit 3' TERM; while :; do echo tick; busybo
 async fn containers_run_end_are_killed_and_outlive_their_containerd() {
     let mut world = World::new().await;
     a_container_gives_its_output_and_its_exit_code(&world).await;
+    layers_are_applied_on_each_other(&world).await;
     containers_start_while_garbage_is_collected(&world).await;
     a_container_that_is_asked_to_end_ends(&world).await;
     a_container_that_says_much_while_it_ends_is_read(&world).await;
@@ -165,6 +166,16 @@ async fn a_container_gives_its_output_and_its_exit_code(world: &World) {
     lines.sort();
     assert_eq!(lines, ["err", "out"]);
     world.is_clear().await;
+}
+
+async fn layers_are_applied_on_each_other(world: &World) {
+    let output = Output::default();
+    let spec = world.spec("layers", "busybox ls / /emptied", &output);
+    let ended = in_time("run", run::run(&world.containerd, &spec, std::future::pending(), |_| {})).await.unwrap();
+    assert_eq!(ended, Ended::Code(0));
+    let seen: Vec<_> = output.text().split_whitespace().map(str::to_owned).collect();
+    // runc makes /dev.
+    assert_eq!(seen, ["/:", "bin", "dev", "emptied", "proc", "/emptied:", "new"]);
 }
 
 /// Each run removes a container and its root, after which containerd collects garbage: in the time of the next start.

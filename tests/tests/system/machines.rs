@@ -1,0 +1,50 @@
+//! A cluster of virtual machines, from the disc to pods that reach each other: what `docs/metal.md` does by hand.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tests::support::run;
+
+use crate::cluster::{Cluster, Wanted};
+use crate::pods::services_are_reached;
+
+const NAME: &str = "sys-machines";
+const CIDR: &str = "10.9.0.0/24";
+const NODES: [(&str, &str); 2] =
+    [("on-control-plane", "sys-machines-controlplane-1"), ("on-worker", "sys-machines-worker-1")];
+const ADDRESSES: &str = "10.9.0.2,10.9.0.3";
+/// Emulated machines take eight minutes where nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(25 * 60);
+
+/// Both boot from the disc, wait in maintenance mode, get their configurations there, install themselves from an image that they
+/// pull, and boot from their disks.
+pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Result<()> {
+    let disc = disc(cluster)?;
+    let installer = cluster.boot().join("installer").display().to_string();
+    // One processor each: more of them are slower where they are emulated.
+    let flags = [
+        ["--provisioner", "qemu"],
+        ["--iso-path", &disc],
+        ["--installer", &installer],
+        ["--cpus", "1"],
+        ["--cpus-workers", "1"],
+    ];
+    let flags = [flags.as_flattened(), &["--with-apply-config", "--with-uefi=false"]].concat();
+    cluster.with_another(&Wanted { patience: PATIENCE, ..Wanted::new(NAME, CIDR, &flags) }, |kubernetes| {
+        let talosconfig = cluster.file(&format!("{NAME}-talosconfig"));
+        let disks = cluster.talosctl_as(&talosconfig, &["get", "systemdisk", "--nodes", ADDRESSES])?.ok()?;
+        ensure!(disks.matches(" /dev/vda ").count() == NODES.len(), "{disks}");
+        services_are_reached(kubernetes, NODES)
+    })
+}
+
+/// A disc whose kernel does without what is slow where it is emulated.
+fn disc(cluster: &Cluster) -> anyhow::Result<String> {
+    let folder = cluster.file("disc");
+    std::fs::create_dir_all(&folder)?;
+    let [assets, programs, output] =
+        [cluster.boot(), cluster.programs(), folder.as_path()].map(|path| path.display().to_string());
+    let arguments = ["iso", "--assets", &assets, "--programs", &programs, "--output", &output];
+    run(&cluster.programs().join("imager"), &[&arguments[..], &["--extra-kernel-arg", "nopti"]].concat())?.ok()?;
+    Ok(folder.join("metal-amd64.iso").display().to_string())
+}

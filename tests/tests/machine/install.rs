@@ -1,5 +1,8 @@
 //! Installation by configuration, and what a machine lives through after it.
 
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +123,42 @@ pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets
     machine.talosctl_insecure(&["apply-config", "--file", &text(&installed.generated.control_plane)])?.ok()?;
     machine.is_up(talosconfig, INSTALL).context("configured again")?;
     machine.talosctl(talosconfig, &["shutdown", "--force", "--wait=false"])?.ok()?;
-    machine.is_off()
+    machine.is_off()?;
+    damage_state(&installed.disk)?;
+    keeps_to_itself(Vm::start(assets, &setup)?, &installed.generated).context("with a damaged STATE")
+}
+
+/// A machine whose STATE cannot be read stays up, says so, and takes no configuration: it may belong to a cluster.
+fn keeps_to_itself(mut machine: Vm, generated: &Generated) -> anyhow::Result<()> {
+    machine.says("maintenance mode takes no configuration", BOOT)?;
+    let apply = ["apply-config", "--file", &text(&generated.control_plane)];
+    machine.talosctl_insecure(&apply)?.refused().map(drop)
+}
+
+/// Damages the file system of STATE so that nothing repairs it: its superblock says that it is being made, and its copies are gone.
+fn damage_state(disk: &Path) -> anyhow::Result<()> {
+    const BLOCK: usize = 4096;
+    const LABEL: Range<usize> = 108..120;
+    const IN_PROGRESS: usize = 126;
+    const SIZE: usize = 100 << 20;
+    let file = OpenOptions::new().read(true).write(true).open(disk)?;
+    let mut bytes = vec![0; SIZE];
+    let mut at = 0;
+    // STATE begins at a MiB.
+    let start = loop {
+        let mut block = [0; BLOCK];
+        file.read_exact_at(&mut block, at).context("no partition STATE with an XFS")?;
+        if block.starts_with(b"XFSB") && block[LABEL] == *b"STATE\0\0\0\0\0\0\0" {
+            break at;
+        }
+        at += 1 << 20;
+    };
+    file.read_exact_at(&mut bytes, start)?;
+    bytes[IN_PROGRESS] = 1;
+    for copy in bytes.chunks_mut(BLOCK).skip(1).filter(|block| block.starts_with(b"XFSB")) {
+        copy.fill(0);
+    }
+    Ok(file.write_all_at(&bytes, start)?)
 }
 
 /// The configuration comes from a second disc, and the firmware's variables lead to the installed system.

@@ -13,6 +13,11 @@ const CIDR: &str = "10.9.0.0/24";
 const NODES: [(&str, &str); 2] =
     [("on-control-plane", "sys-machines-controlplane-1"), ("on-worker", "sys-machines-worker-1")];
 const ADDRESSES: &str = "10.9.0.2,10.9.0.3";
+/// One emulated processor that starts all controllers keeps the lease of their manager waiting for longer than the 10 s after which
+/// it would start anew.
+const PATIENT: &str = r#"{"cluster": {
+  "controllerManager": {"extraArgs": {"leader-elect-lease-duration": "90s", "leader-elect-renew-deadline": "60s"}},
+  "scheduler": {"extraArgs": {"leader-elect-lease-duration": "90s", "leader-elect-renew-deadline": "60s"}}}}"#;
 /// Emulated machines take eight minutes where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(25 * 60);
 
@@ -28,6 +33,7 @@ pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Re
         ["--installer", &installer],
         ["--cpus", "1"],
         ["--cpus-workers", "1"],
+        ["--config-patch-control-plane", PATIENT],
     ];
     let flags = [flags.as_flattened(), &["--with-apply-config", "--with-uefi=false"]].concat();
     cluster.with_another(&Wanted { patience: PATIENCE, ..Wanted::new(NAME, CIDR, &flags) }, |kubernetes| {

@@ -157,6 +157,6 @@ mod tests {
         assert_eq!(wanted(&encrypted("state")), (ProtectiveEntry::Inactive, State::Blank));
         assert_eq!(wanted(&encrypted("ephemeral")), (ProtectiveEntry::Inactive, State::Configuration));
         assert_eq!(super::wanted(b"").unwrap(), (ProtectiveEntry::Inactive, State::Blank));
-        assert!(super::wanted(b"machine: [").is_err());
+        super::wanted(b"machine: [").unwrap_err();
     }
 }

@@ -4,6 +4,7 @@
 //! and are only listed. Registries are spoken to by [`registry`]; containerd itself never reaches out for a node.
 
 pub mod containerd;
+mod error;
 mod generated;
 mod layer;
 mod oci_document;
@@ -18,6 +19,7 @@ pub mod testing;
 pub mod unpack;
 
 pub use containerd::{Containerd, ContainerdError, Namespace};
+pub use error::PullError;
 pub use layer::LayerError;
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Credentials, HostConfig, Mirror, Proxy, Registries, RegistryError};

@@ -13,6 +13,7 @@ use stdx::hex;
 use sys::mounts::{MountError, MountFlags};
 
 use crate::containerd::{Containerd, ContainerdError};
+use crate::error::PullError;
 use crate::generated::containerd::services::content::v1::{InfoRequest, WriteAction, WriteContentRequest};
 use crate::generated::containerd::services::images::v1::{
     CreateImageRequest, GetImageRequest, Image as ImageRecord, UpdateImageRequest,
@@ -22,10 +23,10 @@ use crate::generated::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use crate::generated::containerd::types::{Descriptor as WireDescriptor, Mount};
-use crate::layer::{Durability, LayerError};
+use crate::layer::Durability;
 use crate::oci_document::Descriptor;
 use crate::reference::Reference;
-use crate::registry::{Registries, RegistryError};
+use crate::registry::Registries;
 use crate::source::{Attempts, Document, Layer, Resolved, Source, sha256};
 use crate::unpack;
 
@@ -36,57 +37,6 @@ pub const SNAPSHOTTER: &str = "overlayfs";
 const PLACE: &str = "/run/unpack";
 /// How many of them there were.
 static PLACES: AtomicU64 = AtomicU64::new(0);
-
-/// Failure of a pull.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    #[error("pulling {reference}")]
-    Registry {
-        reference: String,
-        #[source]
-        source: RegistryError,
-    },
-    #[error("storing {reference}")]
-    Containerd {
-        reference: String,
-        #[source]
-        source: ContainerdError,
-    },
-    #[error("reading {what} of {reference}")]
-    Malformed {
-        reference: String,
-        what: &'static str,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("{reference} has no image for linux/{architecture}")]
-    Platform { reference: String, architecture: &'static str },
-    #[error("{reference} has {layers} layers, but its configuration lists {diff_ids}")]
-    LayerCount { reference: String, layers: usize, diff_ids: usize },
-    #[error("{what} of {reference} has digest {actual}, not {wanted}")]
-    Digest { reference: String, what: &'static str, wanted: String, actual: String },
-    #[error("unpacking layer {layer} of {reference}")]
-    Layer {
-        reference: String,
-        layer: String,
-        #[source]
-        source: LayerError,
-    },
-    #[error("containerd shows the snapshot of {reference} in no way that is known here")]
-    Snapshot { reference: String },
-    #[error("mounting a snapshot of {reference}")]
-    Mount {
-        reference: String,
-        #[source]
-        source: MountError,
-    },
-    #[error("preparing {}", path.display())]
-    Directory {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 /// An unpacked image.
 #[derive(Debug, Clone)]

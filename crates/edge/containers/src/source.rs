@@ -4,8 +4,8 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use reqwest::Response;
 use stdx::{ErrorChain, hex};
 
+use crate::error::PullError;
 use crate::oci_document::{Configuration, Descriptor, Digest, Index, Manifest};
-use crate::pull::PullError;
 use crate::reference::Reference;
 use crate::registry::{MAX_PIECE, RawManifest, Registries, RegistryError, Session, sessions};
 

@@ -10,9 +10,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
+use crate::error::PullError;
 use crate::layer::{self, Durability, LayerError};
 use crate::oci_document::Descriptor;
-use crate::pull::PullError;
 use crate::reference::Reference;
 use crate::registry::Registries;
 use crate::source::{Attempts, Source, finish};

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use containers::pull::PullError;
-use containers::{Reference, Registries};
+use containers::{PullError, Reference, Registries};
 use parking_lot::Mutex;
 use sys::mounts::{MountError, MountFlags};
 use sys::process::{Command, ProcessError};

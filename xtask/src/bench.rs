@@ -15,6 +15,7 @@ use crate::paths::Paths;
 use crate::programs;
 use crate::step::{Step, Steps, command, say};
 
+mod installation;
 mod memory;
 mod virtual_machine;
 
@@ -72,7 +73,8 @@ pub(crate) fn bench(steps: &mut Steps, paths: &Paths) -> anyhow::Result<()> {
     let by_hand = bare.map(|times| times.to_string());
     rows.push(row("the same Kubernetes processes started by hand, one node, to Ready", "", by_hand));
     rows.extend(cluster(steps, paths, &programs, &bundle, ready_by_hand)?);
-    let booted = virtual_machine::rows(steps, paths, &programs)?;
+    let mut booted = virtual_machine::rows(steps, paths, &programs)?;
+    booted.extend(installation::rows(steps, paths, &programs, &bundle)?);
     let text = table(&rows, &booted, &machine());
     let path = paths.root.join("docs/benchmarks.md");
     std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;

@@ -44,6 +44,9 @@ pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Re
     })
 }
 
+/// What `create` gives emulated machines whose kernel it starts, and says to those that are installed.
+const EMULATED: [&str; 2] = ["nopti", "sysctl.kernel.kexec_load_disabled=1"];
+
 /// A disc whose kernel does without what is slow where it is emulated.
 fn disc(cluster: &Cluster) -> anyhow::Result<String> {
     let folder = cluster.file("disc");
@@ -51,6 +54,7 @@ fn disc(cluster: &Cluster) -> anyhow::Result<String> {
     let [assets, programs, output] =
         [cluster.boot(), cluster.programs(), folder.as_path()].map(|path| path.display().to_string());
     let arguments = ["iso", "--assets", &assets, "--programs", &programs, "--output", &output];
-    run(&cluster.programs().join("imager"), &[&arguments[..], &["--extra-kernel-arg", "nopti"]].concat())?.ok()?;
+    let extra = EMULATED.map(|argument| ["--extra-kernel-arg", argument]);
+    run(&cluster.programs().join("imager"), &[&arguments[..], extra.as_flattened()].concat())?.ok()?;
     Ok(folder.join("metal-amd64.iso").display().to_string())
 }

@@ -1,0 +1,93 @@
+//! The installation of a virtual machine: what it takes from its configuration to the system on its disk.
+#![expect(clippy::disallowed_types, reason = "durations of real machines; no time is paused here")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::{Row, row};
+use crate::bundle::Bundle;
+use crate::paths::Paths;
+use crate::step::{Steps, command};
+
+const NAME: &str = "bench-install";
+const NODE: &str = "bench-install-controlplane-1";
+const CIDR: &str = "10.98.0.0/24";
+/// Longest wait for the end of the installation.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// What the machine's log says in their order.
+const BEGINS: &str = "installing the system";
+const UNPACKED: &str = "installing v";
+const DONE: &str = "installed the system";
+const TITLE: &str = "installation of an emulated machine: the installer's image fetched and unpacked, the disk written";
+
+/// The rows. A failure is in its row.
+pub(super) fn rows(steps: &mut Steps, paths: &Paths, programs: &Path, bundle: &Bundle) -> anyhow::Result<Vec<Row>> {
+    steps.run("installation of a virtual machine", |step| {
+        let folder = paths.out.join("bench-installation");
+        let talosctl = |arguments: &[&str]| {
+            let mut talosctl = command(programs.join("talosctl"));
+            talosctl.args(arguments).args(["--name", NAME, "--state"]).arg(&folder);
+            talosctl
+        };
+        let mut create = talosctl(&["cluster", "create", "--provisioner", "qemu", "--accel", "tcg", "--wait=false"]);
+        create.args(["--cidr", CIDR, "--workers", "0", "--cpus", "1", "--with-uefi=false", "--skip-kubeconfig"]);
+        create.args(["--kubernetes-version", bundle.version]).arg("--bundle").arg(&bundle.directory);
+        create.arg("--vmlinuz-path").arg(paths.out.join("vmlinuz"));
+        create.arg("--initrd-path").arg(paths.out.join("initramfs.xz"));
+        create.arg("--installer").arg(paths.installer()).arg("--talosconfig").arg(folder.join("talosconfig"));
+        let measured = step.call(&mut create).and_then(|_| ended(&folder.join(NAME).join("logs").join(NODE)));
+        let destroyed = step.call(&mut talosctl(&["cluster", "destroy"]));
+        let _ = std::fs::remove_dir_all(&folder);
+        destroyed?;
+        Ok(vec![row(TITLE, "", measured)])
+    })
+}
+
+/// Waits for the end of the installation in a log.
+fn ended(log: &Path) -> anyhow::Result<String> {
+    let log = log.with_extension("log");
+    let started = Instant::now();
+    loop {
+        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+        if let Some(times) = times(&text) {
+            let [begins, unpacked, done] = times;
+            return Ok(format!("{:.1} s: {:.1} and {:.1} s", done - begins, unpacked - begins, done - unpacked));
+        }
+        if started.elapsed() > PATIENCE {
+            let end = text.lines().last().unwrap_or_default().to_owned();
+            bail!("no installation within {} s; its log ends with {end}", PATIENCE.as_secs());
+        }
+        #[expect(clippy::disallowed_methods, reason = "measuring means waiting, and nothing else runs here")]
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The seconds since init of the three lines, once the last of them is there.
+fn times(log: &str) -> Option<[f64; 3]> {
+    let said = |what: &str| log.lines().find(|line| line.contains(what)).and_then(|line| seconds(line).ok());
+    Some([said(BEGINS)?, said(UNPACKED)?, said(DONE)?])
+}
+
+/// `[    9.716762] [talos] 6.420s INFO ...` is 6.42.
+fn seconds(line: &str) -> anyhow::Result<f64> {
+    let (_, rest) = line.split_once("[talos] ").context("a line of another program")?;
+    let seconds = rest.split_whitespace().next().and_then(|word| word.strip_suffix('s'));
+    seconds.context("a line without its time")?.parse().context("a time that is no number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_of_an_installation_are_those_of_its_lines() {
+        let begun = "[    9.716762] [talos] 6.420s INFO task: installing the system image=\"x\"\n\
+                     [   29.275894] [talos] 25.980s INFO task: installer line=\"installing v1.7.0 to /dev/vda\"\n";
+        assert_eq!(times(begun), None);
+        let ended = format!("{begun}[   36.2] [talos] 32.904s INFO task: installed the system image=\"x\"\n");
+        assert_eq!(times(&ended), Some([6.42, 25.98, 32.904]));
+    }
+}

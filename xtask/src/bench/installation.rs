@@ -12,7 +12,7 @@ use crate::paths::Paths;
 use crate::step::{Steps, command};
 
 const NAME: &str = "bench-install";
-const NODE: &str = "bench-install-controlplane-1";
+const LOG: &str = "bench-install-controlplane-1.log";
 const CIDR: &str = "10.8.0.0/24";
 /// Longest wait for the end of the installation.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -38,7 +38,7 @@ pub(super) fn rows(steps: &mut Steps, paths: &Paths, programs: &Path, bundle: &B
         create.arg("--vmlinuz-path").arg(paths.out.join("vmlinuz"));
         create.arg("--initrd-path").arg(paths.out.join("initramfs.xz"));
         create.arg("--installer").arg(paths.installer()).arg("--talosconfig").arg(folder.join("talosconfig"));
-        let measured = step.call(&mut create).and_then(|_| ended(&folder.join(NAME).join("logs").join(NODE)));
+        let measured = step.call(&mut create).and_then(|_| ended(&folder.join(NAME).join("logs").join(LOG)));
         // A cluster that was refused left nothing.
         if folder.join(NAME).exists() {
             step.call(&mut talosctl(&["cluster", "destroy"]))?;
@@ -50,12 +50,10 @@ pub(super) fn rows(steps: &mut Steps, paths: &Paths, programs: &Path, bundle: &B
 
 /// Waits for the end of the installation in a log.
 fn ended(log: &Path) -> anyhow::Result<String> {
-    let log = log.with_extension("log");
     let started = Instant::now();
     loop {
-        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-        if let Some(times) = times(&text) {
-            let [begins, unpacked, done] = times;
+        let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+        if let Some([begins, unpacked, done]) = times(&text) {
             return Ok(format!("{:.1} s: {:.1} and {:.1} s", done - begins, unpacked - begins, done - unpacked));
         }
         if started.elapsed() > PATIENCE {

@@ -264,7 +264,8 @@ mod tests {
         assert_eq!(refused.downcast_ref(), Some(&Refused::NoSection));
         store.put(MachineConfig::ACTIVE_ID, MachineConfig::new(TEXT), "").unwrap();
         let failed = install(&components, &kernel, &devices, &installer(true), &context).await.unwrap_err();
-        assert!(matches!(failed.downcast_ref(), Some(InstallationError::Failed { .. })), "{failed}");
+        let Some(InstallationError::Failed { status, .. }) = failed.downcast_ref() else { panic!("{failed}") };
+        assert_eq!(status.code(), Some(1));
         let good = installer(false);
         install(&components, &kernel, &devices, &good, &context).await.unwrap();
         let installed = good.installed.lock().pop().unwrap();

@@ -38,10 +38,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// The error when no endpoint is left: that of the image itself, or all that were tried.
-    pub(crate) fn exhausted(mut self) -> PullError {
-        let attempts = std::mem::take(&mut self.failed);
-        let exhausted = RegistryError::Exhausted { reference: self.reference.to_string(), attempts };
-        self.platform.take().unwrap_or_else(|| self.at(exhausted))
+    pub(crate) fn exhausted(self) -> PullError {
+        let reference = self.reference.to_string();
+        let source = RegistryError::Exhausted { reference: reference.clone(), attempts: self.failed };
+        self.platform.unwrap_or(PullError::Registry { reference, source })
     }
 }
 

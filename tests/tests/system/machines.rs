@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use provision::machines::EMULATED;
 use tests::support::run;
 
 use crate::cluster::{Cluster, Wanted};
@@ -44,10 +45,7 @@ pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Re
     })
 }
 
-/// What `create` gives emulated machines whose kernel it starts, and says to those that are installed.
-const EMULATED: [&str; 2] = ["nopti", "sysctl.kernel.kexec_load_disabled=1"];
-
-/// A disc whose kernel does without what is slow where it is emulated.
+/// A disc whose kernel has the arguments that `create` gives emulated machines.
 fn disc(cluster: &Cluster) -> anyhow::Result<String> {
     let folder = cluster.file("disc");
     std::fs::create_dir_all(&folder)?;

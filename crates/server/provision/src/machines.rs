@@ -26,11 +26,11 @@ pub const INSTALL_DISK: &str = "/dev/vda";
 /// knows a power-off from a reset, so a machine that is shut down really ends.
 const KERNEL_ARGUMENTS: [&str; 4] = ["console=ttyS0", "reboot=k", "panic=1", "talos.platform=metal"];
 
-/// Where the processor is emulated: it speculates on nothing that page tables of its own would hide from user space, and every
+/// Kernel arguments where the processor is emulated: it speculates on nothing that page tables of its own would hide from user space, and every
 /// change of them costs it its translations. It keeps those of memory that held programs of the system before a kexec, and
 /// looks through them at each write to it, until they are gone: starting through the firmware, in an emulator of its own, is
 /// faster. What an operator sets, like `pti=on`, comes later and wins.
-const EMULATED: [&str; 2] = ["nopti", "sysctl.kernel.kexec_load_disabled=1"];
+pub const EMULATED: [&str; 2] = ["nopti", "sysctl.kernel.kexec_load_disabled=1"];
 
 /// Settings of all machines of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

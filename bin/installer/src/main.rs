@@ -15,6 +15,7 @@ use clap::Parser as _;
 use installer::{Assets, Request};
 use machine::cmdline::Cmdline;
 use machine::gpt::{Guid, ProtectiveEntry};
+use machine::grub::{self, Slot};
 use machine::install::{Options, State, Treatment};
 use machine::layout::{Firmware, Layout};
 use machine::meta;
@@ -92,6 +93,7 @@ fn request(arguments: &Install, is_device: bool) -> anyhow::Result<Request> {
         meta: meta_values(arguments)?,
         configuration: Secret::new(configuration),
         tools: Tools::default(),
+        booted_slot: running.last(grub::BOOT_IMAGE).and_then(Slot::of_boot_image),
         variables: (is_device && firmware == Firmware::Uefi).then(|| EfiVariables::new(efivar::DIRECTORY)),
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use machine::grub::{self, Menu};
+use machine::grub::{self, Entry, Environment};
 use resources::config::MachineConfig;
 use sequencer::TaskError;
 use state::Store;
@@ -43,12 +43,17 @@ fn load(system: &dyn LateSystem) -> Result<(), TaskError> {
 }
 
 fn load_default(system: &dyn LateSystem, boot: &Path) -> Result<(), TaskError> {
-    let menu = system.read(&boot.join(grub::CONFIG_PATH))?.ok_or("the boot loader has no menu")?;
-    let menu = Menu::parse(&String::from_utf8_lossy(&menu))?;
-    let directory = boot.join(menu.default.slot.name());
+    let environment = system.read(&boot.join(grub::ENVIRONMENT_PATH))?.ok_or("the boot loader has no environment")?;
+    let environment = Environment::parse(&environment)?;
+    let slot = environment.next.unwrap_or(environment.default);
+    let directory = boot.join(slot.name());
+    let entry = system.read(&directory.join(grub::ENTRY))?.ok_or("the slot has no entry in the boot loader's menu")?;
+    let entry = Entry::parse(slot, &String::from_utf8_lossy(&entry))?;
     let (kernel, initramfs) = (directory.join(grub::KERNEL), directory.join(grub::INITRAMFS));
-    system.load_kernel(&kernel, &initramfs, &menu.default.arguments)?;
-    tracing::info!(slot = menu.default.slot.name(), version = menu.default.version, "kernel loaded for kexec");
+    // As GRUB does: the system knows the slot that it was started from.
+    let arguments = format!("{} {}", grub::boot_image(slot), entry.arguments);
+    system.load_kernel(&kernel, &initramfs, &arguments)?;
+    tracing::info!(slot = slot.name(), version = entry.version, "kernel loaded for kexec");
     Ok(())
 }
 
@@ -56,40 +61,45 @@ fn load_default(system: &dyn LateSystem, boot: &Path) -> Result<(), TaskError> {
 mod tests {
     use std::path::PathBuf;
 
-    use machine::grub::{CONFIG_PATH, Entry, Slot};
+    use machine::grub::{ENVIRONMENT_PATH, Slot};
     use sys::late::{Call, FakeLateSystem};
     use sys::power::KexecError;
 
     use super::*;
 
-    fn menu() -> String {
-        let entry = Entry { slot: Slot::B, version: "v1.7.0".into(), arguments: "a=b pti=on".into() };
-        Menu { default: entry, fallback: None }.to_string()
-    }
-
-    /// A machine that was installed to slot B.
-    fn installed() -> FakeLateSystem {
+    /// A machine that was installed to both slots.
+    fn installed(next: Option<Slot>) -> FakeLateSystem {
+        let entry = |slot, arguments: &str| Entry { slot, version: "v1.7.0".into(), arguments: arguments.into() }.render();
         FakeLateSystem::default()
             .with_param("kernel.kexec_load_disabled", "0")
             .with_partition(BOOT, "/dev/vda3")
-            .with_kernel_file(CONFIG_PATH, menu().as_bytes())
+            .with_kernel_file(ENVIRONMENT_PATH, &Environment { default: Slot::B, next }.encode())
+            .with_kernel_file("A/entry.cfg", entry(Slot::A, "c=d").as_bytes())
+            .with_kernel_file("A/vmlinuz", b"kernel")
+            .with_kernel_file("A/initramfs.xz", b"initramfs")
+            .with_kernel_file("B/entry.cfg", entry(Slot::B, "a=b pti=on").as_bytes())
             .with_kernel_file("B/vmlinuz", b"kernel")
             .with_kernel_file("B/initramfs.xz", b"initramfs")
     }
 
     #[test]
-    fn the_kernel_of_the_default_entry_is_loaded() {
-        let system = installed();
-        load(&system).unwrap();
-        assert!(system.is_kernel_loaded());
-        let at = PathBuf::from(MOUNT);
-        let loaded = Call::LoadKernel(at.join("B/vmlinuz"), "a=b pti=on".into());
-        assert_eq!(system.calls(), [Call::MountKernels(at.clone()), loaded, Call::Detach(at)]);
+    fn the_kernel_that_the_boot_loader_would_start_is_loaded() {
+        for (next, path, arguments) in [
+            (None, "B/vmlinuz", "BOOT_IMAGE=/B/vmlinuz a=b pti=on"),
+            (Some(Slot::A), "A/vmlinuz", "BOOT_IMAGE=/A/vmlinuz c=d"),
+        ] {
+            let system = installed(next);
+            load(&system).unwrap();
+            assert!(system.is_kernel_loaded());
+            let at = PathBuf::from(MOUNT);
+            let loaded = Call::LoadKernel(at.join(path), arguments.into());
+            assert_eq!(system.calls(), [Call::MountKernels(at.clone()), loaded, Call::Detach(at)]);
+        }
     }
 
     #[test]
     fn a_machine_without_another_kernel_reboots_through_its_firmware() {
-        let forbidden = installed().with_param("kernel.kexec_load_disabled", "1");
+        let forbidden = installed(None).with_param("kernel.kexec_load_disabled", "1");
         let uki = FakeLateSystem::default();
         for system in [forbidden, uki] {
             load(&system).unwrap();
@@ -99,9 +109,17 @@ mod tests {
 
     #[test]
     fn whatever_fails_the_filesystem_with_kernels_is_detached() {
+        let environment = Environment { default: Slot::B, next: None }.encode();
+        let entry = Entry { slot: Slot::B, version: "v1.7.0".into(), arguments: String::new() }.render();
+        let without_entry = FakeLateSystem::default()
+            .with_partition(BOOT, "/dev/vda3")
+            .with_kernel_file(ENVIRONMENT_PATH, &environment);
+        let error = load(&without_entry).unwrap_err();
+        assert_eq!(error.to_string(), "the slot has no entry in the boot loader's menu");
         let without_kernel = FakeLateSystem::default()
             .with_partition(BOOT, "/dev/vda3")
-            .with_kernel_file(CONFIG_PATH, menu().as_bytes());
+            .with_kernel_file(ENVIRONMENT_PATH, &environment)
+            .with_kernel_file("B/entry.cfg", entry.as_bytes());
         let error = load(&without_kernel).unwrap_err();
         assert!(
             matches!(error.downcast_ref(), Some(KexecError::Read { path, .. }) if path.ends_with("B/vmlinuz")),
@@ -109,12 +127,12 @@ mod tests {
         );
         let without_menu = FakeLateSystem::default().with_partition(BOOT, "/dev/vda3");
         let error = load(&without_menu).unwrap_err();
-        assert_eq!(error.to_string(), "the boot loader has no menu");
-        let refused = installed();
+        assert_eq!(error.to_string(), "the boot loader has no environment");
+        let refused = installed(None);
         refused.fail_at(1);
         let error = load(&refused).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(KexecError::Load(_))), "{error}");
-        for system in [without_kernel, without_menu, refused] {
+        for system in [without_entry, without_kernel, without_menu, refused] {
             assert_eq!(system.calls().last(), Some(&Call::Detach(MOUNT.into())));
             assert!(!system.is_kernel_loaded());
         }

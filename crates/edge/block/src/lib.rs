@@ -10,6 +10,7 @@ mod filesystem;
 pub mod format;
 mod kernel;
 pub mod probe;
+pub mod slots;
 mod sysfs;
 mod tables;
 pub mod uevent;

@@ -1,6 +1,8 @@
 //! GRUB on BIOS machines: its menu with two slots of kernels, and the start code in front of it.
 //!
-//! BOOT holds `A/` and `B/` with `vmlinuz` and `initramfs.xz` each, and `grub/grub.cfg`, which this renders and reads back.
+//! BOOT holds `A/` and `B/`, each with `vmlinuz`, `initramfs.xz`, and its entries of the menu (`entry.cfg`, `reset.cfg`); the
+//! menu `grub/grub.cfg`, which reads those; and `grub/grubenv`, which says what is started. GRUB reads XFS without its
+//! log: what starts a machine is therefore never replaced, and the choice is one block that is written in place.
 
 mod start;
 
@@ -10,6 +12,16 @@ pub use start::{StartCodeError, boot_sector, core_image, interrupted};
 
 /// The menu on BOOT.
 pub const CONFIG_PATH: &str = "grub/grub.cfg";
+/// What is started.
+pub const ENVIRONMENT_PATH: &str = "grub/grubenv";
+/// The argument that names the kernel's file.
+pub const BOOT_IMAGE: &str = "BOOT_IMAGE";
+/// A slot's own entry of the menu, which is written when all else of the slot is there.
+pub const ENTRY: &str = "entry.cfg";
+pub const RESET_ENTRY: &str = "reset.cfg";
+/// Size of the environment in bytes (GRUB's own is as large).
+const ENVIRONMENT_SIZE: usize = 1024;
+const ENVIRONMENT_HEAD: &str = "# GRUB Environment Block\n";
 pub const KERNEL: &str = "vmlinuz";
 pub const INITRAMFS: &str = "initramfs.xz";
 const RESET: &str = "Reset Talos installation and return to maintenance mode";
@@ -17,7 +29,7 @@ const RESET_ARGUMENT: &str = "talos.experimental.wipe=system:EPHEMERAL,STATE";
 const TIMEOUT_SECONDS: u32 = 3;
 /// Characters that the menu's language gives a meaning.
 const SPECIAL: [char; 11] = ['\\', '{', '}', '&', '$', '|', ';', '<', '>', '"', '\''];
-/// Longest menu that is read.
+/// Longest file that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
 
 /// One of both places for a kernel on BOOT.
@@ -46,14 +58,21 @@ impl Slot {
         }
     }
 
-    /// The slot of a menu entry, by its first letter.
+    /// The slot of its name.
     #[must_use]
-    pub fn of_entry(name: &str) -> Option<Self> {
-        match name.as_bytes().first() {
-            Some(b'A') => Some(Self::A),
-            Some(b'B') => Some(Self::B),
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "A" => Some(Self::A),
+            "B" => Some(Self::B),
             _ => None,
         }
+    }
+
+    /// The slot that a running kernel came from, by the value of its argument [`BOOT_IMAGE`]: `/A/vmlinuz`.
+    #[must_use]
+    pub fn of_boot_image(path: &str) -> Option<Self> {
+        let (_, path) = path.split_once('/')?;
+        Self::of_name(path.strip_suffix(KERNEL)?.strip_suffix('/')?)
     }
 }
 
@@ -78,109 +97,119 @@ impl Entry {
     }
 }
 
-/// A menu.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Menu {
-    pub default: Entry,
-    /// What GRUB starts when the default entry cannot be loaded.
-    pub fallback: Option<Entry>,
+/// The kernel argument by which a kernel knows its slot; GRUB adds it by itself.
+#[must_use]
+pub fn boot_image(slot: Slot) -> String {
+    format!("{BOOT_IMAGE}=/{slot}/{KERNEL}")
 }
 
-/// A menu that cannot be used.
+/// What the boot loader starts, as the file [`ENVIRONMENT_PATH`] has it. It is one block that is written in place, by GRUB as well:
+/// nothing else on BOOT changes when another slot gets the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Environment {
+    /// Started by itself.
+    pub default: Slot,
+    /// Started the next time only: GRUB forgets it when it starts it.
+    pub next: Option<Slot>,
+}
+
+/// A menu or an environment that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MenuError {
-    #[error("the menu has {0} bytes; at most {LONGEST} are read")]
+pub enum GrubError {
+    #[error("the file has {0} bytes; at most {LONGEST} are read")]
     TooLong(usize),
-    #[error("the menu has no default entry")]
+    #[error("the environment of the boot loader names no slot that it starts")]
     NoDefault,
-    #[error("the menu has no entry {0:?}")]
-    NoEntry(String),
+    #[error("the slot has no entry in the menu")]
+    NoEntry,
 }
 
-impl Menu {
-    /// The menu after `version` was written to a slot: its entry is the default, and what was the default before is the
-    /// fallback, unless that was this slot.
+impl Environment {
+    /// The whole file: lines `NAME=VALUE`, filled up with `#`.
     #[must_use]
-    pub fn after_install(before: Option<Self>, new: Entry) -> Self {
-        let old = before.map(|menu| [Some(menu.default), menu.fallback]).into_iter().flatten().flatten();
-        let fallback = old.into_iter().find(|entry| entry.slot != new.slot);
-        Self { default: new, fallback }
+    pub fn encode(&self) -> Vec<u8> {
+        let next = self.next.map_or("", Slot::name);
+        let mut block = format!("{ENVIRONMENT_HEAD}default_slot={}\nnext_slot={next}\n", self.default).into_bytes();
+        block.resize(ENVIRONMENT_SIZE, b'#');
+        block
     }
 
-    /// The slot that the next version goes to: not the default's.
+    /// # Errors
+    /// `NoDefault`, `TooLong`.
+    pub fn parse(block: &[u8]) -> Result<Self, GrubError> {
+        if block.len() > LONGEST {
+            return Err(GrubError::TooLong(block.len()));
+        }
+        let text = String::from_utf8_lossy(block);
+        let value = |name: &str| {
+            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            values.last().and_then(Slot::of_name)
+        };
+        let default = value("default_slot").ok_or(GrubError::NoDefault)?;
+        Ok(Self { default, next: value("next_slot") })
+    }
+}
+
+impl Entry {
+    /// The slot's own entry of the menu: the file [`ENTRY`] of its directory.
     #[must_use]
-    pub fn next_slot(before: Option<&Self>) -> Slot {
-        before.map_or(Slot::A, |menu| menu.default.slot.other())
+    pub fn render(&self) -> String {
+        self.entry(&self.title(), &self.arguments, &format!(" --id {}", self.slot))
     }
 
-    /// Reads a menu that was rendered here or by the original. Lines of other meaning are passed over.
+    /// The entry that wipes the machine with this slot's kernel: the file [`RESET_ENTRY`] of its directory.
+    #[must_use]
+    pub fn render_reset(&self) -> String {
+        self.entry(RESET, &format!("{} {RESET_ARGUMENT}", self.arguments), "")
+    }
+
+    fn entry(&self, title: &str, arguments: &str, id: &str) -> String {
+        let (slot, title, arguments) = (self.slot, escape(title), escape(arguments));
+        format!(
+            "menuentry \"{title}\"{id} {{\n  linux /{slot}/{KERNEL} {arguments}\n  initrd /{slot}/{INITRAMFS}\n}}\n"
+        )
+    }
+
+    /// Reads the file [`ENTRY`] of a slot. Lines of other meaning are passed over.
     ///
     /// # Errors
-    /// A menu without a default, or whose default has no entry.
-    pub fn parse(text: &str) -> Result<Self, MenuError> {
+    /// `NoEntry`, `TooLong`.
+    pub fn parse(slot: Slot, text: &str) -> Result<Self, GrubError> {
         if text.len() > LONGEST {
-            return Err(MenuError::TooLong(text.len()));
+            return Err(GrubError::TooLong(text.len()));
         }
-        let setting = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.trim().strip_prefix("set ")?.trim().strip_prefix(name)?.strip_prefix('='));
-            line.map(|value| unescape(value.trim().trim_matches('"')))
-        };
-        let entries = entries(text);
-        let entry = |title: String| {
-            let found =
-                entries.iter().find(|(own, _)| *own == title).and_then(|(title, arguments)| entry(title, arguments));
-            found.ok_or(MenuError::NoEntry(title))
-        };
-        let default = entry(setting("default").ok_or(MenuError::NoDefault)?)?;
-        // A fallback that is not there is none.
-        let fallback = setting("fallback").and_then(|title| entry(title).ok());
-        Ok(Self { default, fallback })
+        let line = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start));
+        let title = line("menuentry \"").and_then(|rest| rest.rsplit_once('"')).map(|(title, _)| unescape(title));
+        let kernel = line("linux ").map(|rest| rest.trim_start().split_once(' ').map_or("", |(_, arguments)| arguments));
+        let (Some(title), Some(arguments)) = (title, kernel) else { return Err(GrubError::NoEntry) };
+        let version = title.rsplit_once(' ').map_or("", |(_, version)| version).to_owned();
+        Ok(Self { slot, version, arguments: unescape(arguments.trim()) })
     }
 }
 
-/// Titles of the menu's entries with their kernel arguments.
-fn entries(text: &str) -> Vec<(String, String)> {
-    let mut entries = Vec::new();
-    let mut title = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(rest) = line.strip_prefix("menuentry \"") {
-            title = rest.rsplit_once('"').map(|(title, _)| unescape(title));
-        } else if let Some(rest) = line.strip_prefix("linux ") {
-            let arguments = rest.trim_start().split_once(' ').map_or("", |(_, arguments)| arguments);
-            entries.extend(title.take().map(|title| (title, unescape(arguments.trim()))));
-        }
-    }
-    entries
-}
-
-fn entry(title: &str, arguments: &str) -> Option<Entry> {
-    let slot = Slot::of_entry(title)?;
-    let version = title.rsplit_once(' ').map_or("", |(_, version)| version).to_owned();
-    Some(Entry { slot, version, arguments: arguments.to_owned() })
-}
-
-impl fmt::Display for Menu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = [Some(&self.default), self.fallback.as_ref()];
-        writeln!(f, "set default=\"{}\"", escape(&self.default.title()))?;
-        if let Some(fallback) = &self.fallback {
-            writeln!(f, "set fallback=\"{}\"", escape(&fallback.title()))?;
-        }
-        writeln!(f, "set timeout={TIMEOUT_SECONDS}\n")?;
-        for entry in entries.into_iter().flatten() {
-            menu_entry(f, &entry.title(), entry.slot, &entry.arguments)?;
-        }
-        let reset = format!("{} {RESET_ARGUMENT}", self.default.arguments);
-        menu_entry(f, RESET, self.default.slot, &reset)
-    }
-}
-
-fn menu_entry(f: &mut fmt::Formatter<'_>, title: &str, slot: Slot, arguments: &str) -> fmt::Result {
-    writeln!(f, "menuentry \"{}\" {{", escape(title))?;
-    writeln!(f, "  linux /{slot}/{KERNEL} {}", escape(arguments))?;
-    writeln!(f, "  initrd /{slot}/{INITRAMFS}\n}}")
+/// The menu on BOOT: which slot is started, its entries, the other slot's, and the reset. It is the same on each machine and is
+/// never written again. A slot whose files cannot be loaded gives way to the other one.
+#[must_use]
+pub fn menu() -> String {
+    format!(
+        r#"set timeout={TIMEOUT_SECONDS}
+set default_slot=A
+load_env --file /{ENVIRONMENT_PATH} default_slot next_slot
+if [ "$default_slot" = B ]; then set other_slot=A; else set other_slot=B; fi
+set default="$default_slot"
+set fallback="$other_slot"
+if [ "$next_slot" = A -o "$next_slot" = B ]; then
+  set default="$next_slot"
+  if [ "$next_slot" = "$default_slot" ]; then set fallback="$other_slot"; else set fallback="$default_slot"; fi
+  set next_slot=
+  save_env --file /{ENVIRONMENT_PATH} next_slot
+fi
+for slot in $default_slot $other_slot; do
+  if [ -e /$slot/{ENTRY} ]; then source /$slot/{ENTRY}; fi
+done
+if [ -e /$default_slot/{RESET_ENTRY} ]; then source /$default_slot/{RESET_ENTRY}; fi
+"#
+    )
 }
 
 fn escape(text: &str) -> String {
@@ -212,57 +241,54 @@ mod tests {
     }
 
     #[test]
-    fn a_menu_has_the_default_the_fallback_and_the_reset() {
-        let menu =
-            Menu { default: slot(Slot::B, "v1.7.1", "a=1 c=\"x y\""), fallback: Some(slot(Slot::A, "v1.7.0", "a=$2")) };
-        let expected = r#"set default="B - Talos v1.7.1"
-set fallback="A - Talos v1.7.0"
-set timeout=3
-
-menuentry "B - Talos v1.7.1" {
-  linux /B/vmlinuz a=1 c=\"x y\"
-  initrd /B/initramfs.xz
-}
-menuentry "A - Talos v1.7.0" {
-  linux /A/vmlinuz a=\$2
-  initrd /A/initramfs.xz
-}
-menuentry "Reset Talos installation and return to maintenance mode" {
-  linux /B/vmlinuz a=1 c=\"x y\" talos.experimental.wipe=system:EPHEMERAL,STATE
+    fn a_slot_has_its_entry_and_the_reset() {
+        let entry = slot(Slot::B, "v1.7.1", "a=1 c=\"x y\" d=$2");
+        let expected = r#"menuentry "B - Talos v1.7.1" --id B {
+  linux /B/vmlinuz a=1 c=\"x y\" d=\$2
   initrd /B/initramfs.xz
 }
 "#;
-        assert_eq!(menu.to_string(), expected);
-        assert_eq!(Menu::parse(expected), Ok(menu));
+        assert_eq!(entry.render(), expected);
+        assert_eq!(Entry::parse(Slot::B, expected), Ok(entry.clone()));
+        let reset = r#"menuentry "Reset Talos installation and return to maintenance mode" {
+  linux /B/vmlinuz a=1 c=\"x y\" d=\$2 talos.experimental.wipe=system:EPHEMERAL,STATE
+  initrd /B/initramfs.xz
+}
+"#;
+        assert_eq!(entry.render_reset(), reset);
+        assert_eq!(Entry::parse(Slot::A, ""), Err(GrubError::NoEntry));
+        assert_eq!(Entry::parse(Slot::A, "menuentry \"A\" {\n}"), Err(GrubError::NoEntry));
+        assert_eq!(Entry::parse(Slot::A, &" ".repeat(LONGEST + 1)), Err(GrubError::TooLong(LONGEST + 1)));
     }
 
     #[test]
-    fn versions_go_from_slot_to_slot_and_the_old_default_is_the_fallback() {
-        let first = Menu::after_install(None, slot(Menu::next_slot(None), "v1", ""));
-        assert_eq!((first.default.slot, &first.fallback), (Slot::A, &None));
-        let second = Menu::after_install(Some(first.clone()), slot(Menu::next_slot(Some(&first)), "v2", ""));
-        assert_eq!((second.default.slot, second.fallback.as_ref()), (Slot::B, Some(&first.default)));
-        // The same slot again: the fallback stays what it was.
-        let again = Menu::after_install(Some(second.clone()), slot(Slot::B, "v3", ""));
-        assert_eq!((again.default.version.as_str(), again.fallback), ("v3", Some(first.default)));
+    fn the_environment_is_one_block_that_grub_can_write_as_well() {
+        for (default, next) in [(Slot::A, None), (Slot::B, Some(Slot::A)), (Slot::A, Some(Slot::A))] {
+            let environment = Environment { default, next };
+            let block = environment.encode();
+            assert_eq!((block.len(), block.last()), (ENVIRONMENT_SIZE, Some(&b'#')));
+            assert_eq!(Environment::parse(&block), Ok(environment));
+        }
+        assert_eq!(Environment::parse(b"# GRUB Environment Block\nnext_slot=A\n###"), Err(GrubError::NoDefault));
+        assert_eq!(Environment::parse(&[b'#'; LONGEST + 1]), Err(GrubError::TooLong(LONGEST + 1)));
     }
 
     #[test]
-    fn broken_menus_are_told_apart() {
-        assert_eq!(Menu::parse(""), Err(MenuError::NoDefault));
-        assert_eq!(
-            Menu::parse("set default=\"A - x\"\nmenuentry \"B\" {\nlinux /B/vmlinuz\n}"),
-            Err(MenuError::NoEntry("A - x".into()))
-        );
-        assert_eq!(Menu::parse(&" ".repeat(LONGEST + 1)), Err(MenuError::TooLong(LONGEST + 1)));
-        let cut = Menu { default: slot(Slot::A, "v1", "x"), fallback: None }.to_string();
-        let fallback_gone = format!("set fallback=\"B - Talos v0\"\n{cut}");
-        assert_eq!(Menu::parse(&fallback_gone).map(|menu| menu.fallback), Ok(None));
+    fn a_kernel_tells_the_slot_that_it_came_from() {
+        for (path, slot) in [
+            ("/A/vmlinuz", Some(Slot::A)),
+            ("(hd0,gpt3)/B/vmlinuz", Some(Slot::B)),
+            ("/boot/vmlinuz", None),
+            ("/C/vmlinuz", None),
+            ("A", None),
+        ] {
+            assert_eq!(Slot::of_boot_image(path), slot, "{path}");
+        }
     }
 
     #[test]
     fn a_new_line_in_an_argument_makes_no_new_command() {
-        let menu = Menu { default: slot(Slot::A, "v1\"\nhalt", "x\nhalt; y"), fallback: None };
-        assert!(menu.to_string().lines().all(|line| !line.starts_with("halt")), "{menu}");
+        let entry = slot(Slot::A, "v1\"\nhalt", "x\nhalt; y");
+        assert!(entry.render().lines().all(|line| !line.starts_with("halt")), "{}", entry.render());
     }
 }

@@ -290,11 +290,12 @@ fn untouched(disk: &Disk, existing: Option<&Table>, options: &Options) -> Result
         Layout::Uki => &[Label::Efi],
         Layout::Both => &[Label::Efi, Label::Boot],
     };
+    // The boot loader starts the running version: a power cut must find it whole.
     steps.extend(kernels.iter().copied().map(Step::Add));
-    if options.layout.has(Label::Bios) {
-        steps.push(Step::CoreImage);
+    if table != *existing {
+        steps.push(Step::FinishTable(table.clone()));
     }
-    steps.extend([Step::FinishTable(table.clone()), Step::SetVariables]);
+    steps.push(Step::SetVariables);
     Ok(Plan { table, steps })
 }
 

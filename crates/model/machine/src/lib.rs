@@ -14,4 +14,5 @@ pub mod network;
 pub mod selector;
 pub mod size;
 pub mod smbios;
+pub mod trial;
 pub mod uki;

@@ -8,6 +8,8 @@ pub const REMOVABLE_PATH: &str = "EFI/boot/BOOTX64.EFI";
 pub const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// Variable: the entry that is started without a choice of the operator.
 pub const DEFAULT_ENTRY: &str = "LoaderEntryDefault";
+/// Variable: the entry that is started the next time and only then.
+pub const NEXT_ENTRY: &str = "LoaderEntryOneShot";
 /// Variable: seconds that the menu is shown.
 pub const TIMEOUT: &str = "LoaderConfigTimeout";
 pub const TIMEOUT_SECONDS: &str = "5";
@@ -22,10 +24,13 @@ pub const TRIES: u32 = 3;
 const PREFIX: &str = "Talos-";
 const SUFFIX: &str = ".efi";
 
+/// What the name of a second image of one version ends in.
+const AGAIN: &str = "~2";
+
 /// The name of a kernel image: `Talos-VERSION.efi`, `Talos-VERSION+LEFT.efi`, `Talos-VERSION+LEFT-FAILED.efi`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName {
-    /// `v1.7.0`
+    /// `v1.7.0`, or `v1.7.0~2` of an image that came beside another one of this version.
     pub version: String,
     /// None: the image is good, or is not counted.
     pub tries: Option<Tries>,
@@ -43,6 +48,20 @@ impl ImageName {
     #[must_use]
     pub fn on_trial(version: &str) -> Self {
         Self { version: version.to_owned(), tries: Some(Tries { left: TRIES, failed: 0 }) }
+    }
+
+    /// The name of a version that comes beside the booted entry, which may be of the same version: names tell images apart.
+    #[must_use]
+    pub fn beside(version: &str, booted: Option<&str>) -> Self {
+        let name = Self::on_trial(version);
+        let is_taken = booted.and_then(Self::parse).is_some_and(|booted| booted.is_same_image(&name));
+        if is_taken { Self::on_trial(&format!("{version}{AGAIN}")) } else { name }
+    }
+
+    /// The version, without what tells images of it apart.
+    #[must_use]
+    pub fn shown_version(&self) -> &str {
+        self.version.strip_suffix(AGAIN).unwrap_or(&self.version)
     }
 
     /// The name of a version that is good.
@@ -143,6 +162,12 @@ mod tests {
         }
         assert_eq!(ImageName::on_trial("v1").to_string(), "Talos-v1+3.efi");
         assert_eq!(ImageName::on_trial("v1").entry(), "Talos-v1.efi");
+        let beside = |booted| ImageName::beside("v1", booted).to_string();
+        assert_eq!(beside(None), "Talos-v1+3.efi");
+        assert_eq!(beside(Some("talos-v0.efi")), "Talos-v1+3.efi");
+        assert_eq!(beside(Some("Talos-V1.efi")), "Talos-v1~2+3.efi");
+        assert_eq!(beside(Some("Talos-v1~2.efi")), "Talos-v1+3.efi");
+        assert_eq!(ImageName::good("v1~2").shown_version(), "v1");
         assert_eq!(ImageName::parse("TALOS-V1.7.0.EFI"), Some(ImageName::good("V1.7.0")));
         for foreign in ["other.efi", "Talos-.efi", "Talos-", "", "Talos-v1.img", "Tälos-v1.efi"] {
             assert_eq!(ImageName::parse(foreign), None, "{foreign}");

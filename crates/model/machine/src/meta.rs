@@ -50,6 +50,8 @@ pub mod tag {
     pub const UUID_OVERRIDE: u8 = 15;
     /// A token that tells this machine from its copies.
     pub const MACHINE_TOKEN: u8 = 16;
+    /// Ours: the last trial of a version, JSON ([`crate::trial::Record`]).
+    pub const TRIAL: u8 = 0x54;
 }
 
 /// The id of a tag's resource: `0x0a`.

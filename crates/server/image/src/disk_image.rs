@@ -97,6 +97,7 @@ fn request(profile: &Profile, place: Place<'_>, cmdline: &str) -> Request {
         configuration: Secret::new(Vec::new()),
         tools: Tools { epoch: Some(u64::from(EPOCH)), ..Tools::default() },
         variables: None,
+        booted_slot: None,
     }
 }
 

@@ -22,6 +22,7 @@ const MODULES: &[&str] = &[
     "fat",
     "normal",
     "configfile",
+    "loadenv",
     "linux",
     "search",
     "search_label",

@@ -52,8 +52,14 @@ pub enum InstallError {
         #[source]
         source: io::Error,
     },
-    #[error("a second version beside the installed one on a BIOS machine: this installer can only install anew")]
-    SecondOnBios,
+    #[error("{}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    FileSystem(#[from] block::FileSystemError),
     #[error(transparent)]
     Meta(#[from] machine::meta::SetError),
     #[error(transparent)]

@@ -15,6 +15,7 @@ use block::disk::TargetDisk;
 use block::efivar::EfiVariables;
 use block::format::Tools;
 use machine::gpt::{Guid, ProtectiveEntry};
+use machine::grub::Slot;
 use machine::install::{self as plan, Options};
 use stdx::Secret;
 
@@ -42,6 +43,8 @@ pub struct Request {
     pub tools: Tools,
     /// The firmware's variables; none for images, and on BIOS.
     pub variables: Option<EfiVariables>,
+    /// The slot of GRUB that this machine was started from; none for images, and on UEFI.
+    pub booted_slot: Option<Slot>,
 }
 
 /// Installs to a disk. Large files are made below `scratch`; `new_id` makes random ids.

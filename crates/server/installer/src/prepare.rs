@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use block::format::NewFile;
-use machine::grub::{self, Entry, Menu, Slot};
+use machine::grub::{self, Entry, Environment, Slot};
 use machine::install::{Plan, Step};
 use machine::layout::{CONFIGURATION, Label, Layout};
 use machine::loader::{self, ImageName};
@@ -38,7 +38,7 @@ pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<
     assets.check_kernel(&options.image)?;
     // A version beside one that works has to show itself good; the only one has nothing to fall back to.
     let image = if plan.steps.contains(&Step::Add(Label::Efi)) {
-        ImageName::on_trial(&request.version)
+        ImageName::beside(&request.version, booted_entry(request).as_deref())
     } else {
         ImageName::good(&request.version)
     };
@@ -102,20 +102,40 @@ fn build_uki(request: &Request, to: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Kernel, initramfs and menu of the first slot.
+/// The entry of systemd-boot that this machine was started from.
+pub(crate) fn booted_entry(request: &Request) -> Option<String> {
+    let variables = request.variables.as_ref()?;
+    let value = variables.get(loader::SELECTED_ENTRY, loader::VENDOR).ok().flatten()?;
+    Some(loader::decode_variable(&value))
+}
+
+/// Kernel, initramfs and entries of a slot: the first one with the menu in a new file system, else that beside the one that runs.
+/// The slot's entry comes last: until then the slot is empty.
 fn boot(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), InstallError> {
     let Request { assets, version, cmdline, .. } = request;
-    let needed = assets::size(&assets.kernel)? + assets::size(&assets.initramfs)? + BESIDE_XFS;
+    let is_new = !plan.steps.contains(&Step::Add(Label::Boot));
+    // Three versions: the one that runs, the new one, and what the new one replaces.
+    let versions = if is_new { 1 } else { 2 };
+    let needed = versions * (assets::size(&assets.kernel)? + assets::size(&assets.initramfs)?) + BESIDE_XFS;
     check_room(plan, Label::Boot, needed)?;
-    let slot = Menu::next_slot(None);
-    let menu = Menu::after_install(None, Entry { slot, version: version.clone(), arguments: cmdline.clone() });
-    let path = prepared.scratch.join("grub.cfg");
-    std::fs::write(&path, menu.to_string()).map_err(|source| InstallError::Scratch { path: path.clone(), source })?;
-    prepared.boot = vec![
-        in_slot(slot, grub::KERNEL, &assets.kernel),
-        in_slot(slot, grub::INITRAMFS, &assets.initramfs),
-        NewFile { path: grub::CONFIG_PATH.to_owned(), source: path, mode: 0o600 },
-    ];
+    let slot = if is_new { Slot::A } else { request.booted_slot.unwrap_or(Slot::A).other() };
+    let entry = Entry { slot, version: version.clone(), arguments: cmdline.clone() };
+    let text = |name: &str, content: &[u8]| {
+        let path = prepared.scratch.join(name);
+        std::fs::write(&path, content).map_err(|source| InstallError::Scratch { path: path.clone(), source })?;
+        Ok::<_, InstallError>(path)
+    };
+    let private = |path: String, source| NewFile { path, source, mode: 0o600 };
+    let mut files = vec![in_slot(slot, grub::KERNEL, &assets.kernel), in_slot(slot, grub::INITRAMFS, &assets.initramfs)];
+    if is_new {
+        let environment = Environment { default: slot, next: None };
+        files.push(private(grub::CONFIG_PATH.to_owned(), text("grub.cfg", grub::menu().as_bytes())?));
+        files.push(private(grub::ENVIRONMENT_PATH.to_owned(), text("grubenv", &environment.encode())?));
+    }
+    let reset = text(grub::RESET_ENTRY, entry.render_reset().as_bytes())?;
+    files.push(private(format!("{slot}/{}", grub::RESET_ENTRY), reset));
+    files.push(private(format!("{slot}/{}", grub::ENTRY), text(grub::ENTRY, entry.render().as_bytes())?));
+    prepared.boot = files;
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! Runs the steps of a plan. Each is on the disk before the next one begins.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use block::disk::{TargetDisk, copy_file, write_table};
+use block::{FileSystems as _, KernelFileSystems, MountPlan, ProjectQuota};
 use block::format::{FormatError, NewFile, write_xfs_prototype};
 use machine::gpt::{Partition, Table};
 use machine::install::{Plan, Step};
@@ -12,7 +16,7 @@ use machine::layout::{self, Label};
 use machine::meta::{COPY_SIZE, Meta, Parsed, SECOND_COPY};
 use machine::{grub, loader};
 
-use crate::prepare::Prepared;
+use crate::prepare::{self, Prepared};
 use crate::{InstallError, Progress, Request};
 
 const MIB: usize = 1 << 20;
@@ -190,42 +194,44 @@ impl Run<'_> {
         tools.make_xfs(target, label.name(), Some(&prototype)).await
     }
 
-    /// Adds a version beside the one that is there: under a name that starts nothing until it is whole.
+    /// Adds a version beside the one that runs. What starts the machine now stays as it is, and nothing starts the new one yet.
     async fn add(&mut self, label: Label) -> Result<(), InstallError> {
-        if label != Label::Efi {
-            return Err(InstallError::SecondOnBios);
+        let device = self.device(label).await?.ok_or(InstallError::Plan(label))?;
+        if label == Label::Efi {
+            self.add_image(&device).await.map_err(|source| InstallError::Format { label, source })?;
+        } else {
+            self.add_slot(&device).await?;
         }
-        let device = self.device(label).await?;
-        let target = match &device {
-            Some(device) => device.clone(),
-            None => return Err(InstallError::Plan(label)),
-        };
-        self.add_image(&target).await.map_err(|source| InstallError::Format { label, source })?;
-        flush(&target)
+        flush(&device)
+    }
+
+    /// Fills the slot that does not run.
+    async fn add_slot(&self, device: &Path) -> Result<(), InstallError> {
+        let filesystems = KernelFileSystems;
+        let root = self.prepared.scratch.join("boot");
+        filesystems.mount(&MountPlan::xfs(device, &root, ProjectQuota::Off)).await?;
+        let files = self.prepared.boot.clone();
+        let to = root.clone();
+        let filled = tokio::task::spawn_blocking(move || fill_slot(&to, &files)).await;
+        filesystems.unmount(&root).await?;
+        filled.unwrap_or_else(|_| Err(InstallError::Plan(Label::Boot)))
     }
 
     async fn add_image(&self, device: &Path) -> Result<(), FormatError> {
         let tools = &self.request.tools;
         let image = &self.prepared.image;
-        let booted = self.booted();
+        let booted = prepare::booted_entry(self.request);
         let files = tools.list_vfat(device, loader::IMAGES).await?;
         for file in loader::obsolete(&files, booted.as_deref(), image) {
             tools.remove_from_vfat(device, &format!("{}/{file}", loader::IMAGES)).await?;
         }
+        // Under a name that starts nothing until it is whole.
         let unfinished = format!("{}/{}.new", loader::IMAGES, image.version);
-        for file in &self.prepared.efi {
-            let is_image = file.path.starts_with(loader::IMAGES);
-            let path = if is_image { unfinished.clone() } else { file.path.clone() };
-            tools.copy_to_vfat(device, &[NewFile { path, ..file.clone() }]).await?;
+        let is_image = |file: &&NewFile| file.path.starts_with(loader::IMAGES);
+        for file in self.prepared.efi.iter().filter(is_image) {
+            tools.copy_to_vfat(device, &[NewFile { path: unfinished.clone(), ..file.clone() }]).await?;
         }
         tools.rename_in_vfat(device, &unfinished, &image.to_string()).await
-    }
-
-    /// The entry that this machine was booted from.
-    fn booted(&self) -> Option<String> {
-        let variables = self.request.variables.as_ref()?;
-        let value = variables.get(loader::SELECTED_ENTRY, loader::VENDOR).ok().flatten()?;
-        Some(loader::decode_variable(&value))
     }
 
     /// The device of a partition, once it is there; `None` where partitions have none.
@@ -245,7 +251,7 @@ impl Run<'_> {
     fn scratch_file(&self, label: Label) -> Result<PathBuf, InstallError> {
         let (_, size) = self.range(label)?;
         let path = self.prepared.scratch.join(format!("{label}.img"));
-        let made = std::fs::File::create(&path).and_then(|file| file.set_len(size));
+        let made = File::create(&path).and_then(|file| file.set_len(size));
         made.map_err(|source| InstallError::Scratch { path: path.clone(), source })?;
         Ok(path)
     }
@@ -256,16 +262,51 @@ impl Run<'_> {
             return Ok(());
         }
         let entry = self.prepared.image.entry();
-        for (name, value) in [(loader::TIMEOUT, loader::TIMEOUT_SECONDS), (loader::DEFAULT_ENTRY, &entry)] {
+        let mut values = vec![(loader::TIMEOUT, loader::TIMEOUT_SECONDS)];
+        // A version beside another one is started on the machine's word.
+        if self.prepared.image.tries.is_none() {
+            values.push((loader::DEFAULT_ENTRY, &entry));
+        }
+        for (name, value) in values {
             variables.set(name, loader::VENDOR, loader::ATTRIBUTES, &loader::encode_variable(value))?;
         }
         Ok(())
     }
 }
 
+/// Writes the files of a slot in their order, each on the disk before the next one; what the slot held goes first.
+fn fill_slot(root: &Path, files: &[NewFile]) -> Result<(), InstallError> {
+    for file in files.iter().rev() {
+        let path = root.join(&file.path);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(InstallError::File { path, source }),
+            _ => {}
+        }
+    }
+    sync(root)?;
+    for file in files {
+        let path = root.join(&file.path);
+        let directory = path.parent().unwrap_or(root).to_owned();
+        let write = || -> io::Result<()> {
+            std::fs::create_dir_all(&directory)?;
+            let mut to = File::options().write(true).create_new(true).mode(file.mode).open(&path)?;
+            io::copy(&mut File::open(&file.source)?, &mut to)?;
+            to.sync_all()
+        };
+        write().map_err(|source| InstallError::File { path: path.clone(), source })?;
+        sync(&directory)?;
+    }
+    Ok(())
+}
+
+fn sync(directory: &Path) -> Result<(), InstallError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| InstallError::File { path: directory.to_owned(), source })
+}
+
 /// Waits until what tools wrote to a device has reached it.
 fn flush(device: &Path) -> Result<(), InstallError> {
-    let flushed = std::fs::File::open(device).and_then(|file| file.sync_all());
+    let flushed = File::open(device).and_then(|file| file.sync_all());
     flushed.map_err(|source| InstallError::Flush { path: device.to_owned(), source })
 }
 

@@ -30,7 +30,8 @@ async fn a_disk_image_has_both_boot_loaders() {
     assert_eq!((mbr[0], &mbr[0x5c..0x64]), (0x43, &(1102u64 * 2048).to_le_bytes()[..]));
     let meta = std::fs::read(extract(&image, "META", directory.path())).unwrap();
     assert_eq!(Meta::parse(&meta).meta.get(10), Some(&b"value"[..]));
-    assert!(holds(&image, "BOOT", b"set default=\"A - Talos v1.7.0\"") && holds(&image, "BOOT", &[0x49; 4096]));
+    assert!(holds(&image, "BOOT", b"menuentry \"A - Talos v1.7.0\" --id A {") && holds(&image, "BOOT", &[0x49; 4096]));
+    assert!(holds(&image, "BOOT", b"# GRUB Environment Block\ndefault_slot=A\nnext_slot=\n#"));
     assert!(holds(&image, "STATE", CONFIGURATION));
 }
 

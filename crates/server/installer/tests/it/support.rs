@@ -77,6 +77,7 @@ pub(crate) fn request(assets: &Assets, layout: Layout, treatment: Treatment) -> 
         configuration: Secret::new(CONFIGURATION.to_vec()),
         tools: Tools::default(),
         variables: None,
+        booted_slot: None,
     }
 }
 

@@ -135,6 +135,7 @@ var messages = map[string]string{
 	"TimeStatuses.v1alpha1.talos.dev":                  "talos.resource.definitions.time.StatusSpec",
 	"TrustdCertificates.secrets.talos.dev":             "talos.resource.definitions.secrets.TrustdCertsSpec",
 	"UniqueMachineTokens.runtime.talos.dev":            "talos.resource.definitions.runtime.UniqueMachineTokenSpec",
+	"UpgradeTrials.runtime.talos.dev":                  "",
 	"VolumeRequests.runtime.talos.dev":                 "",
 	"VolumeStatuses.block.talos.dev":                   "",
 	"WatchdogTimerConfigs.runtime.talos.dev":           "talos.resource.definitions.runtime.WatchdogTimerConfigSpec",

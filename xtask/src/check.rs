@@ -87,6 +87,9 @@ pub(crate) struct PowerCuts {
     /// Seed of the first one, which decides the write and what is left of those before it
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The first cut that is tried, counted from 0: a run that was ended goes on
+    #[arg(long, default_value_t = 0)]
+    from: u64,
 }
 
 /// Cuts the power of installations, as the machine tests do, with what this builds.
@@ -113,7 +116,10 @@ fn machine_tests(
         .env("TEST_BOOT", &paths.out);
     if let Some(cuts) = cuts {
         cargo.args(["--", "lost_power"]);
-        cargo.env("TEST_CUTS", cuts.cuts.to_string()).env("TEST_CUT_SEED", cuts.seed.to_string());
+        let PowerCuts { cuts, seed, from } = cuts;
+        for (name, value) in [("TEST_CUTS", cuts), ("TEST_CUT_SEED", seed), ("TEST_CUTS_FROM", from)] {
+            cargo.env(name, value.to_string());
+        }
     }
     steps.run("machine tests", |step| step.show(&mut cargo))
 }

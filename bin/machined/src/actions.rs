@@ -9,8 +9,9 @@ mod install;
 mod kexec;
 pub(crate) mod services;
 mod sizes;
+pub(crate) mod upgrade;
 mod volumes;
-mod wipe;
+pub(crate) mod wipe;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use sys::early::EarlySystem;
 use sys::late::LateSystem;
-use sys::teardown;
+use sys::teardown::{self, Patience};
 use sys::udev::Udevadm;
 
 use crate::components::Machine;
@@ -44,6 +45,8 @@ pub(crate) struct NodeActions {
     pub(crate) system: Arc<dyn EarlySystem>,
     pub(crate) late: Arc<dyn LateSystem>,
     pub(crate) disks: Arc<dyn Disks>,
+    pub(crate) wiped: wipe::Wiped,
+    pub(crate) held: upgrade::Held,
 }
 
 impl NodeActions {
@@ -103,7 +106,7 @@ impl Actions for NodeActions {
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
             Step::WaitForDevices => devices::system_disk_or_all(store, &job.context).await,
-            Step::WipeDisks => wipe::asked_by_kernel_argument(&*self.system, &self.disks).await,
+            Step::WipeDisks => wipe::asked_by_kernel_argument(&*self.system, &self.disks, store).await,
             Step::Install => {
                 let devices = storage::devices(&components.storage)?;
                 let installer = MemoryInstaller::default();
@@ -122,10 +125,7 @@ impl Actions for NodeActions {
             Step::LoadConfig => configuration::load(store, &job.context).await,
             Step::SaveConfig => configuration::saved(store, &job.context).await,
             Step::MemorySizeCheck => sizes::memory(store),
-            Step::DiskSizeCheck => {
-                sizes::disk();
-                Ok(())
-            }
+            Step::DiskSizeCheck => sizes::disk(store),
             Step::WriteUdevRules => {
                 // The first step of a boot that needs more than the system disk.
                 devices::known(store, &job.context).await?;
@@ -144,8 +144,19 @@ impl Actions for NodeActions {
             Step::StopAllServices => Ok(supervisor.shutdown().await?),
             Step::ForceCleanup => force_cleanup(Arc::clone(&self.late)).await,
             Step::KexecPrepare => kexec::prepare(store, Arc::clone(&self.late)).await,
-            Step::ResetSystemDisk | Step::ResetSystemPartitions => wipe::reset_system(&self.disks, &job.request).await,
-            Step::ResetUserDisks => wipe::reset_user_disks(&self.disks, &job.request).await,
+            Step::NoteWhatHolds => self.held.note(store),
+            Step::Upgrade => {
+                let installer = MemoryInstaller::default();
+                upgrade::install(components, &*self.system, &installer, &job.request, &job.context).await
+            }
+            Step::WipeEphemeral => wipe::ephemeral(&self.disks, store).await,
+            Step::PrepareTrial => upgrade::prepare_trial(storage::trial(&components.storage)?, &self.held).await,
+            Step::VerifyDisksToWipe => wipe::verify(&self.disks, store, &job.request).await,
+            Step::DeactivateLogicalVolumes => storage::deactivate_logical_volumes(&components.storage).await,
+            Step::ResetSystemDisk | Step::ResetSystemPartitions => {
+                wipe::reset_system(&self.disks, store, &self.wiped, &job.request).await
+            }
+            Step::ResetUserDisks => wipe::reset_user_disks(&self.disks, store, &self.wiped, &job.request).await,
             step => self.perform_early(step),
         }
     }
@@ -160,7 +171,7 @@ fn pods() -> Cri {
 async fn force_cleanup(system: Arc<dyn LateSystem>) -> Result<(), TaskError> {
     let work = move || {
         teardown::end_processes(&*system);
-        teardown::unmount_all(&*system)
+        teardown::unmount_all(&system, Patience::default())
     };
     // Ending processes takes time.
     let left = tokio::task::spawn_blocking(work).await?;

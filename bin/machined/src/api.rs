@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use block::disk::KernelDisks;
 use etcd_edge::NodeEtcd;
 use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
 use resources::runtime::{MachineStatus, MountStatus};
 use services::bootstrap::{BootstrapError, has_member};
 use services::{APID_USER, BootstrapGate, ETCD_DATA, TRUSTD_USER};
-use state::Store;
+use state::{StateError, Store};
 use stdx::tasks::CancellationToken;
 use stdx::{SystemClock, error_chain};
 
+use crate::actions::wipe::NodeResetTargets;
 use crate::components::Machine as Node;
 use crate::paths::MACHINE_SOCKET;
 use crate::storage::NodeMeta;
+use crate::versions::NodeVersions;
 
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
 const TRUSTD_STATE_SOCKET: &str = "/system/run/trustd/runtime.sock";
@@ -97,6 +100,8 @@ fn machine(node: &Node) -> Machine {
         bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
         etcd: Arc::new(Etcd { store: components.store.clone(), node: components.etcd.clone() }),
         meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
+        versions: Arc::new(NodeVersions::new(components.store.clone())),
+        reset_targets: Arc::new(NodeResetTargets { disks: Arc::new(KernelDisks), store: components.store.clone() }),
         kubernetes: Arc::new(kube_edge::RealConnect),
         time_servers: Arc::new(ntp::KernelAsk::default()),
         clock: Arc::new(SystemClock),
@@ -146,12 +151,26 @@ impl EtcdMembers for Etcd {
     }
 
     async fn can_leave(&self) -> Result<(), BoxError> {
-        let ephemeral = self.store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?;
-        // Without data it is no member, also on a control plane that waits for its bootstrap.
-        if !ephemeral.is_some_and(|volume| has_member(&Path::new(&volume.target).join(ETCD_DATA))) {
+        if !self.is_member()? {
             return Ok(());
         }
         let etcd = self.node.client().await?;
         Ok(etcd_edge::can_leave(&*etcd).await?)
+    }
+
+    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError> {
+        if !self.is_member()? {
+            return Ok(());
+        }
+        let etcd = self.node.client().await?;
+        Ok(etcd_edge::can_be_away(&*etcd, preserve).await?)
+    }
+}
+
+impl Etcd {
+    /// Without data it is no member, also on a control plane that waits for its bootstrap.
+    fn is_member(&self) -> Result<bool, StateError> {
+        let ephemeral = self.store.get_as::<MountStatus>(MountStatus::EPHEMERAL)?;
+        Ok(ephemeral.is_some_and(|volume| has_member(&Path::new(&volume.target).join(ETCD_DATA))))
     }
 }

@@ -2,13 +2,18 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sequencer::Outcome;
 use stdx::error_chain;
 use sys::files::{Access, write_atomic};
 use sys::late::LateSystem;
 use sys::power::End;
-use sys::teardown;
+use sys::teardown::{self, Patience};
+
+/// How long processes may take to end, those included whose own disk does not answer.
+const PROCESSES: Duration = Duration::from_secs(20);
 
 /// It asks to be powered on again.
 const REBOOT: u8 = 64;
@@ -46,10 +51,18 @@ fn end_of(outcome: Outcome, is_kernel_loaded: bool, shutdown: Option<&str>) -> E
     }
 }
 
-/// Ends the machine: no process runs any more, everything that was written is on its disk.
-pub(crate) fn end_machine(system: &dyn LateSystem, outcome: Outcome, shutdown: Option<&str>) {
-    teardown::end_processes(system);
-    for target in teardown::unmount_all(system) {
+/// Ends the machine: no process runs any more, everything that was written is on its disk. A disk or a server that does not
+/// answer keeps no machine from ending: each is waited for about a minute.
+pub(crate) fn end_machine(system: &Arc<dyn LateSystem>, outcome: Outcome, shutdown: Option<&str>) {
+    end_machine_within(system, outcome, shutdown, Patience::default());
+}
+
+fn end_machine_within(system: &Arc<dyn LateSystem>, outcome: Outcome, shutdown: Option<&str>, patience: Patience) {
+    let late = Arc::clone(system);
+    if teardown::within(PROCESSES, move || teardown::end_processes(&*late)).is_err() {
+        tracing::warn!("processes do not end; the machine ends without waiting for them");
+    }
+    for target in teardown::unmount_all(system, patience) {
         tracing::warn!(target = %target.display(), "still written to at the end of the machine");
     }
     let end = end_of(outcome, system.is_kernel_loaded(), shutdown);
@@ -87,6 +100,13 @@ mod tests {
         assert_eq!(end_of(Outcome::PowerOff, false, Some("poweroff")), End::PowerOff);
     }
 
+    /// As `end_machine`, with little patience.
+    fn end_as(system: &Arc<FakeLateSystem>, outcome: Outcome) {
+        let system: Arc<dyn LateSystem> = Arc::clone(system) as _;
+        let patience = Patience { each: Duration::from_millis(50), all: Duration::from_millis(200) };
+        end_machine_within(&system, outcome, None, patience);
+    }
+
     fn machine() -> FakeLateSystem {
         FakeLateSystem::default()
             .with_mount("/", "squashfs", "ro")
@@ -99,33 +119,41 @@ mod tests {
     #[test]
     fn nothing_is_lost_when_a_machine_ends() {
         for (outcome, end) in [(Outcome::Reboot, End::Reboot), (Outcome::PowerOff, End::PowerOff)] {
-            let system = machine();
-            end_machine(&system, outcome, None);
+            let system = Arc::new(machine());
+            end_as(&system, outcome);
             assert_eq!(system.ended(), Some((end, vec![])));
         }
     }
 
     #[test]
     fn a_machine_that_cannot_end_as_it_should_reboots() {
-        let system = machine().refusing(End::PowerOff);
-        end_machine(&system, Outcome::PowerOff, None);
+        let system = Arc::new(machine().refusing(End::PowerOff));
+        end_as(&system, Outcome::PowerOff);
         assert_eq!(system.ended(), Some((End::Reboot, vec![])));
         assert_eq!(system.calls().last(), Some(&Call::RebootAfterFailure));
-        // A disk that hangs keeps no machine from ending.
-        let system = machine().with_stuck("/var");
-        end_machine(&system, Outcome::PowerOff, None);
+        let system = Arc::new(machine().with_stuck("/var"));
+        end_as(&system, Outcome::PowerOff);
         assert_eq!(system.ended(), Some((End::PowerOff, vec![Loss::Writable("/var".into())])));
+    }
+
+    /// It stayed on for good.
+    #[test]
+    fn a_disk_that_does_not_answer_keeps_no_machine_from_ending() {
+        let system = Arc::new(machine().with_mount("/var/mnt/nfs", "nfs4", "rw").with_blocked("/var/mnt/nfs"));
+        end_as(&system, Outcome::Reboot);
+        let lost = vec![Loss::Writable("/var/mnt/nfs".into()), Loss::NotSynced];
+        assert_eq!(system.ended(), Some((End::Reboot, lost)));
     }
 
     /// Whatever fails, the machine ends.
     #[test]
     fn each_call_that_fails_leaves_a_machine_that_ends() {
-        let whole = machine();
-        end_machine(&whole, Outcome::Reboot, None);
+        let whole = Arc::new(machine());
+        end_as(&whole, Outcome::Reboot);
         for call in 0..whole.calls().len() {
-            let system = machine();
+            let system = Arc::new(machine());
             system.fail_at(call);
-            end_machine(&system, Outcome::Reboot, None);
+            end_as(&system, Outcome::Reboot);
             assert_eq!(system.ended().map(|(end, _)| end), Some(End::Reboot), "call {call}");
         }
     }

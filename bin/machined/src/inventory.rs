@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use machine::config_url::Variable;
 use platform::{Filesystem, Inventory};
 use resources::Spec;
-use resources::block::DiscoveredVolume;
+use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::hardware::SystemInformation;
 use resources::network::{HardwareAddress, HostnameStatus};
 use resources::runtime::{DevicesStatus, MetaKey};
@@ -40,6 +40,22 @@ impl StoreInventory {
     }
 }
 
+impl StoreInventory {
+    fn labelled(&self, label: &str) -> Option<Filesystem> {
+        let volumes = self.store.list_as::<DiscoveredVolume>().unwrap_or_default();
+        let found = volumes.iter().find(|volume| volume.label == label)?;
+        Some(Filesystem { device: found.device_path.clone().into(), kind: found.name.clone() })
+    }
+
+    /// Whether udevd has handled all devices, and the search for the system disk is over. Of an installed machine it is over
+    /// when that disk was found: others may still appear.
+    fn has_seen_all_disks(&self) -> bool {
+        let devices = self.store.get_as::<DevicesStatus>(DevicesStatus::ID).ok().flatten();
+        let disk = self.store.get_as::<SystemDisk>(SystemDisk::ID).ok().flatten();
+        devices.is_some_and(|status| status.ready) && disk.is_some_and(|disk| disk.settled)
+    }
+}
+
 fn known(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -68,10 +84,32 @@ impl Inventory for StoreInventory {
     }
 
     async fn filesystem(&self, label: &str) -> Option<Filesystem> {
-        self.value::<DevicesStatus, _>(DevicesStatus::ID, |status| status.ready.then_some(())).await;
-        let volumes = self.store.list_as::<DiscoveredVolume>().unwrap_or_default();
-        let found = volumes.iter().find(|volume| volume.label == label)?;
-        Some(Filesystem { device: found.device_path.clone().into(), kind: found.name.clone() })
+        loop {
+            // The watches first: a change after the look is an event.
+            let watch = |kind: Kind| self.store.watch_kind(&kind, WatchOptions::default());
+            let volumes = watch(Kind::of::<DiscoveredVolume>());
+            let devices = watch(Kind::of::<DevicesStatus>());
+            let disks = watch(Kind::of::<SystemDisk>());
+            if let Some(found) = self.labelled(label) {
+                return Some(found);
+            }
+            if self.has_seen_all_disks() {
+                return None;
+            }
+            let (mut volumes, mut devices, mut disks) = match (volumes, devices, disks) {
+                (Ok(volumes), Ok(devices), Ok(disks)) => (volumes, devices, disks),
+                (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+                    tracing::error!(error = stdx::error_chain(&error), label, "volumes are not seen");
+                    return None;
+                }
+            };
+            // All arms are cancel-safe: a watch that missed something is begun anew, and the state looked at.
+            tokio::select! {
+                event = volumes.next() => drop(event),
+                event = devices.next() => drop(event),
+                event = disks.next() => drop(event),
+            }
+        }
     }
 }
 
@@ -111,19 +149,41 @@ mod tests {
         assert_eq!(asked.await, "S-1");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_filesystem_is_found_by_its_label_once_devices_are_known() {
-        let inventory = inventory();
-        inventory.store.put(DevicesStatus::ID, DevicesStatus { ready: true }, "test").unwrap();
-        assert_eq!(inventory.filesystem("metal-iso").await, None);
-        let volume = DiscoveredVolume {
+    fn medium() -> DiscoveredVolume {
+        DiscoveredVolume {
             label: "metal-iso".into(),
             name: "iso9660".into(),
             device_path: "/dev/sr0".into(),
             ..DiscoveredVolume::default()
-        };
-        inventory.store.put("sr0", volume, "test").unwrap();
+        }
+    }
+
+    fn disk(installed: bool, settled: bool) -> SystemDisk {
+        SystemDisk { installed, settled, ..SystemDisk::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_filesystem_is_found_by_its_label_once_devices_are_known() {
+        let inventory = inventory();
+        inventory.store.put(DevicesStatus::ID, DevicesStatus { ready: true }, "test").unwrap();
+        inventory.store.put(SystemDisk::ID, disk(false, true), "test").unwrap();
+        assert_eq!(inventory.filesystem("metal-iso").await, None);
+        inventory.store.put("sr0", medium(), "test").unwrap();
         let found = inventory.filesystem("metal-iso").await.unwrap();
         assert_eq!((found.device.to_str(), found.kind.as_str()), (Some("/dev/sr0"), "iso9660"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_filesystem_on_a_disk_that_is_still_starting_is_waited_for() {
+        let inventory = inventory();
+        inventory.store.put(DevicesStatus::ID, DevicesStatus { ready: true }, "test").unwrap();
+        inventory.store.put(SystemDisk::ID, disk(false, false), "test").unwrap();
+        let asked = inventory.filesystem("metal-iso");
+        tokio::pin!(asked);
+        let early = tokio::time::timeout(std::time::Duration::from_secs(9), &mut asked).await;
+        assert!(early.is_err(), "disks are starting, and it said {early:?}");
+        inventory.store.put("sr0", medium(), "test").unwrap();
+        let found = asked.await.expect("the disk is there");
+        assert_eq!(found.device.to_str(), Some("/dev/sr0"), "it is not waited for other disks");
     }
 }

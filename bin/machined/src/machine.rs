@@ -21,6 +21,8 @@ use sys::udev::Udevadm;
 use tokio::sync::{broadcast, watch};
 
 use crate::actions::NodeActions;
+use crate::actions::upgrade::Held;
+use crate::actions::wipe::Wiped;
 use crate::boot_times::{self, Before};
 use crate::components::{Components, Machine};
 use crate::plans::{Actions, MachineKind, NodePlanner};
@@ -75,6 +77,8 @@ pub(crate) async fn run(
         system: Arc::new(KernelEarlySystem),
         late: Arc::new(KernelLateSystem),
         disks: Arc::new(KernelDisks),
+        wiped: Wiped::new(),
+        held: Held::default(),
     };
     slot.set(Arc::new(actions)).ok();
     let _signals = request_by_signals(requests, kind, lifecycle.clone());

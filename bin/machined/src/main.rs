@@ -14,11 +14,14 @@ mod maintenance;
 mod paths;
 mod plans;
 mod storage;
+mod system_disk;
+mod versions;
 mod wiring;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::machine::cmdline::Cmdline;
@@ -27,7 +30,7 @@ use resources::runtime::MountStatus;
 use sequencer::{Outcome, REBOOT_AFTER_FAILURE};
 use stdx::error_chain;
 use supervisor::LogStore;
-use sys::late::KernelLateSystem;
+use sys::late::{KernelLateSystem, LateSystem};
 use sys::root::InitSteps;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
@@ -63,7 +66,8 @@ fn main() -> ExitCode {
         Outcome::Reboot
     });
     if is_machine {
-        exit::end_machine(&KernelLateSystem, outcome, command_line.last("talos.shutdown"));
+        let system: Arc<dyn LateSystem> = Arc::new(KernelLateSystem);
+        exit::end_machine(&system, outcome, command_line.last("talos.shutdown"));
         // A machine has ended; here it has not.
         return ExitCode::FAILURE;
     }

@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use block::slots::BootLoader;
 use block::{BlockDevices, KernelBlockDevices, KernelFileSystems, ProjectQuota};
 use controller::Controller;
 use domain_storage::{
-    DevicesController, DiscoveryController, MetaController, MetaError, MetaHandle, Places, VolumeController,
-    VolumeEdges, user_disks,
+    DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, TrialEdges,
+    UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges, user_disks,
 };
 use machine::cmdline::{self, Cmdline};
 use machine::meta::{self, Assignment, SetError};
@@ -21,13 +22,14 @@ use state::Store;
 use stdx::error_chain;
 
 /// The variable with the values of META that the image brings.
-const PRESET: &str = "INSTALLER_META_BASE64=";
+pub(crate) const PRESET: &str = "INSTALLER_META_BASE64=";
 
 /// Access to the machine's disks.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     edges: VolumeEdges,
     meta: MetaHandle,
+    trial: TrialEdges,
 }
 
 /// Empty on a machine whose disks are its host's.
@@ -37,17 +39,23 @@ pub(crate) type StorageSlot = Arc<OnceLock<Storage>>;
 ///
 /// # Errors
 /// The kernel's events cannot be heard.
-pub(crate) fn make() -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
+pub(crate) fn make(
+    loader: Arc<dyn BootLoader>,
+    leave: Arc<dyn Leave>,
+) -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
     let block = Arc::new(KernelBlockDevices::new().context("looking at the machine's disks")?);
     let edges = VolumeEdges { devices: block.clone(), filesystems: Arc::new(KernelFileSystems), tables: block.clone() };
     let (controller, meta) = MetaController::new(block.clone(), preset());
+    let trial = TrialEdges { loader, meta: meta.clone(), leave };
     let controllers: Vec<Box<dyn Controller>> = vec![
+        Box::new(UpgradeTrialController::new(trial.clone())),
         Box::new(DevicesController::new(block.clone())),
         Box::new(DiscoveryController::new(block)),
         Box::new(VolumeController::new(edges.clone(), Places::default())),
         Box::new(controller),
+        Box::new(UniqueMachineTokenController),
     ];
-    Ok((Storage { edges, meta }, controllers))
+    Ok((Storage { edges, meta, trial }, controllers))
 }
 
 /// Values of META on the kernel's command line; what cannot be read is logged and left out.
@@ -102,6 +110,23 @@ pub(crate) async fn unmount_user_disks(store: &Store, storage: &StorageSlot) -> 
 pub(crate) async fn activate_logical_volumes(storage: &StorageSlot) -> Result<(), TaskError> {
     let Some(storage) = storage.get() else { return Ok(()) };
     Ok(storage.edges.filesystems.activate_volume_groups().await?)
+}
+
+/// Lets go of the disks of all LVM groups.
+///
+/// # Errors
+/// The tool's.
+pub(crate) async fn deactivate_logical_volumes(storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    Ok(storage.edges.filesystems.deactivate_volume_groups().await?)
+}
+
+/// What a new version is put on trial with.
+///
+/// # Errors
+/// The disks are the host's.
+pub(crate) fn trial(storage: &StorageSlot) -> Result<&TrialEdges, TaskError> {
+    Ok(&storage.get().ok_or("the disks of this machine are its host's")?.trial)
 }
 
 /// META for the API.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::machine::cmdline::Cmdline;
+use ::machine::cmdline::{self, Cmdline};
 use anyhow::Context as _;
 use controller::Controller;
 use domain_runtime::adjtime_status::AdjtimeStatusController;
@@ -17,7 +17,7 @@ use domain_runtime::kernel_module::{ImageModules, KernelModuleSpecController};
 use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
-use domain_runtime::log_delivery::{self, KmsgLogDeliveryController, ServiceLogDeliveryController};
+use domain_runtime::log_delivery::{KmsgLogConfigController, KmsgLogDeliveryController, ServiceLogDeliveryController};
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::maintenance::MaintenanceServiceController;
 use domain_runtime::maintenance_config::MaintenanceConfigController;
@@ -44,6 +44,7 @@ use crate::inventory::StoreInventory;
 use crate::maintenance::InProcess;
 use crate::paths::{CONTAINERD_SOCKET, EFI_VARIABLES, ETC, RENDERED_ETC};
 use crate::storage;
+use crate::versions::{LeaveByReboot, NodeBootLoader};
 
 /// Registers every controller of the machine.
 ///
@@ -66,7 +67,7 @@ pub(crate) fn register(machine: &Machine, devices: Udevadm) -> anyhow::Result<()
     list.extend(domain_secrets::controllers(Arc::new(trustd_client::TrustdClient::default())));
     list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector)));
     list.extend(domain_k8s::controllers(&k8s));
-    list.extend(volumes(components)?);
+    list.extend(volumes(machine)?);
     for controller in list {
         let name = controller.name();
         components.controllers.register_boxed(controller).with_context(|| format!("registering {name}"))?;
@@ -75,15 +76,23 @@ pub(crate) fn register(machine: &Machine, devices: Udevadm) -> anyhow::Result<()
 }
 
 /// Who looks after the volumes: the host has mounted its own; disks of the machine are found and mounted here.
-fn volumes(components: &Components) -> anyhow::Result<Vec<Box<dyn Controller>>> {
+fn volumes(machine: &Machine) -> anyhow::Result<Vec<Box<dyn Controller>>> {
+    let components = &machine.components;
     match components.platform.capabilities().disks {
         Ownership::Host => Ok(vec![Box::new(MountController::new(components.platform.host_mounts()))]),
         Ownership::Machine => {
-            let (storage, controllers) = storage::make()?;
+            let loader = Arc::new(NodeBootLoader(components.store.clone()));
+            let leave = Arc::new(LeaveByReboot(machine.lifecycle.clone()));
+            let (storage, controllers) = storage::make(loader, leave)?;
             components.storage.set(storage).ok();
             Ok(controllers)
         }
     }
+}
+
+/// Arguments of the kernel. Without `/proc` there are none.
+fn kernel_arguments() -> Cmdline {
+    Cmdline::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default())
 }
 
 /// Arguments of the kernel about the network. Those of a host's kernel are about the host's.
@@ -91,9 +100,25 @@ fn network_arguments(platform: &dyn Platform) -> domain_network::Arguments {
     if platform.capabilities().network == Ownership::Host {
         return domain_network::Arguments::default();
     }
-    // Without `/proc` there are none.
-    let line = Cmdline::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let line = kernel_arguments();
     domain_network::Arguments::read(|name| line.values(name))
+}
+
+/// Receivers of the kernel log; its lines are the host's in a container as well (Talos 1.7).
+fn kernel_log_receivers() -> Vec<String> {
+    kernel_arguments().values(cmdline::LOGGING).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
+/// Variables for all services (`talos.environment`), but for the values of META, which are for the installer and may be secret.
+/// Those of a host's kernel are for the host.
+fn kernel_environment(platform: &dyn Platform) -> Vec<(String, String)> {
+    if platform.capabilities().kernel == Ownership::Host {
+        return Vec::new();
+    }
+    let line = kernel_arguments();
+    let variables = line.values(cmdline::ENVIRONMENT).filter(|variable| !variable.starts_with(storage::PRESET));
+    let pairs = variables.filter_map(|variable| variable.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
@@ -102,6 +127,8 @@ fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
         containerd_config: Path::new(ETC).join(CONTAINERD_FILE),
         containerd_socket: CONTAINERD_SOCKET.into(),
     };
+    let services = ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))
+        .with_environment(kernel_environment(components.platform.as_ref()));
     let mut list: Vec<Box<dyn Controller>> = vec![
         Box::new(configuration(components)),
         Box::new(SystemInfoController { tables: PathBuf::from(system_info::TABLES) }),
@@ -120,7 +147,7 @@ fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
         Box::new(MaintenanceServiceController::new(Arc::new(InProcess { store: components.store.clone() }))),
         Box::new(ServiceController::new(components.supervisor.clone())),
         Box::new(ServiceSpecController::new(paths)),
-        Box::new(ServiceRunController::new(components.supervisor.clone(), Arc::new(components.services()))),
+        Box::new(services),
         Box::new(SyncController::new(Arc::new(KernelAsk::default()), Arc::new(KernelTime))),
         Box::new(AdjtimeStatusController::new(Arc::new(KernelTime))),
         Box::new(SecurityStateController { efi_variables: PathBuf::from(EFI_VARIABLES) }),
@@ -130,7 +157,7 @@ fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
         seccomp::config_controller(),
         Box::new(SeccompProfileFileController),
         Box::new(ServiceLogDeliveryController::new(components.logs.clone())),
-        log_delivery::kernel_config_controller(),
+        Box::new(KmsgLogConfigController { arguments: kernel_log_receivers() }),
         Box::new(KmsgLogDeliveryController::default()),
     ];
     list.extend(document_config::controllers());

@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Reboot(power::RebootArgs),
     /// Resets nodes: wipes their disks
     Reset(power::ResetArgs),
+    /// Boots the previous version
+    Rollback,
     /// Lists services, shows one, or acts on it
     #[command(visible_alias = "services")]
     Service(services::ServiceArgs),
@@ -129,6 +131,8 @@ pub(crate) enum Command {
     Shutdown(power::ShutdownArgs),
     /// Shows the time of nodes and of a time server
     Time(time::TimeArgs),
+    /// Upgrades nodes
+    Upgrade(power::UpgradeArgs),
     /// Validates a machine configuration
     Validate(validate::ValidateArgs),
     /// Shows the versions of client and nodes
@@ -174,9 +178,11 @@ pub(crate) async fn run(
         Command::Read(args) => files::read(args, session).await,
         Command::Reboot(args) => power::reboot(args, session).await,
         Command::Reset(args) => power::reset(args, session).await,
+        Command::Rollback => power::rollback(session).await,
         Command::Service(args) => services::run(args, session).await,
         Command::Shutdown(args) => power::shutdown(args, session).await,
         Command::Time(args) => time::run(args, session).await,
+        Command::Upgrade(args) => power::upgrade(args, session).await,
         Command::Validate(args) => validate::run(args, session),
         Command::Version(args) => version::run(args, session).await,
         Command::Planned(path) => Err(CommandError::not_available(&format!("`talosctl {path}`"))),

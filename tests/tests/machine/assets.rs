@@ -116,14 +116,22 @@ impl Assets {
     pub(crate) fn installer(&self) -> anyhow::Result<PathBuf> {
         let _making = MAKING.lock();
         let layout = self.made("installer");
-        if !layout.exists() {
-            let tar = self.made("installer-amd64.tar");
-            self.imager("installer", &tar, &[])?;
-            std::fs::create_dir_all(&layout)?;
-            let [tar, into] = [&tar, &layout].map(|path| path.display().to_string());
-            run(Path::new("tar"), &["--extract", "--file", &tar, "--directory", &into])?.ok()?;
-        }
-        Ok(layout)
+        if layout.exists() { Ok(layout) } else { self.installer_in(&layout) }
+    }
+
+    /// An installer image of other boot assets, for this check alone.
+    pub(crate) fn installer_of(&self, name: &str, boot: &Path) -> anyhow::Result<PathBuf> {
+        let other = Self { boot: boot.to_owned(), ..self.clone() };
+        other.installer_in(&self.file(&format!("installer-{name}"))?)
+    }
+
+    fn installer_in(&self, layout: &Path) -> anyhow::Result<PathBuf> {
+        let tar = layout.with_extension("tars").join("installer-amd64.tar");
+        self.imager("installer", &tar, &[])?;
+        std::fs::create_dir_all(layout)?;
+        let [tar, into] = [&tar, layout].map(|path| path.display().to_string());
+        run(Path::new("tar"), &["--extract", "--file", &tar, "--directory", &into])?.ok()?;
+        Ok(layout.to_owned())
     }
 
     /// Has `imager` make an artefact.

@@ -101,7 +101,10 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     // As soon as the disk is a system disk it has its configuration. GRUB's boot code begins like this.
     let finished = log.find(|sector| sector.starts_with(&[0xeb, 0x63, 0x90]))?.context("no boot code was written")?;
     points.push((log.flushed(finished).context("nothing was flushed after the boot code")?, seed));
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    // A run that was ended goes on with the first cut that is left.
+    let first = usize::try_from(number("TEST_CUTS_FROM", 0)?)?;
+    ensure!(first < points.len(), "TEST_CUTS_FROM is {first}, and there are {} cuts", points.len());
+    let (next, failed) = (AtomicUsize::new(first), Mutex::new(Vec::new()));
     let follows = cuts != CUTS;
     let worker = || {
         loop {

@@ -1,54 +1,87 @@
-//! Files that machines fetch by HTTP: busybox's server on loopback.
+//! Files that machines fetch by HTTP from loopback, and what they asked for.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tests::support::{eventually, http_get};
+use parking_lot::Mutex;
 
-use crate::vm::{HOST, free_port};
+use crate::vm::HOST;
 
-/// Serves a directory until it is dropped.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Serves files until the test program ends.
 #[derive(Debug)]
 pub(crate) struct Files {
-    busybox: Child,
-    pub(crate) directory: PathBuf,
+    known: Arc<Known>,
     port: u16,
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    files: Mutex<BTreeMap<String, PathBuf>>,
+    asked: Mutex<Vec<String>>,
+}
+
 impl Files {
-    /// Serves `directory`, which is made if it is absent.
-    #[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
-    pub(crate) fn serve(directory: PathBuf) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&directory).context("making a directory to serve")?;
-        std::fs::write(directory.join("ready"), "yes")?;
-        let port = free_port()?;
-        let mut busybox = Command::new("busybox");
-        busybox.args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(&directory).stdin(Stdio::null());
-        let busybox = busybox.spawn().context("starting busybox (Debian's package busybox-static)")?;
-        let files = Self { busybox, directory, port };
-        let address = ([127, 0, 0, 1], port).into();
-        eventually("the server of files", Duration::from_secs(10), || http_get(address, "/ready").map(drop))?;
+    pub(crate) fn serve() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port to serve files on")?;
+        let files = Self { known: Arc::default(), port: listener.local_addr()?.port() };
+        let known = Arc::clone(&files.known);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let known = Arc::clone(&known);
+                std::thread::spawn(move || {
+                    // A machine that loses its power in between is no fault of the server.
+                    answer(&client, &known).ok();
+                });
+            }
+        });
         Ok(files)
     }
 
     /// Serves `file` too, under its own name.
     pub(crate) fn add(&self, file: &Path) -> anyhow::Result<()> {
-        let name = file.file_name().context("a file without a name")?;
-        std::os::unix::fs::symlink(file, self.directory.join(name)).context("serving a file")
+        let name = file.file_name().context("a file without a name")?.to_string_lossy().into_owned();
+        self.known.files.lock().insert(name, file.to_owned());
+        Ok(())
     }
 
     /// The address of a file for machines.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{HOST}:{}/{name}", self.port)
     }
+
+    /// What was asked for, with queries, in order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.known.asked.lock().clone()
+    }
 }
 
-impl Drop for Files {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.busybox.kill().ok();
-        self.busybox.wait().ok();
+fn answer(client: &TcpStream, known: &Known) -> io::Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(client).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let target = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    let name = target.split('?').next().unwrap_or_default().to_owned();
+    known.asked.lock().push(target);
+    let path = known.files.lock().get(&name).cloned();
+    let mut to = client;
+    let Some(path) = path else {
+        return to.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    write!(to, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    if !request.starts_with("HEAD") {
+        io::copy(&mut file, &mut to)?;
     }
+    Ok(())
 }

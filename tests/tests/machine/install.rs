@@ -122,10 +122,32 @@ pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets
     machine.is_in_maintenance().context("after a reset")?;
     machine.talosctl_insecure(&["apply-config", "--file", &text(&installed.generated.control_plane)])?.ok()?;
     machine.is_up(talosconfig, INSTALL).context("configured again")?;
-    machine.talosctl(talosconfig, &["shutdown", "--force", "--wait=false"])?.ok()?;
+    children_are_limited(&machine, talosconfig)?;
+    machine.talosctl(talosconfig, &["shutdown", "--force", "--timeout", "10m"])?.ok()?;
     machine.is_off()?;
     damage_state(&installed.disk)?;
     keeps_to_itself(Vm::start(assets, &setup)?, &installed.generated).context("with a damaged STATE")
+}
+
+/// Neither udevd nor apid may load modules or reboot, and machined may.
+fn children_are_limited(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> {
+    const SYS_MODULE: u32 = 16;
+    const SYS_BOOT: u32 = 22;
+    let processes = machine.talosctl(talosconfig, &["processes"])?.ok()?;
+    let bounds = |pid: &str| -> anyhow::Result<u64> {
+        let status = machine.talosctl(talosconfig, &["read", &format!("/proc/{pid}/status")])?.ok()?;
+        let bounds = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("no line CapBnd")?;
+        Ok(u64::from_str_radix(bounds.trim(), 16)?)
+    };
+    let both = 1 << SYS_MODULE | 1 << SYS_BOOT;
+    ensure!(bounds("1")? & both == both, "machined has lost its capabilities");
+    for program in ["/usr/bin/apid", "/usr/bin/containerd"] {
+        let line = processes.lines().find(|line| line.contains(program));
+        let pid = line.and_then(|line| line.split_whitespace().nth(1));
+        let pid = pid.with_context(|| format!("no process {program} among\n{processes}"))?;
+        ensure!(bounds(pid)? & both == 0, "{program} may load modules or reboot");
+    }
+    Ok(())
 }
 
 /// A machine whose STATE cannot be read stays up, says so, and takes no configuration: it may belong to a cluster.
@@ -168,10 +190,10 @@ pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(a
     let disk = assets.file("system.disk")?;
     an_empty_file(&disk, DISK)?;
     let configuration = assets.disc_with_configuration(&generated.control_plane)?;
-    let setup = Setup::firmware("machine", Firmware::Uefi, Some(assets.disc_with_a_source()?))
+    let from_discs = Setup::firmware("machine", Firmware::Uefi, Some(assets.disc_with_a_source()?))
         .with_disk(&disk)
         .with_disc(&configuration);
-    let mut machine = Vm::start(assets, &setup)?;
+    let mut machine = Vm::start(assets, &from_discs)?;
     machine.is_installed(&generated.talosconfig, INSTALL)?;
     has_the_systems_partitions(&machine, &generated.talosconfig)?;
     machine.cut_power();
@@ -185,7 +207,8 @@ pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(a
     let head =
         std::fs::read(&disk).map(|image| image.get(..1 << 20).is_some_and(|head| head.iter().all(|b| *b == 0)))?;
     ensure!(head, "the disk has a partition table after its reset");
-    Ok(())
+    let mut machine = Vm::start(assets, &from_discs)?;
+    machine.is_installed(talosconfig, INSTALL).context("after the disk was wiped").map(drop)
 }
 
 /// The network loads kernel and initramfs, the configuration has an address, and a selector finds the disk among odd ones,
@@ -194,10 +217,9 @@ pub(crate) fn a_machine_of_the_network_finds_its_disk_among_odd_ones(assets: &As
     let registry = Registry::start(&assets.installer()?)?;
     let selector = r#"{"machine": {"install": {"disk": "", "diskSelector": {"serial": "disk-4"}}}}"#;
     let generated = generate(assets, &registry, selector)?;
-    let files = Files::serve(assets.file("served")?)?;
+    let files = Files::serve()?;
     files.add(&generated.control_plane)?;
-    let script =
-        network_boot(assets, &files, &format!("talos.config={}?mac=${{mac}}", files.url("controlplane.yaml")))?;
+    let script = network_boot(assets, &files, &format!("talos.config={}", files.url("controlplane.yaml")))?;
     let odd = OddDisks::make(assets)?;
     let system = assets.file("system.disk")?;
     an_empty_file(&system, DISK)?;
@@ -219,7 +241,9 @@ pub(crate) fn network_boot(assets: &Assets, files: &Files, more: &str) -> anyhow
     }
     let arguments = Setup::arguments_of_a_system();
     let script = format!("#!ipxe\nkernel vmlinuz initrd=initramfs.xz {arguments} {more}\ninitrd initramfs.xz\nboot\n");
-    std::fs::write(files.directory.join("boot.ipxe"), script)?;
+    let path = assets.file("boot.ipxe")?;
+    std::fs::write(&path, script)?;
+    files.add(&path)?;
     Ok(files.url("boot.ipxe"))
 }
 
@@ -297,5 +321,41 @@ pub(crate) fn a_disk_image_boots_grows_and_is_configured(assets: &Assets) -> any
         let size: f64 = line.split_whitespace().nth(2).and_then(|size| size.parse().ok()).context("no size")?;
         ensure!(size > 8.0, "EPHEMERAL has {size} GB");
         Ok(())
-    })
+    })?;
+    machine.cut_power();
+    let mut machine = Vm::start(assets, &Setup { firmware: Firmware::Bios, ..setup })?;
+    machine.is_up(talosconfig, BOOT).context("by the other firmware").map(drop)
+}
+
+/// The kernel's arguments give the address, values of META and where the configuration is; that names a disk which is not there.
+/// The machine says so, stays reachable, and installs itself when it is corrected.
+pub(crate) fn a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected(assets: &Assets) -> anyhow::Result<()> {
+    const VARIABLES: &str = "uuid=${uuid}&serial=${serial}&mac=${mac}&hostname=${hostname}&code=${code}";
+    // 0xb=the-code
+    const META: &str = "talos.environment=INSTALLER_META_BASE64=MHhiPXRoZS1jb2Rl";
+    const UUID: &str = "5a1e0d44-3c1f-4f0e-9e5b-0d6f6f1f2a3b";
+    let registry = Registry::start(&assets.installer()?)?;
+    let generated = generate(assets, &registry, r#"{"machine": {"install": {"disk": "/dev/sdz"}}}"#)?;
+    let files = Files::serve()?;
+    files.add(&generated.control_plane)?;
+    let disk = assets.file("system.disk")?;
+    an_empty_file(&disk, DISK)?;
+    let source = format!("{}?{VARIABLES}", files.url("controlplane.yaml"));
+    let ip = format!("ip={ADDRESS}::{HOST}:255.255.255.0:by-argument::off");
+    let setup = Setup::kernel("machine", &format!("{ip} {META} talos.config={source}")).with_disk(&disk);
+    let identity = Some(format!("type=1,uuid={UUID},serial=serial-7"));
+    let mut machine = Vm::start(assets, &Setup { identity, memory_mib: 2048, ..setup })?;
+    machine.says("there is no disk /dev/sdz", INSTALL)?;
+    let expected = format!(
+        "controlplane.yaml?uuid={UUID}&serial=serial-7&mac=52:54:00:12:34:56&hostname=by-argument&code=the-code"
+    );
+    let asked = files.asked();
+    ensure!(asked.contains(&expected), "it asked for {asked:?}, not for {expected}");
+    let talosconfig = &generated.talosconfig;
+    machine.is_up(talosconfig, BOOT).context("without a disk to install to")?;
+    let corrected = assets.file("corrected.yaml")?;
+    let content = std::fs::read_to_string(&generated.control_plane)?.replace("/dev/sdz", "/dev/vda");
+    std::fs::write(&corrected, content)?;
+    machine.talosctl(talosconfig, &["apply-config", "--file", &text(&corrected)])?.ok()?;
+    machine.is_installed(talosconfig, INSTALL).map(drop)
 }

@@ -9,6 +9,7 @@ mod cuts;
 mod files;
 mod install;
 mod registry;
+mod upgrade;
 mod vm;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_machine_installs_itself_from_a_disc_by_bios", install::a_machine_installs_itself_from_a_disc_by_bios),
     ("a_machine_without_disks_waits_in_maintenance_mode", boot::a_machine_without_disks_waits_in_maintenance_mode),
     ("a_machine_boots_from_the_network_by_uefi", boot::a_machine_boots_from_the_network_by_uefi),
+    ("a_machine_with_an_old_processor_gets_a_sentence", boot::a_machine_with_an_old_processor_gets_a_sentence),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
     (
         "a_machine_of_the_network_finds_its_disk_among_odd_ones",
@@ -36,6 +38,12 @@ const CHECKS: &[(&str, Check)] = &[
         "a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc",
         install::a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc,
     ),
+    (
+        "a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected",
+        install::a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected,
+    ),
+    ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
+    ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),

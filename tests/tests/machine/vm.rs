@@ -1,7 +1,9 @@
 //! A virtual machine under QEMU's emulator: its processes end with the value.
 
 use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -60,6 +62,10 @@ pub(crate) struct Setup {
     pub(crate) drives: Vec<(String, String)>,
     /// Further discs, which the firmware does not boot.
     pub(crate) discs: Vec<PathBuf>,
+    /// QEMU's model of the processor.
+    pub(crate) processor: &'static str,
+    /// What the machine says of itself: options of QEMU's `-smbios`.
+    pub(crate) identity: Option<String>,
 }
 
 impl Setup {
@@ -90,7 +96,8 @@ impl Setup {
     }
 
     fn of(name: &'static str, firmware: Firmware, source: Source) -> Self {
-        Self { name, source, firmware, memory_mib: 2048, drives: Vec::new(), discs: Vec::new() }
+        let (drives, discs) = (Vec::new(), Vec::new());
+        Self { name, source, firmware, memory_mib: 2048, drives, discs, processor: "max", identity: None }
     }
 
     /// With another disk: a raw image.
@@ -124,6 +131,9 @@ impl Setup {
         // QEMU's own firmware is BIOS.
         if self.firmware == Firmware::Uefi {
             arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
+        }
+        if let Some(identity) = &self.identity {
+            arguments.extend(["-smbios".into(), identity.into()]);
         }
         for (index, (drive, device)) in (0..).zip(&self.drives) {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
@@ -175,25 +185,30 @@ pub(crate) struct Vm {
     /// Leads to the API's port of the machine.
     port: u16,
     console: PathBuf,
+    /// QEMU's socket for commands.
+    monitor: PathBuf,
 }
 
 impl Vm {
     #[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
     pub(crate) fn start(assets: &Assets, setup: &Setup) -> anyhow::Result<Self> {
         let console = assets.file(&format!("{}.console", setup.name))?;
+        let monitor = assets.file(&format!("{}.qmp", setup.name))?;
         let port = free_port()?;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-machine", "q35"])
             // One processor: under QEMU 7.2 a second one may run code that the kernel has just patched, and panic.
-            .args(["-cpu", "max", "-smp", "1", "-m"])
+            .args(["-cpu", setup.processor, "-smp", "1", "-m"])
             .arg(format!("{}M", setup.memory_mib))
             .args(["-device", "virtio-rng-pci"])
             .args(setup.network_arguments(port))
             .arg("-serial")
-            .arg(format!("file:{}", console.display()));
+            .arg(format!("file:{}", console.display()))
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()));
         let qemu = qemu.args(setup.arguments(assets)?).stdin(Stdio::null()).spawn();
         let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
-        Ok(Self { assets: assets.clone(), qemu, port, console })
+        Ok(Self { assets: assets.clone(), qemu, port, console, monitor })
     }
 
     /// Its console so far.
@@ -281,6 +296,20 @@ impl Vm {
             ensure!(status.success(), "QEMU has ended with {status}");
             Ok(())
         })
+    }
+
+    /// Presses its power button.
+    pub(crate) fn press_power_button(&self) -> anyhow::Result<()> {
+        let mut monitor = UnixStream::connect(&self.monitor).context("connecting to QEMU's monitor")?;
+        monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut answers = BufReader::new(monitor.try_clone()?).lines();
+        answers.next().context("no greeting of QEMU")??;
+        for command in ["qmp_capabilities", "system_powerdown"] {
+            writeln!(monitor, r#"{{"execute": "{command}"}}"#)?;
+            let answer = answers.next().context("no answer of QEMU")??;
+            ensure!(answer.contains("return") || answer.contains("POWERDOWN"), "{command}: {answer}");
+        }
+        Ok(())
     }
 
     /// Cuts its power.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use domain_runtime::kernel_param::KSPP_PARAMETERS;
-use machine::cmdline::Cmdline;
+use machine::cmdline::{self, Argument, Cmdline};
 use sys::early::{EarlyError, EarlySystem, SystemMount};
 use sys::kernel_param::{KernelParam, Tree};
 use sys::mounts::MountFlags;
@@ -40,6 +40,16 @@ pub(crate) fn kspp(system: &dyn EarlySystem) -> Result<(), KsppError> {
     if !missing.is_empty() {
         return Err(KsppError::Arguments { missing });
     }
+    let weakening = weakening(&line);
+    if !weakening.is_empty() {
+        tracing::warn!(
+            arguments = weakening.join(" "),
+            "kernel arguments turn off protections that the machine expects"
+        );
+    }
+    for (argument, reason) in ignored(&line) {
+        tracing::warn!(argument, "a kernel argument has no effect: {reason}");
+    }
     for (name, wanted) in KSPP_PARAMETERS {
         let param = KernelParam::new(Tree::Sysctl, name);
         let value = system.set_param(&param, wanted)?;
@@ -48,6 +58,80 @@ pub(crate) fn kspp(system: &dyn EarlySystem) -> Result<(), KsppError> {
         }
     }
     Ok(())
+}
+
+/// Arguments that turn off what [`KSPP_ARGUMENTS`] ask for, or other protections of the kernel: a key, and the values that do
+/// so; none where any value does. They are accepted: `nopti` is for emulated processors, which take long for it.
+const WEAKENING: [(&str, &[&str]); 14] = [
+    ("nopti", &[]),
+    ("pti", &["off"]),
+    ("slab_merge", &[]),
+    ("mitigations", &["off"]),
+    ("nokaslr", &[]),
+    ("nosmap", &[]),
+    ("nosmep", &[]),
+    ("nospectre_v1", &[]),
+    ("nospectre_v2", &[]),
+    ("spectre_v2", &["off"]),
+    ("mds", &["off"]),
+    ("l1tf", &["off"]),
+    ("init_on_alloc", &["0"]),
+    ("module.sig_enforce", &["0"]),
+];
+
+/// The arguments of a command line that turn protections off, as they are written there.
+fn weakening(line: &Cmdline) -> Vec<String> {
+    let is_weakening = |argument: &&Argument| {
+        let known = WEAKENING.iter().find(|(key, _)| *key == argument.key);
+        known.is_some_and(|(_, values)| values.is_empty() || values.contains(&argument.value.as_str()))
+    };
+    line.iter().filter(is_weakening).map(ToString::to_string).collect()
+}
+
+/// Arguments of Talos 1.7 that have no effect here, and why.
+const WITHOUT_EFFECT: [(&str, &str); 6] = [
+    ("talos.events.sink", "events are not sent to a sink"),
+    ("siderolink.api", "there is no SideroLink"),
+    ("em.events_url", "it belongs to platform equinixMetal, which is not supported"),
+    ("talos.dashboard.disabled", "there is no dashboard"),
+    ("talos.board", "there are no images for single boards"),
+    ("talos.unified_cgroup_hierarchy", "control groups are those of version 2"),
+];
+
+/// Arguments of the system that have an effect; below the last one there are more.
+const WITH_EFFECT: [&str; 9] = [
+    cmdline::PLATFORM,
+    cmdline::CONFIG,
+    cmdline::WIPE,
+    cmdline::ENVIRONMENT,
+    cmdline::LOGGING,
+    "talos.hostname",
+    "talos.network.interface.ignore",
+    "talos.shutdown",
+    "talos.debug",
+];
+const OAUTH: &str = "talos.config.oauth.";
+
+/// Arguments for this system that have no effect, each once, and why.
+fn ignored(line: &Cmdline) -> Vec<(String, &'static str)> {
+    let reason = |argument: &Argument| {
+        let key = argument.key.as_str();
+        let is_fulfilled = key == "talos.unified_cgroup_hierarchy" && argument.value == "1";
+        if is_fulfilled || WITH_EFFECT.contains(&key) || key.starts_with(OAUTH) {
+            return None;
+        }
+        let known = WITHOUT_EFFECT.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason);
+        known.or_else(|| key.starts_with("talos.").then_some("this version does not know it"))
+    };
+    let mut ignored: Vec<(String, &str)> = Vec::new();
+    for argument in line.iter() {
+        if let Some(reason) = reason(argument)
+            && !ignored.iter().any(|(key, _)| *key == argument.key)
+        {
+            ignored.push((argument.key.clone(), reason));
+        }
+    }
+    ignored
 }
 
 const STRICT: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
@@ -121,13 +205,16 @@ pub(crate) fn cgroup_filesystem(system: &dyn EarlySystem) -> Result<(), EarlyErr
 
 /// Groups of the machine, parents before children; their controllers are delegated to children (Talos 1.7). `init` is for
 /// machined: only groups without processes can delegate.
-const GROUPS: [(&str, bool); 10] = [
+const GROUPS: [(&str, bool); 12] = [
     ("init", false),
     ("system", true),
     ("system/runtime", false),
     ("system/udevd", false),
     ("system/apid", false),
     ("system/trustd", false),
+    // Nothing runs in them yet; whoever measures groups of Talos 1.7 finds them empty.
+    ("system/dashboard", false),
+    ("system/extensions", true),
     ("podruntime", true),
     ("podruntime/runtime", false),
     ("podruntime/etcd", false),

@@ -13,7 +13,7 @@ use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::config::MachineConfig;
 use resources::runtime::{MetaKey, MountStatus};
 use sequencer::{TaskContext, TaskError};
-use services::installation::{Installation, Installer};
+use services::installation::{Installation, Installer, InstallerOutput};
 use state::{Kind, StateError, Store, WatchOptions};
 use sys::early::EarlySystem;
 
@@ -21,7 +21,7 @@ use crate::components::Components;
 
 /// The log of the installer.
 const LOG: &str = "installer";
-const CMDLINE: &str = "/proc/cmdline";
+pub(super) const CMDLINE: &str = "/proc/cmdline";
 /// Longest value of META that is an argument: the kernel takes 128 KiB.
 const LONGEST_VALUE: usize = 64 << 10;
 /// How long the partitions of a new system disk may take to appear.
@@ -74,18 +74,22 @@ pub(crate) async fn install(
     let image = installation.image.clone();
     tracing::info!(image, "installing the system");
     let registries = domain_runtime::cri_config::pull_registries(active.as_deref());
+    installer.install(&installation, &registries, output(components), context.cancel.clone()).await?;
+    seen(&components.store, context).await?;
+    tracing::info!(image, "installed the system");
+    Ok(())
+}
+
+/// Where an installer's output goes.
+pub(super) fn output(components: &Components) -> InstallerOutput {
     let sink = components.logs.sink(LOG);
-    let output = Arc::new(move |bytes: &[u8]| {
+    Arc::new(move |bytes: &[u8]| {
         sink(bytes);
         // On the console too: an operator before the machine has nothing else.
         for line in String::from_utf8_lossy(bytes).lines().filter(|line| !line.is_empty()) {
             tracing::info!(line, "installer");
         }
-    });
-    installer.install(&installation, &registries, output, context.cancel.clone()).await?;
-    seen(&components.store, context).await?;
-    tracing::info!(image, "installed the system");
-    Ok(())
+    })
 }
 
 /// Waits until the machine sees its new system disk: the steps after this mount volumes of it.
@@ -127,7 +131,7 @@ fn meta_values(store: &Store) -> Result<Vec<(String, String)>, StateError> {
 }
 
 /// The environment of the installer: what the kernel command line has for it, and over that the configuration's.
-fn environment(running: &Cmdline, configured: Option<&IndexMap<String, String>>) -> Vec<String> {
+pub(super) fn environment(running: &Cmdline, configured: Option<&IndexMap<String, String>>) -> Vec<String> {
     let of_kernel = running.values(cmdline::ENVIRONMENT).filter(|variable| variable.contains('=')).map(str::to_owned);
     let configured = configured.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
     of_kernel.chain(configured).collect()
@@ -144,7 +148,7 @@ fn arguments(
         return Err(Refused::Extensions);
     }
     let disk = choose(section, disks)?;
-    let source = running.first(cmdline::CONFIG).filter(|value| !value.is_empty()).unwrap_or("none");
+    let source = running.config_source().unwrap_or("none");
     let mut arguments = vec![
         "/bin/installer".to_owned(),
         "install".to_owned(),
@@ -194,7 +198,7 @@ mod tests {
     use containers::Registries;
     use parking_lot::Mutex;
     use sequencer::ActorId;
-    use services::installation::{InstallationError, InstallerOutput};
+    use services::installation::InstallationError;
     use stdx::tasks::CancellationToken;
     use supervisor::LogStore;
     use sys::early::FakeEarlySystem;
@@ -247,6 +251,12 @@ mod tests {
             self.store.put("vda5", volume, "").unwrap();
             Ok(())
         }
+
+        async fn fetch(&self, _: &str, _: &Registries, _: CancellationToken) -> Result<(), InstallationError> {
+            unreachable!("an installation pulls its image itself")
+        }
+
+        fn forget(&self) {}
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,6 +331,19 @@ mod tests {
             "a=b",
         ];
         assert_eq!(arguments(&section).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_installed_system_gets_its_configuration_from_where_this_one_has_it() {
+        let section = Install { disk: "/dev/vda".into(), ..Install::default() };
+        let source = |running: &str| {
+            let arguments = super::arguments(&section, &disks(), &Cmdline::parse(running), "metal", &[]).unwrap();
+            arguments.into_iter().find(|argument| argument.starts_with("--config=")).unwrap()
+        };
+        // The last one, as the platform takes it.
+        assert_eq!(source("talos.config=none talos.config=http://a talos.config=http://b"), "--config=http://b");
+        assert_eq!(source("talos.config=http://a talos.config=none"), "--config=none");
+        assert_eq!(source("quiet"), "--config=none");
     }
 
     #[test]

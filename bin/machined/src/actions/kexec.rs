@@ -10,6 +10,8 @@ use state::Store;
 use sys::kernel_param::{KernelParam, Tree};
 use sys::late::LateSystem;
 
+use crate::system_disk;
+
 /// The partition with kernels, of the layout with GRUB. A machine without it reboots through its firmware (Talos 1.7).
 const BOOT: &str = "BOOT";
 const MOUNT: &str = "/run/kexec-boot";
@@ -21,18 +23,22 @@ pub(crate) async fn prepare(store: &Store, system: Arc<dyn LateSystem>) -> Resul
         tracing::info!("no kexec: the machine is not configured");
         return Ok(());
     }
+    let Some(disk) = system_disk::device(store)? else {
+        tracing::info!("no kexec: no disk has the system");
+        return Ok(());
+    };
     // Reading waits for a disk.
-    tokio::task::spawn_blocking(move || load(system.as_ref())).await?
+    tokio::task::spawn_blocking(move || load(system.as_ref(), &disk)).await?
 }
 
-fn load(system: &dyn LateSystem) -> Result<(), TaskError> {
+fn load(system: &dyn LateSystem, disk: &Path) -> Result<(), TaskError> {
     let disabled = system.param(&KernelParam::new(Tree::Sysctl, "kernel.kexec_load_disabled"));
     if disabled.is_ok_and(|value| value != "0") {
         tracing::info!("no kexec: kernel.kexec_load_disabled is set");
         return Ok(());
     }
-    let Some(device) = system.partition(BOOT) else {
-        tracing::info!("no kexec: no disk has the partition {BOOT}");
+    let Some(device) = system.partition(disk, BOOT) else {
+        tracing::info!(disk = %disk.display(), "no kexec: the system disk has no partition {BOOT}");
         return Ok(());
     };
     let target = Path::new(MOUNT);
@@ -62,17 +68,21 @@ mod tests {
     use std::path::PathBuf;
 
     use machine::grub::{ENVIRONMENT_PATH, Slot};
+    use resources::block::SystemDisk;
     use sys::late::{Call, FakeLateSystem};
     use sys::power::KexecError;
 
     use super::*;
 
+    const DISK: &str = "/dev/vda";
+
     /// A machine that was installed to both slots.
     fn installed(next: Option<Slot>) -> FakeLateSystem {
-        let entry = |slot, arguments: &str| Entry { slot, version: "v1.7.0".into(), arguments: arguments.into() }.render();
+        let entry =
+            |slot, arguments: &str| Entry { slot, version: "v1.7.0".into(), arguments: arguments.into() }.render();
         FakeLateSystem::default()
             .with_param("kernel.kexec_load_disabled", "0")
-            .with_partition(BOOT, "/dev/vda3")
+            .with_partition(DISK, BOOT, "/dev/vda3")
             .with_kernel_file(ENVIRONMENT_PATH, &Environment { default: Slot::B, next }.encode())
             .with_kernel_file("A/entry.cfg", entry(Slot::A, "c=d").as_bytes())
             .with_kernel_file("A/vmlinuz", b"kernel")
@@ -89,12 +99,32 @@ mod tests {
             (Some(Slot::A), "A/vmlinuz", "BOOT_IMAGE=/A/vmlinuz c=d"),
         ] {
             let system = installed(next);
-            load(&system).unwrap();
+            load(&system, Path::new(DISK)).unwrap();
             assert!(system.is_kernel_loaded());
             let at = PathBuf::from(MOUNT);
             let loaded = Call::LoadKernel(at.join(path), arguments.into());
-            assert_eq!(system.calls(), [Call::MountKernels(at.clone()), loaded, Call::Detach(at)]);
+            assert_eq!(system.calls(), [Call::MountKernels("/dev/vda3".into(), at.clone()), loaded, Call::Detach(at)]);
         }
+    }
+
+    fn store() -> Store {
+        let store = Store::default();
+        store.put(MachineConfig::ACTIVE_ID, MachineConfig::new("version: v1alpha1\n"), "test").unwrap();
+        store
+    }
+
+    /// A reboot once started the kernel of an old installation on another disk.
+    #[tokio::test]
+    async fn the_kernel_of_the_system_disk_is_loaded_whatever_other_disks_have() {
+        let store = store();
+        let system = Arc::new(installed(None).with_partition("/dev/sda", BOOT, "/dev/sda3"));
+        prepare(&store, Arc::clone(&system) as _).await.unwrap();
+        assert_eq!((system.calls(), system.is_kernel_loaded()), (vec![], false), "no disk has the system");
+        let disk = SystemDisk { installed: true, settled: true, device_path: DISK.into(), ..SystemDisk::default() };
+        store.put(SystemDisk::ID, disk, "test").unwrap();
+        prepare(&store, Arc::clone(&system) as _).await.unwrap();
+        let mounted = Call::MountKernels("/dev/vda3".into(), MOUNT.into());
+        assert_eq!((system.calls().first(), system.is_kernel_loaded()), (Some(&mounted), true));
     }
 
     #[test]
@@ -102,7 +132,7 @@ mod tests {
         let forbidden = installed(None).with_param("kernel.kexec_load_disabled", "1");
         let uki = FakeLateSystem::default();
         for system in [forbidden, uki] {
-            load(&system).unwrap();
+            load(&system, Path::new(DISK)).unwrap();
             assert_eq!((system.calls(), system.is_kernel_loaded()), (vec![], false));
         }
     }
@@ -112,25 +142,25 @@ mod tests {
         let environment = Environment { default: Slot::B, next: None }.encode();
         let entry = Entry { slot: Slot::B, version: "v1.7.0".into(), arguments: String::new() }.render();
         let without_entry = FakeLateSystem::default()
-            .with_partition(BOOT, "/dev/vda3")
+            .with_partition(DISK, BOOT, "/dev/vda3")
             .with_kernel_file(ENVIRONMENT_PATH, &environment);
-        let error = load(&without_entry).unwrap_err();
+        let error = load(&without_entry, Path::new(DISK)).unwrap_err();
         assert_eq!(error.to_string(), "the slot has no entry in the boot loader's menu");
         let without_kernel = FakeLateSystem::default()
-            .with_partition(BOOT, "/dev/vda3")
+            .with_partition(DISK, BOOT, "/dev/vda3")
             .with_kernel_file(ENVIRONMENT_PATH, &environment)
             .with_kernel_file("B/entry.cfg", entry.as_bytes());
-        let error = load(&without_kernel).unwrap_err();
+        let error = load(&without_kernel, Path::new(DISK)).unwrap_err();
         assert!(
             matches!(error.downcast_ref(), Some(KexecError::Read { path, .. }) if path.ends_with("B/vmlinuz")),
             "{error}"
         );
-        let without_menu = FakeLateSystem::default().with_partition(BOOT, "/dev/vda3");
-        let error = load(&without_menu).unwrap_err();
+        let without_menu = FakeLateSystem::default().with_partition(DISK, BOOT, "/dev/vda3");
+        let error = load(&without_menu, Path::new(DISK)).unwrap_err();
         assert_eq!(error.to_string(), "the boot loader has no environment");
         let refused = installed(None);
         refused.fail_at(1);
-        let error = load(&refused).unwrap_err();
+        let error = load(&refused, Path::new(DISK)).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(KexecError::Load(_))), "{error}");
         for system in [without_entry, without_kernel, without_menu, refused] {
             assert_eq!(system.calls().last(), Some(&Call::Detach(MOUNT.into())));

@@ -1,9 +1,10 @@
 //! Warnings about machines that are too small. They keep none from starting.
 
 use resources::config::MachineType;
-use resources::runtime::MountStatus;
 use sequencer::TaskError;
 use state::Store;
+
+use crate::system_disk;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -34,14 +35,15 @@ pub(crate) fn memory(store: &Store) -> Result<(), TaskError> {
     Ok(())
 }
 
-pub(crate) fn disk() {
-    match sys::partitions::disk_size_of(MountStatus::EPHEMERAL) {
+pub(crate) fn disk(store: &Store) -> Result<(), TaskError> {
+    match system_disk::device(store)?.and_then(|disk| sys::partitions::disk_size(&disk)) {
         Some(bytes) if bytes < DISK => {
             tracing::warn!("a system disk of {} MiB is smaller than the minimum of {} MiB", bytes / MIB, DISK / MIB);
         }
         Some(_) => {}
         None => tracing::info!("no disk has the system yet"),
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,15 +1,26 @@
 //! Wiping of disks: for a reset, and for `talos.experimental.wipe` of the kernel command line.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use block::disk::{self, Disks, EmptyFileSystem, TargetDisk};
+use async_trait::async_trait;
+use block::disk::{self, DiskError, Disks, EmptyFileSystem, TargetDisk};
 use machine::cmdline::{self, Cmdline};
-use machine::gpt::Table;
+use machine::gpt::Partition;
 use machine::install::{Access, Contents};
 use machine::layout::Label;
-use sequencer::{Parameters, Request, TaskError};
+use machine_api::{ResetRefused, ResetTargets};
+use resources::block::{DiscoveredVolume, SystemDisk};
+use sequencer::{Parameters, Request, ResetParameters, TaskError, WipeMode};
+use state::{Kind, StateError, Store, WatchOptions};
+use stdx::error_chain;
 use sys::early::EarlySystem;
+
+use crate::system_disk;
+
+/// How long discovery may take to see that a disk was wiped.
+const SEEN: Duration = Duration::from_secs(30);
 
 /// What is wiped of the system disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +33,34 @@ enum SystemWipe {
 
 /// Labels that cannot be wiped.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum LabelError {
+pub(crate) enum LabelError {
     #[error("{:?} is no partition of a system disk; these are {}", .0, names())]
     Unknown(String),
     #[error("{0:?} must be system, or system: with labels of partitions")]
     Argument(String),
+}
+
+/// A disk or a partition that cannot be wiped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WipeError {
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("{} is in use: {}", disk.display(), users.join(", "))]
+    InUse { disk: PathBuf, users: Vec<String> },
+    #[error("{} is part of {}, which does not end with the services of this machine", disk.display(), devices.join(", "))]
+    PartOf { disk: PathBuf, devices: Vec<String> },
+    #[error("{} is read-only", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("{0} is the system disk, not a user disk")]
+    SystemDisk(String),
+    #[error("no disk of this machine has the system, so there are no partitions of it to wipe")]
+    NoSystem,
+    #[error("the system disk {disk} has no partition table")]
+    NoTable { disk: String },
+    #[error("the system disk {disk} has no partition {label}; it has {has}")]
+    NoPartition { disk: String, label: &'static str, has: String },
 }
 
 fn names() -> String {
@@ -54,38 +88,49 @@ impl SystemWipe {
     }
 }
 
-/// The system disk of this machine; none where no disk has the system.
-fn system_disk(disks: &dyn Disks) -> Option<PathBuf> {
-    // A disk on which an installation was cut off has no META, but nothing to keep either.
-    disks.with_partition(Label::Meta.name())
-}
-
-/// Wipes the system disk. A machine without one has nothing to wipe.
-async fn system(disks: &Arc<dyn Disks>, wipe: &SystemWipe) -> Result<(), TaskError> {
-    let Some(path) = system_disk(&**disks) else {
-        tracing::info!("no disk has the system: nothing is wiped");
-        return Ok(());
-    };
+/// Wipes a system disk, or those of its partitions. Everything is looked up before the first one is wiped.
+async fn system(disks: &Arc<dyn Disks>, path: &Path, wipe: &SystemWipe) -> Result<(), TaskError> {
     tracing::info!(disk = %path.display(), ?wipe, "wiping the system disk");
-    let mut disk = unused(&**disks, &path)?;
+    let mut disk = unused(&**disks, path)?;
     let SystemWipe::Labels(labels) = wipe else {
         // Disks may take long to discard their content.
         return tokio::task::spawn_blocking(move || whole(disk.as_mut())).await?;
     };
-    let Contents::Table(table) = disk::contents(disk.as_ref())? else {
-        return Err(format!("{} has no partition table", path.display()).into());
-    };
-    for label in labels {
-        partition(&**disks, disk.as_mut(), &table, *label).await?;
+    for (label, partition) in partitions(disk.as_ref(), labels)? {
+        wipe_partition(&**disks, disk.as_mut(), &partition, label).await?;
     }
     Ok(disk.reread()?)
 }
 
-/// Opens a disk that nothing uses: what is mounted is not wiped.
-fn unused(disks: &dyn Disks, path: &Path) -> Result<Box<dyn TargetDisk>, TaskError> {
+/// Partitions of a disk by their labels, if it has all of them.
+fn partitions(disk: &dyn TargetDisk, labels: &[Label]) -> Result<Vec<(Label, Partition)>, WipeError> {
+    let path = || disk.disk().path.clone();
+    let Contents::Table(table) = disk::contents(disk)? else { return Err(WipeError::NoTable { disk: path() }) };
+    let partition = |label: &Label| match table.by_name(label.name()) {
+        Some(partition) => Ok((*label, partition.clone())),
+        None => {
+            let has: Vec<&str> = table.partitions.iter().map(|partition| partition.name.as_str()).collect();
+            Err(WipeError::NoPartition { disk: path(), label: label.name(), has: has.join(", ") })
+        }
+    };
+    labels.iter().map(partition).collect()
+}
+
+/// Opens a disk that can be written to and that no other device is made of. Mounts and volumes of LVM may still use it.
+fn writable(disks: &dyn Disks, path: &Path) -> Result<Box<dyn TargetDisk>, WipeError> {
     let disk = disks.open(path)?;
-    let users = &disk.disk().used_by;
-    if users.is_empty() { Ok(disk) } else { Err(format!("{} is in use: {}", path.display(), users.join(", ")).into()) }
+    if disk.disk().access == Access::ReadOnly {
+        return Err(WipeError::ReadOnly(path.to_owned()));
+    }
+    let devices = disks.part_of(path);
+    if devices.is_empty() { Ok(disk) } else { Err(WipeError::PartOf { disk: path.to_owned(), devices }) }
+}
+
+/// Opens a disk that nothing uses: what is mounted is not wiped.
+fn unused(disks: &dyn Disks, path: &Path) -> Result<Box<dyn TargetDisk>, WipeError> {
+    let disk = writable(disks, path)?;
+    let users = disk.disk().used_by.clone();
+    if users.is_empty() { Ok(disk) } else { Err(WipeError::InUse { disk: path.to_owned(), users }) }
 }
 
 fn whole(disk: &mut dyn TargetDisk) -> Result<(), TaskError> {
@@ -93,8 +138,12 @@ fn whole(disk: &mut dyn TargetDisk) -> Result<(), TaskError> {
     Ok(disk.reread()?)
 }
 
-async fn partition(disks: &dyn Disks, disk: &mut dyn TargetDisk, table: &Table, label: Label) -> Result<(), TaskError> {
-    let partition = table.by_name(label.name()).ok_or_else(|| format!("the system disk has no partition {label}"))?;
+async fn wipe_partition(
+    disks: &dyn Disks,
+    disk: &mut dyn TargetDisk,
+    partition: &Partition,
+    label: Label,
+) -> Result<(), TaskError> {
     disk::wipe_partition(disk, partition)?;
     let Some(device) = disk.partition_device(partition.number) else { return Ok(()) };
     let kind = match label {
@@ -105,29 +154,46 @@ async fn partition(disks: &dyn Disks, disk: &mut dyn TargetDisk, table: &Table, 
     Ok(disks.format(&device, kind, label.name()).await?)
 }
 
-/// Opens other disks, so that all are known to be there before the first one is wiped.
-fn open_user_disks(disks: &dyn Disks, paths: &[String]) -> Result<Vec<Box<dyn TargetDisk>>, TaskError> {
-    let system = system_disk(disks);
-    let mut open = Vec::new();
-    for path in paths {
-        let disk = unused(disks, Path::new(path))?;
-        if system.as_deref() == Some(Path::new(&disk.disk().path)) {
-            return Err(format!("{path} is the system disk, not a user disk").into());
+type Open = fn(&dyn Disks, &Path) -> Result<Box<dyn TargetDisk>, WipeError>;
+
+/// Opens other disks than the system disk, so that all are known to be there before the first one is wiped.
+fn open_user_disks(
+    disks: &dyn Disks,
+    system: Option<&Path>,
+    paths: &[String],
+    open: Open,
+) -> Result<Vec<Box<dyn TargetDisk>>, WipeError> {
+    let open = |path: &String| {
+        let disk = disks.open(Path::new(path))?;
+        if system == Some(Path::new(&disk.disk().path)) {
+            return Err(WipeError::SystemDisk(path.clone()));
         }
-        if disk.disk().access == Access::ReadOnly {
-            return Err(format!("{path} is read-only").into());
-        }
-        open.push(disk);
-    }
-    Ok(open)
+        open(disks, Path::new(path))
+    };
+    paths.iter().map(open).collect()
 }
 
-fn user_disks(disks: &dyn Disks, paths: &[String]) -> Result<(), TaskError> {
-    for mut disk in open_user_disks(disks, paths)? {
-        tracing::info!(disk = disk.disk().path, "wiping a user disk");
-        whole(disk.as_mut())?;
+/// Whether all that a reset is to wipe can be wiped once nothing runs any more: disks and partitions are there, and can be
+/// written to.
+///
+/// # Errors
+/// The first that cannot, with its name.
+pub(crate) fn check(disks: &dyn Disks, system: Option<&Path>, reset: &ResetParameters) -> Result<(), WipeError> {
+    if reset.mode != WipeMode::UserDisks {
+        let wipe = SystemWipe::of_labels(&reset.labels)?;
+        match (system, &wipe) {
+            (Some(path), wipe) => {
+                let disk = writable(disks, path)?;
+                if let SystemWipe::Labels(labels) = wipe {
+                    partitions(disk.as_ref(), labels)?;
+                }
+            }
+            (None, SystemWipe::Labels(_)) => return Err(WipeError::NoSystem),
+            // A machine without a system has nothing to wipe.
+            (None, SystemWipe::Disk) => {}
+        }
     }
-    Ok(())
+    open_user_disks(disks, system, &reset.user_disks, writable).map(drop)
 }
 
 /// The value of the kernel argument that asks for a wipe.
@@ -141,182 +207,168 @@ pub(crate) fn is_asked(kernel: &dyn EarlySystem) -> bool {
     asked(kernel).is_some()
 }
 
-/// Wipes what the kernel command line asks for.
+/// Wipes what the kernel command line asks for, and waits until it is seen: what comes next must not take the old content for
+/// that of the disk.
 pub(crate) async fn asked_by_kernel_argument(
     kernel: &dyn EarlySystem,
     disks: &Arc<dyn Disks>,
+    store: &Store,
 ) -> Result<(), TaskError> {
     let Some(value) = asked(kernel) else { return Ok(()) };
-    system(disks, &SystemWipe::of_argument(&value).map_err(|error| format!("{}: {error}", cmdline::WIPE))?).await
+    let wipe = SystemWipe::of_argument(&value).map_err(|error| format!("{}: {error}", cmdline::WIPE))?;
+    let Some(path) = system_disk::settled_device(store).await? else {
+        tracing::info!("no disk has the system: nothing is wiped");
+        return Ok(());
+    };
+    system(disks, &path, &wipe).await?;
+    match tokio::time::timeout(SEEN, until_seen(store, &path, &wipe)).await {
+        Ok(seen) => Ok(seen?),
+        Err(_) => {
+            tracing::warn!(disk = %path.display(), "wiped, but not seen to be empty after {} s", SEEN.as_secs());
+            Ok(())
+        }
+    }
 }
 
-/// Wipes the system disk, or partitions of it, as a request for a reset says.
-pub(crate) async fn reset_system(disks: &Arc<dyn Disks>, request: &Request) -> Result<(), TaskError> {
-    let Parameters::Reset(reset) = &request.options.parameters else { return system(disks, &SystemWipe::Disk).await };
+/// Ends when discovery has seen that a disk or partitions of it were wiped.
+async fn until_seen(store: &Store, disk: &Path, wipe: &SystemWipe) -> Result<(), StateError> {
+    let name = disk.strip_prefix("/dev").unwrap_or(disk).to_string_lossy().replace('/', "!");
+    // Those that boot loaders read have an empty file system, as they had one before.
+    let stays_empty = |label: &&Label| !matches!(label, Label::Efi | Label::Boot);
+    loop {
+        // The watches first: a change after the look is an event.
+        let mut systems = store.watch_kind(&Kind::of::<SystemDisk>(), WatchOptions::default())?;
+        let mut volumes = store.watch_kind(&Kind::of::<DiscoveredVolume>(), WatchOptions::default())?;
+        let is_seen = match wipe {
+            SystemWipe::Disk => system_disk::device(store)?.as_deref() != Some(disk),
+            SystemWipe::Labels(labels) => {
+                let found = store.list_as::<DiscoveredVolume>()?;
+                labels.iter().filter(stays_empty).all(|label| {
+                    !found.iter().any(|volume| {
+                        volume.parent == name && volume.partition_label == label.name() && !volume.name.is_empty()
+                    })
+                })
+            }
+        };
+        if is_seen {
+            return Ok(());
+        }
+        // Both arms are cancel-safe: a watch that missed something is begun anew, and the state looked at.
+        tokio::select! {
+            event = systems.next() => drop(event),
+            event = volumes.next() => drop(event),
+        }
+    }
+}
+
+/// What a request for a reset asks for.
+fn parameters(request: &Request) -> ResetParameters {
+    match &request.options.parameters {
+        Parameters::Reset(reset) => reset.clone(),
+        _ => ResetParameters::default(),
+    }
+}
+
+/// Looks whether a reset can wipe what it is asked for, before anything else is done.
+pub(crate) async fn verify(disks: &Arc<dyn Disks>, store: &Store, request: &Request) -> Result<(), TaskError> {
+    Ok(check_on_thread(disks, store, parameters(request)).await??)
+}
+
+async fn check_on_thread(
+    disks: &Arc<dyn Disks>,
+    store: &Store,
+    reset: ResetParameters,
+) -> Result<Result<(), WipeError>, TaskError> {
+    let (disks, system) = (Arc::clone(disks), system_disk::device(store)?);
+    // Reading waits for a disk.
+    Ok(tokio::task::spawn_blocking(move || check(&*disks, system.as_deref(), &reset)).await?)
+}
+
+/// The disk that was the system disk until a reset wiped it. Then another one, with an old installation, may become it.
+pub(crate) type Wiped = OnceLock<PathBuf>;
+
+/// Wipes the system disk, or partitions of it, as a request for a reset says. A machine without one has nothing to wipe.
+pub(crate) async fn reset_system(
+    disks: &Arc<dyn Disks>,
+    store: &Store,
+    wiped: &Wiped,
+    request: &Request,
+) -> Result<(), TaskError> {
+    let reset = parameters(request);
+    let path = system_disk::device(store)?;
     // Other disks are looked at first: nothing is wiped if one of them is not there.
-    drop(open_user_disks(&**disks, &reset.user_disks)?);
-    system(disks, &SystemWipe::of_labels(&reset.labels)?).await
+    drop(open_user_disks(&**disks, path.as_deref(), &reset.user_disks, unused)?);
+    let Some(path) = path else {
+        tracing::info!("no disk has the system: nothing is wiped");
+        return Ok(());
+    };
+    let wipe = SystemWipe::of_labels(&reset.labels)?;
+    // Before it is wiped: discovery may see that before this step has ended. A second reset is of the same disk.
+    let path = if wipe == SystemWipe::Disk { wiped.get_or_init(|| path).clone() } else { path };
+    system(disks, &path, &wipe).await
+}
+
+/// Wipes EPHEMERAL, for a version that is to begin without data.
+pub(crate) async fn ephemeral(disks: &Arc<dyn Disks>, store: &Store) -> Result<(), TaskError> {
+    let path = system_disk::device(store)?.ok_or(WipeError::NoSystem)?;
+    system(disks, &path, &SystemWipe::Labels(vec![Label::Ephemeral])).await
 }
 
 /// Wipes other disks, as a request for a reset says.
-pub(crate) async fn reset_user_disks(disks: &Arc<dyn Disks>, request: &Request) -> Result<(), TaskError> {
-    let Parameters::Reset(reset) = &request.options.parameters else { return Ok(()) };
-    let (disks, paths) = (Arc::clone(disks), reset.user_disks.clone());
+pub(crate) async fn reset_user_disks(
+    disks: &Arc<dyn Disks>,
+    store: &Store,
+    wiped: &Wiped,
+    request: &Request,
+) -> Result<(), TaskError> {
+    let reset = parameters(request);
+    let system = wiped.get().cloned().map_or_else(|| system_disk::device(store), |disk| Ok(Some(disk)))?;
+    let disks = Arc::clone(disks);
+    let work = move || {
+        for mut disk in open_user_disks(&*disks, system.as_deref(), &reset.user_disks, unused)? {
+            tracing::info!(disk = disk.disk().path, "wiping a user disk");
+            whole(disk.as_mut())?;
+        }
+        Ok(())
+    };
     // Disks may take long to discard their content.
-    tokio::task::spawn_blocking(move || user_disks(&*disks, &paths)).await?
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// The disks of this machine for the API, which looks at them before it asks for a reset.
+#[derive(Debug)]
+pub(crate) struct NodeResetTargets {
+    pub(crate) disks: Arc<dyn Disks>,
+    pub(crate) store: Store,
+}
+
+#[async_trait]
+impl ResetTargets for NodeResetTargets {
+    async fn check(&self, reset: &ResetParameters) -> Result<(), ResetRefused> {
+        let internal = |error: TaskError| ResetRefused::NotPossible(error_chain(&*error));
+        let checked = check_on_thread(&self.disks, &self.store, reset.clone()).await.map_err(internal)?;
+        checked.map_err(|error| refused(&error))
+    }
+}
+
+fn refused(error: &WipeError) -> ResetRefused {
+    let text = error_chain(error);
+    match error {
+        WipeError::Label(_) | WipeError::SystemDisk(_) | WipeError::Disk(DiskError::NotDisk { .. }) => {
+            ResetRefused::Invalid(text)
+        }
+        WipeError::Disk(DiskError::Absent { .. }) => {
+            ResetRefused::Absent(format!("{text}; `talosctl disks` lists the disks of the machine"))
+        }
+        WipeError::NoPartition { .. } => ResetRefused::Absent(text),
+        WipeError::ReadOnly(_)
+        | WipeError::InUse { .. }
+        | WipeError::PartOf { .. }
+        | WipeError::NoTable { .. }
+        | WipeError::NoSystem
+        | WipeError::Disk(_) => ResetRefused::NotPossible(text),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use block::disk::testing::{Change, FakeDisk, FakeDisks};
-    use machine::gpt::{Guid, ProtectiveEntry};
-    use machine::layout::{self, Layout};
-    use sequencer::{ActorId, ResetParameters, Sequence};
-    use sys::early::FakeEarlySystem;
-
-    use super::*;
-
-    #[test]
-    fn the_kernel_argument_names_the_disk_or_partitions() {
-        assert_eq!(SystemWipe::of_argument("system"), Ok(SystemWipe::Disk));
-        let labels = SystemWipe::Labels(vec![Label::Ephemeral, Label::State]);
-        assert_eq!(SystemWipe::of_argument("system:EPHEMERAL,STATE"), Ok(labels));
-        assert_eq!(SystemWipe::of_argument("system:state"), Err(LabelError::Unknown("state".into())));
-        for bad in ["", "all", "system:", "user:STATE"] {
-            assert_eq!(SystemWipe::of_argument(bad), Err(LabelError::Argument(bad.into())));
-        }
-        assert_eq!(SystemWipe::of_labels::<&str>(&[]), Ok(SystemWipe::Disk));
-    }
-
-    const GIB: u64 = 1 << 30;
-    const SYSTEM: &str = "/dev/sda";
-
-    /// A disk with the system, whose partitions have content.
-    fn system_of(layout: Layout) -> FakeDisk {
-        let mut disk = FakeDisk::new(4 * GIB).at(SYSTEM);
-        let geometry = disk.disk().geometry;
-        let id = || Guid::from_random([1; 16]);
-        let table = layout::table(layout, geometry, 0, layout::EPHEMERAL_MINIMUM, id).unwrap();
-        disk::write_table(&mut disk, &table, ProtectiveEntry::Inactive, b"").unwrap();
-        for partition in &table.partitions {
-            disk.write_at(partition.offset(geometry), &[7; 512]).unwrap();
-        }
-        disk.flush().unwrap();
-        disk
-    }
-
-    /// Labels of the partitions that still have content.
-    fn kept(disks: &FakeDisks) -> Vec<String> {
-        let disk = disks.disk(SYSTEM).unwrap();
-        let Contents::Table(table) = disk::contents(&disk).unwrap() else { return Vec::new() };
-        let has_content = |partition: &&machine::gpt::Partition| {
-            let mut sector = [0; 512];
-            disk.read_at(partition.offset(disk.disk().geometry), &mut sector).unwrap();
-            sector == [7; 512]
-        };
-        table.partitions.iter().filter(has_content).map(|partition| partition.name.clone()).collect()
-    }
-
-    fn reset(labels: &[&str], user_disks: &[&str]) -> Request {
-        let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
-        let parameters =
-            ResetParameters { labels: strings(labels), user_disks: strings(user_disks), ..ResetParameters::default() };
-        Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters))
-    }
-
-    async fn reset_system_of(disks: &FakeDisks, request: &Request) -> Result<(), TaskError> {
-        let disks: Arc<dyn Disks> = Arc::new(disks.clone());
-        reset_system(&disks, request).await
-    }
-
-    async fn reset_users_of(disks: &FakeDisks, request: &Request) -> Result<(), TaskError> {
-        let disks: Arc<dyn Disks> = Arc::new(disks.clone());
-        reset_user_disks(&disks, request).await
-    }
-
-    #[tokio::test]
-    async fn only_the_partitions_of_the_labels_are_wiped_and_boot_partitions_get_file_systems() {
-        let disks = FakeDisks::default().with(system_of(Layout::Both));
-        reset_system_of(&disks, &reset(&["STATE", "BOOT"], &[])).await.unwrap();
-        assert_eq!(kept(&disks), ["EFI", "BIOS", "META", "EPHEMERAL"]);
-        let formats = |change: &Change| matches!(change, Change::Format(..));
-        let formatted: Vec<_> = disks.changes().into_iter().filter(formats).collect();
-        assert_eq!(formatted, [Change::Format("/dev/sdap3".into(), EmptyFileSystem::Xfs)]);
-        assert_eq!(disks.changes().last(), Some(&Change::Reread(SYSTEM.into())));
-        let disks = FakeDisks::default().with(system_of(Layout::Uki));
-        let absent = reset_system_of(&disks, &reset(&["BOOT"], &[])).await.unwrap_err();
-        assert_eq!(absent.to_string(), "the system disk has no partition BOOT");
-    }
-
-    #[tokio::test]
-    async fn a_wiped_disk_has_no_table_and_a_machine_without_a_system_has_nothing_to_wipe() {
-        let disks = FakeDisks::default().with(system_of(Layout::Uki)).with(FakeDisk::new(GIB).at("/dev/sdb"));
-        reset_system_of(&disks, &reset(&[], &[])).await.unwrap();
-        assert_eq!(disk::contents(&disks.disk(SYSTEM).unwrap()).unwrap(), Contents::Empty);
-        let changes = disks.changes();
-        assert!(changes.iter().all(|change| !format!("{change:?}").contains("sdb")), "{changes:?}");
-        reset_system_of(&disks, &reset(&[], &[])).await.unwrap();
-        assert_eq!(disks.changes(), changes);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_wiped_unless_all_can_be() {
-        let disks = || {
-            FakeDisks::default()
-                .with(system_of(Layout::Uki))
-                .with(FakeDisk::new(GIB).at("/dev/sdb"))
-                .with(FakeDisk::new(GIB).at("/dev/sdc").read_only())
-                .with(FakeDisk::new(GIB).at("/dev/sdd").used_by("/dev/sdd1 is mounted on /var/mnt"))
-        };
-        for (bad, reason) in [
-            ("/dev/sdc", "/dev/sdc is read-only"),
-            ("/dev/sdd", "/dev/sdd is in use: /dev/sdd1 is mounted on /var/mnt"),
-            ("/dev/sde", "there is no disk /dev/sde"),
-            (SYSTEM, "/dev/sda is the system disk, not a user disk"),
-        ] {
-            let disks = disks();
-            let request = reset(&[], &["/dev/sdb", bad]);
-            for refused in [reset_system_of(&disks, &request).await, reset_users_of(&disks, &request).await] {
-                assert_eq!(refused.unwrap_err().to_string(), reason);
-            }
-            assert_eq!(disks.changes(), []);
-        }
-        let busy = FakeDisks::default().with(system_of(Layout::Uki).used_by("/dev/sda4 is mounted on /var"));
-        let refused = reset_system_of(&busy, &reset(&[], &[])).await.unwrap_err();
-        assert_eq!(refused.to_string(), "/dev/sda is in use: /dev/sda4 is mounted on /var");
-        let disks = disks();
-        reset_users_of(&disks, &reset(&[], &["/dev/sdb"])).await.unwrap();
-        assert_eq!(disks.changes().first(), Some(&Change::Discard("/dev/sdb".into())));
-    }
-
-    #[tokio::test]
-    async fn each_change_that_fails_fails_the_reset() {
-        for labels in [&[][..], &["STATE", "BOOT", "EFI"]] {
-            let machine = || FakeDisks::default().with(system_of(Layout::Both));
-            let whole = machine();
-            reset_system_of(&whole, &reset(labels, &[])).await.unwrap();
-            for (number, change) in whole.changes().into_iter().enumerate() {
-                let disks = machine();
-                disks.fail_at(number);
-                let result = reset_system_of(&disks, &reset(labels, &[])).await;
-                // A disk need not be able to discard.
-                let is_needed = !matches!(change, Change::Discard(_));
-                assert_eq!(result.is_err(), is_needed, "{change:?}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn the_kernel_argument_wipes_what_it_names() {
-        let kernel = |arguments: &str| FakeEarlySystem::default().with_text("/proc/cmdline", arguments);
-        let asking = kernel("talos.experimental.wipe=system:STATE");
-        assert!(is_asked(&asking) && !is_asked(&kernel("quiet")));
-        let disks = FakeDisks::default().with(system_of(Layout::Uki));
-        let shared: Arc<dyn Disks> = Arc::new(disks.clone());
-        asked_by_kernel_argument(&asking, &shared).await.unwrap();
-        assert_eq!(kept(&disks), ["EFI", "META", "EPHEMERAL"]);
-        let error = asked_by_kernel_argument(&kernel("talos.experimental.wipe=all"), &shared).await.unwrap_err();
-        let expected = "talos.experimental.wipe: \"all\" must be system, or system: with labels of partitions";
-        assert_eq!(error.to_string(), expected);
-    }
-}
+mod tests;

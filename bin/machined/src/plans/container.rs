@@ -1,6 +1,6 @@
 //! Plans of a machine that is a container: its disks, its network and its kernel are its host's.
 
-use sequencer::{Request, Sequence, Then};
+use sequencer::{Outcome, Request, Sequence, Then};
 
 use super::departure;
 use super::outline::{Facts, Outline};
@@ -17,7 +17,10 @@ pub(super) fn outline(request: &Request, facts: Facts) -> Option<Outline> {
         Sequence::Boot => Some(boot()),
         Sequence::Reboot => Some(stop(departure::of_reboot())),
         Sequence::Shutdown => Some(stop(departure::of_shutdown(request))),
-        Sequence::Reset => Some(stop(departure::of_reset(request, facts))),
+        Sequence::Reset => {
+            let begun = Outline::new(Then::End(Outcome::PowerOff));
+            Some(stop(departure::of_reset(begun, request, facts)))
+        }
         Sequence::Install | Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
     }
 }

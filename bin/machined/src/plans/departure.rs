@@ -18,9 +18,8 @@ pub(super) fn of_shutdown(request: &Request) -> Outline {
     drained.phase("cleanup", &[StopAllPods])
 }
 
-/// A graceful one leaves nothing of the node in its cluster.
-pub(super) fn of_reset(request: &Request, facts: Facts) -> Outline {
-    let outline = Outline::new(Then::End(Outcome::PowerOff));
+/// A graceful one leaves nothing of the node in its cluster. `outline` is what comes before that.
+pub(super) fn of_reset(outline: Outline, request: &Request, facts: Facts) -> Outline {
     let is_graceful = matches!(&request.options.parameters, Parameters::Reset(reset) if reset.graceful);
     let departed = match (is_graceful, facts.control_plane) {
         (false, _) => outline.phase("cleanup", &[StopAllPods]),
@@ -30,4 +29,15 @@ pub(super) fn of_reset(request: &Request, facts: Facts) -> Outline {
         }
     };
     departed.phase("preReset", &[SendResetSignal])
+}
+
+/// Its pods go elsewhere. Where its data is not preserved it leaves etcd, as it comes back without any. `outline` is what comes
+/// before that.
+pub(super) fn of_upgrade(outline: Outline, preserve: bool, facts: Facts) -> Outline {
+    let drained = outline.phase("drain", &[CordonAndDrain]);
+    match (preserve, facts.control_plane) {
+        (true, _) => drained.phase("cleanup", &[StopAllPods]),
+        (false, false) => drained.phase("cleanup", &[RemoveAllPods]),
+        (false, true) => drained.phase("cleanup", &[RemoveAllPods]).phase("leave", &[LeaveEtcd]),
+    }
 }

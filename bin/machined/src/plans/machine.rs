@@ -2,17 +2,20 @@
 //!
 //! A phase without a step here is one that waits for its work: dashboard, D-Bus, syslogd, encryption, measured boot.
 
-use sequencer::{Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, Then, WipeMode};
+use sequencer::{
+    Outcome, Parameters, RebootMode, Request, ResetParameters, Sequence, Then, UpgradeParameters, WipeMode,
+};
 
 use super::departure;
 use super::outline::{Facts, Outline};
 use super::step::Step::{
-    ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DiskSizeCheck,
-    EnforceKsppRequirements, ForceCleanup, Install, KexecPrepare, LoadConfig, LoadModules, MemorySizeCheck, MountBpfFs,
-    MountCgroups, MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks, ResetSystemDisk,
-    ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit, SetupSystemDirectory, SetupVarDirectory,
-    StartAllServices, StartMachined, StartUdevd, StopAllServices, UnmountEphemeral, UnmountState, UnmountUserDisks,
-    WaitForDevices, WipeDisks, WriteImaPolicy, WriteUdevRules, WriteUserFiles,
+    ActivateLogicalVolumes, CreateEtcFiles, CreateOsReleaseFile, CreateSystemCgroups, DeactivateLogicalVolumes,
+    DiskSizeCheck, EnforceKsppRequirements, ForceCleanup, Install, KexecPrepare, LoadConfig, LoadModules,
+    MemorySizeCheck, MountBpfFs, MountCgroups, MountEphemeral, MountPseudoFilesystems, MountState, MountUserDisks,
+    NoteWhatHolds, PrepareTrial, ResetSystemDisk, ResetSystemPartitions, ResetUserDisks, SaveConfig, SetRlimit,
+    SetupSystemDirectory, SetupVarDirectory, StartAllServices, StartMachined, StartUdevd, StopAllServices,
+    UnmountEphemeral, UnmountState, UnmountUserDisks, Upgrade, VerifyDisksToWipe, WaitForDevices, WipeDisks,
+    WipeEphemeral, WriteImaPolicy, WriteUdevRules, WriteUserFiles,
 };
 
 /// The outline of a sequence; none where this machine has no such sequence.
@@ -24,7 +27,8 @@ pub(super) fn outline(request: &Request, facts: Facts) -> Option<Outline> {
         Sequence::Reboot => Some(reboot(&request.options.parameters)),
         Sequence::Shutdown => Some(stop(departure::of_shutdown(request))),
         Sequence::Reset => Some(reset(request, facts)),
-        Sequence::Upgrade | Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
+        Sequence::Upgrade => Some(upgrade(request, facts)),
+        Sequence::StageUpgrade | Sequence::MaintenanceUpgrade => None,
     }
 }
 
@@ -101,16 +105,40 @@ fn reboot(parameters: &Parameters) -> Outline {
     }
 }
 
+/// Stops all, installs another version beside the one that runs, and has it started on trial. Until the last step but one the
+/// machine comes back with the version that it has, whatever fails.
+fn upgrade(request: &Request, facts: Facts) -> Outline {
+    let defaults = UpgradeParameters::default();
+    let upgrade = if let Parameters::Upgrade(upgrade) = &request.options.parameters { upgrade } else { &defaults };
+    let noted = Outline::new(Then::End(Outcome::Reboot)).phase("verify", &[NoteWhatHolds]);
+    let mut outline =
+        stop(departure::of_upgrade(noted, upgrade.preserve, facts)).phase("forceCleanup", &[ForceCleanup]);
+    outline = outline.phase("upgrade", &[Upgrade]);
+    if !upgrade.preserve {
+        outline = outline.phase("wipe", &[WipeEphemeral]);
+    }
+    outline = outline.phase("meta", &[PrepareTrial]);
+    match upgrade.reboot {
+        RebootMode::Powercycle => outline,
+        RebootMode::Default => outline.phase("kexec", &[KexecPrepare]),
+    }
+}
+
 /// Stops all, and wipes what is asked for. Whether the machine reboots after it is up to the request.
 fn reset(request: &Request, facts: Facts) -> Outline {
     let defaults = ResetParameters::default();
     let reset = if let Parameters::Reset(reset) = &request.options.parameters { reset } else { &defaults };
-    let mut outline = stop(departure::of_reset(request, facts));
+    // What cannot be wiped is found before the node leaves its cluster.
+    let verified = Outline::new(Then::End(Outcome::PowerOff)).phase("verifyDisks", &[VerifyDisksToWipe]);
+    let mut outline = stop(departure::of_reset(verified, request, facts));
     // A machine that keeps its kernels can start one of them.
     if !reset.labels.is_empty() && !reset.labels.iter().any(|label| label == "BOOT") {
         outline = outline.phase("kexec", &[KexecPrepare]);
     }
     outline = outline.phase("forceCleanup", &[ForceCleanup]);
+    if !reset.user_disks.is_empty() {
+        outline = outline.phase("lvm", &[DeactivateLogicalVolumes]);
+    }
     outline = match (reset.mode, reset.labels.is_empty()) {
         (WipeMode::UserDisks, _) => outline,
         (_, true) => outline.phase("reset", &[ResetSystemDisk]),

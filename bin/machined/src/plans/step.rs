@@ -68,7 +68,13 @@ pub(crate) enum Step {
     SendResetSignal,
     StopAllServices,
     KexecPrepare,
+    NoteWhatHolds,
+    Upgrade,
+    WipeEphemeral,
+    PrepareTrial,
+    VerifyDisksToWipe,
     ForceCleanup,
+    DeactivateLogicalVolumes,
     ResetSystemDisk,
     ResetSystemPartitions,
     ResetUserDisks,
@@ -118,7 +124,17 @@ impl Step {
             Self::SendResetSignal => "sendResetSignal",
             Self::StopAllServices => "stopAllServices",
             Self::KexecPrepare => "kexecPrepare",
+            // Ours: Talos 1.7 has no trial of a version.
+            Self::NoteWhatHolds => "noteWhatHolds",
+            Self::Upgrade => "upgrade",
+            Self::WipeEphemeral => "wipeSystemDiskPartitions",
+            // Ours as well.
+            Self::PrepareTrial => "prepareTrial",
+            // Ours: Talos 1.7 looks at disks when it wipes them.
+            Self::VerifyDisksToWipe => "verifyDisksToWipe",
             Self::ForceCleanup => "forceCleanup",
+            // Ours: Talos 1.7 wipes no disk with active volumes.
+            Self::DeactivateLogicalVolumes => "deactivateLogicalVolumes",
             Self::ResetSystemDisk => "resetSystemDisk",
             Self::ResetSystemPartitions => "resetSystemDiskSpec",
             Self::ResetUserDisks => "resetUserDisks",
@@ -131,13 +147,17 @@ impl Step {
             Self::LoadConfig => None,
             Self::WaitForDevices | Self::WriteUdevRules => Some(ALL_DEVICES),
             Self::MountState | Self::MountEphemeral | Self::MountUserDisks => Some(VOLUMES),
-            Self::ActivateLogicalVolumes => Some(DEVICES),
+            Self::ActivateLogicalVolumes | Self::DeactivateLogicalVolumes => Some(DEVICES),
             Self::StartAllServices => Some(BOOT),
-            Self::Install => Some(INSTALL),
-            Self::WipeDisks | Self::ResetSystemDisk | Self::ResetSystemPartitions | Self::ResetUserDisks => Some(WIPE),
+            Self::Install | Self::Upgrade => Some(INSTALL),
+            Self::WipeDisks
+            | Self::WipeEphemeral
+            | Self::ResetSystemDisk
+            | Self::ResetSystemPartitions
+            | Self::ResetUserDisks => Some(WIPE),
             Self::CordonAndDrain | Self::LeaveEtcd => Some(DEPARTURE),
             Self::StopAllPods | Self::RemoveAllPods => Some(PODS),
-            Self::StopAllServices => Some(STOP),
+            Self::StopAllServices | Self::ForceCleanup => Some(STOP),
             _ => Some(QUICK),
         }
     }
@@ -149,6 +169,8 @@ impl Step {
             Self::Install | Self::MountUserDisks | Self::WriteUserFiles => {
                 OnFailure::PauseForConfig { at_most: CONFIG_PAUSE }
             }
+            // Nothing was done yet.
+            Self::NoteWhatHolds | Self::VerifyDisksToWipe => OnFailure::Refuse,
             // What does not end, or stays in use, keeps no machine from ending, and a device that hangs none from starting.
             // A kernel that keeps its own rules of measuring is as good. Sizes are only warned of, and a cluster that does not
             // answer keeps no machine from leaving it.
@@ -161,6 +183,7 @@ impl Step {
             | Self::UnmountEphemeral
             | Self::UnmountUserDisks
             | Self::ActivateLogicalVolumes
+            | Self::DeactivateLogicalVolumes
             | Self::WaitForDevices
             | Self::MemorySizeCheck
             | Self::DiskSizeCheck

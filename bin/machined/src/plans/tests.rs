@@ -5,12 +5,12 @@ mod fake;
 use std::time::Duration;
 
 use sequencer::{
-    ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Parameters, ResetParameters, Sequence, ShutdownParameters,
-    Then, WipeMode,
+    ActorId, CONFIG_PAUSE, LastResult, OnFailure, Outcome, Parameters, RebootMode, ResetParameters, Sequence,
+    ShutdownParameters, Then, UpgradeParameters, WipeMode,
 };
 
 use super::*;
-use fake::{Disk, Life, Scripted};
+use fake::{Case, Disk, Life, Scripted};
 
 const KINDS: [MachineKind; 2] = [MachineKind::Container, MachineKind::Machine];
 
@@ -57,61 +57,153 @@ fn a_machine_makes_its_own_kernel_ready_first() {
     assert_eq!(outline(MachineKind::Machine, Sequence::Install).unwrap().1, Then::End(Outcome::Reboot));
 }
 
-/// The steps of a life from power-on over `end`, as they were done when nothing went wrong.
-async fn journal(kind: MachineKind, disk: Disk, end: Option<Sequence>) -> Vec<(Sequence, Step)> {
-    let life = Life::new(kind, disk, Scripted::Nothing);
-    life.run(end).await;
+/// The steps of a life from power-on, as they were done when nothing went wrong.
+async fn journal(case: &Case, disk: Disk) -> Vec<(Sequence, Step)> {
+    let life = Life::of(case, disk, Scripted::Nothing);
+    life.run(case.end.as_ref()).await;
     life.node.journal()
 }
 
-/// Every sequence of each kind that ends a machine, and none.
-fn ends(kind: MachineKind) -> Vec<Option<Sequence>> {
-    let supported = Sequence::ALL.into_iter().filter(|sequence| sequence.stops_services());
-    let supported = supported.filter(|sequence| outline(kind, *sequence).is_some());
-    std::iter::once(None).chain(supported.map(Some)).collect()
+fn request(sequence: Sequence, parameters: Parameters) -> Request {
+    Request::new(sequence, ActorId::new("test")).with(parameters)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_machine_that_nothing_happens_to_runs_and_ends_as_it_was_asked() {
+fn reset(graceful: bool, mode: WipeMode, labels: &[&str], user_disks: &[&str]) -> Request {
+    let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let parameters = ResetParameters { graceful, mode, labels: strings(labels), user_disks: strings(user_disks) };
+    request(Sequence::Reset, Parameters::Reset(parameters))
+}
+
+/// A life of each kind, over each sequence that ends it, with each parameter that makes for another plan.
+fn cases() -> Vec<Case> {
+    let of_each_kind = KINDS.into_iter().flat_map(|kind| {
+        let case = move || Case::new(kind);
+        let whole = |graceful| reset(graceful, WipeMode::All, &[], &[]);
+        [
+            case(),
+            case().worker(),
+            case().ending(request(Sequence::Reboot, Parameters::None)),
+            case().ending(request(Sequence::Reboot, Parameters::Reboot(RebootMode::Powercycle))),
+            case().ending(request(Sequence::Shutdown, Parameters::None)),
+            case().ending(request(Sequence::Shutdown, Parameters::Shutdown(ShutdownParameters { force: true }))),
+            case().ending(whole(true)),
+            case().worker().ending(whole(true)),
+            case().ending(whole(false)),
+            case().ending(whole(true).ending_in(Outcome::Reboot)),
+        ]
+    });
+    let machine = || Case::new(MachineKind::Machine);
+    let disks = ["/dev/vdb"];
+    let upgrade = |preserve, reboot| {
+        let parameters = UpgradeParameters { image: "v2".into(), preserve, reboot, ..UpgradeParameters::default() };
+        request(Sequence::Upgrade, Parameters::Upgrade(parameters))
+    };
+    let of_machines = [
+        machine().ending(upgrade(true, RebootMode::Default)),
+        machine().ending(upgrade(false, RebootMode::Powercycle)),
+        machine().worker().ending(upgrade(false, RebootMode::Default)),
+        machine().wiping(&[]),
+        machine().wiping(&["STATE"]),
+        machine().wiping(&["EPHEMERAL", "META"]),
+        machine().ending(reset(true, WipeMode::All, &["STATE", "EPHEMERAL"], &[])),
+        machine().worker().ending(reset(true, WipeMode::All, &["EPHEMERAL"], &disks)),
+        machine().ending(reset(false, WipeMode::SystemDisk, &["BOOT"], &[])),
+        machine().ending(reset(true, WipeMode::SystemDisk, &[], &[])),
+        machine().ending(reset(true, WipeMode::UserDisks, &[], &disks)),
+        machine().with_volumes().ending(reset(false, WipeMode::UserDisks, &[], &disks)),
+        machine().with_volumes().ending(reset(true, WipeMode::All, &[], &disks)),
+    ];
+    of_each_kind.chain(of_machines).collect()
+}
+
+/// How a life ends that nothing happens to.
+fn outcome(case: &Case) -> Option<Outcome> {
+    let Some(end) = &case.end else {
+        // A machine whose disk was wiped installs itself.
+        return (case.wipe == Some(&[])).then_some(Outcome::Reboot);
+    };
+    let usual =
+        if matches!(end.sequence, Sequence::Reboot | Sequence::Upgrade) { Outcome::Reboot } else { Outcome::PowerOff };
+    Some(end.options.end.unwrap_or(usual))
+}
+
+#[test]
+fn every_sequence_that_ends_a_machine_has_a_case() {
     for kind in KINDS {
-        for end in ends(kind) {
-            let life = Life::new(kind, Disk::configured(), Scripted::Nothing);
-            let outcome = life.run(end).await;
-            assert_eq!(life.node.refusals(), [""; 0], "{kind:?} {end:?}");
-            match end {
-                None => assert_eq!((outcome, life.node.is_serving()), (None, true), "{kind:?}"),
-                Some(Sequence::Reboot) => assert_eq!(outcome, Some(Outcome::Reboot)),
-                Some(_) => assert_eq!(outcome, Some(Outcome::PowerOff)),
-            }
+        let is_supported = |sequence: &Sequence| sequence.stops_services() && outline(kind, *sequence).is_some();
+        for sequence in Sequence::ALL.into_iter().filter(is_supported) {
+            let ends_in =
+                |case: &Case| case.kind == kind && case.end.as_ref().is_some_and(|end| end.sequence == sequence);
+            assert!(cases().iter().any(ends_in), "{kind:?} {sequence}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_nothing_happens_to_runs_and_ends_as_it_was_asked() {
+    for case in cases() {
+        let life = Life::of(&case, case.before(), Scripted::Nothing);
+        let ended = life.run(case.end.as_ref()).await;
+        assert_eq!(life.node.refusals(), [""; 0], "{case:?}");
+        assert_eq!(ended, outcome(&case), "{case:?}");
+        assert_eq!(life.node.is_serving(), ended.is_none(), "{case:?}");
+        let last = life.lifecycle.status().borrow().last.clone().unwrap();
+        assert_eq!(last.result, LastResult::Done, "{case:?}");
+        assert_eq!(life.node.disk(), case.after(), "{case:?}");
+    }
+}
+
+/// Nothing is lost that was not to be wiped.
+fn assert_kept(case: &Case, disk: &Disk, place: &str) {
+    let (before, after) = (case.before(), case.after());
+    let is_wiped_at_start = case.wipe.is_some();
+    let state_is_wiped = case.wipe.is_some_and(|labels| labels.is_empty() || labels.contains(&"STATE"));
+    for (what, is_kept, was, may_go) in [
+        ("the configuration", disk.has_config, before.has_config, !after.has_config || state_is_wiped),
+        ("the system", disk.has_system, before.has_system, !after.has_system || case.wipe == Some(&[])),
+        ("EPHEMERAL", disk.has_data, before.has_data, !after.has_data || is_wiped_at_start),
+        ("another disk", disk.has_user_data, before.has_user_data, !after.has_user_data),
+        ("the membership", disk.is_member, before.is_member, !after.is_member),
+    ] {
+        assert!(is_kept || !was || may_go, "{place}: {what} is gone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_failure_of_each_task_is_answered_by_its_policy() {
-    for kind in KINDS {
-        for end in ends(kind) {
-            for (sequence, step) in journal(kind, Disk::configured(), end).await {
-                if (kind, sequence, step) == (MachineKind::Machine, Sequence::Initialize, Step::MountState) {
-                    // A plan's own policy, with a test of its own.
-                    continue;
-                }
-                let life = Life::new(kind, Disk::configured(), Scripted::Fails(sequence, step));
-                let outcome = life.run(end).await;
-                let place = format!("{kind:?} {end:?}: {sequence}, {step:?}");
-                let last = life.lifecycle.status().borrow().last.clone().unwrap();
-                match step.on_failure() {
-                    OnFailure::Abort | OnFailure::PauseForConfig { .. } => {
-                        assert_eq!(outcome, Some(Outcome::Reboot), "{place}");
-                        assert_eq!(last.sequence, sequence, "{place}");
-                        assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
-                    }
-                    OnFailure::Ignore => assert_eq!(last.result, LastResult::Done, "{place}"),
-                }
-                // A reset wipes it before its last steps.
-                let is_kept = life.node.disk().has_config || end == Some(Sequence::Reset);
-                assert!(is_kept, "{place}: the configuration is gone");
+    for case in cases() {
+        for (sequence, step) in journal(&case, case.before()).await {
+            if (case.kind, sequence, step) == (MachineKind::Machine, Sequence::Initialize, Step::MountState) {
+                // A plan's own policy, with a test of its own.
+                continue;
             }
+            let life = Life::of(&case, case.before(), Scripted::Fails(sequence, step));
+            let ended = life.run(case.end.as_ref()).await;
+            let place = format!("{case:?}: {sequence}, {step:?}");
+            let last = life.lifecycle.status().borrow().last.clone().unwrap();
+            match step.on_failure() {
+                // A disk whose volumes stay active is not wiped.
+                OnFailure::Ignore if step == Step::DeactivateLogicalVolumes && case.has_volumes => {
+                    assert_eq!((ended, last.sequence), (Some(Outcome::Reboot), sequence), "{place}");
+                    assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
+                    assert!(life.node.disk().has_user_data, "{place}");
+                }
+                OnFailure::Abort | OnFailure::PauseForConfig { .. } => {
+                    assert_eq!(ended, Some(Outcome::Reboot), "{place}");
+                    assert_eq!(last.sequence, sequence, "{place}");
+                    assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
+                }
+                OnFailure::Refuse => {
+                    assert_eq!((ended, last.sequence), (None, Sequence::Boot), "{place}");
+                    assert!(life.node.is_serving(), "{place}: it does not run on");
+                    assert_eq!(life.node.disk(), case.before(), "{place}: something was done");
+                }
+                OnFailure::Ignore => {
+                    assert_eq!(last.result, LastResult::Done, "{place}");
+                    assert_eq!(ended, outcome(&case), "{place}");
+                }
+            }
+            assert_kept(&case, &life.node.disk(), &place);
         }
     }
 }
@@ -131,24 +223,24 @@ async fn a_machine_whose_state_is_damaged_stays_up_and_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_after_each_task_leaves_a_machine_that_runs_again() {
-    for kind in KINDS {
-        for end in ends(kind) {
-            for (sequence, step) in journal(kind, Disk::configured(), end).await {
-                let life = Life::new(kind, Disk::configured(), Scripted::CutAfter(sequence, step));
-                life.run(end).await;
-                let disk = life.node.disk();
-                let place = format!("{kind:?} {end:?}: {sequence}, {step:?}");
-                let is_blank = kind == MachineKind::Machine && !disk.has_system;
-                let next = Life::new(kind, disk, Scripted::Nothing);
-                if is_blank {
-                    // It was reset, and installs itself again.
-                    assert_eq!(next.run(None).await, Some(Outcome::Reboot), "{place}");
-                    continue;
-                }
-                assert_eq!(next.run(None).await, None, "{place}");
-                assert_eq!(next.node.refusals(), [""; 0], "{place}");
-                assert!(next.node.is_serving(), "{place}: it does not run again");
+    for case in cases() {
+        for (sequence, step) in journal(&case, case.before()).await {
+            let life = Life::of(&case, case.before(), Scripted::CutAfter(sequence, step));
+            life.run(case.end.as_ref()).await;
+            let disk = life.node.disk();
+            let place = format!("{case:?}: {sequence}, {step:?}");
+            assert_kept(&case, &disk, &place);
+            let is_blank = case.kind == MachineKind::Machine && !disk.has_system;
+            // Another boot has no argument for a wipe: it was chosen in the boot loader's menu.
+            let next = Life::of(&Case { wipe: None, ..case.clone() }, disk, Scripted::Nothing);
+            if is_blank {
+                // It was wiped, and installs itself again.
+                assert_eq!(next.run(None).await, Some(Outcome::Reboot), "{place}");
+                continue;
             }
+            assert_eq!(next.run(None).await, None, "{place}");
+            assert_eq!(next.node.refusals(), [""; 0], "{place}");
+            assert!(next.node.is_serving(), "{place}: it does not run again");
         }
     }
 }
@@ -181,9 +273,12 @@ fn a_node_leaves_its_cluster_as_far_as_it_is_asked_to() {
         assert_eq!(departure(kind, Sequence::Reboot, Parameters::None, true), "cleanup");
         assert_eq!(departure(kind, Sequence::Shutdown, shutdown(false), true), "drain cleanup");
         assert_eq!(departure(kind, Sequence::Shutdown, shutdown(true), true), "cleanup");
-        assert_eq!(departure(kind, Sequence::Reset, reset(true), true), "drain cleanup leave preReset");
-        assert_eq!(departure(kind, Sequence::Reset, reset(true), false), "drain cleanup preReset");
-        assert_eq!(departure(kind, Sequence::Reset, reset(false), true), "cleanup preReset");
+        // Disks of a container are its host's.
+        let verify = if kind == MachineKind::Machine { "verifyDisks " } else { "" };
+        let reset_phases = |graceful, control_plane| departure(kind, Sequence::Reset, reset(graceful), control_plane);
+        assert_eq!(reset_phases(true, true), format!("{verify}drain cleanup leave preReset"));
+        assert_eq!(reset_phases(true, false), format!("{verify}drain cleanup preReset"));
+        assert_eq!(reset_phases(false, true), format!("{verify}cleanup preReset"));
     }
 }
 
@@ -199,13 +294,13 @@ fn a_reset_wipes_what_it_is_asked_for() {
         let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
         let request = Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters));
         let plan = node.planner.plan(&request).unwrap();
-        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(5).collect();
+        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(6).collect();
         names.join(" ")
     };
     assert_eq!(phases(WipeMode::All, &[], &[]), "forceCleanup reset");
-    assert_eq!(phases(WipeMode::All, &["STATE"], &["/dev/vdb"]), "kexec forceCleanup resetSpec resetUserDisks");
+    assert_eq!(phases(WipeMode::All, &["STATE"], &["/dev/vdb"]), "kexec forceCleanup lvm resetSpec resetUserDisks");
     assert_eq!(phases(WipeMode::SystemDisk, &["BOOT"], &[]), "forceCleanup resetSpec");
-    assert_eq!(phases(WipeMode::UserDisks, &[], &["/dev/vdb"]), "forceCleanup resetUserDisks");
+    assert_eq!(phases(WipeMode::UserDisks, &[], &["/dev/vdb"]), "forceCleanup lvm resetUserDisks");
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +317,7 @@ async fn a_machine_without_a_system_installs_it_and_runs_after_its_reboot() {
 
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_during_an_installation_leaves_a_machine_that_installs_or_runs() {
-    for (sequence, step) in journal(MachineKind::Machine, Disk::blank(), None).await {
+    for (sequence, step) in journal(&Case::new(MachineKind::Machine), Disk::blank()).await {
         let life = Life::new(MachineKind::Machine, Disk::blank(), Scripted::CutAfter(sequence, step));
         life.run(None).await;
         let disk = life.node.disk();

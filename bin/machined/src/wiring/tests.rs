@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use controller::EdgeKind;
-use platform::Container;
+use platform::{Container, Metal, Platform};
 use sequencer::Lifecycle;
 use supervisor::LogStore;
 use tokio::sync::watch;
@@ -20,25 +20,29 @@ const WRITTEN_OTHERWISE: &[&str] = &[
     "ServiceOverrides.runtime.talos.dev",     // the machine API
 ];
 
-/// Types that nobody writes yet, and the work that they wait for. The table can only shrink: a type that gets a writer has
-/// to leave it, and a new type does not come in without a reason.
+/// Types that nobody writes in a container.
+const NOT_IN_A_CONTAINER: (&str, &[&str]) = (
+    "never in a container: disks, firmware, boot partition and kernel clock of a machine of its own",
+    &[
+        "BlockDevices.block.talos.dev",
+        "DiscoveredVolumes.block.talos.dev",
+        "Disks.block.talos.dev",
+        "MetaKeys.runtime.talos.dev",
+        "MetaLoads.runtime.talos.dev",
+        "SystemDisks.block.talos.dev",
+        "UniqueMachineTokens.runtime.talos.dev",
+        "UpgradeTrials.runtime.talos.dev",
+        "UpgradeTrials.runtime.talos.dev",
+        "VolumeStatuses.block.talos.dev",
+    ],
+);
+
+/// Types that nobody writes on any machine yet, and the work that they wait for. The table can only shrink: a type that gets a
+/// writer has to leave it, and a new type does not come in without a reason.
 const WAITING: &[(&str, &[&str])] = &[
+    ("watchdogs, of which only the configuration is shown", &["WatchdogTimerStatuses.runtime.talos.dev"]),
     (
-        "never in a container: disks, firmware, boot partition and kernel clock of a machine of its own",
-        &[
-            "BlockDevices.block.talos.dev",
-            "DiscoveredVolumes.block.talos.dev",
-            "Disks.block.talos.dev",
-            "MetaKeys.runtime.talos.dev",
-            "MetaLoads.runtime.talos.dev",
-            "SystemDisks.block.talos.dev",
-            "UniqueMachineTokens.runtime.talos.dev",
-            "VolumeStatuses.block.talos.dev",
-            "WatchdogTimerStatuses.runtime.talos.dev",
-        ],
-    ),
-    (
-        "system extensions, which a container has none of",
+        "the status of system extensions",
         &["ExtensionServiceConfigStatuses.runtime.talos.dev", "ExtensionStatuses.runtime.talos.dev"],
     ),
     (
@@ -59,23 +63,22 @@ const WAITING: &[(&str, &[&str])] = &[
     ("SideroLink", &["SiderolinkConfigs.siderolink.talos.dev", "SiderolinkTunnels.siderolink.talos.dev"]),
 ];
 
-fn machine() -> Machine {
-    let components = Components::new(Arc::new(Container::new(None, None)), LogStore::default());
-    let planner = NodePlanner { kind: MachineKind::Container, actions: Arc::new(OnceLock::new()) };
+fn machine(platform: Arc<dyn Platform>, kind: MachineKind) -> Machine {
+    let components = Components::new(platform, LogStore::default());
+    let planner = NodePlanner { kind, actions: Arc::new(OnceLock::new()) };
     let lifecycle = Lifecycle::new(planner, components.events.clone(), watch::channel(0).1);
     Machine { components, lifecycle }
 }
 
-#[tokio::test]
-async fn every_type_has_a_writer_or_a_reason() {
-    let machine = machine();
-    register(&machine, Udevadm::default()).unwrap();
+/// Holds the writers of a machine against a table of types that have none.
+fn check_writers(machine: &Machine, waiting: &[(&str, &[&str])]) {
+    register(machine, Udevadm::default()).unwrap();
     let edges = machine.components.controllers.dependency_graph();
     let is_output = |kind| matches!(kind, EdgeKind::OutputExclusive | EdgeKind::OutputShared);
     let outputs = edges.iter().filter(|edge| is_output(edge.kind)).map(|edge| edge.type_name.clone());
     let written: BTreeSet<String> = outputs.chain(WRITTEN_OTHERWISE.iter().map(|name| (*name).to_owned())).collect();
     let waiting: BTreeMap<&str, &str> =
-        WAITING.iter().flat_map(|(reason, types)| types.iter().map(|name| (*name, *reason))).collect();
+        waiting.iter().flat_map(|(reason, types)| types.iter().map(|name| (*name, *reason))).collect();
     for definition in resources::definitions() {
         let name = definition.type_name;
         match (written.contains(name), waiting.get(name)) {
@@ -87,4 +90,18 @@ async fn every_type_has_a_writer_or_a_reason() {
     let known: BTreeSet<&str> = resources::definitions().iter().map(|definition| definition.type_name).collect();
     let gone: Vec<_> = waiting.keys().filter(|name| !known.contains(**name)).collect();
     assert!(gone.is_empty(), "the table has types that do not exist: {gone:?}");
+}
+
+#[tokio::test]
+async fn every_type_has_a_writer_in_a_container_or_a_reason() {
+    let machine = machine(Arc::new(Container::new(None, None)), MachineKind::Container);
+    let waiting: Vec<_> = WAITING.iter().copied().chain([NOT_IN_A_CONTAINER]).collect();
+    check_writers(&machine, &waiting);
+}
+
+/// Needs root, as it hears the kernel's events of devices.
+#[tokio::test]
+async fn every_type_has_a_writer_on_a_machine_of_its_own_or_a_reason() {
+    let metal = Metal::new(Cmdline::default(), Arc::new(HttpFetch), Arc::new(HttpFetch));
+    check_writers(&machine(Arc::new(metal), MachineKind::Machine), WAITING);
 }

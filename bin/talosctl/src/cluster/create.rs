@@ -11,7 +11,7 @@ use provision::up::{Acceleration, ConfigRequest, Delivery, Install, Patches, Up,
 use provision::{Cluster, ClusterSpec, DriverSettings, ExposedPort, Limits, NodeSpec, Plan, PlanError, Role};
 
 use super::failure::explain;
-use super::flags::{Effect, IdleFlags};
+use super::flags::{CpusGiven, Effect, IdleFlags};
 use super::machines::{MachineFlags, Shared};
 use super::progress::{ShowTimings, Steps};
 use super::{Provisioner, agent, input, show};
@@ -23,6 +23,9 @@ use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
+    // First: whoever reads an argument takes it out of the matches.
+    #[command(flatten)]
+    cpus_given: CpusGiven,
     /// Architecture of the nodes: that of this host
     #[arg(long, value_name = "string", default_value = "amd64", hide = true)]
     arch: String,
@@ -50,10 +53,10 @@ pub(crate) struct CreateArgs {
     /// Number of control plane nodes
     #[arg(long, visible_alias = "masters", value_name = "int", default_value_t = 1)]
     controlplanes: usize,
-    /// CPUs of each control plane node, like 1.5; 0 for no limit
+    /// CPUs of each control plane node, like 1.5; 0 for no limit; emulated virtual machines have one unless it is given
     #[arg(long, value_name = "string", default_value = "2.0")]
     cpus: String,
-    /// CPUs of each worker
+    /// CPUs of each worker, in the same way
     #[arg(long, value_name = "string", default_value = "2.0")]
     cpus_workers: String,
     /// Prints the logs of failed services (always on)
@@ -196,7 +199,7 @@ pub(crate) async fn run(
         |flag: &str| session.out.warning(format!("--{flag} is for virtual machines; nodes are containers here"));
     for (flag, effect) in args.idle.effects(provisioner) {
         match effect {
-            Effect::None => without_effect(flag),
+            Effect::None(reason) => session.out.warning(format!("--{flag} has no effect: {reason}")),
             Effect::Refused(reason) => {
                 let flag = format!("`talosctl cluster create --{flag}`");
                 return Err(CommandError::not_available(&flag).hint(reason));
@@ -273,13 +276,10 @@ fn request(
     }
     let absolute = |path: &Path| std::path::absolute(path).map_err(CommandError::wrap("reading a path"));
     let (driver, acceleration) = driver(args, provisioner)?;
-    let limits = |cpus: &str, mebibytes: u64| -> Result<Limits, CommandError> {
-        let limits = Limits { milli_cpus: milli_cpus(cpus)?, memory: (mebibytes > 0).then_some(mebibytes << 20) };
-        if driver.machines().is_some() && (limits.milli_cpus.is_none() || limits.memory.is_none()) {
-            return Err(usage("a virtual machine has CPUs and memory: neither can be 0"));
-        }
-        Ok(limits)
-    };
+    let machines = driver.machines().is_some();
+    let given = args.cpus_given;
+    let control_plane = limits(machines, &args.cpus, given.control_plane, args.memory)?;
+    let worker = limits(machines, &args.cpus_workers, given.worker, args.memory_workers)?;
     let spec = ClusterSpec {
         plan,
         driver: driver.clone(),
@@ -298,14 +298,23 @@ fn request(
             (false, true) => Delivery::Withheld { folder: absolute(Path::new("."))? },
             (false, false) => Delivery::Injected,
         },
-        limits: BTreeMap::from([
-            (Role::ControlPlane, limits(&args.cpus, args.memory)?),
-            (Role::Worker, limits(&args.cpus_workers, args.memory_workers)?),
-        ]),
+        limits: BTreeMap::from([(Role::ControlPlane, control_plane), (Role::Worker, worker)]),
         acceleration,
         talosconfig: session.talosconfig_path()?,
         wait: if args.wait { Wait::Ready(args.wait_timeout) } else { Wait::Bootstrapped(args.wait_timeout) },
     })
+}
+
+/// What a node may use. How many CPUs a virtual machine has unless they are `given` depends on what runs it.
+fn limits(machines: bool, cpus: &str, given: bool, mebibytes: u64) -> Result<Limits, CommandError> {
+    let limits = Limits { milli_cpus: milli_cpus(cpus)?, memory: (mebibytes > 0).then_some(mebibytes << 20) };
+    if !machines {
+        return Ok(limits);
+    }
+    if limits.milli_cpus.is_none() || limits.memory.is_none() {
+        return Err(CommandError::usage("a virtual machine has CPUs and memory: neither can be 0"));
+    }
+    Ok(Limits { milli_cpus: limits.milli_cpus.filter(|_| given), ..limits })
 }
 
 fn plan(args: &CreateArgs, provisioner: Provisioner, name: &str, nodes: &NodeSpec) -> Result<Plan, CommandError> {
@@ -328,6 +337,7 @@ fn driver(args: &CreateArgs, provisioner: Provisioner) -> Result<(DriverSettings
     }
     let shared = Shared { nameservers: &args.nameservers, api_port: args.control_plane_port };
     let (settings, acceleration) = args.machines.settings(&shared)?;
+    args.machines.check_boot_files(&settings)?;
     Ok((DriverSettings::Qemu(Box::new(settings)), acceleration))
 }
 
@@ -424,6 +434,29 @@ mod tests {
         ];
         assert_eq!(steps[1..], expected);
         assert!(next_steps(&[]).is_empty());
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    #[test]
+    fn cpus_of_machines_are_left_open_unless_they_are_given() {
+        let cpus = |machines, line: &str| {
+            let line = ["x"].into_iter().chain(line.split_whitespace());
+            let args = <Line as clap::Parser>::try_parse_from(line).unwrap().args;
+            let given = args.cpus_given;
+            let both = [(args.cpus, given.control_plane), (args.cpus_workers, given.worker)];
+            both.map(|(cpus, given)| limits(machines, &cpus, given, 2048).unwrap().milli_cpus)
+        };
+        assert_eq!(cpus(true, ""), [None, None]);
+        assert_eq!(cpus(true, "--cpus 2.0"), [Some(2000), None]);
+        assert_eq!(cpus(true, "--cpus-workers 4"), [None, Some(4000)]);
+        assert_eq!(cpus(false, ""), [Some(2000), Some(2000)]);
+        let refused = limits(true, "0", true, 2048).unwrap_err();
+        assert_eq!(refused.kind, crate::command_error::Kind::Usage);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::command_error::CommandError;
 
 /// In paths.
 const ARCHITECTURE: (&str, &str) = ("${ARCH}", "amd64");
+/// Kernel and initramfs, where the original looks for them, and where `cargo xtask image` writes them.
+const USUAL: BootFiles<&str> = BootFiles { kernel: "_out/vmlinuz-${ARCH}", initramfs: "_out/initramfs-${ARCH}.xz" };
+const BUILT: BootFiles<&str> = BootFiles { kernel: "_out/vmlinuz", initramfs: "_out/initramfs.xz" };
 /// The value of `--ipxe-boot-script` for a script of ours.
 const LOCAL_SCRIPT: &str = "local";
 
@@ -60,8 +63,8 @@ pub(super) struct Flags {
     /// Folders where UEFI firmware (OVMF) is looked for first
     #[arg(long, value_name = "strings", value_delimiter = ',')]
     extra_uefi_search_paths: Vec<PathBuf>,
-    /// Initramfs of virtual machines
-    #[arg(long, value_name = "string", default_value = "_out/initramfs-${ARCH}.xz")]
+    /// Initramfs of virtual machines; without this flag, _out/initramfs.xz is taken as well
+    #[arg(long, value_name = "string", default_value = USUAL.initramfs)]
     initrd_path: String,
     /// OCI layout with the installer's image, served to virtual machines (default: the bundle's, or its registry's)
     #[arg(long, value_name = "string")]
@@ -76,8 +79,8 @@ pub(super) struct Flags {
     /// be repeated
     #[arg(long, value_name = "strings", value_delimiter = ',', value_parser = user_disk)]
     user_disk: Vec<UserDisk>,
-    /// Kernel of virtual machines
-    #[arg(long, value_name = "string", default_value = "_out/vmlinuz-${ARCH}")]
+    /// Kernel of virtual machines; without this flag, _out/vmlinuz is taken as well
+    #[arg(long, value_name = "string", default_value = USUAL.kernel)]
     vmlinuz_path: String,
     /// Boots virtual machines from their disk when they are installed; otherwise always from their medium
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
@@ -113,6 +116,44 @@ pub(super) struct Flags {
     with_uefi: bool,
 }
 
+/// The files that a machine boots without firmware of its own medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BootFiles<T> {
+    kernel: T,
+    initramfs: T,
+}
+
+impl BootFiles<&str> {
+    /// As paths, below `folder` unless they are absolute.
+    fn below(self, folder: &Path) -> BootFiles<PathBuf> {
+        let (variable, architecture) = ARCHITECTURE;
+        let path = |text: &str| folder.join(text.replace(variable, architecture));
+        BootFiles { kernel: path(self.kernel), initramfs: path(self.initramfs) }
+    }
+}
+
+impl BootFiles<PathBuf> {
+    fn exist(&self) -> bool {
+        self.kernel.exists() && self.initramfs.exists()
+    }
+
+    /// The given files of `folder`; where both are the defaults and not both there, those that were built.
+    fn find(given: BootFiles<&str>, folder: &Path) -> Self {
+        let (named, built) = (given.below(folder), BUILT.below(folder));
+        if given == USUAL {
+            return if !named.exist() && built.exist() { built } else { named };
+        }
+        // One that was given has no built one beside it.
+        let one = |given: &str, usual: &str, named: PathBuf, built: PathBuf| {
+            if given == usual && !named.exists() && built.exists() { built } else { named }
+        };
+        Self {
+            kernel: one(given.kernel, USUAL.kernel, named.kernel, built.kernel),
+            initramfs: one(given.initramfs, USUAL.initramfs, named.initramfs, built.initramfs),
+        }
+    }
+}
+
 /// What other flags of the command say about machines.
 #[derive(Debug, Clone)]
 pub(super) struct Shared<'a> {
@@ -135,6 +176,29 @@ impl MachineFlags {
     /// The settings of all machines.
     pub(super) fn settings(&self, shared: &Shared<'_>) -> Result<(MachineSettings, Acceleration), CommandError> {
         self.flags.settings(shared)
+    }
+
+    /// Refuses defaults of kernel and initramfs that are not there; the driver reports files that were named.
+    pub(super) fn check_boot_files(&self, settings: &MachineSettings) -> Result<(), CommandError> {
+        let (Media::Kernel { kernel, initramfs } | Media::Network(BootScript::Files { kernel, initramfs })) =
+            &settings.media
+        else {
+            return Ok(());
+        };
+        let found = BootFiles { kernel: kernel.clone(), initramfs: initramfs.clone() };
+        if self.flags.boot_files() != USUAL || found.exist() {
+            return Ok(());
+        }
+        let usual = USUAL.below(Path::new(""));
+        let text = format!(
+            "virtual machines have no kernel and initramfs: neither {} and {} nor {} and {} are there",
+            usual.kernel.display(),
+            usual.initramfs.display(),
+            BUILT.kernel,
+            BUILT.initramfs
+        );
+        let hint = "`cargo xtask image` makes the latter in a checkout; --vmlinuz-path and --initrd-path name others";
+        Err(CommandError::usage(text).hint(hint))
     }
 }
 
@@ -204,9 +268,11 @@ impl Flags {
         Ok((settings, acceleration))
     }
 
+    fn boot_files(&self) -> BootFiles<&str> {
+        BootFiles { kernel: &self.vmlinuz_path, initramfs: &self.initrd_path }
+    }
+
     fn media(&self) -> Result<Media, CommandError> {
-        let (variable, architecture) = ARCHITECTURE;
-        let path = |text: &str| absolute(Path::new(&text.replace(variable, architecture)));
         if let Some(path) = &self.iso_path {
             return Ok(Media::Iso(absolute(path)?));
         }
@@ -223,7 +289,8 @@ impl Flags {
             }
             return Ok(Media::Network(BootScript::Url(url.to_owned())));
         }
-        let (kernel, initramfs) = (path(&self.vmlinuz_path)?, path(&self.initrd_path)?);
+        let BootFiles { kernel, initramfs } = BootFiles::find(self.boot_files(), Path::new(""));
+        let (kernel, initramfs) = (absolute(&kernel)?, absolute(&initramfs)?);
         Ok(match script {
             Some(_) => Media::Network(BootScript::Files { kernel, initramfs }),
             None => Media::Kernel { kernel, initramfs },
@@ -361,6 +428,42 @@ mod tests {
             if kernel.ends_with("_out/vmlinuz-amd64") && initramfs.ends_with("_out/initramfs-amd64.xz")));
         assert!(settings.extra_disks.is_empty() && settings.boots_from_disk && !settings.tpm);
         assert_eq!(parse("").given, [""; 0]);
+    }
+
+    #[test]
+    fn what_a_checkout_has_built_is_found_and_otherwise_both_places_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("_out").join(name);
+        let make = |name: &str| std::fs::write(path(name), "").unwrap();
+        std::fs::create_dir(folder.path().join("_out")).unwrap();
+        let found = |given| {
+            let BootFiles { kernel, initramfs } = BootFiles::find(given, folder.path());
+            [kernel, initramfs]
+        };
+        let usual = ["vmlinuz-amd64", "initramfs-amd64.xz"].map(path);
+        let built = ["vmlinuz", "initramfs.xz"].map(path);
+        assert_eq!(found(USUAL), usual);
+        // Half of either is none.
+        make("vmlinuz-amd64");
+        make("vmlinuz");
+        assert_eq!(found(USUAL), usual);
+        make("initramfs.xz");
+        assert_eq!(found(USUAL), built);
+        let own = BootFiles { kernel: "/own", ..USUAL };
+        assert_eq!(found(own), ["/own".into(), path("initramfs.xz")]);
+        make("initramfs-amd64.xz");
+        assert_eq!(found(USUAL), usual);
+
+        let (settings, _) = settings("").unwrap();
+        let refused = parse("").check_boot_files(&settings).unwrap_err();
+        let text = format!("{} {:?}", refused.error, refused.hints);
+        for part in ["_out/vmlinuz-amd64", "_out/initramfs-amd64.xz", "_out/vmlinuz and", "cargo xtask image"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let (iso, _) = super::tests::settings("--iso-path /a.iso").unwrap();
+        parse("--iso-path /a.iso").check_boot_files(&iso).unwrap();
+        let (named, _) = super::tests::settings("--vmlinuz-path /k").unwrap();
+        parse("--vmlinuz-path /k").check_boot_files(&named).unwrap();
     }
 
     #[test]

@@ -39,9 +39,6 @@ const fn aliased(
     Planned { path, about, aliases, arguments }
 }
 
-const WAIT: Argument = Value(' ', "wait", "bool=true", "Waits for completion");
-const DEBUG: Argument = Flag(' ', "debug", "Shows the kernel log while waiting");
-const TIMEOUT: Argument = Value(' ', "timeout", "duration=30m0s", "How long to wait");
 const DRY_RUN: Argument = Flag(' ', "dry-run", "Shows the changes only");
 const WITH_DOCS: Argument = Value(' ', "with-docs", "bool=true", "Explains fields of configurations");
 const WITH_EXAMPLES: Argument = Value(' ', "with-examples", "bool=true", "Shows examples in configurations");
@@ -113,7 +110,6 @@ const COMMANDS: &[Planned] = &[
         "Restarts a container",
         &[Positional("id", Count::One), Flag('k', "kubernetes", "A container of Kubernetes")],
     ),
-    planned("rollback", "Boots the previous version", &[]),
     planned(
         "rotate-ca",
         "Replaces the certificate authorities",
@@ -138,21 +134,6 @@ const COMMANDS: &[Planned] = &[
             Value('w', "num-workers", "int=1", "Parallel requests"),
             Value('O', "output", "string", "File to write to"),
             Flag('v', "verbose", "Shows errors during collection"),
-        ],
-    ),
-    planned(
-        "upgrade",
-        "Upgrades nodes",
-        &[
-            DEBUG,
-            Flag('f', "force", "Skips the checks of etcd"),
-            Value('i', "image", "string=ghcr.io/siderolabs/installer:v1.7.0", "Image to install"),
-            Flag(' ', "insecure", "Connects to a node in maintenance mode"),
-            Flag('p', "preserve", "Keeps the data"),
-            Value('m', "reboot-mode", "string=default", "default or powercycle"),
-            Flag('s', "stage", "Upgrades at the next boot"),
-            TIMEOUT,
-            WAIT,
         ],
     ),
     planned(

@@ -1,4 +1,4 @@
-//! `reboot`, `shutdown` and `reset`: what ends a machine, followed until it has happened.
+//! `reboot`, `shutdown`, `reset`, `upgrade` and `rollback`: what ends a machine, followed until it has happened.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::session::Session;
 
 mod follow;
 mod progress;
+mod trial;
 
 use follow::{Follow, Until};
 
@@ -85,6 +86,30 @@ pub(crate) struct ResetArgs {
     waiting: Waiting,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// Skips the checks of etcd
+    #[arg(short, long)]
+    force: bool,
+    /// Image to install
+    #[arg(short, long, value_name = "string", default_value_t = config::images::installer())]
+    image: String,
+    /// Connects to a node in maintenance mode
+    #[arg(long)]
+    insecure: bool,
+    /// Keeps the data
+    #[arg(short, long)]
+    preserve: bool,
+    /// default (without the firmware, where that is possible) or powercycle
+    #[arg(short = 'm', long, value_name = "string", default_value = "default", hide_possible_values = true)]
+    reboot_mode: RebootMode,
+    /// Upgrades at the next boot
+    #[arg(short, long)]
+    stage: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
 pub(crate) async fn reboot(args: RebootArgs, session: &Session) -> Result<(), CommandError> {
     let mode = match args.mode {
         RebootMode::Default => api::reboot_request::Mode::Default,
@@ -126,6 +151,43 @@ pub(crate) async fn reset(args: ResetArgs, session: &Session) -> Result<(), Comm
     on_nodes(session, &args.waiting, until, ask).await
 }
 
+/// Control planes one after the other, so that one alone is away; then all others at once.
+pub(crate) async fn upgrade(args: UpgradeArgs, session: &Session) -> Result<(), CommandError> {
+    let reboot_mode = match args.reboot_mode {
+        RebootMode::Default => api::upgrade_request::RebootMode::Default,
+        RebootMode::Powercycle => api::upgrade_request::RebootMode::Powercycle,
+    };
+    let request = api::UpgradeRequest {
+        image: args.image.clone(),
+        preserve: args.preserve,
+        stage: args.stage,
+        force: args.force,
+        reboot_mode: reboot_mode.into(),
+    };
+    let ask = async |client: Client| actor(client.upgrade(request.clone()).await?, |reply| reply.actor_id);
+    if args.insecure {
+        return session.on_insecure_nodes(&[], async |client| ask(client).await.map(drop)).await;
+    }
+    let (client, nodes) = (session.connect().await?, session.nodes()?);
+    let mut others = Vec::new();
+    for node in &nodes {
+        if trial::is_control_plane(&client.to_nodes([node.as_str()])).await? {
+            on(&client, std::slice::from_ref(node), session, &args.waiting, Until::Upgraded, &ask).await?;
+        } else {
+            others.push(node.clone());
+        }
+    }
+    if others.is_empty() { Ok(()) } else { on(&client, &others, session, &args.waiting, Until::Upgraded, &ask).await }
+}
+
+pub(crate) async fn rollback(session: &Session) -> Result<(), CommandError> {
+    let client = session.connect().await?;
+    for reply in client.rollback().await? {
+        reply.result.map_err(|error| CommandError::nodes(error.to_string()))?;
+    }
+    Ok(())
+}
+
 /// The actor id of the one node that answered.
 fn actor<T>(replies: Vec<NodeReply<T>>, id: impl FnOnce(T) -> String) -> Result<String, CommandError> {
     let reply = replies.into_iter().next().ok_or_else(|| CommandError::nodes("the node did not answer"))?;
@@ -139,8 +201,18 @@ async fn on_nodes(
     until: Until,
     ask: impl AsyncFn(Client) -> Result<String, CommandError>,
 ) -> Result<(), CommandError> {
-    let nodes = session.nodes()?;
-    let client = session.connect().await?;
+    let (nodes, client) = (session.nodes()?, session.connect().await?);
+    on(&client, &nodes, session, waiting, until, &ask).await
+}
+
+async fn on(
+    client: &Client,
+    nodes: &[String],
+    session: &Session,
+    waiting: &Waiting,
+    until: Until,
+    ask: &impl AsyncFn(Client) -> Result<String, CommandError>,
+) -> Result<(), CommandError> {
     let work = nodes.iter().map(async |node| {
         let client = client.to_nodes([node.as_str()]);
         if !waiting.wait {

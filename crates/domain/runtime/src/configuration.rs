@@ -18,7 +18,7 @@ use config::acquire::{Acquisition, Failure, Source, Step};
 use config::revision::{Revisions, Uptime};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use platform::{Inventory, Platform};
-use resources::block::{VolumePhase, VolumeStatus};
+use resources::block::{DiscoveredVolume, VolumePhase, VolumeStatus};
 use resources::config::MachineConfig;
 use resources::machine::{MaintenanceAccess, MaintenanceClients, Ownership};
 use resources::revision::{MachineConfigRequest, MachineConfigResult, MachineConfigRevision};
@@ -35,6 +35,8 @@ use files::{Authorities, ConfigurationError, Files};
 
 /// The id of the request for the maintenance API.
 pub const MAINTENANCE_ID: &str = "maintenance";
+/// How often a medium with the configuration is looked for beside changes of volumes: one may have failed to mount.
+const MEDIUM: Duration = Duration::from_secs(30);
 /// Timeout of a request to the platform; then it is retried. It may wait for what the machine says of itself for a part of
 /// that.
 const PLATFORM_ANSWER: Duration = Duration::from_secs(180);
@@ -96,7 +98,7 @@ impl ConfigurationController {
     fn announce(&mut self, error: &ConfigurationError) -> Failure {
         let text = stdx::error_chain(error);
         if self.announced.as_ref() != Some(&text) {
-            tracing::error!(error = text, retried = error.failure() == Failure::Passing, "configuration not usable");
+            tracing::error!(error = text, retried = error.failure() != Failure::Lasting, "configuration not usable");
             self.events.publish(match error {
                 ConfigurationError::Invalid { .. } | ConfigurationError::Empty { .. } => {
                     Payload::ConfigValidationError { error: text.clone() }
@@ -130,8 +132,17 @@ impl ConfigurationController {
         files::decode(&origin, text.as_bytes(), self.platform.mode()).map(Some)
     }
 
+    async fn report_platform(&mut self) {
+        let outcome = self.ask_platform().await.map_err(|error| self.announce(&error));
+        let now = self.uptime();
+        if let Phase::Acquiring(acquisition) = &mut self.phase {
+            acquisition.platform(outcome, now);
+        }
+    }
+
     /// Goes on until there is a configuration, or something to wait for.
     async fn acquire(&mut self, ctx: &mut Ctx, place: &Place) -> Result<(), ReconcileError> {
+        let mut has_looked_for_medium = false;
         loop {
             let now = self.uptime();
             let Phase::Acquiring(acquisition) = &self.phase else { return Ok(()) };
@@ -143,16 +154,21 @@ impl ConfigurationController {
                 Step::ReadDisk { .. } => self.read(place),
                 Step::Maintain { read_disk_at: Some(at) } if at <= now => self.read(place),
                 Step::AskPlatform { .. } => {
-                    let outcome = self.ask_platform().await.map_err(|error| self.announce(&error));
-                    let now = self.uptime();
-                    if let Phase::Acquiring(acquisition) = &mut self.phase {
-                        acquisition.platform(outcome, now);
-                    }
+                    has_looked_for_medium = true;
+                    self.report_platform().await;
+                    continue;
+                }
+                Step::Maintain { .. } if acquisition.awaits_medium() && !has_looked_for_medium => {
+                    has_looked_for_medium = true;
+                    self.report_platform().await;
                     continue;
                 }
                 Step::Maintain { read_disk_at } => {
                     if let Some(at) = read_disk_at {
                         ctx.requeue_after(at.saturating_sub(now));
+                    }
+                    if acquisition.awaits_medium() {
+                        ctx.requeue_after(MEDIUM);
                     }
                     return Ok(());
                 }
@@ -367,8 +383,9 @@ fn announce_access(access: &MaintenanceAccess) {
         ),
         MaintenanceClients::Nobody => tracing::error!(
             reason,
-            "maintenance mode takes no configuration: put config.yaml back into the volume STATE, or reset the machine from \
-             outside by emptying its volumes STATE and EPHEMERAL"
+            "maintenance mode serves nobody: put config.yaml back into the volume STATE, or wipe the system disk: on BIOS by \
+             the entry \"Reset Talos installation\" of the boot menu, on UEFI by that of the ISO, or by the kernel argument \
+             talos.experimental.wipe=system"
         ),
     }
 }
@@ -385,6 +402,8 @@ impl Controller for ConfigurationController {
             Input::strong::<MountStatus>().id(MountStatus::STATE),
             Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
             Input::weak::<VolumeStatus>().id(MountStatus::STATE),
+            // A medium with the configuration may be attached in maintenance mode.
+            Input::weak::<DiscoveredVolume>(),
             Input::weak::<MachineConfigRequest>(),
         ]
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use config::v1alpha1::LoggingDestination;
 use config::{Document, Documents};
-use controller::{Controller, Ctx, Input, Output, Projection, ReconcileError, TaskHandle};
+use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
 use log_delivery::{Endpoint, EndpointError, ServiceLogs};
 use resources::config::MachineConfig;
 use resources::runtime::KmsgLogConfig;
@@ -98,23 +98,48 @@ fn service_logs(destination: &LoggingDestination) -> Result<ServiceLogs, Endpoin
     Ok(ServiceLogs { endpoint: destination.endpoint.parse()?, tags })
 }
 
-/// The receivers of the kernel log, from the documents of kind `KmsgLogConfig`.
-#[must_use]
-pub fn kernel_config_controller() -> Box<dyn Controller> {
-    Projection::of_documents("runtime.KmsgLogConfigController", kernel_receivers)
+/// `runtime.KmsgLogConfigController`: the receivers of the kernel log, from the kernel's arguments and from the documents of kind
+/// `KmsgLogConfig`. Those of the arguments are there before a configuration is.
+#[derive(Debug, Default)]
+pub struct KmsgLogConfigController {
+    /// Values of `talos.logging.kernel`.
+    pub arguments: Vec<String>,
 }
 
-fn kernel_receivers(documents: &Documents) -> Vec<(String, KmsgLogConfig)> {
+#[async_trait]
+impl Controller for KmsgLogConfigController {
+    fn name(&self) -> &'static str {
+        "runtime.KmsgLogConfigController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        vec![Output::exclusive::<KmsgLogConfig>()]
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let documents = active.as_deref().map(MachineConfig::documents).transpose()?;
+        let configured = documents.map(kernel_receivers).unwrap_or_default();
+        let mut destinations: Vec<Url> = self.arguments.iter().map(|url| Url::from(url.as_str())).collect();
+        // A receiver that both name gets each line once.
+        destinations.extend(configured.into_iter().filter(|url| !self.arguments.contains(&url.0)));
+        if !destinations.is_empty() {
+            ctx.put(KmsgLogConfig::ID, KmsgLogConfig { destinations })?;
+        }
+        ctx.keep_touched::<KmsgLogConfig>()
+    }
+}
+
+fn kernel_receivers(documents: &Documents) -> Vec<Url> {
     let urls = documents.documents().iter().filter_map(|document| match document {
         Document::KmsgLog(log) => Some(Url::from(log.url.as_str())),
         _ => None,
     });
-    let destinations: Vec<Url> = urls.collect();
-    if destinations.is_empty() {
-        Vec::new()
-    } else {
-        vec![(KmsgLogConfig::ID.to_owned(), KmsgLogConfig { destinations })]
-    }
+    urls.collect()
 }
 
 /// `runtime.KmsgLogDeliveryController`: sends the kernel log.
@@ -204,7 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn receivers_of_the_kernel_log_are_those_of_all_documents() {
         let harness = Harness::new();
-        harness.runtime.register_boxed(kernel_config_controller()).unwrap();
+        harness.runtime.register(KmsgLogConfigController::default()).unwrap();
         harness.runtime.start();
         let document = |name: &str, url: &str| {
             format!("---\napiVersion: v1alpha1\nkind: KmsgLogConfig\nname: {name}\nurl: {url}\n")
@@ -217,6 +242,22 @@ mod tests {
         configure(&harness, "[]", "");
         harness.settle().await;
         assert!(harness.ids::<KmsgLogConfig>().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn receivers_of_the_kernels_arguments_are_there_without_a_configuration_and_once_with_it() {
+        let arguments = vec!["udp://10.7.0.1:5516/".to_owned()];
+        let harness = Harness::with(KmsgLogConfigController { arguments });
+        harness.settle().await;
+        let destinations = || harness.get::<KmsgLogConfig>(KmsgLogConfig::ID).map(|config| config.destinations.clone());
+        assert_eq!(destinations(), Some(vec![Url::from("udp://10.7.0.1:5516/")]));
+        let documents = ["udp://10.7.0.1:5516/", "tcp://10.7.0.1:1/"].map(|url| {
+            let name = &url[..3];
+            format!("---\napiVersion: v1alpha1\nkind: KmsgLogConfig\nname: {name}\nurl: {url}\n")
+        });
+        configure(&harness, "[]", &documents.concat());
+        harness.settle().await;
+        assert_eq!(destinations(), Some(["udp://10.7.0.1:5516/", "tcp://10.7.0.1:1/"].map(Url::from).to_vec()));
     }
 
     /// Needs a kernel log with something in it.

@@ -19,6 +19,8 @@ use supervisor::{Stopped, Supervisor, SupervisorError};
 pub struct ServiceRunController {
     supervisor: Supervisor,
     factory: Arc<dyn ServiceFactory>,
+    /// Variables of the kernel's arguments (`talos.environment`): those of the configuration replace them.
+    arguments: Vec<(String, String)>,
     /// Running services as started; none for stopped ones.
     started: BTreeMap<String, Option<Started>>,
     /// Images that were fetched ahead, by service.
@@ -61,7 +63,14 @@ impl std::fmt::Debug for ServiceRunController {
 
 impl ServiceRunController {
     pub fn new(supervisor: Supervisor, factory: Arc<dyn ServiceFactory>) -> Self {
-        Self { supervisor, factory, started: BTreeMap::new(), prefetched: BTreeMap::new() }
+        Self { supervisor, factory, arguments: Vec::new(), started: BTreeMap::new(), prefetched: BTreeMap::new() }
+    }
+
+    /// With variables for every service beside those of the configuration, which replace them.
+    #[must_use]
+    pub fn with_environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.arguments.extend(variables);
+        self
     }
 
     /// Whether nothing of that name runs any more; tells it to end if it does.
@@ -154,8 +163,11 @@ impl Controller for ServiceRunController {
         let root = MachineConfig::root_of(active.as_deref())?;
         for spec in &specs {
             // udevd is there before a configuration can be, and asks nobody elsewhere.
-            let configured = root.filter(|_| spec.id() != UDEVD).map(|config| &config.machine().env);
-            let environment = environment(&spec.environment, configured.into_iter().flatten());
+            let is_udevd = spec.id() == UDEVD;
+            let configured = root.filter(|_| !is_udevd).map(|config| &config.machine().env);
+            let arguments = self.arguments.iter().filter(|_| !is_udevd).map(|(name, value)| (name, value));
+            let environment = environment(&spec.environment, arguments);
+            let environment = self::environment(&environment, configured.into_iter().flatten());
             let wanted = ServiceSpec { environment, ..ServiceSpec::clone(spec) };
             let wish = ctx.get::<ServiceOverride>(spec.id())?;
             self.prefetch(ctx, spec.id(), spec);
@@ -231,10 +243,14 @@ mod tests {
     }
 
     fn world() -> World {
+        world_with(|controller| controller)
+    }
+
+    fn world_with(change: impl FnOnce(ServiceRunController) -> ServiceRunController) -> World {
         let supervisor = Supervisor::new(Arc::new(SystemClock));
         let journal = Journal::default();
         let factory = Arc::new(Fakes(Arc::clone(&journal)));
-        let harness = Harness::with(ServiceRunController::new(supervisor.clone(), factory));
+        let harness = Harness::with(change(ServiceRunController::new(supervisor.clone(), factory)));
         World { harness, supervisor, journal }
     }
 
@@ -370,6 +386,23 @@ mod tests {
         }
         world.settle().await;
         let expected = ["a A=1 PATH=/opt http_proxy=http://p:3128 starts", "udevd PATH=/bin A=1 starts"];
+        assert_eq!(world.journal(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_have_the_environment_of_the_kernels_arguments_unless_the_configuration_has_another() {
+        let variables = [("http_proxy", "http://k"), ("PATH", "/kernel")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let world = world_with(|controller| controller.with_environment(variables));
+        let environment = || vec!["PATH=/bin".to_owned(), "A=1".to_owned()];
+        for id in ["a", "udevd"] {
+            world.harness.put(id, ServiceSpec { environment: environment(), ..ServiceSpec::default() });
+        }
+        world.settle().await;
+        assert_eq!(world.journal(), ["a A=1 http_proxy=http://k PATH=/kernel starts", "udevd PATH=/bin A=1 starts"]);
+        let text = "version: v1alpha1\nmachine:\n  env:\n    http_proxy: http://p\n";
+        world.harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+        world.settle().await;
+        let expected = ["a A=1 http_proxy=http://k PATH=/kernel ends", "a A=1 PATH=/kernel http_proxy=http://p starts"];
         assert_eq!(world.journal(), expected);
     }
 

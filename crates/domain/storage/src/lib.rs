@@ -2,11 +2,15 @@
 
 mod devices;
 mod discovery;
+mod machine_token;
 mod meta;
+mod trial;
 pub mod user_disks;
 mod volumes;
 
 pub use devices::DevicesController;
 pub use discovery::DiscoveryController;
+pub use machine_token::UniqueMachineTokenController;
 pub use meta::{MetaController, MetaError, MetaHandle};
+pub use trial::{Evidence, Leave, TrialEdges, TrialError, UpgradeTrialController, is_ready};
 pub use volumes::{OVERLAYS, Places, VolumeController, VolumeEdges, VolumeError};

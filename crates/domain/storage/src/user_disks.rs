@@ -3,14 +3,21 @@
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use block::{BlockError, Device, FileSystemError, MountPlan, ProjectQuota, TableError};
 use config::v1alpha1::MachineDisk;
 use machine::gpt;
 use sys::files::{self, Access, FileError};
+use tokio::time::Instant;
 
 use crate::volumes::{VolumeEdges, mount_or_repair};
 pub use table::UserTableError;
+
+/// How long disks that the machine does not have are waited for: all devices that it started with are set up by then.
+const LATE: Duration = Duration::from_secs(60);
+/// How often links to disks are looked at beside events: udevd makes one after its disk has appeared.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The name of a partition that has no file system yet; a finished one has no name.
 const UNFORMATTED: &str = "unformatted";
@@ -48,7 +55,8 @@ pub enum UserDiskError {
     Random(#[source] std::io::Error),
 }
 
-/// Mounts all partitions of `disks`; what is mounted already stays. `system` is the name of the system disk.
+/// Mounts all partitions of `disks`; what is mounted already stays. `system` is the name of the system disk. Disks that are
+/// absent are waited for, a minute for all of them: those on USB and slow controllers appear late.
 ///
 /// # Errors
 /// The first [`UserDiskError`]; earlier disks stay mounted, and another call goes on.
@@ -58,8 +66,9 @@ pub async fn mount(
     system: &str,
     quota: ProjectQuota,
 ) -> Result<(), UserDiskError> {
+    let deadline = Instant::now() + LATE;
     for disk in disks {
-        let device = find(edges, &disk.device).await?;
+        let device = wait_for(edges, &disk.device, deadline).await?;
         if device.name == system {
             return Err(UserDiskError::SystemDisk { device: disk.device.clone() });
         }
@@ -87,6 +96,30 @@ pub async fn unmount(edges: &VolumeEdges, disks: &[MachineDisk]) -> Result<(), U
         edges.filesystems.unmount(Path::new(&partition.mountpoint)).await?;
     }
     Ok(())
+}
+
+/// The disk that a path leads to, once it is there.
+async fn wait_for(edges: &VolumeEdges, path: &str, deadline: Instant) -> Result<Device, UserDiskError> {
+    // Changes from here on are seen.
+    let mut changes = edges.devices.changes();
+    let mut is_said = false;
+    loop {
+        let absent = match find(edges, path).await {
+            Err(error @ UserDiskError::Absent { .. }) if Instant::now() < deadline => error,
+            found => return found,
+        };
+        if !is_said {
+            is_said = true;
+            let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
+            tracing::info!(disk = path, seconds, "waiting for a disk of machine.disks");
+        }
+        let next_look = (Instant::now() + LOOK).min(deadline);
+        // Both arms are cancel-safe: the disks are looked at after each. Without a source of changes there is nobody to ask.
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return Err(absent) },
+            () = tokio::time::sleep_until(next_look) => {}
+        }
+    }
 }
 
 /// The whole disk that a path of the configuration leads to, also by a link such as those of `/dev/disk/by-id`.

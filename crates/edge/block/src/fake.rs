@@ -466,6 +466,11 @@ impl FileSystems for FakeBlock {
         self.state.lock().log.push("vgchange -ay".to_owned());
         Ok(())
     }
+
+    async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError> {
+        self.state.lock().log.push("vgchange -an".to_owned());
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -180,6 +180,12 @@ pub trait FileSystems: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// The tool's.
     async fn activate_volume_groups(&self) -> Result<(), FileSystemError>;
+
+    /// Lets go of the disks of all volume groups, as far as nothing uses their volumes.
+    ///
+    /// # Errors
+    /// The tool's, also for a volume that is in use; the others are deactivated.
+    async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError>;
 }
 
 /// Tools and the kernel of this machine.
@@ -259,6 +265,11 @@ impl FileSystems for KernelFileSystems {
     async fn activate_volume_groups(&self) -> Result<(), FileSystemError> {
         on_thread(|| load_module("dm_mod")).await?;
         run("lvm", &["vgchange", "-ay"], "all volume groups".to_owned(), LVM).await
+    }
+
+    async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError> {
+        // At the end of a machine there is no udevd any more, whose answer the tool would wait for.
+        run("lvm", &["vgchange", "-an", "--noudevsync"], "all volume groups".to_owned(), LVM).await
     }
 }
 

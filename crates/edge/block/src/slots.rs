@@ -22,7 +22,9 @@ const MOUNT: &str = "/run/boot-loader";
 /// The boot loader cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {
-    #[error("no disk has the partition {label} of the boot loader")]
+    #[error("no disk of this machine has the system")]
+    NotInstalled,
+    #[error("the system disk has no partition {label} of the boot loader")]
     NoPartition { label: &'static str },
     #[error("mounting the files of the boot loader")]
     FileSystem(#[from] FileSystemError),
@@ -76,21 +78,23 @@ enum Home {
 /// The boot loader of the running machine.
 #[derive(Debug)]
 pub struct KernelBootLoader {
+    /// The system disk.
+    disk: PathBuf,
     home: Home,
     filesystems: Arc<dyn FileSystems>,
 }
 
 impl KernelBootLoader {
-    /// GRUB, with the slot that the kernel came from.
+    /// GRUB on the system disk, by its device, with the slot that the kernel came from.
     #[must_use]
-    pub fn grub(booted: Option<Slot>, filesystems: Arc<dyn FileSystems>) -> Self {
-        Self { home: Home::Grub { booted }, filesystems }
+    pub fn grub(disk: PathBuf, booted: Option<Slot>, filesystems: Arc<dyn FileSystems>) -> Self {
+        Self { disk, home: Home::Grub { booted }, filesystems }
     }
 
-    /// systemd-boot.
+    /// systemd-boot on the system disk, by its device.
     #[must_use]
-    pub fn unified(variables: EfiVariables, filesystems: Arc<dyn FileSystems>) -> Self {
-        Self { home: Home::Unified { variables }, filesystems }
+    pub fn unified(disk: PathBuf, variables: EfiVariables, filesystems: Arc<dyn FileSystems>) -> Self {
+        Self { disk, home: Home::Unified { variables }, filesystems }
     }
 
     /// Mounts, does the work, and unmounts, whatever came of it.
@@ -103,7 +107,7 @@ impl KernelBootLoader {
             Home::Grub { .. } => ("BOOT", "xfs"),
             Home::Unified { .. } => ("EFI", "vfat"),
         };
-        let device = sys::partitions::device_of(label).ok_or(SlotsError::NoPartition { label })?;
+        let device = sys::partitions::on_disk(&self.disk, label).ok_or(SlotsError::NoPartition { label })?;
         let mut plan = MountPlan::xfs(device, MOUNT, ProjectQuota::Off);
         plan.kind = kind;
         plan.is_read_only = !writes;
@@ -141,6 +145,57 @@ impl BootLoader for KernelBootLoader {
             Home::Unified { variables } => unified::make_default(root, variables, &slot),
         })
         .await
+    }
+}
+
+/// A boot loader in memory, for tests.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone)]
+pub struct FakeBootLoader(Arc<parking_lot::Mutex<Slots>>);
+
+#[cfg(feature = "testing")]
+impl FakeBootLoader {
+    #[must_use]
+    pub fn new(slots: Slots) -> Self {
+        Self(Arc::new(parking_lot::Mutex::new(slots)))
+    }
+
+    /// What it knows now.
+    #[must_use]
+    pub fn now(&self) -> Slots {
+        self.0.lock().clone()
+    }
+
+    /// Starts the machine: the slot that it was started from, and what is left.
+    #[must_use]
+    pub fn power_on(&self) -> Option<SlotId> {
+        let mut slots = self.0.lock();
+        slots.booted = slots.next.take().or_else(|| slots.default.clone());
+        slots.booted.clone()
+    }
+
+    fn known(&self, slot: &SlotId) -> Result<(), SlotsError> {
+        self.0.lock().version(slot).map(drop).ok_or_else(|| SlotsError::Unknown(slot.clone()))
+    }
+}
+
+#[cfg(feature = "testing")]
+#[async_trait]
+impl BootLoader for FakeBootLoader {
+    async fn slots(&self) -> Result<Slots, SlotsError> {
+        Ok(self.now())
+    }
+
+    async fn start_next(&self, slot: Option<&SlotId>) -> Result<(), SlotsError> {
+        slot.map(|slot| self.known(slot)).transpose()?;
+        self.0.lock().next = slot.cloned();
+        Ok(())
+    }
+
+    async fn make_default(&self, slot: &SlotId) -> Result<(), SlotsError> {
+        self.known(slot)?;
+        self.0.lock().default = Some(slot.clone());
+        Ok(())
     }
 }
 

@@ -26,6 +26,9 @@ pub type NodeStream<T> = Pin<Box<dyn Stream<Item = StreamItem<T>> + Send>>;
 /// One message, or the end of the stream for a reason.
 pub type StreamItem<T> = Result<NodeReply<T>, CallError>;
 
+/// A node pulls the image before it answers.
+const UPGRADE: Duration = Duration::from_secs(30 * 60);
+
 impl Client {
     /// The generated client of the machine service, routed as this client is.
     pub fn machine(&self) -> MachineServiceClient<Channel> {
@@ -134,6 +137,21 @@ impl Client {
     pub async fn reset(&self, request: machine::ResetRequest) -> Result<Vec<NodeReply<machine::Reset>>, CallError> {
         let reply = self.machine().reset(self.unary(request)).await;
         split("Reset", reply, |reply| reply.messages)
+    }
+
+    pub async fn upgrade(
+        &self,
+        request: machine::UpgradeRequest,
+    ) -> Result<Vec<NodeReply<machine::Upgrade>>, CallError> {
+        let mut request = Request::new(request);
+        request.set_timeout(UPGRADE);
+        let reply = self.machine().upgrade(request).await;
+        split("Upgrade", reply, |reply| reply.messages)
+    }
+
+    pub async fn rollback(&self) -> Result<Vec<NodeReply<machine::Rollback>>, CallError> {
+        let reply = self.machine().rollback(self.unary(machine::RollbackRequest {})).await;
+        split("Rollback", reply, |reply| reply.messages)
     }
 
     pub async fn logs(&self, request: machine::LogsRequest) -> Result<NodeStream<Data>, CallError> {

@@ -81,6 +81,8 @@ with_metadata!(
     wire::machine::Process,
     wire::machine::Reboot,
     wire::machine::Reset,
+    wire::machine::Rollback,
+    wire::machine::Upgrade,
     wire::machine::GenerateClientConfiguration,
     wire::machine::ServiceList,
     wire::machine::ServiceRestart,

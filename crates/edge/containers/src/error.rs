@@ -58,3 +58,27 @@ pub enum PullError {
         source: std::io::Error,
     },
 }
+
+impl PullError {
+    /// Whether another attempt may succeed: the network, a registry, or what arrived of an image may be in order then.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Registry { source, .. } => source.is_retryable(),
+            Self::Containerd { .. } | Self::Malformed { .. } | Self::Digest { .. } => true,
+            Self::Layer { source, .. } => !source.is_too_large(),
+            Self::Platform { .. }
+            | Self::LayerCount { .. }
+            | Self::Snapshot { .. }
+            | Self::Mount { .. }
+            | Self::Directory { .. } => false,
+        }
+    }
+
+    /// Whether a registry has answered that it does not have the image, or does not give it to this machine. Beside another
+    /// one that does not answer this may still be retryable.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Registry { source, .. } if source.is_refusal())
+    }
+}

@@ -44,6 +44,16 @@ pub enum LayerError {
     TooMany,
 }
 
+impl LayerError {
+    /// Whether there is no room for the image where it is unpacked.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match self {
+            Self::Archive(source) | Self::Entry { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::TooMany => true,
+        }
+    }
+}
+
 /// Whether a layer outlives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {

@@ -73,7 +73,17 @@ pub(crate) struct Manifest {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Configuration {
+    /// What its containers are started with.
+    #[serde(default)]
+    pub(crate) config: Option<Start>,
     pub(crate) rootfs: RootFs,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Start {
+    /// `NAME=VALUE`.
+    #[serde(rename = "Env", default)]
+    pub(crate) env: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -116,7 +116,7 @@ impl Pull<'_> {
     }
 
     async fn run(&self) -> Result<PulledImage, PullError> {
-        let Resolved { index, manifest, configuration, layers } = self.source.resolve().await?;
+        let Resolved { index, manifest, configuration, layers, .. } = self.source.resolve().await?;
         let chain = chain_ids(&layers);
         self.unpack(&layers, &chain).await?;
         let snapshot = chain.last().cloned().unwrap_or_default();

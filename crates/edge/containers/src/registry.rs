@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+pub use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response};
 use stdx::Secret;
 use url::Url;
 
@@ -94,7 +95,40 @@ pub enum RegistryError {
     #[error("{url} gave no access token for the identity token")]
     NoToken { url: String },
     #[error("no endpoint has {reference}: {}", attempts.join("; "))]
-    Exhausted { reference: String, attempts: Vec<String> },
+    Exhausted {
+        reference: String,
+        attempts: Vec<String>,
+        /// Another attempt at one of the endpoints may succeed.
+        passes: bool,
+        /// One of them has answered that it does not have the image, or does not give it to this machine.
+        refused: bool,
+    },
+}
+
+impl RegistryError {
+    /// Whether another attempt may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Request { .. } => true,
+            Self::Status { status, .. } => {
+                !status.is_client_error()
+                    || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Exhausted { passes, .. } => *passes,
+            Self::Setup { .. } | Self::TooLarge { .. } | Self::NoToken { .. } => false,
+        }
+    }
+
+    /// Whether a registry has answered that it does not have the image, or does not give it to this machine.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status { .. } | Self::NoToken { .. } => !self.is_retryable(),
+            Self::Exhausted { refused, .. } => *refused,
+            Self::Setup { .. } | Self::Request { .. } | Self::TooLarge { .. } => false,
+        }
+    }
 }
 
 /// A manifest as the registry sent it.

@@ -13,13 +13,17 @@ use crate::registry::{MAX_PIECE, RawManifest, Registries, RegistryError, Session
 pub(crate) struct Attempts<'a> {
     reference: &'a Reference,
     failed: Vec<String>,
+    /// Another attempt at an endpoint may succeed.
+    passes: bool,
+    /// An endpoint has refused the image.
+    refused: bool,
     /// An endpoint has the image for other machines only.
     platform: Option<PullError>,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(reference: &'a Reference) -> Self {
-        Self { reference, failed: Vec::new(), platform: None }
+        Self { reference, failed: Vec::new(), passes: false, refused: false, platform: None }
     }
 
     fn at(&self, source: RegistryError) -> PullError {
@@ -32,6 +36,8 @@ impl<'a> Attempts<'a> {
 
     pub(crate) fn failed(&mut self, error: PullError) {
         self.failed.push(ErrorChain(&error).to_string());
+        self.passes |= error.is_retryable();
+        self.refused |= error.is_refusal();
         if matches!(error, PullError::Platform { .. }) {
             self.platform = Some(error);
         }
@@ -40,7 +46,8 @@ impl<'a> Attempts<'a> {
     /// The error when no endpoint is left: that of the image itself, or all that were tried.
     pub(crate) fn exhausted(self) -> PullError {
         let reference = self.reference.to_string();
-        let source = RegistryError::Exhausted { reference: reference.clone(), attempts: self.failed };
+        let (passes, refused) = (self.passes, self.refused);
+        let source = RegistryError::Exhausted { reference: reference.clone(), attempts: self.failed, passes, refused };
         self.platform.unwrap_or(PullError::Registry { reference, source })
     }
 }
@@ -64,6 +71,8 @@ pub(crate) struct Resolved {
     pub(crate) index: Option<Document>,
     pub(crate) manifest: Document,
     pub(crate) configuration: Document,
+    /// Variables of its containers: `NAME=VALUE`.
+    pub(crate) environment: Vec<String>,
     /// The bottom one first.
     pub(crate) layers: Vec<Layer>,
 }
@@ -96,7 +105,8 @@ impl<'a> Source<'a> {
         }
         let pairs = described.layers.into_iter().zip(config.rootfs.diff_ids);
         let layers = pairs.map(|(descriptor, diff_id)| Layer { descriptor, diff_id }).collect();
-        Ok(Resolved { index, manifest, configuration, layers })
+        let environment = config.config.and_then(|start| start.env).unwrap_or_default();
+        Ok(Resolved { index, manifest, configuration, environment, layers })
     }
 
     /// The manifest for this machine, and the index that it was chosen from.

@@ -21,29 +21,34 @@ use crate::source::{Attempts, Source, finish};
 const PIECE: usize = 256 << 10;
 const WAITING: usize = 4;
 
-/// Unpacks an image into `directory`, which is made anew.
+/// Unpacks an image into `directory`, which is made anew. Returns the variables of its containers: `NAME=VALUE`.
 ///
 /// # Errors
 /// Names the image and the step; `Registry` lists every endpoint that was tried.
-pub async fn unpack(registries: &Registries, reference: &Reference, directory: &Path) -> Result<(), PullError> {
+pub async fn unpack(
+    registries: &Registries,
+    reference: &Reference,
+    directory: &Path,
+) -> Result<Vec<String>, PullError> {
     let mut attempts = Attempts::new(reference);
     for session in attempts.sessions(registries)? {
         match whole(&Source::new(reference, &session), directory).await {
-            Ok(()) => return Ok(()),
+            Ok(environment) => return Ok(environment),
             Err(error) => attempts.failed(error),
         }
     }
     Err(attempts.exhausted())
 }
 
-async fn whole(source: &Source<'_>, directory: &Path) -> Result<(), PullError> {
+async fn whole(source: &Source<'_>, directory: &Path) -> Result<Vec<String>, PullError> {
     let failed = |source| PullError::Directory { path: directory.to_owned(), source };
     sys::files::remove_tree(directory).map_err(|error| failed(error.source))?;
     std::fs::create_dir_all(directory).map_err(failed)?;
-    for layer in source.resolve().await?.layers {
+    let resolved = source.resolve().await?;
+    for layer in resolved.layers {
         fetch(source, &layer.descriptor, directory, Durability::Volatile).await?;
     }
-    Ok(())
+    Ok(resolved.environment)
 }
 
 /// Fetches a layer and applies it to a directory.

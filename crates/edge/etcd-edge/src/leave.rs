@@ -22,6 +22,20 @@ pub enum LeaveError {
     Etcd(#[from] EtcdError),
 }
 
+/// Why a cluster cannot do without a member.
+#[derive(Debug, thiserror::Error)]
+pub enum AwayError {
+    #[error("this node is the only voting member of etcd, whose data would be wiped: use --preserve")]
+    LastMember,
+    #[error("etcd has two voting members, and no quorum while one of them is away")]
+    TwoMembers,
+    #[error("the member {0} of etcd was added and has not started")]
+    Unstarted(MemberId),
+    /// etcd does not answer, or has no quorum.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+}
+
 /// What leaving means for a member of a cluster with these members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Membership {
@@ -52,6 +66,28 @@ pub async fn can_leave(etcd: &dyn Etcd) -> Result<(), LeaveError> {
         etcd.confirm_quorum().await?;
     }
     Ok(())
+}
+
+/// Whether the cluster can do without the member that answers: for a while, or for good where its data is not preserved.
+///
+/// # Errors
+/// [`AwayError`].
+pub async fn can_be_away(etcd: &dyn Etcd, preserve: bool) -> Result<(), AwayError> {
+    let own = etcd.status().await?.id;
+    let members = etcd.members().await?;
+    if !members.iter().any(|member| member.id == own) {
+        return Ok(());
+    }
+    if let Some(unstarted) = members.iter().find(|member| member.name.is_empty()) {
+        return Err(AwayError::Unstarted(unstarted.id));
+    }
+    match (members.iter().filter(|member| !member.is_learner).count(), preserve) {
+        (0 | 1, false) => return Err(AwayError::LastMember),
+        (0 | 1, true) => return Ok(()),
+        (2, _) => return Err(AwayError::TwoMembers),
+        _ => {}
+    }
+    Ok(etcd.confirm_quorum().await?)
 }
 
 async fn look(etcd: &dyn Etcd) -> Result<(MemberId, Membership), LeaveError> {
@@ -114,6 +150,20 @@ mod tests {
         leave(&etcd).await.unwrap();
         let names: Vec<String> = etcd.members().await.unwrap().into_iter().map(|member| member.name).collect();
         assert_eq!(names, ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_may_be_away_where_the_others_decide_without_it() {
+        let etcd = FakeEtcd::default();
+        etcd.add_member("a", "10.5.0.2");
+        can_be_away(&etcd, true).await.unwrap();
+        assert!(matches!(can_be_away(&etcd, false).await, Err(AwayError::LastMember)));
+        etcd.add_member("b", "10.5.0.3");
+        assert!(matches!(can_be_away(&etcd, true).await, Err(AwayError::TwoMembers)));
+        etcd.add_member("c", "10.5.0.4");
+        can_be_away(&etcd, false).await.unwrap();
+        etcd.add_member("", "10.5.0.5");
+        assert!(matches!(can_be_away(&etcd, true).await, Err(AwayError::Unstarted(_))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use stdx::Secret;
 
 pub use client::EtcdConnector;
 pub use error::EtcdError;
-pub use leave::{LeaveError, can_leave, leave};
+pub use leave::{AwayError, LeaveError, can_be_away, can_leave, leave};
 pub use lock::{LOCK_TTL, Lock, LockGuard, with_lock};
 pub use node::{ClusterLock, LOCAL_ENDPOINT, LockError, Locked, NodeEtcd, NodeEtcdError, node_tls};
 

@@ -80,6 +80,11 @@ impl FakePlatform {
         self
     }
 
+    /// The answer to the next call that has none yet, of a platform that is in use.
+    pub fn answer_next(&self, configuration: Result<Option<String>, PlatformError>) {
+        self.configurations.lock().push_back(configuration);
+    }
+
     /// Number of unused answers.
     #[must_use]
     pub fn unasked(&self) -> usize {

@@ -64,7 +64,13 @@ impl PlatformError {
     /// Whether asking again may help.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::NoFilesystem { .. })
+    }
+
+    /// Whether the platform has no configuration until somebody attaches a medium. Asking again helps only then.
+    #[must_use]
+    pub const fn is_medium_absent(&self) -> bool {
+        matches!(self, Self::NoFilesystem { .. })
     }
 }
 
@@ -99,7 +105,8 @@ pub trait Inventory: Debug + Send + Sync {
     /// The value of a variable as soon as it is known. Waits for it without a limit.
     async fn variable(&self, variable: Variable) -> String;
 
-    /// The filesystem with this label; `None` when no disk has one. Waits until the disks are known.
+    /// The filesystem with this label; `None` when no disk has one. Waits until the disks are known. One that starts slowly
+    /// or is attached later is not waited for.
     async fn filesystem(&self, label: &str) -> Option<Filesystem>;
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use flate2::read::GzDecoder;
 use futures::future::join_all;
 use http_fetch::{Fetch, FetchError, PostForm, without_credentials};
-use machine::cmdline::{self, Cmdline};
+use machine::cmdline::Cmdline;
 use machine::config_url::{self, Variable};
 use resources::StringMap;
 use resources::machine::{PlatformCapabilities, PlatformMode};
@@ -233,10 +233,9 @@ impl Platform for Metal {
     }
 
     async fn configuration(&self, machine: &dyn Inventory) -> Result<Option<String>, PlatformError> {
-        let source = self.command_line.last(cmdline::CONFIG).unwrap_or_default();
+        let Some(source) = self.command_line.config_source() else { return Ok(None) };
         let scheme = source.split_once("://").map_or(source, |(scheme, _)| scheme);
         match scheme {
-            "" | "none" => Ok(None),
             ISO => Self::from_filesystem(machine).await.map(Some),
             "http" | "https" => self.download(source, machine).await.map(Some),
             "tftp" => {
@@ -449,7 +448,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_source_there_is_no_configuration() {
-        for source in ["", "talos.config=none", "talos.config="] {
+        for source in ["", "talos.config=none", "talos.config=", "talos.config=http://a/c talos.config=none"] {
             assert_eq!(ask(source, None).await.unwrap(), None, "{source}");
         }
         let error = ask("talos.config=ftp://a/b", None).await.unwrap_err();
@@ -486,10 +485,11 @@ mod tests {
     async fn a_missing_filesystem_is_named() {
         let error = ask("talos.config=metal-iso", None).await.unwrap_err();
         assert!(matches!(error, PlatformError::NoFilesystem { label: "metal-iso", .. }), "{error}");
+        assert!(error.is_retryable() && error.is_medium_absent(), "it may be attached later");
         let device = Filesystem { device: "/dev/no-such-device".into(), kind: "iso9660".into() };
         let mut inventory = FakeInventory::default();
         inventory.filesystem = Some(device);
         let error = metal("talos.config=metal-iso", None).0.configuration(&inventory).await.unwrap_err();
-        assert!(error.is_retryable(), "{error}");
+        assert!(error.is_retryable() && !error.is_medium_absent(), "{error}");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use containers::{PullError, Reference, Registries};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use sys::mounts::{MountError, MountFlags};
 use sys::process::{Command, ProcessError};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +22,14 @@ use crate::oci::{self, Mount, Privilege, Shape};
 
 /// The container, as Talos 1.7 names it.
 const CONTAINER: &str = "upgrade";
-/// How long a pull may take; a download that stands still ends with it.
-const PULL: Duration = Duration::from_secs(15 * 60);
-/// Attempts to pull, and the pause before the second one; it doubles.
-const ATTEMPTS: u32 = 4;
+/// How long a pull may take, with all its attempts: the task has 30 minutes, and the rest of them is for writing the image.
+const PULL: Duration = Duration::from_secs(25 * 60);
+/// The pause before the second attempt to pull; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Attempts to pull an image that one endpoint has refused while another one does not answer: it may never, as where a mirror
+/// is all that a machine reaches.
+const REFUSED_ATTEMPTS: u32 = 4;
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Most of the output that an error shows.
@@ -69,7 +73,7 @@ pub enum InstallationError {
         #[source]
         source: containers::ParseReferenceError,
     },
-    #[error("pulling the installer image (attempt {attempts} of {ATTEMPTS})")]
+    #[error("pulling the installer image (attempt {attempts})")]
     Pull {
         attempts: u32,
         #[source]
@@ -93,7 +97,7 @@ pub type InstallerOutput = Arc<dyn Fn(&[u8]) + Send + Sync>;
 /// Runs installer images.
 #[async_trait]
 pub trait Installer: Debug + Send + Sync {
-    /// Pulls an image and runs it to its end.
+    /// Runs an image to its end; pulls it unless it was fetched.
     ///
     /// # Errors
     /// See [`InstallationError`]; unless it is `Failed` or `Canceled`, no disk was touched.
@@ -104,6 +108,20 @@ pub trait Installer: Debug + Send + Sync {
         output: InstallerOutput,
         cancel: CancellationToken,
     ) -> Result<(), InstallationError>;
+
+    /// Pulls an image into memory, where it waits to be run, and sees that it runs on this machine. Another one goes.
+    ///
+    /// # Errors
+    /// See [`InstallationError`]; no disk was touched.
+    async fn fetch(
+        &self,
+        image: &str,
+        registries: &Registries,
+        cancel: CancellationToken,
+    ) -> Result<(), InstallationError>;
+
+    /// Drops an image that waits.
+    fn forget(&self);
 }
 
 /// Runs installer images that are unpacked in memory.
@@ -130,28 +148,95 @@ impl Installer for MemoryInstaller {
         output: InstallerOutput,
         cancel: CancellationToken,
     ) -> Result<(), InstallationError> {
-        self.prepare(installation)?;
-        let root = self.root();
-        // Cancel-safe: what is left of an image goes with its memory.
-        let pulled = tokio::select! {
-            pulled = pull(&installation.image, registries, &root) => pulled,
-            () = cancel.cancelled() => Err(InstallationError::Canceled),
+        let pulled = match self.fetched(&installation.image) {
+            Some(environment) => Ok(environment),
+            None => self.pull(&installation.image, registries, &cancel).await,
         };
         let result = match pulled {
-            Ok(()) => self.run(installation, output, cancel).await,
+            Ok(environment) => self.run_with(installation, &environment, output, cancel).await,
             Err(error) => Err(error),
         };
-        // Its memory is needed again; what is still open goes with its user.
-        if let Err(error) = sys::mounts::detach(&self.directory) {
+        self.forget();
+        result
+    }
+
+    async fn fetch(
+        &self,
+        image: &str,
+        registries: &Registries,
+        cancel: CancellationToken,
+    ) -> Result<(), InstallationError> {
+        let checked = async {
+            let environment = self.pull(image, registries, &cancel).await?;
+            let arguments = ["/bin/installer", "--help"].map(str::to_owned).to_vec();
+            let check = Installation { image: image.to_owned(), arguments, ..Installation::default() };
+            self.run_with(&check, &environment, Arc::new(|_: &[u8]| {}), cancel).await?;
+            let path = self.mark();
+            let fetched = serde_json::to_vec(&Fetched { image: image.to_owned(), environment }).unwrap_or_default();
+            std::fs::write(&path, fetched).map_err(|source| InstallationError::Directory { path, source })
+        };
+        checked.await.inspect_err(|_| self.forget())
+    }
+
+    fn forget(&self) {
+        // What is still open goes with its user.
+        if sys::mounts::is_mounted(&self.directory)
+            && let Err(error) = sys::mounts::detach(&self.directory)
+        {
             tracing::warn!(error = stdx::error_chain(&error), "the memory of the installation is not free");
         }
-        result
     }
 }
 
+/// An image that waits in memory to be run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fetched {
+    image: String,
+    /// Its variables.
+    environment: Vec<String>,
+}
+
 impl MemoryInstaller {
-    /// Mounts the memory that images are unpacked in, and says there what is run.
-    fn prepare(&self, installation: &Installation) -> Result<(), InstallationError> {
+    fn mark(&self) -> PathBuf {
+        self.directory.join("fetched.json")
+    }
+
+    /// The variables of this image, if it waits in memory.
+    fn fetched(&self, image: &str) -> Option<Vec<String>> {
+        let text = sys::mounts::is_mounted(&self.directory).then(|| std::fs::read(self.mark()).ok())??;
+        let fetched: Fetched = serde_json::from_slice(&text).ok()?;
+        (fetched.image == image).then_some(fetched.environment)
+    }
+
+    /// Has an image in memory, and nothing else; its variables.
+    async fn pull(
+        &self,
+        image: &str,
+        registries: &Registries,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, InstallationError> {
+        self.prepare()?;
+        let root = self.root();
+        // Cancel-safe: what is left of an image goes with its memory.
+        tokio::select! {
+            pulled = pull(image, registries, &root) => pulled,
+            () = cancel.cancelled() => Err(InstallationError::Canceled),
+        }
+    }
+
+    async fn run_with(
+        &self,
+        installation: &Installation,
+        environment: &[String],
+        output: InstallerOutput,
+        cancel: CancellationToken,
+    ) -> Result<(), InstallationError> {
+        self.specify(installation, environment)?;
+        self.run(installation, output, cancel).await
+    }
+
+    /// Mounts the memory that images are unpacked in.
+    fn prepare(&self) -> Result<(), InstallationError> {
         let error = |path: &Path, source| InstallationError::Directory { path: path.to_owned(), source };
         std::fs::create_dir_all(&self.directory).map_err(|source| error(&self.directory, source))?;
         if sys::mounts::is_mounted(&self.directory) {
@@ -161,9 +246,14 @@ impl MemoryInstaller {
         for path in [self.bundle(), self.directory.join("scratch")] {
             std::fs::create_dir(&path).map_err(|source| error(&path, source))?;
         }
-        let specification = oci::specification(&self.shape(installation), &grantable());
+        Ok(())
+    }
+
+    /// Says what is run of an image with these variables.
+    fn specify(&self, installation: &Installation, image: &[String]) -> Result<(), InstallationError> {
+        let specification = oci::specification(&self.shape(installation, image), &grantable());
         let path = self.bundle().join("config.json");
-        std::fs::write(&path, specification.to_string()).map_err(|source| error(&path, source))
+        std::fs::write(&path, specification.to_string()).map_err(|source| InstallationError::Directory { path, source })
     }
 
     /// What runc runs: a specification, and the root beside it that it names.
@@ -213,13 +303,14 @@ impl MemoryInstaller {
         if status.success() { Ok(()) } else { Err(InstallationError::Failed { status, output }) }
     }
 
-    fn shape(&self, installation: &Installation) -> Shape {
+    fn shape(&self, installation: &Installation, image: &[String]) -> Shape {
         let scratch = Mount {
             source: self.directory.join("scratch").display().to_string(),
             destination: "/scratch".to_owned(),
             ..Mount::writable("/scratch")
         };
-        let mut environment = oci::with_path("/usr/sbin:/usr/bin:/sbin:/bin", &installation.environment);
+        let environment = over(image, &installation.environment);
+        let mut environment = oci::with_path("/usr/sbin:/usr/bin:/sbin:/bin", &environment);
         environment.push("TMPDIR=/scratch".to_owned());
         Shape {
             args: installation.arguments.clone(),
@@ -232,28 +323,49 @@ impl MemoryInstaller {
     }
 }
 
-/// Pulls an image; a pull that fails is tried again, as networks and registries come late.
-async fn pull(image: &str, registries: &Registries, root: &Path) -> Result<(), InstallationError> {
+/// The variables of an image, and over them the machine's.
+fn over(image: &[String], machine: &[String]) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let replaced = |variable: &&String| machine.iter().any(|own| name(own) == name(variable));
+    image.iter().filter(|variable| !replaced(variable)).chain(machine).cloned().collect()
+}
+
+/// Pulls an image, and returns its variables; a pull that fails is tried again, as networks and registries come late.
+async fn pull(image: &str, registries: &Registries, root: &Path) -> Result<Vec<String>, InstallationError> {
     let parsed: Result<Reference, _> = image.parse();
     let reference = parsed.map_err(|source| InstallationError::Reference { image: image.to_owned(), source })?;
-    let slow = || InstallationError::Slow { image: image.to_owned() };
+    until_pulled(image, || containers::unpack::unpack(registries, &reference, root)).await
+}
+
+/// Attempts to pull until one succeeds. The configuration of a machine that is not installed is in memory: an outage of the
+/// network or the registry must not cost it.
+async fn until_pulled<T, F>(image: &str, mut attempt: impl FnMut() -> F) -> Result<T, InstallationError>
+where
+    F: Future<Output = Result<T, PullError>>,
+{
     let deadline = tokio::time::Instant::now() + PULL;
-    let mut attempts = 1;
+    let mut attempts = 0;
     let mut pause = PAUSE;
+    let mut failed_before = None;
     loop {
-        let pull = containers::unpack::unpack(registries, &reference, root);
-        let source = match tokio::time::timeout_at(deadline, pull).await.map_err(|_| slow())? {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+        attempts += 1;
+        let source = match tokio::time::timeout_at(deadline, attempt()).await {
+            Ok(Ok(pulled)) => return Ok(pulled),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let slow = InstallationError::Slow { image: image.to_owned() };
+                return Err(failed_before.map_or(slow, |source| InstallationError::Pull { attempts, source }));
+            }
         };
-        // An image for other machines stays one.
-        if attempts == ATTEMPTS || matches!(source, PullError::Platform { .. }) {
+        let is_given_up = !source.is_retryable() || (source.is_refusal() && attempts >= REFUSED_ATTEMPTS);
+        if is_given_up || tokio::time::Instant::now() + pause >= deadline {
             return Err(InstallationError::Pull { attempts, source });
         }
-        tracing::warn!(image, attempts, error = stdx::error_chain(&source), "pulling the installer image; retrying");
+        let (error, retry_after) = (stdx::error_chain(&source), pause.as_secs());
+        tracing::warn!(image, attempts, retry_after, error, "pulling the installer image; retrying");
+        failed_before = Some(source);
         tokio::time::sleep(pause).await;
-        attempts += 1;
-        pause *= 2;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -275,6 +387,8 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use containers::LayerError;
+    use containers::registry::{RegistryError, StatusCode};
     use containers::testing::{Registry, in_time};
 
     use super::*;
@@ -294,7 +408,7 @@ mod tests {
     fn the_container_sees_the_devices_and_has_room_for_large_files() {
         let installation =
             Installation { image: "x".into(), arguments: vec!["/bin/installer".into()], ..Installation::default() };
-        let shape = MemoryInstaller::default().shape(&installation);
+        let shape = MemoryInstaller::default().shape(&installation, &[]);
         let seen: Vec<_> =
             shape.mounts.iter().map(|mount| (mount.source.as_str(), mount.destination.as_str())).collect();
         assert_eq!(seen, [("/dev", "/dev"), ("/sys", "/sys"), ("/run/install/scratch", "/scratch")]);
@@ -306,6 +420,105 @@ mod tests {
     async fn a_reference_that_is_none_is_refused_before_anything_is_pulled() {
         let result = pull("no reference", &Registries::default(), Path::new("/nonexistent")).await;
         assert!(matches!(result, Err(InstallationError::Reference { .. })), "{result:?}");
+    }
+
+    fn registry(source: RegistryError) -> PullError {
+        PullError::Registry { reference: "a/b:1".to_owned(), source }
+    }
+
+    fn status(status: StatusCode) -> RegistryError {
+        RegistryError::Status { url: "http://a/v2".to_owned(), status }
+    }
+
+    fn unpack(kind: std::io::ErrorKind) -> PullError {
+        let source = LayerError::Archive(kind.into());
+        PullError::Layer { reference: "a/b:1".to_owned(), layer: "sha256:1".to_owned(), source }
+    }
+
+    /// Pulls that fail with these errors, and then succeed; and how long it took.
+    async fn pulled(mut failures: impl Iterator<Item = PullError>) -> (Result<(), InstallationError>, Duration) {
+        let begun = tokio::time::Instant::now();
+        let result = until_pulled("a/b:1", || {
+            let answer = failures.next();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                answer.map_or(Ok(()), Err)
+            }
+        })
+        .await;
+        (result, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_the_registry_is_outlasted_up_to_the_time_that_a_pull_has() {
+        let outage = || {
+            std::iter::repeat_with(|| {
+                [
+                    registry(status(StatusCode::SERVICE_UNAVAILABLE)),
+                    registry(status(StatusCode::TOO_MANY_REQUESTS)),
+                    unpack(std::io::ErrorKind::UnexpectedEof),
+                ]
+            })
+            .flatten()
+        };
+        let (result, took) = pulled(outage().take(12)).await;
+        result.unwrap();
+        assert!(took > Duration::from_secs(8 * 60), "{took:?}");
+        let (result, took) = pulled(outage()).await;
+        assert!(matches!(result, Err(InstallationError::Pull { attempts: 24..30, .. })), "{result:?}");
+        assert!(took <= PULL && took + LONGEST_PAUSE + Duration::from_secs(1) >= PULL, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_ends_a_pull_at_once() {
+        let failures = [
+            PullError::Platform { reference: "a/b:1".to_owned(), architecture: "amd64" },
+            registry(status(StatusCode::NOT_FOUND)),
+            registry(status(StatusCode::UNAUTHORIZED)),
+            registry(status(StatusCode::FORBIDDEN)),
+            unpack(std::io::ErrorKind::StorageFull),
+        ];
+        for failure in failures {
+            let (result, _) = pulled([failure].into_iter()).await;
+            assert!(matches!(result, Err(InstallationError::Pull { attempts: 1, .. })), "{result:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_one_endpoint_does_not_have_is_given_up_soon() {
+        let failures = |refused| {
+            std::iter::repeat_with(move || {
+                let attempts = vec!["404".to_owned(), "no route".to_owned()];
+                registry(RegistryError::Exhausted { reference: "a/b:1".to_owned(), attempts, passes: true, refused })
+            })
+        };
+        let (result, took) = pulled(failures(true)).await;
+        assert!(matches!(result, Err(InstallationError::Pull { attempts: REFUSED_ATTEMPTS, .. })), "{result:?}");
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        pulled(failures(false).take(9)).await.0.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_stands_still_says_what_failed_before() {
+        let still = async |fails: bool| {
+            let mut attempts = 0;
+            until_pulled("a/b:1", || {
+                attempts += 1;
+                let fails = fails && attempts == 1;
+                async move {
+                    if fails {
+                        Err::<(), _>(registry(status(StatusCode::BAD_GATEWAY)))
+                    } else {
+                        std::future::pending().await
+                    }
+                }
+            })
+            .await
+        };
+        let error = still(true).await.unwrap_err();
+        assert!(matches!(error, InstallationError::Pull { attempts: 2, .. }), "{error}");
+        let error = still(false).await.unwrap_err();
+        assert!(matches!(error, InstallationError::Slow { .. }), "{error}");
     }
 
     /// A machine has one installation at a time, and one group for it.
@@ -332,10 +545,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_installer_gets_the_configuration_and_says_how_it_ended() {
-        let script = "busybox cat; echo $A $TMPDIR; busybox touch /scratch/x /x; busybox test -b /dev/loop0; exit 0";
+        let script = "busybox cat; echo $A $B $TMPDIR; busybox touch /scratch/x /x; busybox test -b /dev/loop0; exit 0";
         let (result, written) = install(script, CancellationToken::new()).await;
         result.unwrap();
-        assert_eq!(written, "the configuration\n1 /scratch\n");
+        assert_eq!(written, "the configuration\n1 image /scratch\n");
         let (failed, written) = install("echo no room >&2; exit 3", CancellationToken::new()).await;
         let error = failed.unwrap_err();
         assert!(

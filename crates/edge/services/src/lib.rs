@@ -25,8 +25,8 @@ pub use kubelet::{KubeletService, KubeletSettings};
 pub use machined::MachinedService;
 pub use udevd::UdevdService;
 
-/// Capabilities that no service of a node has: to boot the machine, and to load modules into its kernel.
-const WITHHELD: [u32; 2] = [sys::capabilities::CAP_SYS_BOOT, sys::capabilities::CAP_SYS_MODULE];
+/// Capabilities that no service of a node has.
+const WITHHELD: [u32; 2] = sys::capabilities::WITHHELD;
 
 /// Those that udevd does not have: it loads modules for devices.
 const WITHHELD_FROM_UDEVD: [u32; 1] = [sys::capabilities::CAP_SYS_BOOT];

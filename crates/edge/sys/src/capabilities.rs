@@ -2,10 +2,14 @@
 
 use std::io;
 
+/// `CAP_SETPCAP`, by which a process reduces its bounding set.
+pub const CAP_SETPCAP: u32 = 8;
 /// `CAP_SYS_MODULE`, which children of a node do not get.
 pub const CAP_SYS_MODULE: u32 = 16;
 /// `CAP_SYS_BOOT`, which children of a node do not get.
 pub const CAP_SYS_BOOT: u32 = 22;
+/// What no child of a node gets, unless it is said otherwise: to boot the machine, and to load modules into its kernel.
+pub const WITHHELD: [u32; 2] = [CAP_SYS_BOOT, CAP_SYS_MODULE];
 /// `CAP_SYS_RESOURCE`, which some hosts do not give to containers.
 pub const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -62,6 +66,12 @@ pub fn bounding() -> Vec<u32> {
             unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(*cap), 0, 0, 0) == 1 }
         })
         .collect()
+}
+
+/// Whether the calling thread has a capability in effect. A kernel that does not say counts as one that gives none.
+pub fn has(capability: u32) -> bool {
+    let word = get().ok().and_then(|data| data.get((capability / 32) as usize).copied());
+    word.is_some_and(|word| word.effective & (1 << (capability % 32)) != 0)
 }
 
 /// Names of the capabilities in the bounding set; those that this table does not know are left out.

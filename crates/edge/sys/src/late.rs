@@ -62,8 +62,8 @@ pub trait LateSystem: Debug + Send + Sync {
     /// `Read`.
     fn param(&self, param: &KernelParam) -> Result<String, KernelParamError>;
 
-    /// The device of the partition of this name.
-    fn partition(&self, label: &str) -> Option<PathBuf>;
+    /// The device of the partition of this name on a disk, by the disk's own device.
+    fn partition(&self, disk: &Path, label: &str) -> Option<PathBuf>;
 
     /// Mounts the filesystem with kernels for reading at a directory, which is made.
     ///
@@ -160,8 +160,8 @@ impl LateSystem for KernelLateSystem {
         param.read()
     }
 
-    fn partition(&self, label: &str) -> Option<PathBuf> {
-        crate::partitions::device_of(label)
+    fn partition(&self, disk: &Path, label: &str) -> Option<PathBuf> {
+        crate::partitions::on_disk(disk, label)
     }
 
     fn mount_kernels(&self, device: &Path, target: &Path) -> Result<(), MountError> {

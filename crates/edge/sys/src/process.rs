@@ -58,16 +58,20 @@ pub enum ProcessError {
 /// Which capabilities a process keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Capabilities {
-    /// All that the parent has.
+    /// All that the parent has but [`capabilities::WITHHELD`], and no way to gain those. Of a parent without `CAP_SETPCAP`, as
+    /// the imager of an ordinary user, the bounding set stays as it is: it cannot be reduced, and the parent has none of them.
+    ///
+    /// [`capabilities::WITHHELD`]: crate::capabilities::WITHHELD
     #[default]
-    Inherit,
+    Ordinary,
     /// None at all, and no way to gain any.
     None,
     /// All that the parent has but these (numbers of `linux/capability.h`).
     Without(Vec<u32>),
 }
 
-/// Program and settings. Defaults: environment empty, user and capabilities of the parent, nothing to read, output discarded.
+/// Program and settings. Defaults: environment empty, user of the parent, [`Capabilities::Ordinary`], nothing to read, output
+/// discarded.
 #[derive(Clone)]
 pub struct Command {
     program: PathBuf,
@@ -96,7 +100,7 @@ impl Command {
             args: Vec::new(),
             env: BTreeMap::new(),
             user: None,
-            capabilities: Capabilities::Inherit,
+            capabilities: Capabilities::Ordinary,
             oom_score_adj: None,
             cgroup_procs: Vec::new(),
             output: None,

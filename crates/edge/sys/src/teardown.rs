@@ -1,8 +1,12 @@
 //! The last acts before a machine ends: nothing runs any more, and nothing that was written is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::late::{Ending, LateSystem};
 use crate::mounts::Mount;
@@ -10,6 +14,8 @@ use crate::mounts::Mount;
 /// Time for processes to end by themselves.
 const TERMINATE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
+/// Time for a call that does not block.
+const PROMPT: Duration = Duration::from_millis(250);
 /// Mounts on mounts need a pass for each level.
 const PASSES: usize = 16;
 
@@ -47,19 +53,104 @@ pub fn end_processes(system: &dyn LateSystem) {
     }
 }
 
-/// Unmounts everything with data on it, the mounts on top first; what is still in use is made read-only. Returns what could
-/// be neither.
-pub fn unmount_all(system: &dyn LateSystem) -> Vec<PathBuf> {
+/// How long a machine that ends waits for disks and servers that do not answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one mount, before the next one is turned to. It may end later.
+    pub each: Duration,
+    /// For all mounts.
+    pub all: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { each: Duration::from_secs(3), all: Duration::from_secs(60) }
+    }
+}
+
+/// Unmounts everything with data on it, the mounts on top first; what is still in use is made read-only. A mount that blocks
+/// keeps no other one from that. Returns what could be neither within `patience`.
+pub fn unmount_all(system: &Arc<dyn LateSystem>, patience: Patience) -> Vec<PathBuf> {
+    let mut work = Unmounting { system, patience, begun: Instant::now(), blocked: BTreeMap::new() };
     for _ in 0..PASSES {
-        let unmounted = with_data(system).iter().rev().filter(|mount| system.unmount(&mount.target).is_ok()).count();
-        if unmounted == 0 {
+        let unmount = |system: &dyn LateSystem, target: &Path| system.unmount(target).is_ok();
+        let mounts = with_data(&**system);
+        if mounts.iter().rev().filter(|mount| work.call(&mount.target, unmount)).count() == 0 {
             break;
         }
     }
-    let left: BTreeSet<PathBuf> = with_data(system).into_iter().map(|mount| mount.target).collect();
-    let left = left.into_iter().filter(|target| system.make_read_only(target).is_err()).collect();
-    system.sync();
-    left
+    let left: BTreeSet<PathBuf> = with_data(&**system).into_iter().map(|mount| mount.target).collect();
+    let make_read_only = |system: &dyn LateSystem, target: &Path| system.make_read_only(target).is_ok();
+    let mut left: BTreeSet<PathBuf> = left.into_iter().filter(|target| !work.call(target, make_read_only)).collect();
+    let late = Arc::clone(system);
+    let sync = within(work.limit(), move || late.sync());
+    for (target, call) in std::mem::take(&mut work.blocked) {
+        if call.recv_timeout(work.time_left()) == Ok(true) {
+            left.remove(&target);
+        } else {
+            left.insert(target);
+        }
+    }
+    if let Err(blocked) = sync
+        && blocked.recv_timeout(work.time_left()).is_err()
+    {
+        tracing::warn!("not everything that was written has reached its disk");
+    }
+    left.into_iter().collect()
+}
+
+/// Does work in a thread of its own, as it may block for good; then it is left to itself, and its result may come later.
+///
+/// # Errors
+/// It has not ended within this time.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Clone + Send + 'static,
+) -> Result<T, Receiver<T>> {
+    let (done, result) = mpsc::channel();
+    let run = move || drop(done.send(work()));
+    if let Err(error) = std::thread::Builder::new().name("teardown".to_owned()).spawn(run.clone()) {
+        tracing::warn!(%error, "no thread: a disk that does not answer is waited for");
+        run();
+    }
+    match result.recv_timeout(limit) {
+        Ok(value) => Ok(value),
+        // Disconnected: it panicked. Whoever asks again is told the same.
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(result),
+    }
+}
+
+/// The work on all mounts.
+struct Unmounting<'a> {
+    system: &'a Arc<dyn LateSystem>,
+    patience: Patience,
+    begun: Instant,
+    /// Calls that have not returned.
+    blocked: BTreeMap<PathBuf, Receiver<bool>>,
+}
+
+impl Unmounting<'_> {
+    fn time_left(&self) -> Duration {
+        self.patience.all.saturating_sub(self.begun.elapsed())
+    }
+
+    /// How long one call is waited for: what answers does so at once, also after others have used up the time.
+    fn limit(&self) -> Duration {
+        self.patience.each.min(self.time_left().max(PROMPT))
+    }
+
+    /// Whether it was done to a mount. What has blocked is not called again.
+    fn call(&mut self, target: &Path, what: fn(&dyn LateSystem, &Path) -> bool) -> bool {
+        if self.blocked.contains_key(target) {
+            return false;
+        }
+        let (system, path) = (Arc::clone(self.system), target.to_owned());
+        within(self.limit(), move || what(&*system, &path)).unwrap_or_else(|call| {
+            tracing::warn!(target = %target.display(), "a mount blocks; the others are not kept by it");
+            self.blocked.insert(target.to_owned(), call);
+            false
+        })
+    }
 }
 
 fn with_data(system: &dyn LateSystem) -> Vec<Mount> {
@@ -121,10 +212,32 @@ mod tests {
             .with_mount("/var/lib/pod", "xfs", "rw")
     }
 
+    fn unmount_all_of(system: &Arc<FakeLateSystem>, patience: Patience) -> Vec<PathBuf> {
+        let system: Arc<dyn LateSystem> = Arc::clone(system) as _;
+        unmount_all(&system, patience)
+    }
+
+    /// The machine never ended, and what was written to other disks was lost when it was switched off.
+    #[test]
+    fn a_mount_that_blocks_keeps_neither_other_mounts_nor_the_end() {
+        let patience = Patience { each: Duration::from_millis(50), all: Duration::from_millis(200) };
+        let system = Arc::new(machine().with_mount("/var/lib/nfs", "nfs4", "rw").with_blocked("/var/lib/nfs"));
+        let begun = Instant::now();
+        assert_eq!(unmount_all_of(&system, patience), [PathBuf::from("/var/lib/nfs")]);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let calls = system.calls();
+        for done in [Call::Unmount("/etc/cni".into()), Call::ReadOnly("/var".into()), Call::Sync] {
+            assert!(calls.contains(&done), "{done:?} of {calls:?}");
+        }
+        let blocked: Vec<_> = calls.iter().filter(|call| format!("{call:?}").contains("nfs")).collect();
+        assert_eq!(blocked, [&Call::Unmount("/var/lib/nfs".into())]);
+        system.end(crate::power::End::Reboot);
+    }
+
     #[test]
     fn mounts_on_top_go_first() {
-        let system = machine();
-        assert_eq!(unmount_all(&system), Vec::<PathBuf>::new());
+        let system = Arc::new(machine());
+        assert_eq!(unmount_all_of(&system, Patience::default()), Vec::<PathBuf>::new());
         let unmounts = ["/var/lib/pod", "/etc/cni", "/var"].map(|target| Call::Unmount(target.into()));
         assert_eq!(system.calls()[..3], unmounts);
         assert_eq!(system.calls()[3..], [Call::Sync]);
@@ -132,11 +245,11 @@ mod tests {
 
     #[test]
     fn what_stays_in_use_is_made_read_only_or_named() {
-        let written = machine().with_process(false, Some("/var"));
-        assert_eq!(unmount_all(&written), [PathBuf::from("/var")]);
+        let written = Arc::new(machine().with_process(false, Some("/var")));
+        assert_eq!(unmount_all_of(&written, Patience::default()), [PathBuf::from("/var")]);
         // What cannot be unmounted below /var keeps it as well; both can be read only.
-        let stuck = machine().with_stuck("/var/lib/pod");
-        assert_eq!(unmount_all(&stuck), [PathBuf::from("/var/lib/pod")]);
+        let stuck = Arc::new(machine().with_stuck("/var/lib/pod"));
+        assert_eq!(unmount_all_of(&stuck, Patience::default()), [PathBuf::from("/var/lib/pod")]);
         assert!(stuck.calls().contains(&Call::ReadOnly("/var".into())), "{:?}", stuck.calls());
     }
 }

@@ -31,6 +31,8 @@ pub struct Locked {
 pub enum Finish {
     Done(Then),
     Failed,
+    /// It ended before it changed anything.
+    Refused,
     /// It noticed that it was canceled.
     Canceled,
 }
@@ -53,6 +55,8 @@ pub enum Effect {
 struct Run {
     id: SequenceId,
     request: Request,
+    /// It was accepted while another one ran, which has not done all of its work.
+    took_over: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +100,8 @@ impl Arbiter {
         }
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        let new = Run { id, request };
+        let took_over = !matches!(self.state, State::Idle);
+        let new = Run { id, request, took_over };
         let (state, effects) = match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle | State::Failed { .. } => begin(new),
             State::Running(old) => {
@@ -137,8 +142,15 @@ impl Arbiter {
         (!yields).then(|| running.sequence.name())
     }
 
+    /// Whether the machine runs on as before the run `id`, if that ended this way now.
+    #[must_use]
+    pub fn runs_on_after(&self, id: SequenceId, finish: Finish) -> bool {
+        matches!(&self.state, State::Running(run) if run.id == id && finish == Finish::Refused && !run.took_over)
+    }
+
     /// Takes in that the run `id` ended. One that was dropped before has no say any more.
     pub fn finished(&mut self, now: Duration, id: SequenceId, finish: Finish) -> Vec<Effect> {
+        let runs_on = self.runs_on_after(id, finish);
         let (state, effects) = match std::mem::replace(&mut self.state, State::Idle) {
             State::Running(run) if run.id == id => match finish {
                 Finish::Done(Then::Idle) => (State::Idle, Vec::new()),
@@ -146,10 +158,13 @@ impl Arbiter {
                 Finish::Done(Then::Follow(sequence)) => {
                     let id = SequenceId(self.next_id);
                     self.next_id += 1;
-                    begin(Run { id, request: Request::new(sequence, run.request.actor) })
+                    begin(Run { id, request: Request::new(sequence, run.request.actor), took_over: false })
                 }
-                // It was not cancelled: it ended without completing.
-                Finish::Failed | Finish::Canceled => (State::Failed { until: now + REBOOT_AFTER_FAILURE }, Vec::new()),
+                Finish::Refused if runs_on => (State::Idle, Vec::new()),
+                // It was not cancelled: it ended without completing. Or it is refused, but what it took over from is not done.
+                Finish::Failed | Finish::Refused | Finish::Canceled => {
+                    (State::Failed { until: now + REBOOT_AFTER_FAILURE }, Vec::new())
+                }
             },
             // However it ended, the next one was promised the machine. One that decided to end the machine at that moment
             // has not: `Then::End` takes effect only through this function.

@@ -59,6 +59,14 @@ struct Machine {
     running: Option<Running>,
 }
 
+/// What becomes of the sequence that ended last, when another one ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Previous {
+    Replaced,
+    /// The machine is still what that one made of it.
+    Kept,
+}
+
 struct Running {
     id: SequenceId,
     cancel: CancellationToken,
@@ -169,7 +177,7 @@ impl Inner {
                     if let Some(running) = machine.running.take_if(|running| running.id == id) {
                         tracing::error!(%id, "sequence did not end when it was taken over; it is dropped");
                         running.task.abort();
-                        self.record(id, LastResult::Canceled);
+                        self.record(id, LastResult::Canceled, Previous::Replaced);
                     }
                 }
                 Effect::Superseded(id, request) => {
@@ -238,6 +246,7 @@ impl Inner {
             Ok(()) => (Finish::Done(then), LastResult::Done),
             Err(Unfinished::Canceled) => (Finish::Canceled, LastResult::Canceled),
             Err(Unfinished::Failed(error)) => (Finish::Failed, LastResult::Failed(error.to_string())),
+            Err(Unfinished::Refused(error)) => (Finish::Refused, LastResult::Failed(error.to_string())),
         }
     }
 
@@ -248,25 +257,31 @@ impl Inner {
             running.task.detach();
             true
         }) {
+            let runs_on = machine.arbiter.runs_on_after(id, finish);
             match &result {
+                LastResult::Failed(error) if runs_on => {
+                    tracing::error!(%id, error, "sequence refused before it changed anything; the machine runs on");
+                }
                 LastResult::Done => tracing::info!(%id, ?duration, "sequence done"),
                 LastResult::Canceled => tracing::warn!(%id, ?duration, "sequence canceled"),
                 LastResult::Failed(error) => {
                     tracing::error!(%id, error, "sequence failed; the machine reboots in {REBOOT_AFTER_FAILURE:?}");
                 }
             }
-            self.record(id, result);
+            self.record(id, result, if runs_on { Previous::Kept } else { Previous::Replaced });
             let effects = machine.arbiter.finished(self.now(), id, finish);
             self.apply(&mut machine, effects);
         }
     }
 
-    /// Moves the running sequence to the last one, and publishes its end.
-    fn record(&self, id: SequenceId, result: LastResult) {
+    /// Moves the running sequence to the last one, unless it changed nothing, and publishes its end.
+    fn record(&self, id: SequenceId, result: LastResult, previous: Previous) {
         let mut ended = None;
         self.status.send_modify(|status| {
             ended = status.current.take_if(|current| current.id == id);
-            if let Some(Current { id, sequence, actor, .. }) = ended.clone() {
+            if let Some(Current { id, sequence, actor, .. }) = ended.clone()
+                && previous == Previous::Replaced
+            {
                 status.last = Some(Last { id, sequence, actor, result: result.clone() });
             }
         });

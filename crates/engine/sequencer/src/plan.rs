@@ -29,6 +29,9 @@ pub struct TaskContext {
 pub enum OnFailure {
     /// The sequence fails once the other tasks of the phase have ended.
     Abort,
+    /// Of a task in the first phase of a plan: the sequence ends before anything was changed, and the machine runs on as
+    /// before. In a later phase, or where the sequence took over from another one, it is the same as `Abort`.
+    Refuse,
     /// The task is tried again with each new revision of the configuration; the sequence fails when none of them helped
     /// within this time.
     PauseForConfig { at_most: Duration },

@@ -32,6 +32,8 @@ pub struct PlanError {
 pub(crate) enum Unfinished {
     Canceled,
     Failed(PlanError),
+    /// It ended before anything was changed.
+    Refused(PlanError),
 }
 
 /// One run of a sequence.
@@ -74,6 +76,8 @@ impl Run {
         });
         self.record_start(name, started);
         let results = join_all(tasks.iter().map(|task| self.task(task))).await;
+        // Any other task may have changed something.
+        let is_refusal = number == 1 && tasks.iter().all(|task| task.on_failure == OnFailure::Refuse);
         self.publish(Payload::Phase { phase: name.to_owned(), action: Action::Stop });
         self.record_end(name, started);
         let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
@@ -81,7 +85,8 @@ impl Run {
             return Err(Unfinished::Canceled);
         }
         if !failures.is_empty() {
-            return Err(Unfinished::Failed(PlanError { sequence: self.sequence, phase: name, failures }));
+            let error = PlanError { sequence: self.sequence, phase: name, failures };
+            return Err(if is_refusal { Unfinished::Refused(error) } else { Unfinished::Failed(error) });
         }
         tracing::info!(phase = name, "phase {name} ({number}/{total}): done, {:?}", started.elapsed());
         Ok(())
@@ -94,7 +99,7 @@ impl Run {
         tracing::info!(task = name, "task started");
         self.publish(Payload::Task { task: name.to_owned(), action: Action::Start });
         let result = match task.on_failure {
-            OnFailure::Abort => self.attempt(task).await,
+            OnFailure::Abort | OnFailure::Refuse => self.attempt(task).await,
             OnFailure::Ignore => self.attempt(task).await.or_else(|error| {
                 tracing::warn!(task = name, error, "task failed; the sequence continues");
                 Ok(())

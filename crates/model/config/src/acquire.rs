@@ -45,6 +45,8 @@ pub enum Step {
 pub enum Failure {
     /// Trying again may help: an I/O error, a platform that does not answer yet.
     Passing,
+    /// The platform has none until somebody attaches a medium.
+    Absent,
     /// It will not: damage, a text that is no configuration.
     Lasting,
 }
@@ -73,8 +75,13 @@ pub struct Acquisition {
 enum State {
     Disk { attempts: u32, not_before: Uptime },
     Platform { attempts: u32, not_before: Uptime },
-    Maintenance { read_disk_at: Option<Uptime> },
+    Maintenance { read_disk_at: Option<Uptime>, awaits_medium: bool },
     Done { documents: Documents, source: Source },
+}
+
+impl State {
+    /// Maintenance mode that only an operator ends.
+    const MAINTENANCE: Self = Self::Maintenance { read_disk_at: None, awaits_medium: false };
 }
 
 impl Acquisition {
@@ -90,9 +97,16 @@ impl Acquisition {
         match &self.state {
             State::Disk { not_before, .. } => Step::ReadDisk { not_before: *not_before },
             State::Platform { not_before, .. } => Step::AskPlatform { not_before: *not_before },
-            State::Maintenance { read_disk_at } => Step::Maintain { read_disk_at: *read_disk_at },
+            State::Maintenance { read_disk_at, .. } => Step::Maintain { read_disk_at: *read_disk_at },
             State::Done { documents, source } => Step::Done { documents: documents.clone(), source: *source },
         }
+    }
+
+    /// Whether the platform is to be asked again in maintenance mode, as a medium may have been attached. Documents that an
+    /// operator submitted end that.
+    #[must_use]
+    pub const fn awaits_medium(&self) -> bool {
+        matches!(self.state, State::Maintenance { awaits_medium: true, .. }) && self.partial.is_none()
     }
 
     /// Documents that wait for the rest.
@@ -106,24 +120,29 @@ impl Acquisition {
         match outcome {
             Ok(None) => self.state = State::Platform { attempts: 0, not_before: now },
             Ok(Some(documents)) => self.found(documents, Source::Disk),
-            Err(Failure::Lasting) => self.state = State::Maintenance { read_disk_at: None },
+            Err(Failure::Lasting | Failure::Absent) => self.state = State::MAINTENANCE,
             Err(Failure::Passing) => {
                 self.state = match &self.state {
                     State::Disk { attempts, .. } if attempts + 1 < DISK_ATTEMPTS => {
                         State::Disk { attempts: attempts + 1, not_before: now + DISK_RETRY * (1 << attempts) }
                     }
-                    _ => State::Maintenance { read_disk_at: Some(now + DISK_RETRY_IN_MAINTENANCE) },
+                    _ => {
+                        State::Maintenance { read_disk_at: Some(now + DISK_RETRY_IN_MAINTENANCE), awaits_medium: false }
+                    }
                 };
             }
         }
     }
 
     /// The platform's answer; `None` is that it has none. One that does not answer is asked for ever: opening maintenance
-    /// mode instead would let anybody configure a machine whose platform they can silence.
+    /// mode instead would let anybody configure a machine whose platform they can silence. A medium that is absent opens it,
+    /// as in Talos 1.7, and is awaited there, whatever one that was attached has turned out to hold.
     pub fn platform(&mut self, outcome: Result<Option<Documents>, Failure>, now: Uptime) {
         match outcome {
             Ok(Some(documents)) => self.found(documents, Source::Platform),
-            Ok(None) | Err(Failure::Lasting) => self.state = State::Maintenance { read_disk_at: None },
+            Err(Failure::Absent) => self.state = State::Maintenance { read_disk_at: None, awaits_medium: true },
+            Ok(None) | Err(_) if self.awaits_medium() => {}
+            Ok(None) | Err(Failure::Lasting) => self.state = State::MAINTENANCE,
             Err(Failure::Passing) => {
                 let attempts = if let State::Platform { attempts, .. } = &self.state { *attempts } else { 0 };
                 let delay = PLATFORM_RETRY.saturating_mul(1 << attempts.min(6)).min(PLATFORM_RETRY_MAX);
@@ -138,7 +157,7 @@ impl Acquisition {
             self.state = State::Done { documents, source };
         } else {
             self.partial = Some(documents);
-            self.state = State::Maintenance { read_disk_at: None };
+            self.state = State::MAINTENANCE;
         }
     }
 

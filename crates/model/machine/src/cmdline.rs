@@ -13,19 +13,17 @@ pub const CONFIG: &str = "talos.config";
 pub const WIPE: &str = "talos.experimental.wipe";
 /// A variable of the system's environment: `NAME=value`.
 pub const ENVIRONMENT: &str = "talos.environment";
+/// A receiver of the kernel log: a URL of scheme tcp or udp.
+pub const LOGGING: &str = "talos.logging.kernel";
 /// Arguments that an installation takes over from the running kernel, if it has them.
-const KEPT: [&str; 6] = [
-    "siderolink.api",
-    "talos.events.sink",
-    "talos.logging.kernel",
-    "em.events_url",
-    "talos.dashboard.disabled",
-    "net.ifnames",
-];
+const KEPT: [&str; 6] =
+    ["siderolink.api", "talos.events.sink", LOGGING, "em.events_url", "talos.dashboard.disabled", "net.ifnames"];
 /// Extra arguments that replace those of the same key instead of being added.
 const REPLACED: [&str; 2] = ["console", PLATFORM];
-/// Longest command line that is read; the kernel takes 2048 bytes on x86.
+/// Longest command line that is read.
 const LONGEST: usize = 16 * 1024;
+/// Longest command line in bytes that a kernel on x86 takes (`COMMAND_LINE_SIZE`, less the zero at its end): it cuts off the rest.
+pub const KERNEL_LIMIT: usize = 2047;
 
 /// One argument: `key`, or `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +43,21 @@ impl Argument {
 
 impl fmt::Display for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, value } = self;
-        match value.as_str() {
-            "" => f.write_str(key),
-            value if value.contains([' ', '\t', '\n']) => write!(f, "{key}=\"{value}\""),
-            value => write!(f, "{key}={value}"),
+        let quoted = |f: &mut fmt::Formatter<'_>, text: &str| {
+            if text.contains(is_separator) { write!(f, "\"{text}\"") } else { f.write_str(text) }
+        };
+        quoted(f, &self.key)?;
+        if self.value.is_empty() {
+            return Ok(());
         }
+        f.write_str("=")?;
+        quoted(f, &self.value)
     }
+}
+
+/// Whether a character ends an argument unless it is quoted.
+const fn is_separator(character: char) -> bool {
+    character.is_ascii_whitespace() || character == '\0'
 }
 
 /// The arguments of a command line, in order.
@@ -67,6 +73,25 @@ pub enum ExtraArgumentError {
     Character(String),
 }
 
+/// A command line that the kernel would cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the kernel command line has {length} bytes with what the boot loader adds, and the kernel takes {KERNEL_LIMIT}: \
+     leave out arguments or values of META"
+)]
+pub struct TooLongError {
+    pub length: usize,
+}
+
+/// Refuses a command line that is too long for the kernel. `added` are bytes that boot loaders may add to it.
+///
+/// # Errors
+/// [`TooLongError`].
+pub fn check_length(line: &str, added: usize) -> Result<(), TooLongError> {
+    let length = line.len() + added;
+    if length <= KERNEL_LIMIT { Ok(()) } else { Err(TooLongError { length }) }
+}
+
 impl Cmdline {
     /// Reads a command line as the kernel does: arguments are separated by white space outside of double quotes. What lies
     /// beyond 16 KiB is not read.
@@ -78,9 +103,11 @@ impl Cmdline {
             if character == '"' {
                 quoted = !quoted;
             }
-            !quoted && (character.is_ascii_whitespace() || character == '\0')
+            !quoted && is_separator(character)
         });
-        Self(arguments.filter(|argument| !argument.is_empty()).map(Argument::parse).collect())
+        // `=` and `""` say nothing.
+        let arguments = arguments.map(Argument::parse);
+        Self(arguments.filter(|argument| !argument.key.is_empty() || !argument.value.is_empty()).collect())
     }
 
     /// Its arguments in order.
@@ -98,6 +125,13 @@ impl Cmdline {
     #[must_use]
     pub fn last<'a>(&'a self, key: &'a str) -> Option<&'a str> {
         self.values(key).last()
+    }
+
+    /// Where the machine's configuration comes from: the last value of [`CONFIG`], so that an argument added behind others wins, as
+    /// for most arguments of the kernel. None for `none`, for an empty value, and without the argument.
+    #[must_use]
+    pub fn config_source(&self) -> Option<&str> {
+        self.last(CONFIG).filter(|source| !matches!(*source, "" | "none"))
     }
 
     /// All values of a key in order.
@@ -155,7 +189,7 @@ impl Cmdline {
     ) -> Result<Self, ExtraArgumentError> {
         let mut own = Self::default();
         own.push(PLATFORM, platform);
-        let config = config.or_else(|| running.first(CONFIG)).filter(|value| !value.is_empty());
+        let config = config.or_else(|| running.config_source()).filter(|source| !source.is_empty());
         own.push(CONFIG, config.unwrap_or("none"));
         own.append(METAL_CONSOLES);
         own.append(DEFAULTS);
@@ -195,6 +229,8 @@ impl fmt::Display for Cmdline {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -229,6 +265,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_source_of_the_configuration_counts() {
+        for (line, source) in [
+            ("quiet", None),
+            ("talos.config=none", None),
+            ("talos.config=", None),
+            ("talos.config=http://a talos.config=none", None),
+            ("talos.config=none talos.config=http://a", Some("http://a")),
+            ("talos.config=http://a talos.config=http://b", Some("http://b")),
+        ] {
+            assert_eq!(Cmdline::parse(line).config_source(), source, "{line}");
+        }
+        let running = Cmdline::parse("talos.config=none talos.config=http://a");
+        let installed = Cmdline::installed("metal", None, &running, &["talos.config=http://b"]).unwrap();
+        assert_eq!((installed.first(CONFIG), installed.config_source()), (Some("http://a"), Some("http://b")));
+    }
+
+    #[test]
+    fn a_command_line_that_the_kernel_would_cut_is_refused() {
+        check_length(&"a".repeat(KERNEL_LIMIT - 1), 1).unwrap();
+        let refused = check_length(&"a".repeat(KERNEL_LIMIT), 1);
+        assert_eq!(refused, Err(TooLongError { length: KERNEL_LIMIT + 1 }));
+    }
+
+    #[test]
     fn an_installed_system_keeps_the_source_of_its_configuration_and_a_few_more() {
         let running =
             Cmdline::parse("talos.config=http://x/y panic=1 net.ifnames=0 siderolink.api=s BOOT_IMAGE=/vmlinuz");
@@ -239,5 +299,24 @@ mod tests {
         assert_eq!(line, expected);
         let without = Cmdline::installed::<&str>("metal", None, &Cmdline::default(), &[]).unwrap();
         assert_eq!(without.first(CONFIG), Some("none"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_rendered_so_that_it_is_read_the_same(text in "\\PC{0,200}|[a-c=\" \t\n\0.-]{0,60}|.{0,60}") {
+            let line = Cmdline::parse(&text);
+            prop_assert!(line.iter().all(|argument| !argument.key.contains('"') && !argument.value.contains('"')));
+            let again = Cmdline::parse(&line.to_string());
+            prop_assert_eq!(&again, &line);
+            prop_assert_eq!(again.to_string(), line.to_string());
+        }
+
+        #[test]
+        fn extra_arguments_are_refused_or_kept_as_they_are(text in "[a-c=\" \t.-]{1,20}") {
+            let mut line = Cmdline::parse("a=1 b");
+            if line.apply_extra(&[&text]).is_ok() {
+                prop_assert_eq!(Cmdline::parse(&line.to_string()), line);
+            }
+        }
     }
 }

@@ -142,12 +142,18 @@ impl Environment {
         }
         let text = String::from_utf8_lossy(block);
         let value = |name: &str| {
-            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            values.last().and_then(Slot::of_name)
+            let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            values.next_back().and_then(Slot::of_name)
         };
         let default = value("default_slot").ok_or(GrubError::NoDefault)?;
         Ok(Self { default, next: value("next_slot") })
     }
+}
+
+/// The most bytes that entries of the menu add to the arguments of a system.
+#[must_use]
+pub fn added_arguments() -> usize {
+    boot_image(Slot::A).len() + 1 + RESET_ARGUMENT.len() + 1
 }
 
 impl Entry {
@@ -180,7 +186,8 @@ impl Entry {
         }
         let line = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start));
         let title = line("menuentry \"").and_then(|rest| rest.rsplit_once('"')).map(|(title, _)| unescape(title));
-        let kernel = line("linux ").map(|rest| rest.trim_start().split_once(' ').map_or("", |(_, arguments)| arguments));
+        let kernel =
+            line("linux ").map(|rest| rest.trim_start().split_once(' ').map_or("", |(_, arguments)| arguments));
         let (Some(title), Some(arguments)) = (title, kernel) else { return Err(GrubError::NoEntry) };
         let version = title.rsplit_once(' ').map_or("", |(_, version)| version).to_owned();
         Ok(Self { slot, version, arguments: unescape(arguments.trim()) })

@@ -35,6 +35,11 @@ pub enum UkiError {
     Alignment { section: u32, file: u32 },
 }
 
+/// How much of a kernel has to be read for [`kernel_release`], in bytes.
+pub const KERNEL_HEAD: usize = SETUP + 0xffff + LONGEST_RELEASE + 1;
+/// Where offsets in the header of a kernel begin.
+const SETUP: usize = 0x200;
+const LONGEST_RELEASE: usize = 64;
 const SECTION_HEADER: usize = 40;
 /// Initialised data, readable.
 const CHARACTERISTICS: u32 = 0x4000_0040;
@@ -97,6 +102,29 @@ pub fn layout(stub: &[u8], sections: &[Section]) -> Result<Layout, UkiError> {
     Ok(Layout { head, offsets, size: at })
 }
 
+/// The content of section `.osrel` for a system of that version (`v1.7.0`).
+#[must_use]
+pub fn os_release(version: &str) -> String {
+    let site = "https://www.talos.dev/";
+    format!(
+        "NAME=\"Talos\"\nID=talos\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\nHOME_URL=\"{site}\"\n\
+         BUG_REPORT_URL=\"{site}\"\nVENDOR_NAME=\"Talos\"\nVENDOR_URL=\"{site}\"\n"
+    )
+}
+
+/// The release that a kernel for x86 names in its header, from its first [`KERNEL_HEAD`] bytes: the content of section `.uname`.
+#[must_use]
+pub fn kernel_release(head: &[u8]) -> Option<String> {
+    if head.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = usize::from(u16_at(head, 0x20e).ok()?) + SETUP;
+    let ends = |byte: &u8| b"\0 ".contains(byte);
+    let text: Vec<u8> =
+        head.get(at..)?.iter().copied().take_while(|byte| !ends(byte)).take(LONGEST_RELEASE + 1).collect();
+    String::from_utf8(text).ok().filter(|text| !text.is_empty() && text.len() <= LONGEST_RELEASE)
+}
+
 /// The first address behind all sections of the stub.
 fn end_of_sections(stub: &[u8], table: usize, count: usize) -> Result<u64, UkiError> {
     let mut end = 0;
@@ -153,6 +181,18 @@ mod tests {
         assert_eq!(u32_at(&layout.head, second + 12).unwrap(), 12_288);
         assert_eq!(u32_at(&layout.head, 0x98 + 56).unwrap(), 12_288 + 12_288);
         assert_eq!(u32_at(&layout.head, 0x98 + 64).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_release_of_a_kernel_is_read_from_its_header() {
+        let mut kernel = vec![0; 0x400];
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel[0x20f] = 1;
+        kernel[0x300..0x30c].copy_from_slice(b"6.12.0 (x@y)");
+        assert_eq!(kernel_release(&kernel).as_deref(), Some("6.12.0"));
+        kernel[0x20f] = 9;
+        assert_eq!(kernel_release(&kernel), None);
+        assert_eq!(kernel_release(b"MZ"), None);
     }
 
     #[test]

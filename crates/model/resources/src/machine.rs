@@ -1,7 +1,7 @@
 //! What this machine is and owns, and what is asked of its volumes. These types are ours: clients of Talos 1.7 do not
 //! know them.
 
-use crate::values::Certificate;
+use crate::values::{Certificate, Nanoseconds};
 
 closed_enum! {
     /// The rules that configurations of a machine have to pass.
@@ -96,4 +96,43 @@ resource! {
 impl MaintenanceAccess {
     /// ID of the single instance.
     pub const ID: &'static str = "maintenance";
+}
+
+closed_enum! {
+    /// How far the trial of a version has come.
+    TrialPhase {
+        Prepared = 0 "prepared",
+        Running = 1 "running",
+        Good = 2 "good",
+        Failed = 3 "failed",
+    }
+}
+
+resource! {
+    /// The last trial of a version after an upgrade. Absent on a machine that was never upgraded.
+    UpgradeTrial: "UpgradeTrials.runtime.talos.dev" in "runtime",
+    columns ["Version" => "{.version}", "Phase" => "{.phase}", "Running" => "{.running}", "Reason" => "{.reason}"],
+    {
+        version: String = 1 "version",
+        slot: String = 2 "slot",
+        former_version: String = 3 "formerVersion",
+        former_slot: String = 4 "formerSlot",
+        phase: TrialPhase = 5 "phase",
+        /// The slot that this machine runs from.
+        running: String = 6 "running",
+        /// Why it failed.
+        reason: String = 7 "reason" omitempty,
+        /// What the node has to show, and what it does not show yet.
+        checks: Vec<String> = 8 "checks" omitempty,
+        unmet: Vec<String> = 9 "unmet" omitempty,
+        /// How often the version was seen running.
+        boots: u32 = 10 "boots",
+        /// How long it may take to show them.
+        limit: Nanoseconds = 11 "limit",
+    }
+}
+
+impl UpgradeTrial {
+    /// ID of the single instance.
+    pub const ID: &'static str = "trial";
 }

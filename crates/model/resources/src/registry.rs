@@ -124,6 +124,7 @@ const DEFINITIONS: &[&Definition] = &[
     &runtime::MachineResetSignal::DEFINITION,
     &runtime::MachineStatus::DEFINITION,
     &machine::MaintenanceAccess::DEFINITION,
+    &machine::UpgradeTrial::DEFINITION,
     &runtime::MaintenanceServiceConfig::DEFINITION,
     &runtime::MaintenanceServiceRequest::DEFINITION,
     &runtime::MetaKey::DEFINITION,

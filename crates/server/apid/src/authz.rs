@@ -124,7 +124,7 @@ pub const METHODS: &[Method] = &[
     unary("/storage.StorageService/Disks", READER).in_maintenance(),
     unary("/time.TimeService/Time", READER),
     unary("/time.TimeService/TimeCheck", READER),
-    unary("/machine.MachineService/Version", READER),
+    unary("/machine.MachineService/Version", READER).in_maintenance(),
     unary("/machine.MachineService/Hostname", READER),
     unary("/machine.MachineService/LoadAvg", READER),
     unary("/machine.MachineService/Memory", READER),

@@ -1,14 +1,15 @@
 //! Artefacts of a profile, from the boot assets of a directory: kernel, initramfs, command line, UKI, ISO image, disk image,
 //! installer image. The files are written under the names of the profile; equal inputs give equal bits.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use machine::cmdline::{Cmdline, DEFAULTS, METAL_CONSOLES, PLATFORM};
-use machine::uki::{self, Section};
+use installer::uki::{self, BuildUkiError};
+use machine::cmdline::{CONFIG, Cmdline, DEFAULTS, ENVIRONMENT, METAL_CONSOLES, PLATFORM, check_length};
+use machine::grub;
 
+use crate::meta_variable::meta_variable;
 use crate::place::Place;
-use crate::profile::{Kind, MetaValue, Profile};
+use crate::profile::{Kind, Profile};
 use crate::{ImageError, disk_image, installer_image, iso, loaders};
 
 /// Makes the artefact of a completed `profile`; returns its path.
@@ -18,20 +19,21 @@ use crate::{ImageError, disk_image, installer_image, iso, loaders};
 pub async fn make(profile: &Profile, place: Place<'_>) -> Result<PathBuf, ImageError> {
     std::fs::create_dir_all(place.out).map_err(ImageError::write(place.out))?;
     let target = place.out.join(profile.file_name());
-    let asset = |given: &str, name: &str| {
-        let path = if given.is_empty() { place.assets.join(name) } else { PathBuf::from(given) };
-        std::fs::read(&path).map_err(ImageError::read(path))
-    };
+    let asset = |given: &str, name: &str| if given.is_empty() { place.assets.join(name) } else { PathBuf::from(given) };
     let input = &profile.input;
-    let kernel = || asset(&input.kernel.path, "vmlinuz");
-    let initramfs = || asset(&input.initramfs.path, "initramfs.xz");
+    let kernel_path = asset(&input.kernel.path, "vmlinuz");
+    let initramfs_path = asset(&input.initramfs.path, "initramfs.xz");
+    let read = |path: &Path| std::fs::read(path).map_err(ImageError::read(path));
+    let (kernel, initramfs) = (|| read(&kernel_path), || read(&initramfs_path));
     match profile.output.kind {
         Some(Kind::Kernel) => replace(&target, &kernel()?)?,
         Some(Kind::Initramfs) => replace(&target, &initramfs()?)?,
         Some(Kind::Cmdline) => replace(&target, cmdline(profile)?.as_bytes())?,
         Some(Kind::Uki) => {
-            let stub = asset(&input.sd_stub.path, "systemd-stub.efi")?;
-            write_uki(&target, &stub, &cmdline(profile)?, &kernel()?, &initramfs()?)?;
+            let stub = asset(&input.sd_stub.path, "systemd-stub.efi");
+            let (stub, kernel, initramfs) = (&stub, &kernel_path, &initramfs_path);
+            let (version, cmdline) = (&profile.version, &cmdline(profile)?);
+            write_uki(&target, uki::Parts { stub, kernel, initramfs, version, cmdline })?;
         }
         Some(Kind::Iso) => {
             let (kernel, initramfs) = (kernel()?, initramfs()?);
@@ -46,10 +48,10 @@ pub async fn make(profile: &Profile, place: Place<'_>) -> Result<PathBuf, ImageE
 }
 
 /// The kernel command line of an image: platform, consoles, defaults, extra arguments, and values of META where there is no
-/// partition for them.
+/// partition for them. That of a disk image says where its configuration comes from, as that of any installed system.
 ///
 /// # Errors
-/// An extra argument that cannot be part of a command line.
+/// An extra argument that cannot be part of a command line, a value that META cannot keep, or a line that the kernel would cut.
 pub fn cmdline(profile: &Profile) -> Result<String, ImageError> {
     let mut cmdline = Cmdline::default();
     cmdline.push(PLATFORM, &profile.platform);
@@ -57,73 +59,42 @@ pub fn cmdline(profile: &Profile) -> Result<String, ImageError> {
     cmdline.append(DEFAULTS);
     let custom = &profile.customization;
     cmdline.apply_extra(&custom.extra_kernel_args).map_err(|source| ImageError::Argument { source })?;
-    if !custom.meta_contents.is_empty() && profile.output.kind != Some(Kind::Image) {
-        cmdline.push("talos.environment", &format!("INSTALLER_META_BASE64={}", encode_meta(&custom.meta_contents)));
+    let is_disk = profile.output.kind == Some(Kind::Image);
+    if is_disk && cmdline.first(CONFIG).is_none() {
+        cmdline.push(CONFIG, "none");
     }
-    Ok(cmdline.to_string())
-}
-
-/// Values of META as a variable holds them.
-fn encode_meta(values: &[MetaValue]) -> String {
-    use base64::Engine as _;
-
-    let texts: Vec<String> = values.iter().map(|MetaValue { key, value }| format!("{key:#x}={value}")).collect();
-    base64::engine::general_purpose::STANDARD.encode(texts.join(";"))
-}
-
-fn write_uki(target: &Path, stub: &[u8], cmdline: &str, kernel: &[u8], initramfs: &[u8]) -> Result<(), ImageError> {
-    let release = kernel_release(kernel).ok_or_else(|| ImageError::Kernel {
-        package: "vmlinuz".to_owned(),
-        problem: "not a bzImage with the kernel's release".to_owned(),
-    })?;
-    let os_release = os_release();
-    let contents: [(&'static str, &[u8]); 5] = [
-        (".osrel", os_release.as_bytes()),
-        (".cmdline", cmdline.as_bytes()),
-        (".initrd", initramfs),
-        (".uname", release.as_bytes()),
-        (".linux", kernel),
-    ];
-    let sections = contents.map(|(name, content)| Section { name, size: content.len() as u64 });
-    let layout = uki::layout(stub, &sections).map_err(|source| ImageError::Uki { source })?;
-    let partial = partial(target);
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(&layout.head)?;
-        let mut at = layout.head.len() as u64;
-        for ((_, content), offset) in contents.iter().zip(&layout.offsets) {
-            write_zeros(&mut file, offset - at)?;
-            file.write_all(content)?;
-            at = offset + content.len() as u64;
-        }
-        write_zeros(&mut file, layout.size - at)?;
-        std::fs::rename(&partial, target)
+    if let Some(variable) = meta_variable(&custom.meta_contents)?.filter(|_| !is_disk) {
+        cmdline.push(ENVIRONMENT, &variable);
+    }
+    let cmdline = cmdline.to_string();
+    let added = match profile.output.kind {
+        Some(Kind::Iso) => iso::added_arguments(),
+        Some(Kind::Image) => grub::added_arguments(),
+        _ => 0,
     };
-    write().map_err(ImageError::write(target))
+    check_length(&cmdline, added)?;
+    Ok(cmdline)
 }
 
-fn write_zeros(file: &mut std::fs::File, count: u64) -> std::io::Result<()> {
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), count), file).map(drop)
-}
-
-/// The section `.osrel`.
-fn os_release() -> String {
-    let version = stdx::version::TAG;
-    let site = "https://www.talos.dev/";
-    format!(
-        "NAME=\"Talos\"\nID=talos\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\nHOME_URL=\"{site}\"\n\
-         BUG_REPORT_URL=\"{site}\"\nVENDOR_NAME=\"Talos\"\nVENDOR_URL=\"{site}\"\n"
-    )
-}
-
-/// The release that a bzImage names in its header.
-fn kernel_release(kernel: &[u8]) -> Option<String> {
-    if kernel.get(0x202..0x206)? != b"HdrS" {
-        return None;
+/// Writes a unified kernel image. Unlike the installer, this refuses a kernel that does not name its release.
+fn write_uki(target: &Path, parts: uki::Parts<'_>) -> Result<(), ImageError> {
+    if uki::kernel_release(parts.kernel).map_err(failed)?.is_none() {
+        return Err(ImageError::Kernel {
+            package: "vmlinuz".to_owned(),
+            problem: "not a bzImage with the kernel's release".to_owned(),
+        });
     }
-    let at = usize::from(u16::from_le_bytes(kernel.get(0x20e..0x210)?.try_into().ok()?)) + 0x200;
-    let text: Vec<u8> = kernel.get(at..)?.iter().copied().take_while(|byte| !b"\0 ".contains(byte)).take(65).collect();
-    String::from_utf8(text).ok().filter(|text| !text.is_empty() && text.len() <= 64)
+    let partial = partial(target);
+    uki::build(parts, &partial).map_err(failed)?;
+    std::fs::rename(&partial, target).map_err(ImageError::write(target))
+}
+
+fn failed(error: BuildUkiError) -> ImageError {
+    match error {
+        BuildUkiError::Read { path, source } => ImageError::Read { path, source },
+        BuildUkiError::Write { path, source } => ImageError::Write { path, source },
+        BuildUkiError::Layout(source) => ImageError::Uki { source },
+    }
 }
 
 fn partial(target: &Path) -> PathBuf {
@@ -144,6 +115,7 @@ fn replace(target: &Path, content: &[u8]) -> Result<(), ImageError> {
 mod tests {
     use super::*;
     use crate::packages::Packages;
+    use crate::profile::MetaValue;
 
     fn profile(kind: Kind) -> Profile {
         let mut profile = Profile::built_in("iso").unwrap().complete().unwrap();
@@ -163,16 +135,79 @@ mod tests {
         assert!(matches!(cmdline(&profile), Err(ImageError::Argument { .. })));
     }
 
+    fn with(kind: Kind, arguments: &[&str], values: &[(u8, &str)]) -> Profile {
+        let mut profile = profile(kind);
+        profile.customization.extra_kernel_args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let values = values.iter().map(|(key, value)| MetaValue { key: *key, value: (*value).to_owned() });
+        profile.customization.meta_contents = values.collect();
+        profile
+    }
+
     #[test]
-    fn the_release_of_a_kernel_is_read_from_its_header() {
+    fn a_disk_image_says_once_where_its_configuration_comes_from() {
+        let sources = |kind, arguments: &[&str]| {
+            let line = Cmdline::parse(&cmdline(&with(kind, arguments, &[])).unwrap());
+            line.values(CONFIG).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(sources(Kind::Image, &[]), ["none"]);
+        assert_eq!(sources(Kind::Image, &["talos.config=https://a/b", "c=d"]), ["https://a/b"]);
+        assert_eq!(sources(Kind::Iso, &[]), [""; 0]);
+        assert_eq!(sources(Kind::Uki, &["talos.config=https://a/b"]), ["https://a/b"]);
+    }
+
+    #[test]
+    fn values_that_no_machine_could_read_are_refused_for_each_artefact() {
+        for kind in [Kind::Iso, Kind::Uki, Kind::Cmdline, Kind::Image] {
+            let refused = cmdline(&with(kind, &[], &[(10, "a;b")]));
+            assert!(matches!(refused, Err(ImageError::Preset { .. })), "{refused:?}");
+            let refused = cmdline(&with(kind, &[], &[(0, "a")]));
+            assert!(matches!(refused, Err(ImageError::Meta { .. })), "{refused:?}");
+        }
+        // Long values are compressed, as the installer and machines read them.
+        let text = cmdline(&with(Kind::Cmdline, &[], &[(10, &"0".repeat(5000))])).unwrap();
+        let (_, preset) = text.split_once("INSTALLER_META_BASE64=").unwrap();
+        assert_eq!(machine::meta::decode_preset(preset).unwrap()[0].value, "0".repeat(5000));
+    }
+
+    #[test]
+    fn a_line_that_the_kernel_would_cut_is_refused() {
+        let usual = cmdline(&profile(Kind::Cmdline)).unwrap().len();
+        let of = |kind, length: usize| cmdline(&with(kind, &[&format!("a={}", "b".repeat(length - 3))], &[]));
+        let left = machine::cmdline::KERNEL_LIMIT - usual;
+        for kind in [Kind::Cmdline, Kind::Uki] {
+            assert_eq!(of(kind, left).unwrap().len(), machine::cmdline::KERNEL_LIMIT);
+            assert!(matches!(of(kind, left + 1), Err(ImageError::CommandLine(_))));
+        }
+        // GRUB adds the kernel's path, and its second entry an argument.
+        for kind in [Kind::Iso, Kind::Image] {
+            let refused = of(kind, left - 20);
+            assert!(matches!(refused, Err(ImageError::CommandLine(_))), "{refused:?}");
+            of(kind, left - 100).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unified_kernel_image_has_the_release_of_its_kernel() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path();
+        let loaders = crate::loaders::build(&crate::packages::testing::packages()).unwrap();
+        crate::tools::write(&loaders, base).unwrap();
         let mut kernel = vec![0; 0x400];
         kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        std::fs::write(base.join("vmlinuz"), &kernel).unwrap();
+        std::fs::write(base.join("initramfs.xz"), "initramfs").unwrap();
+        let packages = Packages::new(base);
+        let place = Place { assets: base, programs: base, packages: &packages, out: &base.join("out") };
+        let refused = make(&profile(Kind::Uki), place).await.unwrap_err();
+        assert!(matches!(refused, ImageError::Kernel { .. }), "{refused}");
         kernel[0x20f] = 1;
         kernel[0x300..0x30c].copy_from_slice(b"6.12.0 (x@y)");
-        assert_eq!(kernel_release(&kernel).as_deref(), Some("6.12.0"));
-        kernel[0x20f] = 9;
-        assert_eq!(kernel_release(&kernel), None);
-        assert_eq!(kernel_release(b"MZ"), None);
+        std::fs::write(base.join("vmlinuz"), &kernel).unwrap();
+        let image = std::fs::read(make(&profile(Kind::Uki), place).await.unwrap()).unwrap();
+        let holds = |text: &[u8]| image.windows(text.len()).any(|window| window == text);
+        for text in [".uname\0\0", ".osrel\0\0", "HOME_URL=\"https://www.talos.dev/\"\n", "6.12.0\0", "initramfs\0"] {
+            assert!(holds(text.as_bytes()), "{text:?}");
+        }
     }
 
     #[tokio::test]

@@ -15,13 +15,18 @@ pub enum Compression {
     Xz,
     Gzip,
     Zstd,
+    /// A tar archive with the file `disk.raw`, by gzip, as clouds take it.
+    TarGzip,
 }
+
+/// The file in an archive.
+const ARCHIVED: &str = "disk.raw";
 
 /// Copies `from` to `to`, compressed as `compression` says.
 ///
 /// # Errors
 /// A failed read or write.
-pub fn compress(from: &mut impl Read, to: &mut impl Write, compression: Compression) -> std::io::Result<()> {
+pub fn compress(from: &mut (impl Read + Seek), to: &mut impl Write, compression: Compression) -> std::io::Result<()> {
     match compression {
         Compression::None => {
             std::io::copy(from, to)?;
@@ -36,6 +41,18 @@ pub fn compress(from: &mut impl Read, to: &mut impl Write, compression: Compress
             let mut encoder = flate2::GzBuilder::new().write(to, flate2::Compression::new(4));
             std::io::copy(from, &mut encoder)?;
             encoder.finish()?;
+        }
+        Compression::TarGzip => {
+            let size = from.seek(SeekFrom::End(0))?;
+            from.seek(SeekFrom::Start(0))?;
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_mtime(u64::from(EPOCH));
+            header.set_size(size);
+            let encoder = flate2::GzBuilder::new().write(to, flate2::Compression::new(4));
+            let mut archive = tar::Builder::new(encoder);
+            archive.append_data(&mut header, ARCHIVED, from)?;
+            archive.into_inner()?.finish()?;
         }
         Compression::Zstd => {
             let mut encoder = zstd::stream::write::Encoder::new(to, 9)?;
@@ -261,7 +278,7 @@ mod tests {
         let content = [&[1; 5000][..], &[0; 100_000]].concat();
         let packed = |compression| {
             let mut out = Vec::new();
-            compress(&mut &content[..], &mut out, compression).unwrap();
+            compress(&mut Cursor::new(&content), &mut out, compression).unwrap();
             out
         };
         let mut plain = Vec::new();
@@ -272,5 +289,16 @@ mod tests {
         assert!(plain == content);
         assert!(zstd::decode_all(&packed(Compression::Zstd)[..]).unwrap() == content);
         assert!(packed(Compression::None) == content);
+        let packed = packed(Compression::TarGzip);
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
+        let mut names = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            names.push(entry.path().unwrap().display().to_string());
+            plain.clear();
+            entry.read_to_end(&mut plain).unwrap();
+            assert!(plain == content);
+        }
+        assert_eq!(names, ["disk.raw"]);
     }
 }

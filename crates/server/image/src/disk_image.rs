@@ -9,7 +9,6 @@ use std::path::Path;
 use block::disk::{ImageFile, contents};
 use block::format::Tools;
 use installer::{Assets, Request};
-use machine::cmdline::CONFIG;
 use machine::gpt::{Guid, ProtectiveEntry};
 use machine::install::{Contents, Options, Treatment};
 use machine::layout::{EPHEMERAL_IN_IMAGE, Label, Layout};
@@ -59,7 +58,8 @@ pub async fn build(profile: &Profile, place: Place<'_>, cmdline: &str, target: &
     let formatted = format(&raw, options.disk_format, options.disk_size, identifier(&seed, 0))?;
     let compression = match profile.output.out_format {
         Some(OutFormat::Xz) => Compression::Xz,
-        Some(OutFormat::Gzip | OutFormat::TarGzip) => Compression::Gzip,
+        Some(OutFormat::Gzip) => Compression::Gzip,
+        Some(OutFormat::TarGzip) => Compression::TarGzip,
         Some(OutFormat::Zstd) => Compression::Zstd,
         Some(OutFormat::Raw) | None => return std::fs::rename(&formatted, target).map_err(ImageError::write(target)),
     };
@@ -91,7 +91,7 @@ fn request(profile: &Profile, place: Place<'_>, cmdline: &str) -> Request {
         options: Options { ephemeral: EPHEMERAL_IN_IMAGE, ..Options::new(Layout::Both, Treatment::Zero) },
         assets,
         version: profile.version.clone(),
-        cmdline: format!("{cmdline} {CONFIG}=none"),
+        cmdline: cmdline.to_owned(),
         entry: ProtectiveEntry::Inactive,
         meta: values.iter().map(|meta| (meta.key, meta.value.clone().into_bytes())).collect::<BTreeMap<_, _>>(),
         configuration: Secret::new(Vec::new()),

@@ -41,6 +41,21 @@ pub enum ImageError {
     /// An extra kernel argument that cannot be used.
     #[error("kernel command line")]
     Argument { source: machine::cmdline::ExtraArgumentError },
+    /// A command line that the kernel would cut.
+    #[error(transparent)]
+    CommandLine(#[from] machine::cmdline::TooLongError),
+    /// A value that META cannot keep.
+    #[error("values of META")]
+    Meta {
+        #[from]
+        source: machine::meta::SetError,
+    },
+    /// A value of META that no variable can hold.
+    #[error("values of META")]
+    Preset {
+        #[from]
+        source: machine::meta::PresetError,
+    },
     /// A stub that cannot carry a kernel.
     #[error("making a unified kernel image")]
     Uki { source: machine::uki::UkiError },

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::assemble::{Inputs, assemble};
 use crate::list::{Item, List};
+use crate::meta_variable::meta_variable;
 use crate::oci::{Layout, Start, tarball};
 use crate::place::Place;
 use crate::profile::Profile;
@@ -30,9 +31,10 @@ pub enum Made {
 /// # Errors
 /// As [`layout`].
 pub fn layout_if_changed(profile: &Profile, place: Place<'_>, directory: &Path) -> Result<Made, ImageError> {
-    let (tree, list) = tree(profile, place)?;
+    let (tree, mut list) = tree(profile, place)?;
+    list.env.extend(meta_variable(&profile.customization.meta_contents)?);
     let content = tarball(&tree).map_err(ImageError::read("the installer image"))?;
-    let inputs = sha256(format!("{LIST}\n{}\n{}", profile.version, sha256(&content)).as_bytes());
+    let inputs = sha256(format!("{LIST}\n{}\n{:?}\n{}", profile.version, list.env, sha256(&content)).as_bytes());
     let stamp = directory.join("inputs");
     if std::fs::read_to_string(&stamp).is_ok_and(|known| known == inputs) {
         return Ok(Made::UpToDate);
@@ -59,7 +61,8 @@ pub fn layout_if_changed(profile: &Profile, place: Place<'_>, directory: &Path) 
 /// # Errors
 /// A missing asset or program, or a failed write.
 pub fn layout(profile: &Profile, place: Place<'_>, directory: &Path) -> Result<(), ImageError> {
-    let (tree, list) = tree(profile, place)?;
+    let (tree, mut list) = tree(profile, place)?;
+    list.env.extend(meta_variable(&profile.customization.meta_contents)?);
     add(profile, &tree, list, directory)
 }
 
@@ -137,6 +140,7 @@ fn collect(directory: &Path, prefix: &str, tree: &mut Tree) -> Result<(), ImageE
 mod tests {
     use super::*;
     use crate::packages::testing;
+    use crate::profile::MetaValue;
 
     #[test]
     fn the_image_has_the_assets_and_is_made_again_only_for_other_inputs() {
@@ -167,5 +171,18 @@ mod tests {
             std::fs::read(base.join(name)).unwrap()
         });
         assert!(tars[0] == tars[1], "the same inputs must give the same bits");
+
+        let mut profile = profile;
+        profile.customization.meta_contents = vec![MetaValue { key: 10, value: "x: y".into() }];
+        assert_eq!(layout_if_changed(&profile, place, &out).unwrap(), Made::New);
+        let text = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap();
+        let blob = |descriptor: &serde_json::Value| -> serde_json::Value {
+            let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+            serde_json::from_str(&text(out.join("blobs/sha256").join(digest))).unwrap()
+        };
+        let index: serde_json::Value = serde_json::from_str(&text(out.join("index.json"))).unwrap();
+        let config = blob(&blob(&index["manifests"][0])["config"]);
+        let env = serde_json::json!(["PATH=/usr/sbin:/usr/bin", "INSTALLER_META_BASE64=MHhhPXg6IHk="]);
+        assert_eq!(config["config"]["Env"], env);
     }
 }

@@ -93,16 +93,25 @@ pub fn build(parts: Parts<'_>, tools: &Tools, out: &Path) -> Result<(), ImageErr
     assemble(tools, work, out)
 }
 
+/// The argument of the second entry.
+const RESET: &str = "talos.experimental.wipe=system";
+const KERNEL: &str = "/boot/vmlinuz";
+
+/// The most bytes that GRUB and the entries of its menu add to a command line.
+pub(crate) fn added_arguments() -> usize {
+    format!("{}={KERNEL} ", machine::grub::BOOT_IMAGE).len() + RESET.len() + 1
+}
+
 /// GRUB's menu. The second entry makes a machine of an installed one that waits for its configuration.
 fn menu(cmdline: &str) -> String {
     let cmdline = escape(cmdline);
     let entry = |title: &str, arguments: &str| {
-        format!("menuentry \"{title}\" {{\n  linux /boot/vmlinuz {arguments}\n  initrd /boot/initramfs.xz\n}}\n")
+        format!("menuentry \"{title}\" {{\n  linux {KERNEL} {arguments}\n  initrd /boot/initramfs.xz\n}}\n")
     };
     format!(
         "set default=0\nset timeout=3\n\nterminal_input console\nterminal_output console\n\n{}{}",
         entry("Talos ISO", &cmdline),
-        entry("Reset Talos installation", &format!("{cmdline} talos.experimental.wipe=system")),
+        entry("Reset Talos installation", &format!("{cmdline} {RESET}")),
     )
 }
 

@@ -23,6 +23,7 @@ pub mod iso;
 pub mod kernel;
 pub mod list;
 pub mod loaders;
+mod meta_variable;
 pub mod modules;
 pub mod oci;
 pub mod packages;

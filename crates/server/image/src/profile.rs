@@ -281,7 +281,12 @@ impl Profile {
         if kind != Kind::Image && (self.output.image_options.is_some() || self.output.out_format.is_some()) {
             return Err(unsupported("output", "`imageOptions` and `outFormat` are for kind `image`"));
         }
+        self.check_customization(kind)?;
         if let Some(options) = &self.output.image_options {
+            if self.output.out_format == Some(OutFormat::TarGzip) && options.disk_format != DiskFormat::Raw {
+                let problem = "`.tar.gz` is an archive with `disk.raw`: only for disk format `raw`";
+                return Err(unsupported("output.outFormat", problem));
+            }
             let fixed = ["", "subformat=fixed", "subformat=fixed,force_size"];
             if !options.disk_format_options.is_empty()
                 && (options.disk_format != DiskFormat::Vpc || !fixed.contains(&options.disk_format_options.as_str()))
@@ -292,6 +297,27 @@ impl Profile {
             if options.disk_size % (1 << 20) != 0 {
                 return Err(unsupported("output.imageOptions.diskSize", "must be a multiple of 1 MiB"));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the operator adds where the artefact has no place for it.
+    fn check_customization(&self, kind: Kind) -> Result<(), ProfileError> {
+        let Customization { extra_kernel_args, meta_contents } = &self.customization;
+        let arguments = match kind {
+            Kind::Installer => {
+                "the installer image has no kernel command line: the installed system's arguments are in \
+                 `machine.install.extraKernelArgs` of its configuration"
+            }
+            Kind::Kernel | Kind::Initramfs => "kernel and initramfs are without command line, which is kind `cmdline`",
+            Kind::Iso | Kind::Image | Kind::Cmdline | Kind::Uki => "",
+        };
+        if !arguments.is_empty() && !extra_kernel_args.is_empty() {
+            return Err(unsupported("customization.extraKernelArgs", arguments));
+        }
+        if matches!(kind, Kind::Kernel | Kind::Initramfs) && !meta_contents.is_empty() {
+            let problem = "kernel and initramfs have no place for META; the command line has (kind `cmdline`)";
+            return Err(unsupported("customization.metaContents", problem));
         }
         Ok(())
     }
@@ -317,7 +343,7 @@ impl Profile {
                     Some(OutFormat::Xz) => format!("{platform}-{arch}.{disk}.xz"),
                     Some(OutFormat::Gzip) => format!("{platform}-{arch}.{disk}.gz"),
                     Some(OutFormat::Zstd) => format!("{platform}-{arch}.{disk}.zst"),
-                    Some(OutFormat::TarGzip) => format!("{platform}-{arch}.tar.gz"),
+                    Some(OutFormat::TarGzip) => format!("{platform}-{arch}.{disk}.tar.gz"),
                     Some(OutFormat::Raw) | None => format!("{platform}-{arch}.{disk}"),
                 }
             }
@@ -361,7 +387,10 @@ mod tests {
             profile.output.kind = Some(kind);
             assert_eq!(profile.file_name(), wanted);
         }
-        assert_eq!(Profile::built_in("metal").unwrap().file_name(), "metal-amd64.raw.xz");
+        let mut disk = Profile::built_in("metal").unwrap();
+        assert_eq!(disk.file_name(), "metal-amd64.raw.xz");
+        disk.output.out_format = Some(OutFormat::TarGzip);
+        assert_eq!(disk.file_name(), "metal-amd64.raw.tar.gz");
     }
 
     #[test]
@@ -374,6 +403,22 @@ mod tests {
             ("platform: metal\n", "output.kind"),
             ("platform: metal\noutput: {kind: iso, outFormat: .xz}\n", "output"),
             ("platform: metal\nboard: rpi_4\noutput: {kind: image}\n", "board"),
+            (
+                "platform: metal\ncustomization: {extraKernelArgs: [a=b]}\noutput: {kind: installer}\n",
+                "customization.extraKernelArgs",
+            ),
+            (
+                "platform: metal\ncustomization: {extraKernelArgs: [a=b]}\noutput: {kind: initramfs}\n",
+                "customization.extraKernelArgs",
+            ),
+            (
+                "platform: metal\ncustomization: {metaContents: [{key: 10, value: x}]}\noutput: {kind: kernel}\n",
+                "customization.metaContents",
+            ),
+            (
+                "platform: metal\noutput: {kind: image, outFormat: .tar.gz, imageOptions: {diskFormat: qcow2}}\n",
+                "output.outFormat",
+            ),
             (
                 "platform: metal\noutput: {kind: image, imageOptions: {diskSize: 1000}}\n",
                 "output.imageOptions.diskSize",

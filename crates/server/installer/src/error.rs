@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use block::disk::DiskError;
 use block::efivar::EfiVariableError;
 use block::format::FormatError;
+use machine::cmdline::TooLongError;
 use machine::grub::StartCodeError;
 use machine::install::Refusal;
 use machine::layout::Label;
 use machine::uki::UkiError;
+
+use crate::uki::BuildUkiError;
 
 /// An installation failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,8 @@ pub enum InstallError {
     Kernel { path: PathBuf, found: &'static str, wanted: String },
     #[error("making the kernel image for UEFI")]
     Uki(#[source] UkiError),
+    #[error(transparent)]
+    CommandLine(#[from] TooLongError),
     #[error("the start code of GRUB")]
     StartCode(#[from] StartCodeError),
     #[error("{needed} bytes do not fit on partition {label}, which has {room}")]
@@ -66,4 +71,14 @@ pub enum InstallError {
     Variables(#[from] EfiVariableError),
     #[error("an error of this program: the plan has a step for {0}, which the disk has no partition for")]
     Plan(Label),
+}
+
+impl From<BuildUkiError> for InstallError {
+    fn from(error: BuildUkiError) -> Self {
+        match error {
+            BuildUkiError::Read { path, source } => Self::Asset { path, source },
+            BuildUkiError::Write { path, source } => Self::Scratch { path, source },
+            BuildUkiError::Layout(source) => Self::Uki(source),
+        }
+    }
 }

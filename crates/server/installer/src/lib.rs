@@ -7,6 +7,7 @@ mod assets;
 mod error;
 mod prepare;
 mod run;
+pub mod uki;
 
 use std::collections::BTreeMap;
 use std::path::Path;

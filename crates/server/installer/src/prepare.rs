@@ -1,18 +1,18 @@
 //! Makes everything that will be written, and checks that it fits, before anything is touched.
 
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use block::format::NewFile;
+use machine::cmdline::check_length;
 use machine::grub::{self, Entry, Environment, Slot};
 use machine::install::{Plan, Step};
 use machine::layout::{CONFIGURATION, Label, Layout};
 use machine::loader::{self, ImageName};
-use machine::uki::{self, Section};
 
-use crate::{InstallError, Request, assets};
+use crate::{InstallError, Request, assets, uki};
 
 /// Room that a file system needs beside its files: XFS keeps a log of up to 64 MiB.
 const BESIDE_XFS: u64 = 96 << 20;
@@ -36,6 +36,8 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<Prepared, InstallError> {
     let Request { assets, options, .. } = request;
     assets.check_kernel(&options.image)?;
+    let added = if matches!(options.layout, Layout::Grub | Layout::Both) { grub::added_arguments() } else { 0 };
+    check_length(&request.cmdline, added)?;
     // A version beside one that works has to show itself good; the only one has nothing to fall back to.
     let image = if plan.steps.contains(&Step::Add(Label::Efi)) {
         ImageName::beside(&request.version, booted_entry(request).as_deref())
@@ -67,38 +69,14 @@ pub(crate) fn prepare(request: &Request, plan: &Plan, scratch: &Path) -> Result<
 /// The unified kernel image, and systemd-boot after it: the file that makes the partition bootable comes last.
 fn efi(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), InstallError> {
     let image = prepared.scratch.join("uki.efi");
-    build_uki(request, &image)?;
+    let Request { assets, version, cmdline, .. } = request;
+    let (stub, kernel, initramfs) = (&assets.stub, &assets.kernel, &assets.initramfs);
+    uki::build(uki::Parts { stub, kernel, initramfs, version, cmdline }, &image)?;
     let needed = assets::size(&image)? + assets::size(&request.assets.systemd_boot)? + BESIDE_VFAT;
     check_room(plan, Label::Efi, needed)?;
     let file = |path: String, source: &Path| NewFile { path, source: source.to_owned(), mode: 0o644 };
     prepared.efi.push(file(format!("{}/{}", loader::IMAGES, prepared.image), &image));
     prepared.efi.push(file(loader::REMOVABLE_PATH.to_owned(), &request.assets.systemd_boot));
-    Ok(())
-}
-
-fn build_uki(request: &Request, to: &Path) -> Result<(), InstallError> {
-    let Request { assets, version, .. } = request;
-    let os_release = format!("ID=talos\nNAME=\"Talos\"\nVERSION_ID={version}\nPRETTY_NAME=\"Talos ({version})\"\n");
-    let stub = assets::read_small(&assets.stub)?;
-    let section = |name, size| Section { name, size };
-    let sections = [
-        section(".osrel", os_release.len() as u64),
-        section(".cmdline", request.cmdline.len() as u64),
-        section(".initrd", assets::size(&assets.initramfs)?),
-        section(".linux", assets::size(&assets.kernel)?),
-    ];
-    let layout = uki::layout(&stub, &sections).map_err(InstallError::Uki)?;
-    let error = |source| InstallError::Scratch { path: to.to_owned(), source };
-    let mut file = File::create(to).map_err(error)?;
-    file.set_len(layout.size).map_err(error)?;
-    file.write_all(&layout.head).map_err(error)?;
-    let mut put = |index: usize, content: &mut dyn io::Read| {
-        file.seek(SeekFrom::Start(layout.offsets[index])).and_then(|_| io::copy(content, &mut file)).map_err(error)
-    };
-    put(0, &mut os_release.as_bytes())?;
-    put(1, &mut request.cmdline.as_bytes())?;
-    put(2, &mut assets::open(&assets.initramfs)?)?;
-    put(3, &mut assets::open(&assets.kernel)?)?;
     Ok(())
 }
 
@@ -126,7 +104,8 @@ fn boot(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result<(), I
         Ok::<_, InstallError>(path)
     };
     let private = |path: String, source| NewFile { path, source, mode: 0o600 };
-    let mut files = vec![in_slot(slot, grub::KERNEL, &assets.kernel), in_slot(slot, grub::INITRAMFS, &assets.initramfs)];
+    let mut files =
+        vec![in_slot(slot, grub::KERNEL, &assets.kernel), in_slot(slot, grub::INITRAMFS, &assets.initramfs)];
     if is_new {
         let environment = Environment { default: slot, next: None };
         files.push(private(grub::CONFIG_PATH.to_owned(), text("grub.cfg", grub::menu().as_bytes())?));

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use block::disk::{TargetDisk, copy_file, write_table};
-use block::{FileSystems as _, KernelFileSystems, MountPlan, ProjectQuota};
 use block::format::{FormatError, NewFile, write_xfs_prototype};
+use block::{FileSystems as _, KernelFileSystems, MountPlan, ProjectQuota};
 use machine::gpt::{Partition, Table};
 use machine::install::{Plan, Step};
 use machine::layout::{self, Label};
@@ -214,7 +214,7 @@ impl Run<'_> {
         let to = root.clone();
         let filled = tokio::task::spawn_blocking(move || fill_slot(&to, &files)).await;
         filesystems.unmount(&root).await?;
-        filled.unwrap_or_else(|_| Err(InstallError::Plan(Label::Boot)))
+        filled.unwrap_or(Err(InstallError::Plan(Label::Boot)))
     }
 
     async fn add_image(&self, device: &Path) -> Result<(), FormatError> {

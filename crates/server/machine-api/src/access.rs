@@ -65,6 +65,11 @@ pub(crate) fn is_admin(metadata: &MetadataMap) -> bool {
     metadata.get_all(ROLE).iter().any(|role| role == pki::Role::Admin.as_str())
 }
 
+/// Whether the caller has no role at all: a client of maintenance mode.
+pub(crate) fn has_no_role(metadata: &MetadataMap) -> bool {
+    !metadata.contains_key(ROLE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod access;
 mod client_configuration;
 mod cluster_service;
 mod configuration;
+mod generate;
 mod inspect_service;
 mod kubeconfig;
 mod machine;
@@ -21,7 +22,7 @@ mod time_service;
 pub use access::Access;
 pub use machine::{
     BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
-    SequenceRequests,
+    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
 };
 pub use serve::{BindError, serve, serve_state};
 pub use state_service::{HISTORY_LOST, StateService};

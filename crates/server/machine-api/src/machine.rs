@@ -8,12 +8,15 @@ use async_trait::async_trait;
 use containers::{Containerd, ContainerdError, Namespace};
 use controller::Runtime;
 use resources::MachineType;
-use resources::machine::PlatformCapabilities;
-use sequencer::{ActorId, EventBus, Lifecycle, Refused, Request, Sequence, SequenceId};
+use resources::machine::{MaintenanceAccess, MaintenanceClients, PlatformCapabilities};
+use sequencer::{ActorId, EventBus, Lifecycle, Refused, Request, ResetParameters, Sequence, SequenceId};
 use state::Store;
 use stdx::Clock;
 use supervisor::{Supervisor, logs::LogStore};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::access::{has_no_role, is_admin};
 
 /// How long a machine runs on after it took a configuration that needs a reboot (Talos 1.7).
 const REBOOT_AFTER_APPLY: Duration = Duration::from_secs(10);
@@ -75,6 +78,60 @@ pub trait MetaValues: Debug + Send + Sync {
     async fn delete(&self, key: u8) -> Result<(), MetaRefused>;
 }
 
+/// Why a reset is not asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetRefused {
+    /// What is named is nothing that this reset could wipe.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such disk or partition.
+    #[error("{0}")]
+    Absent(String),
+    /// It cannot be wiped as it is.
+    #[error("{0}")]
+    NotPossible(String),
+}
+
+/// The disks that a reset wipes.
+#[async_trait]
+pub trait ResetTargets: Debug + Send + Sync {
+    /// Whether all of them could be wiped once the machine has stopped all that it runs.
+    ///
+    /// # Errors
+    /// [`ResetRefused`], with the name of the disk or partition.
+    async fn check(&self, reset: &ResetParameters) -> Result<(), ResetRefused>;
+}
+
+/// Why a machine keeps the version that it has.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionsError {
+    /// The image cannot be pulled, or does not run here.
+    #[error("{0}")]
+    Image(String),
+    /// There is no other version, or none that may be started.
+    #[error("{0}")]
+    NotPossible(String),
+}
+
+/// The versions of the system on this machine.
+#[async_trait]
+pub trait Versions: Debug + Send + Sync {
+    /// Has an installer image ready to run.
+    ///
+    /// # Errors
+    /// [`VersionsError`]; nothing of the machine has changed.
+    async fn fetch(&self, image: &str) -> Result<(), VersionsError>;
+
+    /// Drops an image that is ready.
+    fn forget(&self);
+
+    /// Has the boot loader start the other version, whose name is returned.
+    ///
+    /// # Errors
+    /// [`VersionsError`].
+    async fn roll_back(&self) -> Result<String, VersionsError>;
+}
+
 /// The members of etcd as this node sees them.
 #[async_trait]
 pub trait EtcdMembers: Debug + Send + Sync {
@@ -89,6 +146,13 @@ pub trait EtcdMembers: Debug + Send + Sync {
     /// # Errors
     /// It is the last member, there is no quorum, or etcd does not answer.
     async fn can_leave(&self) -> Result<(), BoxError>;
+
+    /// Whether etcd can do without this node for a while, or for good where its data is not preserved. A node that is no member
+    /// is not needed.
+    ///
+    /// # Errors
+    /// There are members that do not run, too few without it, or no quorum; etcd does not answer.
+    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError>;
 }
 
 /// Asks for sequences of the machine: reboot, reset and others.
@@ -167,6 +231,24 @@ impl Machine {
         }
     }
 
+    /// Refuses callers that are no administrators, on a machine that has state: maintenance mode has unauthenticated clients. One
+    /// without state of any cluster takes a configuration of anybody, and with it the same changes.
+    ///
+    /// # Errors
+    /// UNIMPLEMENTED, in the words of Talos 1.7, which serves such methods in maintenance mode over SideroLink alone.
+    pub(crate) fn only_for_administrators_of_state(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if is_admin(metadata) {
+            return Ok(());
+        }
+        let access = self.store.get_as::<MaintenanceAccess>(MaintenanceAccess::ID).ok().flatten();
+        match access.map(|access| access.clients) {
+            // Whoever has a role has one of a cluster, and it is not enough.
+            Some(MaintenanceClients::Anybody) if has_no_role(metadata) => Ok(()),
+            Some(MaintenanceClients::Anybody | MaintenanceClients::Administrators | MaintenanceClients::Nobody)
+            | None => Err(Status::unimplemented("API is not implemented in maintenance mode")),
+        }
+    }
+
     /// Asks for the reboot with which a persisted configuration takes effect. It takes over whatever else runs.
     ///
     /// # Errors
@@ -204,6 +286,10 @@ pub struct Machine {
     pub etcd: Arc<dyn EtcdMembers>,
     /// META.
     pub meta: Arc<dyn MetaValues>,
+    /// Versions of the system.
+    pub versions: Arc<dyn Versions>,
+    /// Disks that a reset wipes.
+    pub reset_targets: Arc<dyn ResetTargets>,
     /// Kubernetes, for health checks.
     pub kubernetes: Arc<dyn kube_edge::Connect>,
     /// Asks time servers.

@@ -4,6 +4,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use resources::machine::PlatformMode;
 use resources::revision::ConfigCaller;
 use resources::runtime::PlatformMetadata;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use wire::common::Data;
 use wire::machine as api;
@@ -11,7 +12,7 @@ use wire::machine::machine_service_server::MachineService;
 
 use crate::access::is_admin;
 use crate::machine::{BootstrapRefused, Machine};
-use crate::{client_configuration, configuration, kubeconfig};
+use crate::{client_configuration, configuration, generate, kubeconfig};
 
 mod containers;
 mod events;
@@ -21,6 +22,7 @@ mod meta;
 mod sequences;
 mod services;
 mod stats;
+mod upgrade;
 
 /// Serves one machine.
 #[derive(Debug, Clone)]
@@ -49,8 +51,15 @@ pub(crate) fn later<T>(method: &str, waits_for: &str) -> Result<T, Status> {
 
 const DAY_2: &str = "day-2 operations of the machine";
 const ETCD: &str = "maintenance of etcd through the API";
-const INSTALLER: &str = "machines that boot from disks";
 const IMAGES: &str = "images through the API";
+
+/// Refuses callers that have no role of an administrator: clients of maintenance mode.
+fn not_in_maintenance(metadata: &MetadataMap) -> Result<(), Status> {
+    if is_admin(metadata) {
+        return Ok(());
+    }
+    Err(Status::unimplemented("API is not implemented in maintenance mode"))
+}
 
 /// A unary answer of this node: a response with one message.
 macro_rules! one {
@@ -245,9 +254,9 @@ impl MachineService for Service {
     }
     async fn generate_configuration(
         &self,
-        _: Request<api::GenerateConfigurationRequest>,
+        request: Request<api::GenerateConfigurationRequest>,
     ) -> Reply<api::GenerateConfigurationResponse> {
-        later("GenerateConfiguration", "the interactive installer; `talosctl gen config` generates on the client")
+        one!(GenerateConfigurationResponse, generate::generate(&self.machine, request.into_inner()).await?)
     }
     type DiskUsageStream = Streamed<api::DiskUsageInfo>;
     async fn disk_usage(&self, _: Request<api::DiskUsageRequest>) -> Reply<Self::DiskUsageStream> {
@@ -260,15 +269,13 @@ impl MachineService for Service {
     async fn restart(&self, _: Request<api::RestartRequest>) -> Reply<api::RestartResponse> {
         later("Restart", DAY_2)
     }
-    async fn rollback(&self, _: Request<api::RollbackRequest>) -> Reply<api::RollbackResponse> {
+    async fn rollback(&self, request: Request<api::RollbackRequest>) -> Reply<api::RollbackResponse> {
         self.not_in_container()?;
-        later("Rollback", INSTALLER)
+        not_in_maintenance(request.metadata())?;
+        one!(RollbackResponse, upgrade::rollback(&self.machine).await?)
     }
     async fn reset(&self, request: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
-        // Maintenance mode has unauthenticated clients, and Talos 1.7 serves this there only over SideroLink.
-        if !is_admin(request.metadata()) {
-            return Err(Status::unimplemented("API is not implemented in maintenance mode"));
-        }
+        self.machine.only_for_administrators_of_state(request.metadata())?;
         one!(ResetResponse, sequences::reset(&self.machine, request.get_ref()).await?)
     }
     async fn service_restart(
@@ -293,9 +300,10 @@ impl MachineService for Service {
     async fn stats(&self, _: Request<api::StatsRequest>) -> Reply<api::StatsResponse> {
         later("Stats", "metrics of containerd")
     }
-    async fn upgrade(&self, _: Request<api::UpgradeRequest>) -> Reply<api::UpgradeResponse> {
+    async fn upgrade(&self, request: Request<api::UpgradeRequest>) -> Reply<api::UpgradeResponse> {
         self.not_in_container()?;
-        later("Upgrade", INSTALLER)
+        not_in_maintenance(request.metadata())?;
+        one!(UpgradeResponse, upgrade::upgrade(&self.machine, request.get_ref()).await?)
     }
     async fn generate_client_configuration(
         &self,

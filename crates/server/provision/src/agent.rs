@@ -140,10 +140,10 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
     Ok(())
 }
 
-/// The images that the cluster's registry has.
+/// The images that the cluster's registry has. The installer that the operator named wins over one of the bundle.
 fn layout(state: &State, folder: &Folder) -> Layout {
     let installer = state.driver.machines().and_then(|machines| machines.installer.clone());
-    let mut roots: Vec<PathBuf> = state.bundle.iter().cloned().chain(installer).collect();
+    let mut roots: Vec<PathBuf> = installer.into_iter().chain(state.bundle.iter().cloned()).collect();
     if roots.is_empty() {
         roots.push(folder.path().join("no-bundle"));
     }
@@ -356,6 +356,30 @@ mod tests {
         assert_eq!(free(), [false, false]);
         drop(stopped);
         assert_eq!(free(), [true, true]);
+    }
+
+    #[test]
+    fn the_operators_installer_is_served_alone_and_before_that_of_a_bundle() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        let layout_of = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let index = format!(
+                r#"{{"manifests":[{{"mediaType":"m","digest":"{name}","size":1,
+                "annotations":{{"org.opencontainers.image.ref.name":"ghcr.io/siderolabs/installer:v1.7.0"}}}}]}}"#
+            );
+            std::fs::write(path.join("index.json"), index).unwrap();
+            path
+        };
+        let (installer, bundle) = (Some(layout_of("installer")), Some(layout_of("bundle")));
+        let machines = crate::machines::MachineSettings { installer, ..Default::default() };
+        let driver = crate::spec::DriverSettings::Qemu(Box::new(machines));
+        for bundle in [None, bundle] {
+            let state = State { bundle, driver: driver.clone(), ..state("one") };
+            let found = layout(&state, &folder).find(Some("ghcr.io"), "siderolabs/installer", "v1.7.0").unwrap();
+            assert_eq!(found.map(|found| found.digest).as_deref(), Some("installer"));
+        }
     }
 
     #[test]

@@ -32,6 +32,15 @@ const KERNEL_ARGUMENTS: [&str; 4] = ["console=ttyS0", "reboot=k", "panic=1", "ta
 /// faster. What an operator sets, like `pti=on`, comes later and wins.
 pub const EMULATED: [&str; 2] = ["nopti", "sysctl.kernel.kexec_load_disabled=1"];
 
+/// CPUs of a machine where nobody asked for another number, in thousandths. One where the processor is emulated: guests with several
+/// crash now and then (QEMU 7.2).
+pub(crate) fn usual_cpus(accelerator: Accelerator) -> u64 {
+    match accelerator {
+        Accelerator::Kvm => 2000,
+        Accelerator::Tcg => 1000,
+    }
+}
+
 /// Settings of all machines of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

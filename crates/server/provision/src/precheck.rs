@@ -19,12 +19,7 @@ const INNER: [(&str, &str); 2] = [("pods", "10.244.0.0/16"), ("services", "10.96
 /// All problems together, so that they can be solved together.
 pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) -> Vec<Problem> {
     let mut problems = driver.problems(spec);
-    if let Some(bundle) = &spec.bundle
-        && !bundle.join("index.json").is_file()
-    {
-        let what = format!("{} is not an OCI image layout: it has no index.json", bundle.display());
-        problems.push(Problem::new(what, "build the bundle or name another"));
-    }
+    check_layouts(spec, &mut problems);
     check_name(root, &spec.plan, &mut problems);
     for network in spec.plan.networks() {
         check_network(root, network.cidr, &mut problems);
@@ -39,6 +34,19 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
         ));
     }
     problems
+}
+
+/// Layouts that the cluster's registry could not read.
+fn check_layouts(spec: &ClusterSpec, problems: &mut Vec<Problem>) {
+    let installer = spec.driver.machines().and_then(|machines| machines.installer.as_ref());
+    // The driver reports an installer that does not exist.
+    let installer = installer.filter(|layout| layout.exists());
+    for (name, layout) in [("bundle", spec.bundle.as_ref()), ("installer", installer)] {
+        if let Some(layout) = layout.filter(|layout| !layout.join("index.json").is_file()) {
+            let what = format!("{} is not an OCI image layout: it has no index.json", layout.display());
+            problems.push(Problem::new(what, format!("build the {name} or name another")));
+        }
+    }
 }
 
 fn check_name(root: &Path, plan: &Plan, problems: &mut Vec<Problem>) {
@@ -82,5 +90,36 @@ fn check_network(root: &Path, cidr: Ipv4Net, problems: &mut Vec<Problem>) {
             let what = format!("network {cidr} overlaps {network}, which this machine reaches by {link}");
             problems.push(Problem::new(what, "choose another --cidr"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machines::MachineSettings;
+    use crate::plan::NodeSpec;
+    use crate::spec::DriverSettings;
+
+    #[test]
+    fn a_bundle_and_an_installer_have_to_be_layouts() {
+        let folder = tempfile::tempdir().unwrap();
+        let problems = || {
+            let installer = Some(folder.path().to_path_buf());
+            let machines = MachineSettings { installer: installer.clone(), ..MachineSettings::default() };
+            let spec = ClusterSpec {
+                plan: Plan::new("one", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 0 }).unwrap(),
+                driver: DriverSettings::Qemu(Box::new(machines)),
+                bundle: installer,
+                discoveryd: None,
+                reachable: vec![],
+                exposed: vec![],
+            };
+            let mut problems = Vec::new();
+            check_layouts(&spec, &mut problems);
+            problems.into_iter().map(|problem| problem.remedy).collect::<Vec<_>>()
+        };
+        assert_eq!(problems(), ["build the bundle or name another", "build the installer or name another"]);
+        std::fs::write(folder.path().join("index.json"), "{}").unwrap();
+        assert_eq!(problems(), [""; 0]);
     }
 }

@@ -68,6 +68,15 @@ impl DriverSettings {
             Self::Qemu(machines) => Some(machines),
         }
     }
+
+    /// As [`Self::machines`], to change them.
+    #[cfg(test)]
+    pub(crate) fn machines_mut(&mut self) -> Option<&mut MachineSettings> {
+        match self {
+            Self::Runc { .. } => None,
+            Self::Qemu(machines) => Some(machines),
+        }
+    }
 }
 
 /// Resource limits of a node; what a virtual machine has.

@@ -24,13 +24,14 @@ use crate::agent::{self, AgentProgram};
 use crate::cluster::Cluster;
 use crate::error::{HostError, ProvisionError};
 use crate::folder::make_folder;
-use crate::machines::Media;
 use crate::machines::accelerator::{self, Accelerator, Probe};
+use crate::machines::{self, Media};
 use crate::plan::{Plan, Role};
 use crate::spec::{ClusterSpec, DriverSettings, Limits};
 use crate::state::{Phase, WrittenContext};
 
 use self::configs::{ClusterDns, Material, Rendered};
+use self::offline::Images;
 use self::timings::Recorder;
 use self::wait::Waiting;
 
@@ -64,6 +65,7 @@ pub struct UpRequest {
     pub agent: AgentProgram,
     pub config: ConfigRequest,
     pub delivery: Delivery,
+    /// Of the nodes of each role. What runs virtual machines decides how many CPUs they have where that is left open.
     pub limits: BTreeMap<Role, Limits>,
     pub acceleration: Acceleration,
     /// File for the cluster's context.
@@ -151,14 +153,14 @@ pub async fn up(mut request: UpRequest, progress: &dyn Progress) -> Result<Up, U
     check_control_planes(&request.spec.plan)?;
     Cluster::check(&request.root, &request.spec, &request.agent)?;
     prepare_machines(&mut request, &recorder).await?;
-    let offline = request.spec.bundle.as_deref().map(Offline::read).transpose()?;
+    let images = Images::read(&request.spec)?;
     // A first time only to see whether it can be done: nothing is made for what the nodes would not accept.
     let material = configs::material(&request.config)?;
-    let tried = configs::render(&request.config, &request.spec.plan, material.clone(), offline.as_ref(), None)?;
+    let tried = configs::render(&request.config, &request.spec.plan, material.clone(), &images, None)?;
     tried.warnings.iter().for_each(|warning| progress.notice(warning));
     let withheld = withheld::files(&request);
     withheld::check_absent(&withheld)?;
-    let made = make(&request, material, offline, tried.addresses(), &recorder).await;
+    let made = make(&request, material, images, tried.addresses(), &recorder).await;
     let (mut cluster, rendered) = made.inspect_err(|_| progress.timings(&recorder.timings()))?;
     let context = write_context(&mut cluster, &request.talosconfig, &rendered.talosconfig)?;
     cluster.remember(|state| {
@@ -201,6 +203,10 @@ async fn prepare_machines(request: &mut UpRequest, progress: &Recorder<'_>) -> R
             }
         };
     }
+    let accelerator = settings.accelerator;
+    if let Some(notice) = choose_cpus(accelerator, &request.spec.plan, &mut request.limits) {
+        progress.notice(notice);
+    }
     if let Some(install) = &mut request.config.install {
         install.kernel_arguments = settings.installed_arguments();
     }
@@ -214,6 +220,22 @@ async fn prepare_machines(request: &mut UpRequest, progress: &Recorder<'_>) -> R
         request.delivery = Delivery::Applied;
     }
     Ok(())
+}
+
+/// Gives machines CPUs where their number was left open. Returns a notice where it is smaller than usual.
+fn choose_cpus(accelerator: Accelerator, plan: &Plan, limits: &mut BTreeMap<Role, Limits>) -> Option<&'static str> {
+    let mut chosen = false;
+    for role in plan.nodes.iter().map(|node| node.role) {
+        let cpus = &mut limits.entry(role).or_default().milli_cpus;
+        if cpus.is_none() {
+            *cpus = Some(machines::usual_cpus(accelerator));
+            chosen = true;
+        }
+    }
+    (chosen && accelerator == Accelerator::Tcg).then_some(
+        "emulated machines have one CPU each, since guests with several crash now and then (QEMU 7.2); \
+         --cpus and --cpus-workers take precedence",
+    )
 }
 
 /// Waits for the requested state; returns the kubeconfig and the nodes if that includes them.
@@ -264,7 +286,7 @@ fn check_control_planes(plan: &Plan) -> Result<(), UpError> {
 async fn make(
     request: &UpRequest,
     material: Material,
-    offline: Option<Offline>,
+    images: Images,
     reachable: BTreeSet<SocketAddrV4>,
     progress: &Recorder<'_>,
 ) -> Result<(Cluster, Rendered), UpError> {
@@ -287,11 +309,16 @@ async fn make(
     let agent = step(progress, "cluster agent", starting).await?;
 
     let (config, gateway) = (request.config.clone(), plan.gateway);
-    let registry = offline.as_ref().map(|_| format!("http://{gateway}:{}", agent.registry_port));
+    let registry = images.registry(gateway, agent.registry_port);
     let for_config = plan.clone();
-    let render = move || configs::render(&config, &for_config, material, offline.as_ref(), registry.as_deref());
+    let render = move || {
+        let rendered = configs::render(&config, &for_config, material, &images, registry.as_deref())?;
+        let notices = rendered.unused_installer(&images, registry.as_deref())?;
+        Ok::<_, UpError>((rendered, notices))
+    };
     let rendering = blocking("machine configurations", render);
-    let rendered = step(progress, "machine configurations", rendering).await?;
+    let (rendered, notices) = step(progress, "machine configurations", rendering).await?;
+    notices.iter().for_each(|notice| progress.notice(notice));
 
     withheld::write(request, &rendered)?;
     for node in &plan.nodes {
@@ -355,6 +382,24 @@ fn connect(config: &TalosConfig, plan: &Plan) -> Result<Client, UpError> {
 mod tests {
     use super::*;
     use crate::plan::NodeSpec;
+
+    #[test]
+    fn emulated_machines_have_one_cpu_unless_somebody_asked_for_more() {
+        let plan = Plan::new("a", "10.5.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 1 }).unwrap();
+        let given = |cpus| Limits { milli_cpus: cpus, memory: Some(1) };
+        for (accelerator, [control_plane, worker], wanted, notices) in [
+            (Accelerator::Tcg, [None, None], [1000, 1000], true),
+            (Accelerator::Tcg, [Some(2000), None], [2000, 1000], true),
+            (Accelerator::Tcg, [Some(2000), Some(4000)], [2000, 4000], false),
+            (Accelerator::Kvm, [None, Some(1000)], [2000, 1000], false),
+        ] {
+            let mut limits = [(Role::ControlPlane, given(control_plane)), (Role::Worker, given(worker))].into();
+            let notice = choose_cpus(accelerator, &plan, &mut limits);
+            let got = [Role::ControlPlane, Role::Worker].map(|role| limits[&role]);
+            assert_eq!(got, wanted.map(|cpus| given(Some(cpus))), "{accelerator:?}");
+            assert_eq!(notice.is_some(), notices, "{accelerator:?}");
+        }
+    }
 
     #[test]
     fn several_control_planes_are_refused_before_anything_is_made() {

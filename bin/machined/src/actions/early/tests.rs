@@ -69,6 +69,27 @@ fn a_machine_without_the_arguments_is_told_which_ones() {
 }
 
 #[test]
+fn arguments_that_turn_protections_off_are_named_and_accepted() {
+    let line = format!("{ARGUMENTS} nopti mitigations=off mitigations=auto spectre_v2=off init_on_alloc=1");
+    assert_eq!(weakening(&Cmdline::parse(&line)), ["nopti", "mitigations=off", "spectre_v2=off"]);
+    assert_eq!(weakening(&Cmdline::parse(&format!("{ARGUMENTS} {}", cmdline::DEFAULTS))), [""; 0]);
+    kspp(&machine_with(&line, &KINDS, &params())).unwrap();
+}
+
+#[test]
+fn arguments_without_an_effect_are_named_once() {
+    let line = "talos.events.sink=10.0.0.1:1 talos.events.sink=10.0.0.2:1 talos.unified_cgroup_hierarchy=1 talos.new=1 \
+                talos.config.oauth.client_id=x talos.dashboard.disabled quiet";
+    let named: Vec<String> = ignored(&Cmdline::parse(line)).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(named, ["talos.events.sink", "talos.new", "talos.dashboard.disabled"]);
+    assert_eq!(ignored(&Cmdline::parse("talos.unified_cgroup_hierarchy=0")).len(), 1);
+    assert_eq!(ignored(&Cmdline::parse(&format!("{ARGUMENTS} {} talos.hostname=a", cmdline::DEFAULTS))), []);
+    for (key, _) in WITHOUT_EFFECT {
+        assert!(!WITH_EFFECT.contains(&key), "{key}");
+    }
+}
+
+#[test]
 fn parameters_are_set_and_one_that_does_not_change_is_named() {
     let system = machine();
     kspp(&system).unwrap();

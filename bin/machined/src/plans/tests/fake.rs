@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sequencer::{ActorId, EventBus, Lifecycle, Outcome, Parameters, Request, ResetParameters, Sequence, TaskError};
+use sequencer::{
+    ActorId, EventBus, Lifecycle, Outcome, Parameters, Request, ResetParameters, Sequence, TaskError,
+    UpgradeParameters, WipeMode,
+};
 use tokio::sync::watch;
 
 use super::super::{Actions, Facts, Job, MachineKind, NodePlanner, Step};
@@ -17,20 +20,150 @@ const LONG: Duration = Duration::from_secs(4 * 60 * 60);
 /// What outlives the power.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Disk {
+    /// On STATE.
     pub(super) has_config: bool,
     pub(super) has_system: bool,
+    /// EPHEMERAL has what the node keeps there.
+    pub(super) has_data: bool,
+    /// A disk that is not the system disk has content.
+    pub(super) has_user_data: bool,
+    /// That content is on logical volumes.
+    pub(super) has_volumes: bool,
+    /// Not on the disk either: its cluster counts on this node.
+    pub(super) is_member: bool,
+    /// A version beside the one that runs, and whether it is started the next time.
+    pub(super) has_other: bool,
+    pub(super) is_on_trial: bool,
     /// Not on the disk: a server that gives the machine its configuration at each boot.
     pub(super) is_served_config: bool,
 }
 
 impl Disk {
     pub(super) const fn configured() -> Self {
-        Self { has_config: true, has_system: true, is_served_config: false }
+        Self {
+            has_config: true,
+            has_system: true,
+            has_data: true,
+            has_user_data: true,
+            has_volumes: false,
+            is_member: true,
+            has_other: false,
+            is_on_trial: false,
+            is_served_config: false,
+        }
     }
 
     /// A blank disk of a machine that gets its configuration from a server.
     pub(super) const fn blank() -> Self {
-        Self { has_config: false, has_system: false, is_served_config: true }
+        let empty = Self::configured();
+        Self {
+            has_config: false,
+            has_system: false,
+            has_data: false,
+            is_member: false,
+            is_served_config: true,
+            ..empty
+        }
+    }
+
+    /// Wipes partitions of the system disk, or all of it. The machine gets its configuration from a server then.
+    pub(super) fn wipe<S: AsRef<str>>(&mut self, labels: &[S]) {
+        let is_wiped = |label: &str| labels.is_empty() || labels.iter().any(|wiped| wiped.as_ref() == label);
+        self.has_config &= !is_wiped("STATE");
+        self.has_data &= !is_wiped("EPHEMERAL");
+        self.has_system &= !labels.is_empty();
+        self.has_other &= !labels.is_empty();
+        self.is_on_trial &= !labels.is_empty();
+        self.is_served_config = true;
+    }
+}
+
+/// A machine, and what is asked of it.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) kind: MachineKind,
+    pub(super) control_plane: bool,
+    /// Labels of the kernel's argument for a wipe; without any it is the whole disk.
+    pub(super) wipe: Option<&'static [&'static str]>,
+    /// Other disks have logical volumes.
+    pub(super) has_volumes: bool,
+    /// Asked for once it runs.
+    pub(super) end: Option<Request>,
+}
+
+impl Case {
+    pub(super) const fn new(kind: MachineKind) -> Self {
+        Self { kind, control_plane: true, wipe: None, has_volumes: false, end: None }
+    }
+
+    pub(super) fn ending(mut self, end: Request) -> Self {
+        self.end = Some(end);
+        self
+    }
+
+    pub(super) const fn worker(mut self) -> Self {
+        self.control_plane = false;
+        self
+    }
+
+    pub(super) const fn with_volumes(mut self) -> Self {
+        self.has_volumes = true;
+        self
+    }
+
+    pub(super) const fn wiping(mut self, labels: &'static [&'static str]) -> Self {
+        self.wipe = Some(labels);
+        self
+    }
+
+    /// What the machine starts with.
+    pub(super) fn before(&self) -> Disk {
+        let configured = Disk::configured();
+        Disk { is_member: self.control_plane, has_volumes: self.has_volumes, ..configured }
+    }
+
+    /// What is left when it went well.
+    pub(super) fn after(&self) -> Disk {
+        let mut disk = self.before();
+        if let Some(labels) = self.wipe {
+            disk.wipe(labels);
+            // It is installed and configured again, and runs or will.
+            (disk.has_config, disk.has_system) = (true, true);
+            disk.has_data = !labels.is_empty();
+        }
+        if let Some(upgrade) = self.upgrade() {
+            (disk.has_other, disk.is_on_trial) = (true, true);
+            (disk.has_data, disk.is_member) = (upgrade.preserve, disk.is_member && upgrade.preserve);
+        }
+        if let Some(reset) = self.reset() {
+            disk.is_member &= !reset.graceful;
+            if self.kind == MachineKind::Machine {
+                if reset.mode != WipeMode::UserDisks {
+                    disk.wipe(&reset.labels);
+                }
+                disk.has_user_data &= reset.user_disks.is_empty();
+            }
+        }
+        disk
+    }
+
+    fn upgrade(&self) -> Option<UpgradeParameters> {
+        let end = self.end.as_ref().filter(|end| end.sequence == Sequence::Upgrade)?;
+        match &end.options.parameters {
+            Parameters::Upgrade(upgrade) => Some(upgrade.clone()),
+            _ => None,
+        }
+    }
+
+    fn reset(&self) -> Option<ResetParameters> {
+        self.end.as_ref().filter(|end| end.sequence == Sequence::Reset).map(parameters)
+    }
+}
+
+fn parameters(request: &Request) -> ResetParameters {
+    match &request.options.parameters {
+        Parameters::Reset(reset) => reset.clone(),
+        _ => ResetParameters::default(),
     }
 }
 
@@ -54,12 +187,15 @@ struct State {
     is_serving: bool,
     /// Pods run, and write to EPHEMERAL, until they are stopped or the machine ends.
     has_pods: bool,
+    are_volumes_active: bool,
     is_off: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct FakeNode {
     kind: MachineKind,
+    control_plane: bool,
+    wipe: Option<&'static [&'static str]>,
     script: Scripted,
     state: Mutex<State>,
 }
@@ -82,9 +218,13 @@ impl FakeNode {
     }
 
     /// What has to be done before a step.
-    fn conditions(&self, step: Step) -> Vec<Step> {
+    fn conditions(&self, sequence: Sequence, step: Step) -> Vec<Step> {
         let is_machine = self.kind == MachineKind::Machine;
+        if is_machine && sequence == Sequence::Reset {
+            return if step == Step::VerifyDisksToWipe { Vec::new() } else { vec![Step::VerifyDisksToWipe] };
+        }
         match step {
+            Step::WipeDisks => vec![Step::StartMachined, Step::StartUdevd],
             Step::CreateSystemCgroups => vec![Step::MountCgroups],
             Step::WriteImaPolicy => vec![Step::MountPseudoFilesystems],
             Step::CreateOsReleaseFile | Step::CreateEtcFiles => vec![Step::SetupSystemDirectory],
@@ -114,13 +254,26 @@ impl State {
         Err(reason.into())
     }
 
-    fn act(&mut self, step: Step) -> Result<(), TaskError> {
+    fn act(&mut self, node: &FakeNode, step: Step, request: &Request) -> Result<(), TaskError> {
+        let reset = parameters(request);
         match step {
-            Step::MountState | Step::MountEphemeral => self.mounted.push(step),
-            Step::UnmountState => self.mounted.retain(|mounted| *mounted != Step::MountState),
             Step::CordonAndDrain | Step::StopAllPods | Step::RemoveAllPods | Step::LeaveEtcd if !self.is_serving => {
                 return self.refuse(format!("{step:?} after the end of all services"));
             }
+            Step::MountState | Step::MountEphemeral | Step::MountUserDisks => self.mounted.push(step),
+            Step::UnmountUserDisks => self.mounted.retain(|mounted| *mounted != Step::MountUserDisks),
+            Step::VerifyDisksToWipe if !self.is_serving || !self.has_pods || self.mounted.len() < 3 => {
+                return self.refuse("disks are looked at when the machine has begun to end".into());
+            }
+            Step::WipeDisks if !self.mounted.is_empty() => return self.refuse("the system disk is in use".into()),
+            Step::WipeDisks => self.disk.wipe(node.wipe.unwrap_or_default()),
+            Step::ActivateLogicalVolumes => self.are_volumes_active = self.disk.has_volumes,
+            Step::DeactivateLogicalVolumes if self.mounted.contains(&Step::MountUserDisks) => {
+                return self.refuse("logical volumes are in use".into());
+            }
+            Step::DeactivateLogicalVolumes => self.are_volumes_active = false,
+            Step::LeaveEtcd => self.disk.is_member = false,
+            Step::UnmountState => self.mounted.retain(|mounted| *mounted != Step::MountState),
             // An API server on this machine is a pod of it.
             Step::CordonAndDrain if !self.has_pods => return self.refuse("a drain after the end of all pods".into()),
             Step::StopAllPods | Step::RemoveAllPods => self.has_pods = false,
@@ -138,12 +291,29 @@ impl State {
             Step::ResetSystemDisk | Step::ResetSystemPartitions if self.is_serving || !self.mounted.is_empty() => {
                 return self.refuse("the system disk is in use".into());
             }
-            Step::ResetSystemDisk => self.disk = Disk { is_served_config: true, ..Disk::default() },
+            Step::ResetSystemDisk if !reset.labels.is_empty() => return self.refuse("all is wiped, not labels".into()),
+            Step::ResetSystemPartitions if reset.labels.is_empty() => return self.refuse("there are no labels".into()),
+            Step::ResetSystemDisk | Step::ResetSystemPartitions => self.disk.wipe(&reset.labels),
+            Step::ResetUserDisks if self.are_volumes_active || self.mounted.contains(&Step::MountUserDisks) => {
+                return Err("a user disk is in use".into());
+            }
+            Step::NoteWhatHolds if !self.is_serving => return self.refuse("nothing holds any more".into()),
+            Step::Upgrade | Step::WipeEphemeral if self.is_serving || !self.mounted.is_empty() => {
+                return self.refuse("the system disk is in use".into());
+            }
+            Step::Upgrade => self.disk.has_other = true,
+            Step::WipeEphemeral => self.disk.has_data = false,
+            Step::PrepareTrial if !self.disk.has_other => return self.refuse("there is no other version".into()),
+            Step::PrepareTrial => self.disk.is_on_trial = true,
+            Step::ResetUserDisks => self.disk.has_user_data = false,
             Step::ForceCleanup => {
                 (self.is_serving, self.has_pods) = (false, false);
                 self.mounted.clear();
             }
-            Step::StartAllServices => (self.is_serving, self.has_pods) = (true, true),
+            Step::StartAllServices => {
+                (self.is_serving, self.has_pods) = (true, true);
+                (self.disk.has_data, self.disk.is_member) = (true, node.control_plane);
+            }
             Step::StopAllServices => self.is_serving = false,
             _ => {}
         }
@@ -154,7 +324,8 @@ impl State {
 #[async_trait]
 impl Actions for FakeNode {
     fn facts(&self) -> Facts {
-        Facts { installed: self.state.lock().disk.has_system, control_plane: true, wipe_asked: false }
+        let installed = self.state.lock().disk.has_system;
+        Facts { installed, control_plane: self.control_plane, wipe_asked: self.wipe.is_some() }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -178,10 +349,10 @@ impl Actions for FakeNode {
             Step::MountState | Step::MountEphemeral => state.mounted.contains(&wanted),
             wanted => state.done.iter().any(|(_, done)| *done == wanted),
         };
-        if let Some(missing) = self.conditions(step).into_iter().find(|wanted| !has(&state, *wanted)) {
+        if let Some(missing) = self.conditions(sequence, step).into_iter().find(|wanted| !has(&state, *wanted)) {
             return state.refuse(format!("{step:?} before {missing:?}"));
         }
-        state.act(step)?;
+        state.act(self, step, &job.request)?;
         state.done.push((sequence, step));
         if let Scripted::CutAfter(at, last) = self.script
             && (at, last) == (sequence, step)
@@ -189,17 +360,6 @@ impl Actions for FakeNode {
             state.is_off = true;
         }
         Ok(())
-    }
-}
-
-/// A request with all that its sequence can do.
-fn whole(sequence: Sequence) -> Request {
-    let request = Request::new(sequence, ActorId::new("test"));
-    match sequence {
-        Sequence::Reset => {
-            request.with(Parameters::Reset(ResetParameters { graceful: true, ..ResetParameters::default() }))
-        }
-        _ => request,
     }
 }
 
@@ -213,8 +373,13 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new(kind: MachineKind, disk: Disk, script: Scripted) -> Self {
+        Self::of(&Case::new(kind), disk, script)
+    }
+
+    pub(super) fn of(case: &Case, disk: Disk, script: Scripted) -> Self {
+        let &Case { kind, control_plane, wipe, .. } = case;
         let state = Mutex::new(State { disk, ..State::default() });
-        let node = Arc::new(FakeNode { kind, script, state });
+        let node = Arc::new(FakeNode { kind, control_plane, wipe, script, state });
         let actions = Arc::new(OnceLock::<Arc<dyn Actions>>::new());
         actions.set(Arc::clone(&node) as _).unwrap();
         let (config, revisions) = watch::channel(0);
@@ -224,11 +389,11 @@ impl Life {
     }
 
     /// Powers it on, and has it end by `end` once it runs. Returns how it ended; none when it runs, or has no power.
-    pub(super) async fn run(&self, end: Option<Sequence>) -> Option<Outcome> {
+    pub(super) async fn run(&self, end: Option<&Request>) -> Option<Outcome> {
         self.lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine())).unwrap();
         let outcome = self.until_quiet().await;
         let (None, Some(end), false) = (outcome, end, self.node.state.lock().is_off) else { return outcome };
-        self.lifecycle.request(whole(end)).unwrap();
+        self.lifecycle.request(end.clone()).unwrap();
         self.until_quiet().await
     }
 

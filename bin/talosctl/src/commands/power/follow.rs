@@ -9,6 +9,7 @@ use wire::machine as api;
 use wire::storage::storage_service_client::StorageServiceClient;
 
 use super::progress::Progress;
+use super::trial::{self, Trial};
 use crate::command_error::CommandError;
 use crate::output::Output;
 
@@ -29,6 +30,8 @@ pub(super) enum Until {
     BootedAgain,
     /// It has booted again, runs and is ready.
     RunningAgain,
+    /// That, and the version that it runs has kept its slot.
+    Upgraded,
 }
 
 /// One machine and what is known of it.
@@ -80,7 +83,7 @@ impl Follow<'_> {
         match self.until {
             Until::ServicesStopped => "services to stop",
             Until::BootedAgain => "the next boot",
-            Until::RunningAgain => "the machine to run and be ready after its next boot",
+            Until::RunningAgain | Until::Upgraded => "the machine to run and be ready after its next boot",
         }
     }
 
@@ -104,11 +107,29 @@ impl Follow<'_> {
         self.say("booted again");
         // Its status from before the reboot says nothing.
         progress.ready = false;
-        while self.until == Until::RunningAgain && !progress.ready {
+        let until_ready = matches!(self.until, Until::RunningAgain | Until::Upgraded);
+        while until_ready && !progress.ready {
             self.events(progress, false).await;
             sleep(RETRY).await;
         }
-        Ok(())
+        if self.until == Until::Upgraded { self.trial().await } else { Ok(()) }
+    }
+
+    /// Waits for the end of the trial of a version, through further boots.
+    async fn trial(&self) -> Result<(), CommandError> {
+        loop {
+            match timeout(ATTEMPT, trial::of(&self.client)).await {
+                Ok(Ok(Trial::Passed(line))) => {
+                    self.say(&line);
+                    return Ok(());
+                }
+                Ok(Ok(Trial::Failed(reason))) => return Err(CommandError::nodes(reason)),
+                Ok(Ok(Trial::Open(waits_for))) => self.say(&waits_for),
+                // It boots.
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(RETRY).await;
+        }
     }
 
     /// Reads events until the stream ends or says enough; those of the actor alone while the sequence runs.

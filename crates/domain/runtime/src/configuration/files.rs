@@ -36,6 +36,7 @@ impl ConfigurationError {
     pub(crate) const fn failure(&self) -> Failure {
         match self {
             Self::Read(_) | Self::Volume { .. } => Failure::Passing,
+            Self::Platform(error) if error.is_medium_absent() => Failure::Absent,
             Self::Platform(error) if error.is_retryable() => Failure::Passing,
             Self::Platform(_) | Self::Empty { .. } | Self::Invalid { .. } => Failure::Lasting,
         }

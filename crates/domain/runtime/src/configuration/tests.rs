@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use controller::testing::Harness;
 use platform::{FakeInventory, FakePlatform, PlatformError};
+use resources::block::DiscoveredVolume;
 use resources::machine::{PlatformCapabilities, PlatformMode};
 use resources::revision::{ApplyMode, ConfigCaller, ConfigOutcome};
 use state::Key;
@@ -173,6 +174,26 @@ async fn a_platform_that_does_not_answer_yet_is_asked_again() {
     world.harness.advance(Duration::from_secs(10)).await;
     assert_eq!(world.active().as_deref(), Some(GOOD));
     assert_eq!(world.events.kept().len(), 1, "the same failure is announced once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_medium_that_is_attached_in_maintenance_mode_is_found() {
+    let absent = || Err(PlatformError::NoFilesystem { label: "metal-iso", file: "config.yaml" });
+    let world = World::new(|_, platform| platform.answering(absent()));
+    world.boot().await;
+    assert_eq!(world.clients(), Some(MaintenanceClients::Anybody), "an operator may configure it meanwhile");
+    let broken = Err(PlatformError::Unavailable { platform: "fake", source: "no medium".into() });
+    for (number, answer) in [absent(), broken, Ok(Some("version: [".into()))].into_iter().enumerate() {
+        world.platform.answer_next(answer);
+        world.harness.put(&format!("sd{number}"), DiscoveredVolume::default());
+        world.harness.settle().await;
+        assert_eq!(world.platform.unasked(), 0, "volume {number}");
+        assert_eq!((world.active(), world.clients()), (None, Some(MaintenanceClients::Anybody)), "volume {number}");
+    }
+    world.platform.answer_next(Ok(Some(GOOD.into())));
+    world.harness.put("sr0", DiscoveredVolume::default());
+    world.harness.settle().await;
+    assert_eq!((world.active().as_deref(), world.on_disk().as_str(), world.clients()), (Some(GOOD), GOOD, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,6 +59,43 @@ async fn a_power_cut_between_the_table_and_the_file_systems_is_made_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_appears_late_is_waited_for_and_one_that_does_not_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeBlock::default();
+    let disks = [disk("/dev/sdb", &[(GIB, dir.path())])];
+    let begun = tokio::time::Instant::now();
+    let error = mount(&edges(&fake), &disks, "sda", ProjectQuota::Off).await.unwrap_err();
+    assert!(matches!(&error, UserDiskError::Absent { device } if device == "/dev/sdb"), "{error}");
+    assert_eq!(begun.elapsed(), LATE);
+
+    let late = async {
+        tokio::time::sleep(LATE / 2).await;
+        fake.add_disk("sdb", 4 * GIB);
+    };
+    let all = edges(&fake);
+    let (mounted, ()) = tokio::join!(mount(&all, &disks, "sda", ProjectQuota::Off), late);
+    mounted.unwrap();
+    let expected = ["partition /dev/sdb", "mkfs.xfs  /dev/sdb1", &format!("mount /dev/sdb1 {}", dir.path().display())];
+    assert_eq!(fake.log(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_disks_that_are_absent_are_waited_for_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeBlock::default();
+    let disks = [disk("/dev/sdb", &[(GIB, dir.path())]), disk("/dev/sdc", &[(GIB, dir.path())])];
+    let second = async {
+        tokio::time::sleep(LATE - Duration::from_secs(1)).await;
+        fake.add_disk("sdb", 4 * GIB);
+    };
+    let all = edges(&fake);
+    let begun = tokio::time::Instant::now();
+    let (mounted, ()) = tokio::join!(mount(&all, &disks, "sda", ProjectQuota::Off), second);
+    assert!(matches!(mounted, Err(UserDiskError::Absent { device }) if device == "/dev/sdc"));
+    assert_eq!(begun.elapsed(), LATE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_with_anything_on_it_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeBlock::default();

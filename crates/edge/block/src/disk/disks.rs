@@ -1,11 +1,11 @@
 //! The disks of a machine that are wiped and get empty file systems.
 
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_trait::async_trait;
 
-use super::{DiskError, KernelDisk, TargetDisk};
+use super::{DiskError, KernelDisk, TargetDisk, kernel_disk};
 use crate::format::{FormatError, Tools};
 
 /// An empty file system.
@@ -18,14 +18,15 @@ pub enum EmptyFileSystem {
 /// Disks by their devices.
 #[async_trait]
 pub trait Disks: Debug + Send + Sync {
-    /// The disk with the partition of this name; none where no disk has it.
-    fn with_partition(&self, label: &str) -> Option<PathBuf>;
-
     /// Opens a whole disk for reading and writing.
     ///
     /// # Errors
     /// No such disk, a partition, a size that no disk has.
     fn open(&self, path: &Path) -> Result<Box<dyn TargetDisk>, DiskError>;
+
+    /// Devices that are made of a disk or of its partitions, such as arrays. Volumes of LVM do not count: they can be
+    /// deactivated.
+    fn part_of(&self, path: &Path) -> Vec<String>;
 
     /// Makes an empty file system on a partition.
     ///
@@ -40,15 +41,12 @@ pub struct KernelDisks;
 
 #[async_trait]
 impl Disks for KernelDisks {
-    fn with_partition(&self, label: &str) -> Option<PathBuf> {
-        let partition = sys::partitions::device_of(label)?;
-        let name = partition.file_name()?.to_string_lossy().into_owned();
-        let real = std::fs::canonicalize(Path::new("/sys/class/block").join(name)).ok()?;
-        Some(Path::new("/dev").join(real.parent()?.file_name()?))
-    }
-
     fn open(&self, path: &Path) -> Result<Box<dyn TargetDisk>, DiskError> {
         Ok(Box::new(KernelDisk::open(path)?))
+    }
+
+    fn part_of(&self, path: &Path) -> Vec<String> {
+        kernel_disk::part_of(path)
     }
 
     async fn format(&self, device: &Path, kind: EmptyFileSystem, label: &str) -> Result<(), FormatError> {

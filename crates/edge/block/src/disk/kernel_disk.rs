@@ -67,6 +67,31 @@ impl KernelDisk {
     }
 }
 
+/// Devices that are made of a disk or of its partitions, without the volumes of LVM.
+pub(super) fn part_of(path: &Path) -> Vec<String> {
+    let Ok(resolved) = fs::canonicalize(path) else { return Vec::new() };
+    let name = resolved.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    holders(Path::new("/sys/class/block"), &name)
+}
+
+fn holders(devices: &Path, disk: &str) -> Vec<String> {
+    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let partitions =
+        entries(devices.join(disk)).map(|entry| entry.path()).filter(|path| path.join("partition").exists());
+    let devices_of_it = std::iter::once(devices.join(disk)).chain(partitions);
+    let mut names: Vec<String> = devices_of_it
+        .flat_map(|device| entries(device.join("holders")))
+        .map(|holder| holder.file_name().to_string_lossy().into_owned())
+        .filter(|holder| {
+            let id = fs::read_to_string(devices.join(holder).join("dm/uuid"));
+            !id.is_ok_and(|id| id.starts_with("LVM-"))
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -163,6 +188,31 @@ mod tests {
         assert!(is_part_of("sda", "sda") && is_part_of("sda12", "sda") && is_part_of("nvme0n1p3", "nvme0n1"));
         assert!(!is_part_of("sdaa1", "sda") && !is_part_of("nvme0n10", "nvme0n1") && !is_part_of("sdb1", "sda"));
         assert!(!is_part_of("nvme0n1p", "nvme0n1"));
+    }
+
+    #[test]
+    fn arrays_hold_a_disk_and_logical_volumes_can_be_deactivated() {
+        let devices = tempfile::tempdir().unwrap();
+        let add = |path: &str, content: &str| {
+            let path = devices.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        for (file, content) in [
+            ("sdb/sdb1/partition", "1"),
+            ("sdb/sdb1/holders/md0", ""),
+            ("sdb/sdb2/partition", "2"),
+            ("sdb/sdb2/holders/dm-0", ""),
+            ("sdb/sdb2/holders/dm-1", ""),
+            ("dm-0/dm/uuid", "LVM-abc\n"),
+            ("dm-1/dm/uuid", "CRYPT-LUKS2-abc\n"),
+            ("sdc/holders/md0", ""),
+        ] {
+            add(file, content);
+        }
+        assert_eq!(holders(devices.path(), "sdb"), ["dm-1", "md0"]);
+        assert_eq!(holders(devices.path(), "sdc"), ["md0"]);
+        assert_eq!(holders(devices.path(), "sdd"), [""; 0]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ type Sectors = BTreeMap<u64, [u8; SECTOR]>;
 #[derive(Debug, Clone)]
 pub struct FakeDisk {
     disk: Disk,
+    /// Devices that are made of it.
+    part_of: Vec<String>,
     durable: Sectors,
     /// What reads see: all that was written.
     current: Sectors,
@@ -44,7 +46,8 @@ impl FakeDisk {
         let geometry = Geometry::new(512, bytes).expect("a size that a disk can have");
         let disk =
             Disk { path: "/dev/fake".into(), geometry, alignment: 0, access: Access::Writable, used_by: Vec::new() };
-        Self { disk, durable: Sectors::new(), current: Sectors::new(), cached: Vec::new(), power: u64::MAX, written: 0 }
+        let (durable, current, part_of) = (Sectors::new(), Sectors::new(), Vec::new());
+        Self { disk, part_of, durable, current, cached: Vec::new(), power: u64::MAX, written: 0 }
     }
 
     /// At another path than `/dev/fake`.
@@ -59,6 +62,13 @@ impl FakeDisk {
     pub fn used_by(mut self, user: &str) -> Self {
         self.disk.used_by.push(user.to_owned());
         self
+    }
+
+    /// In use by a device that is made of it.
+    #[must_use]
+    pub fn part_of(mut self, device: &str) -> Self {
+        self.part_of.push(device.to_owned());
+        self.used_by(&format!("part of {device}"))
     }
 
     /// Not to be written to.

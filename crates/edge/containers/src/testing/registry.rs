@@ -86,7 +86,7 @@ fn files() -> Files {
         "architecture": architecture,
         "os": "linux",
         // What pods have as their first process does nothing.
-        "config": { "Entrypoint": ["/bin/busybox", "sleep", "1000000"] },
+        "config": { "Entrypoint": ["/bin/busybox", "sleep", "1000000"], "Env": ["A=image", "B=image"] },
         "rootfs": { "type": "layers", "diff_ids": layers.each_ref().map(|layer| sha256(layer)) },
     });
     let config = serde_json::to_vec(&config).unwrap();

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Ending, LateSystem};
 use crate::files::FileError;
@@ -21,7 +21,8 @@ pub enum Call {
     Unmount(PathBuf),
     ReadOnly(PathBuf),
     Sync,
-    MountKernels(PathBuf),
+    /// A device, and where.
+    MountKernels(PathBuf, PathBuf),
     Detach(PathBuf),
     /// With the command line.
     LoadKernel(PathBuf, String),
@@ -53,6 +54,8 @@ struct Process {
 #[derive(Debug, Default)]
 pub struct FakeLateSystem {
     state: Mutex<State>,
+    /// The machine has ended.
+    end: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +64,11 @@ struct State {
     mounts: Vec<Mount>,
     /// Mounts that never let go.
     stuck: BTreeSet<PathBuf>,
+    /// Mounts whose disk or server does not answer.
+    blocked: BTreeSet<PathBuf>,
     params: BTreeMap<String, String>,
-    partitions: BTreeMap<String, PathBuf>,
+    /// By their disk and name.
+    partitions: BTreeMap<(PathBuf, String), PathBuf>,
     /// Below the root of the filesystem with kernels.
     kernels: BTreeMap<PathBuf, Vec<u8>>,
     kernels_at: Option<PathBuf>,
@@ -103,6 +109,13 @@ impl FakeLateSystem {
         self
     }
 
+    /// Nothing that concerns the mount returns until the machine has ended.
+    #[must_use]
+    pub fn with_blocked(self, target: &str) -> Self {
+        self.state.lock().blocked.insert(target.into());
+        self
+    }
+
     /// With a kernel parameter.
     #[must_use]
     pub fn with_param(self, name: &str, value: &str) -> Self {
@@ -110,10 +123,10 @@ impl FakeLateSystem {
         self
     }
 
-    /// With a partition of this name.
+    /// With a partition of this name on a disk.
     #[must_use]
-    pub fn with_partition(self, label: &str, device: &str) -> Self {
-        self.state.lock().partitions.insert(label.to_owned(), device.into());
+    pub fn with_partition(self, disk: &str, label: &str, device: &str) -> Self {
+        self.state.lock().partitions.insert((disk.into(), label.to_owned()), device.into());
         self
     }
 
@@ -152,6 +165,19 @@ impl FakeLateSystem {
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.state.lock().waited
+    }
+
+    /// As [`Self::call`], for a call that waits for these mounts.
+    fn blocking_call(
+        &self,
+        call: Call,
+        concerns: impl Fn(&Path) -> bool,
+    ) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let mut state = self.call(call)?;
+        while state.ended.is_none() && state.blocked.iter().any(|target| concerns(target)) {
+            self.end.wait(&mut state);
+        }
+        if state.ended.is_some() { Err(io::Error::other("the machine has ended")) } else { Ok(state) }
     }
 
     fn call(&self, call: Call) -> io::Result<parking_lot::MutexGuard<'_, State>> {
@@ -210,7 +236,8 @@ impl LateSystem for FakeLateSystem {
 
     fn unmount(&self, target: &Path) -> Result<(), MountError> {
         let error = |source| MountError::Unmount { target: target.to_owned(), source };
-        let mut state = self.call(Call::Unmount(target.to_owned())).map_err(error)?;
+        let call = Call::Unmount(target.to_owned());
+        let mut state = self.blocking_call(call, |blocked| blocked == target).map_err(error)?;
         if !state.mounts.iter().any(|mount| mount.target == target) {
             return Err(error(os(libc::EINVAL)));
         }
@@ -225,7 +252,8 @@ impl LateSystem for FakeLateSystem {
     fn make_read_only(&self, target: &Path) -> Result<(), MountError> {
         let error =
             |source| MountError::Mount { what: "read-only remount".to_owned(), target: target.to_owned(), source };
-        let mut state = self.call(Call::ReadOnly(target.to_owned())).map_err(error)?;
+        let call = Call::ReadOnly(target.to_owned());
+        let mut state = self.blocking_call(call, |blocked| blocked == target).map_err(error)?;
         if state.stuck.contains(target) || state.is_written(target) {
             return Err(error(os(libc::EBUSY)));
         }
@@ -236,7 +264,8 @@ impl LateSystem for FakeLateSystem {
     }
 
     fn sync(&self) {
-        if let Ok(mut state) = self.call(Call::Sync) {
+        // The kernel writes to all.
+        if let Ok(mut state) = self.blocking_call(Call::Sync, |_| true) {
             state.is_synced = true;
         }
     }
@@ -246,14 +275,14 @@ impl LateSystem for FakeLateSystem {
         self.state.lock().params.get(param.name()).cloned().ok_or_else(error)
     }
 
-    fn partition(&self, label: &str) -> Option<PathBuf> {
-        self.state.lock().partitions.get(label).cloned()
+    fn partition(&self, disk: &Path, label: &str) -> Option<PathBuf> {
+        self.state.lock().partitions.get(&(disk.to_owned(), label.to_owned())).cloned()
     }
 
     fn mount_kernels(&self, device: &Path, target: &Path) -> Result<(), MountError> {
         let error =
             |source| MountError::Mount { what: device.display().to_string(), target: target.to_owned(), source };
-        let mut state = self.call(Call::MountKernels(target.to_owned())).map_err(error)?;
+        let mut state = self.call(Call::MountKernels(device.to_owned(), target.to_owned())).map_err(error)?;
         if !state.partitions.values().any(|known| known == device) {
             return Err(error(os(libc::ENOENT)));
         }
@@ -303,12 +332,14 @@ impl LateSystem for FakeLateSystem {
             return os(libc::EINVAL);
         }
         state.ended = Some((end, state.losses()));
+        self.end.notify_all();
         io::Error::other("the machine has ended")
     }
 
     fn reboot_after_failure(&self) {
         if let Ok(mut state) = self.call(Call::RebootAfterFailure) {
             state.ended = Some((End::Reboot, state.losses()));
+            self.end.notify_all();
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::capabilities;
 #[derive(Debug, Clone)]
 pub(super) struct ChildSetup {
     user: Option<(u32, u32)>,
+    /// Removed from the bounding set.
     drop: Vec<u32>,
+    /// Removed from the other sets.
+    remove: Vec<u32>,
     drop_all: bool,
     oom_score_adj: Option<CString>,
     cgroups: Vec<CString>,
@@ -27,16 +30,18 @@ impl ChildSetup {
         cgroups: &[PathBuf],
     ) -> Self {
         let bounding = capabilities::bounding();
-        let (drop, drop_all) = match policy {
-            Capabilities::Inherit => (Vec::new(), false),
-            Capabilities::None => (bounding, true),
-            Capabilities::Without(unwanted) => {
-                (bounding.into_iter().filter(|cap| unwanted.contains(cap)).collect(), false)
+        let among = |unwanted: &[u32]| bounding.iter().copied().filter(|cap| unwanted.contains(cap)).collect();
+        let (drop, remove, drop_all) = match policy {
+            Capabilities::Ordinary if capabilities::has(capabilities::CAP_SETPCAP) => {
+                (among(&capabilities::WITHHELD), capabilities::WITHHELD.to_vec(), false)
             }
+            Capabilities::Ordinary => (Vec::new(), capabilities::WITHHELD.to_vec(), false),
+            Capabilities::None => (bounding, Vec::new(), true),
+            Capabilities::Without(unwanted) => (among(unwanted), unwanted.clone(), false),
         };
         let oom_score_adj = oom_score_adj.and_then(|value| CString::new(value.to_string()).ok());
         let cgroups = cgroups.iter().filter_map(|p| CString::new(p.as_os_str().as_bytes()).ok()).collect();
-        Self { user, drop, drop_all, oom_score_adj, cgroups }
+        Self { user, drop, remove, drop_all, oom_score_adj, cgroups }
     }
 
     pub(super) fn install(self, command: &mut std::process::Command) {
@@ -75,8 +80,8 @@ impl ChildSetup {
             capabilities::clear()?;
             // SAFETY: takes numbers only.
             unsafe { check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))? };
-        } else if !self.drop.is_empty() {
-            capabilities::remove(&self.drop)?;
+        } else if !self.remove.is_empty() {
+            capabilities::remove(&self.remove)?;
         }
         Ok(())
     }

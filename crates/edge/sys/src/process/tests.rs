@@ -64,6 +64,19 @@ async fn named_capabilities_are_dropped_and_the_rest_stays() {
 }
 
 #[tokio::test]
+async fn no_child_can_boot_the_machine_or_load_modules_unless_it_is_said_otherwise() {
+    let text = Command::new("/bin/cat").arg("/proc/self/status").run().await.unwrap();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd"] {
+        let line = text.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(":\t")).unwrap();
+        let bits = u64::from_str_radix(line, 16).unwrap();
+        for withheld in crate::capabilities::WITHHELD {
+            assert_eq!(bits & (1 << withheld), 0, "{set} {line} has capability {withheld}");
+        }
+        assert!(set == "CapInh" || bits & (1 << 21) != 0, "{set} {line}: CAP_SYS_ADMIN stays");
+    }
+}
+
+#[tokio::test]
 async fn the_environment_starts_empty() {
     let text = Command::new("/usr/bin/env").env("A", "1").run().await.unwrap();
     assert_eq!(text, "A=1\n");

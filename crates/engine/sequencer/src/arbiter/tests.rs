@@ -141,6 +141,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let finish = || {
         prop_oneof![
             Just(Finish::Failed),
+            Just(Finish::Refused),
             Just(Finish::Canceled),
             Just(Finish::Done(Then::Idle)),
             Just(Finish::Done(Then::End(Outcome::PowerOff))),
@@ -267,4 +268,16 @@ proptest! {
             prop_assert!(world.fates.contains_key(&id), "{id} has no fate");
         }
     }
+}
+
+#[test]
+fn after_a_refusal_the_machine_runs_on_unless_another_sequence_was_interrupted_for_it() {
+    let (mut arbiter, reset) = running(Sequence::Reset);
+    assert_eq!(arbiter.finished(secs(1), reset, Finish::Refused), []);
+    assert_eq!(arbiter.next_deadline(), None);
+    let (mut arbiter, boot) = running(Sequence::Boot);
+    let (reset, _) = arbiter.request(secs(1), by_table(Sequence::Reset)).unwrap();
+    arbiter.finished(secs(2), boot, Finish::Canceled);
+    assert_eq!(arbiter.finished(secs(3), reset, Finish::Refused), []);
+    assert_eq!(arbiter.next_deadline(), Some(secs(3) + REBOOT_AFTER_FAILURE));
 }

@@ -130,6 +130,36 @@ async fn a_failed_phase_names_every_failed_task_and_the_machine_reboots_ten_seco
     assert_eq!(world.events.kept().last().unwrap().payload, Payload::Restart { command: 0x0123_4567 });
 }
 
+/// A sequence that found at its beginning that it cannot be carried out once cost the machine a reboot.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_announced_and_the_machine_runs_on() {
+    let world = world(|request| {
+        let refuses =
+            || Task::new("check", DEADLINE, |_| async { Err(failure("no disk")) }).on_failure(OnFailure::Refuse);
+        Some(match request.sequence {
+            Sequence::Reset => Plan::new(Then::End(Outcome::PowerOff)).phase("one", vec![refuses()]),
+            // Something was done before.
+            Sequence::Upgrade => nothing(Then::End(Outcome::Reboot)).phase("two", vec![refuses()]),
+            _ => nothing(Then::Idle),
+        })
+    });
+    world.request(Sequence::Boot, "boot").unwrap();
+    let booted = world.last().await;
+    world.request(Sequence::Reset, "me").unwrap();
+    let mut status = world.lifecycle.status();
+    status.wait_for(|status| status.current.is_none()).await.unwrap();
+    tokio::time::sleep(10 * REBOOT_AFTER_FAILURE).await;
+    assert!(!world.driver.is_finished(), "it reboots");
+    assert_eq!(world.last().await, booted);
+    let message = "reset: phase one: task check: no disk".to_owned();
+    let fatal = Some(SequenceError { code: ErrorCode::Fatal, message });
+    let stopped = Payload::Sequence { sequence: "reset".into(), action: SequenceAction::Stop, error: fatal };
+    assert_eq!(world.announced("me").last(), Some(&stopped));
+    world.request(Sequence::Upgrade, "me").unwrap();
+    assert_eq!(world.driver.join().await.unwrap(), Outcome::Reboot);
+    assert!(matches!(world.lifecycle.status().borrow().last.clone().unwrap().result, LastResult::Failed(_)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_planner_is_a_failure_too() {
     let asked = AtomicUsize::new(0);

@@ -75,6 +75,25 @@ fn a_platform_that_does_not_answer_is_asked_for_ever_and_opens_nothing() {
 }
 
 #[test]
+fn an_absent_medium_opens_maintenance_and_is_awaited_until_an_operator_submits_documents() {
+    let mut it = start();
+    it.disk(Ok(None), Uptime::ZERO);
+    assert!(!it.awaits_medium());
+    it.platform(Err(Failure::Absent), Uptime::ZERO);
+    for outcome in [Ok(None), Err(Failure::Absent), Err(Failure::Passing), Err(Failure::Lasting)] {
+        it.platform(outcome, seconds(1));
+        assert_eq!((it.step(), it.awaits_medium()), (Step::Maintain { read_disk_at: None }, true));
+    }
+    let waiting = it.clone();
+    it.platform(Ok(Some(documents(ROOT))), seconds(2));
+    assert!(matches!(it.step(), Step::Done { source: Source::Platform, .. }));
+    assert!(!it.awaits_medium());
+    let mut it = waiting;
+    it.submit(documents(LOG)).unwrap();
+    assert_eq!((it.step(), it.awaits_medium()), (Step::Maintain { read_disk_at: None }, false));
+}
+
+#[test]
 fn documents_without_the_root_wait_for_it_and_are_merged_with_it() {
     for from_disk in [Some(documents(LOG)), None] {
         let mut it = start();

@@ -1,5 +1,7 @@
 use std::convert::Infallible;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -161,4 +163,93 @@ fn guids_have_the_byte_order_of_the_disk() {
     assert_eq!("c12a7328f81f11d2ba4b00a0c93ec93b".parse::<Guid>(), Err(ParseGuidError));
     let random = Guid::from_random([0xff; 16]).to_string();
     assert_eq!(random, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+}
+
+/// The smallest disk: both copies, and few sectors between them.
+fn small() -> Table {
+    let geometry = Geometry::new(512, 512 * 100).unwrap();
+    let mut table = Table::new(Guid::from_random([7; 16]), geometry);
+    for (number, first) in [(1, 34), (2, 40)] {
+        let id = Guid::from_random([u8::try_from(number).unwrap(); 16]);
+        let kind = crate::layout::LINUX_DATA;
+        table.partitions.push(Partition { number, kind, id, first, last: first + 3, attributes: 0, name: "A".into() });
+    }
+    table
+}
+
+/// What holds for a table of any disk, as nothing after the parser looks at its numbers again.
+fn is_within_its_disk(geometry: Geometry, found: &Found) -> Result<(), TestCaseError> {
+    let table = &found.table;
+    prop_assert_eq!(table.geometry, geometry);
+    for (index, one) in table.partitions.iter().enumerate() {
+        prop_assert!(one.number >= 1 && one.first <= one.last && one.last < geometry.sectors(), "{:?}", one);
+        prop_assert!(one.offset(geometry) + one.size(geometry) <= geometry.bytes(), "{:?}", one);
+        for other in &table.partitions[..index] {
+            prop_assert!(one.last < other.first || other.last < one.first, "{:?} and {:?}", one, other);
+            prop_assert!(other.number < one.number, "{:?} and {:?}", one, other);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the checksums of a header right, so that what it says is looked at.
+fn seal(disk: &mut [u8], header_at: usize) {
+    let word = |disk: &[u8], at: usize| u32::from_le_bytes(disk[at..at + 4].try_into().unwrap());
+    let size = usize::try_from(word(disk, header_at + 12)).unwrap();
+    let entries_at = u64::from_le_bytes(disk[header_at + 72..header_at + 80].try_into().unwrap());
+    let length = u64::from(word(disk, header_at + 80)) * u64::from(word(disk, header_at + 84));
+    let range = entries_at.checked_mul(512).and_then(|at| {
+        let end = at.checked_add(length)?;
+        Some(usize::try_from(at).ok()?..usize::try_from(end).ok()?)
+    });
+    if let Some(entries) = range.and_then(|range| disk.get(range)) {
+        let checksum = crc32fast::hash(entries);
+        disk[header_at + 88..header_at + 92].copy_from_slice(&checksum.to_le_bytes());
+    }
+    disk[header_at + 16..header_at + 20].fill(0);
+    if let Some(header) = disk.get(header_at..header_at + size) {
+        let checksum = crc32fast::hash(header);
+        disk[header_at + 16..header_at + 20].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_no_table_or_one_within_its_disk(bytes in prop::collection::vec(any::<u8>(), 512 * 100), signed: bool) {
+        let geometry = small().geometry;
+        let mut bytes = bytes;
+        if signed {
+            bytes[512..520].copy_from_slice(b"EFI PART");
+            bytes[524..528].copy_from_slice(&92_u32.to_le_bytes());
+            seal(&mut bytes, 512);
+        }
+        if let Ok(found) = read_bytes(geometry, &bytes) {
+            is_within_its_disk(geometry, &found)?;
+        }
+    }
+
+    /// Changes of the header and of the first entries, with checksums that are right.
+    #[test]
+    fn a_table_with_any_numbers_has_no_partition_outside_its_disk(
+        header in prop::collection::vec((8_usize..92, any::<u8>()), 0..6),
+        entries in prop::collection::vec((0_usize..512, any::<u8>()), 0..12),
+        words in prop::collection::vec((0_usize..4, 0_usize..2, prop_oneof![0_u64..120, any::<u64>()]), 0..4),
+    ) {
+        let table = small();
+        let mut disk = disk(&table);
+        for (at, byte) in header {
+            disk[512 + at] = byte;
+        }
+        for (at, byte) in entries {
+            disk[1024 + at] = byte;
+        }
+        for (entry, which, word) in words {
+            let at = 1024 + entry * 128 + 32 + which * 8;
+            disk[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        seal(&mut disk, 512);
+        if let Ok(found) = read_bytes(table.geometry, &disk) {
+            is_within_its_disk(table.geometry, &found)?;
+        }
+    }
 }

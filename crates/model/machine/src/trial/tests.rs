@@ -20,8 +20,6 @@ struct Machine {
     wanted: Record,
     slots: Slots,
     record: Option<Record>,
-    /// The upgrade has left the former version.
-    upgraded: bool,
     /// Power cuts while the new version ran, after its first look.
     cut_running: u32,
     /// Power cuts at any other time.
@@ -34,12 +32,12 @@ fn slot(id: &str) -> SlotId {
 }
 
 fn machine(version: Version, counts: bool) -> Machine {
-    let installed = |id: &str, version: &str, tries_left| Installed { slot: slot(id), version: version.into(), tries_left };
+    let installed =
+        |id: &str, version: &str, tries_left| Installed { slot: slot(id), version: version.into(), tries_left };
     let (former, new) = (installed("A", "v1", None), installed("B", "v2", counts.then_some(BOOTS)));
     let wanted = Record::prepared(&new, &former, vec![Check::Api, Check::Kubelet], 60);
-    let slots =
-        Slots { default: Some(slot("A")), next: None, booted: Some(slot("A")), installed: vec![former, new] };
-    Machine { version, counts, wanted, slots, record: None, upgraded: false, cut_running: 0, cut_else: 0, boots: 0 }
+    let slots = Slots { default: Some(slot("A")), next: None, booted: Some(slot("A")), installed: vec![former, new] };
+    Machine { version, counts, wanted, slots, record: None, cut_running: 0, cut_else: 0, boots: 0 }
 }
 
 impl Machine {
@@ -80,16 +78,13 @@ impl Machine {
 /// Follows every course of events: at each action the power may be cut before it, `cuts` times in all.
 fn explore(machine: Machine, cuts: u32, ends: &mut Vec<Machine>) {
     if machine.runs_new() && machine.version == Version::NeverStarts {
-        return restart(machine, cuts, ends);
+        restart(machine, cuts, ends);
+    } else if machine.boots > 0 {
+        // The former version that was cut off in its upgrade. An operator would begin again; here it stays.
+        boots(machine, false, cuts, ends);
+    } else {
+        prepares(machine, cuts, ends);
     }
-    if machine.runs_new() || machine.upgraded {
-        return boots(machine, false, cuts, ends);
-    }
-    // The former version, which is asked to upgrade, or was cut off in it. An operator would begin again; here it stays.
-    if machine.boots > 0 {
-        return boots(machine, false, cuts, ends);
-    }
-    prepares(machine, cuts, ends);
 }
 
 fn restart(mut machine: Machine, cuts: u32, ends: &mut Vec<Machine>) {
@@ -100,7 +95,11 @@ fn restart(mut machine: Machine, cuts: u32, ends: &mut Vec<Machine>) {
 fn cut(machine: &Machine, running: bool, cuts: u32, ends: &mut Vec<Machine>) {
     let Some(left) = cuts.checked_sub(1) else { return };
     let mut machine = machine.clone();
-    if running { machine.cut_running += 1 } else { machine.cut_else += 1 }
+    if running {
+        machine.cut_running += 1;
+    } else {
+        machine.cut_else += 1;
+    }
     restart(machine, left, ends);
 }
 
@@ -110,7 +109,6 @@ fn prepares(mut machine: Machine, cuts: u32, ends: &mut Vec<Machine>) {
         machine.perform(action);
     }
     cut(&machine, false, cuts, ends);
-    machine.upgraded = true;
     restart(machine, cuts, ends);
 }
 
@@ -128,9 +126,7 @@ fn judges(mut machine: Machine, cuts: u32, ends: &mut Vec<Machine>) {
     let open = machine.record.as_ref().is_some_and(Record::is_open);
     let verdict = match machine.version {
         _ if !machine.runs_new() || !open => Verdict::Pending,
-        Version::DiesLater => {
-            return restart(machine, cuts, ends);
-        }
+        Version::DiesLater => return restart(machine, cuts, ends),
         Version::StaysBad => Verdict::Bad("it does not get good".into()),
         Version::Good | Version::NeverStarts => Verdict::Good,
     };

@@ -205,6 +205,7 @@ fn machine_rows() -> Vec<Row> {
         ours::<runtime::MachineResetSignal>(),
         fields::<runtime::MachineStatus, proto::runtime::MachineStatusSpec>(),
         ours::<machine::MaintenanceAccess>(),
+        ours::<machine::UpgradeTrial>(),
         fields::<runtime::MaintenanceServiceConfig, proto::runtime::MaintenanceServiceConfigSpec>(),
         ours::<runtime::MaintenanceServiceRequest>(),
         fields::<runtime::MetaKey, proto::runtime::MetaKeySpec>(),

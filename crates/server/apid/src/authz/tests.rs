@@ -206,6 +206,7 @@ fn maintenance_mode_serves_what_brings_a_configuration_and_little_else() {
         "MetaWrite",
         "Reset",
         "Upgrade",
+        "Version",
         "Watch",
     ];
     assert_eq!(served, expected);

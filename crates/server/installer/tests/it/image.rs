@@ -24,6 +24,11 @@ async fn a_disk_image_has_both_boot_loaders() {
     let tools = Tools::default();
     assert_eq!(tools.list_vfat(&efi, "EFI/Linux").await.unwrap(), ["Talos-v1.7.0.efi"]);
     assert_eq!(tools.list_vfat(&efi, "EFI/boot").await.unwrap(), ["BOOTX64.EFI"]);
+    let bytes = std::fs::read(&efi).unwrap();
+    // Its sections are those of images that boot without an installation.
+    for text in [".osrel\0\0", ".uname\0\0", "6.12.0\0", &machine::uki::os_release("v1.7.0")] {
+        assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text:?}");
+    }
     let mut mbr = [0; 512];
     image.read_at(0, &mut mbr).unwrap();
     // GRUB's boot sector, with the first sector of the partition BIOS.
@@ -86,6 +91,11 @@ async fn what_is_refused_has_written_nothing() {
     (arm.options.image, arm.options.machine) = ("arm64".into(), "arm64".into());
     let result = refused(FakeDisk::new(3 * GIB), arm).await;
     assert!(matches!(result, InstallError::Kernel { found: "amd64", .. }), "{result:?}");
+
+    let mut long = good();
+    long.cmdline = "a".repeat(machine::cmdline::KERNEL_LIMIT - 20);
+    let result = refused(FakeDisk::new(3 * GIB), long).await;
+    assert!(matches!(result, InstallError::CommandLine(_)), "{result:?}");
 
     std::fs::remove_file(&assets.grub_core).unwrap();
     let result = refused(FakeDisk::new(3 * GIB), good()).await;

@@ -5,16 +5,15 @@ use tonic::{Code, Status};
 use wire::machine as api;
 
 use super::Service;
-use crate::access::is_admin;
 use crate::machine::{Machine, MetaRefused};
 
 /// Refuses callers without rights, and machines whose disks are their host's.
 ///
 /// # Errors
-/// Maintenance mode has unauthenticated clients, and Talos 1.7 serves this there only over SideroLink.
+/// As [`Machine::only_for_administrators_of_state`].
 pub(super) fn check_caller(service: &Service, metadata: &MetadataMap) -> Result<(), Status> {
     service.not_in_container()?;
-    if is_admin(metadata) { Ok(()) } else { Err(Status::unimplemented("API is not implemented in maintenance mode")) }
+    service.machine.only_for_administrators_of_state(metadata)
 }
 
 pub(super) async fn write(machine: &Machine, request: api::MetaWriteRequest) -> Result<api::MetaWrite, Status> {

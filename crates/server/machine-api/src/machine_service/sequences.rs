@@ -6,10 +6,10 @@ use sequencer::{
     ActorId, Outcome, Parameters, RebootMode, Refused, Request, ResetParameters, Sequence, ShutdownParameters, WipeMode,
 };
 use stdx::error_chain;
-use tonic::Status;
+use tonic::{Code, Status};
 use wire::machine as api;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, ResetRefused};
 
 /// Reboots the machine.
 pub(super) fn reboot(machine: &Machine, request: &api::RebootRequest) -> Result<api::Reboot, Status> {
@@ -28,12 +28,16 @@ pub(super) fn shutdown(machine: &Machine, request: &api::ShutdownRequest) -> Res
     Ok(api::Shutdown { metadata: None, actor_id })
 }
 
-/// Wipes disks of the machine, and ends it. A machine that is a container has none: it ends. A graceful reset of a node that
-/// cannot leave etcd is refused before anything is changed.
+/// Wipes disks of the machine, and ends it. A machine that is a container has none: it ends. A reset of disks or partitions
+/// that cannot be wiped, and a graceful one of a node that cannot leave etcd, are refused before anything is changed.
 pub(super) async fn reset(machine: &Machine, request: &api::ResetRequest) -> Result<api::Reset, Status> {
     let parameters = match machine.capabilities()?.mode {
         PlatformMode::Container => no_disks(request)?,
-        PlatformMode::Metal | PlatformMode::Cloud => reset_parameters(request)?,
+        PlatformMode::Metal | PlatformMode::Cloud => {
+            let reset = reset_parameters(request)?;
+            machine.reset_targets.check(&reset).await.map_err(|error| refused(&error))?;
+            Parameters::Reset(reset)
+        }
     };
     if request.graceful {
         let kept = |error: crate::BoxError| {
@@ -54,7 +58,16 @@ fn no_disks(request: &api::ResetRequest) -> Result<Parameters, Status> {
     Err(Status::internal("a container has no disks to wipe"))
 }
 
-fn reset_parameters(request: &api::ResetRequest) -> Result<Parameters, Status> {
+fn refused(error: &ResetRefused) -> Status {
+    let code = match error {
+        ResetRefused::Invalid(_) => Code::InvalidArgument,
+        ResetRefused::Absent(_) => Code::NotFound,
+        ResetRefused::NotPossible(_) => Code::FailedPrecondition,
+    };
+    Status::new(code, format!("nothing was reset: {error}"))
+}
+
+fn reset_parameters(request: &api::ResetRequest) -> Result<ResetParameters, Status> {
     let mode = match request.mode() {
         api::reset_request::WipeMode::All => WipeMode::All,
         api::reset_request::WipeMode::SystemDisk => WipeMode::SystemDisk,
@@ -73,7 +86,7 @@ fn reset_parameters(request: &api::ResetRequest) -> Result<Parameters, Status> {
         WipeMode::SystemDisk if !user_disks.is_empty() => "user disks to wipe, but only the system disk is to be wiped",
         WipeMode::UserDisks if !labels.is_empty() => "partitions to wipe, but only user disks are to be wiped",
         WipeMode::UserDisks if user_disks.is_empty() => "only user disks are to be wiped, but none is given",
-        _ => return Ok(Parameters::Reset(ResetParameters { graceful: request.graceful, mode, labels, user_disks })),
+        _ => return Ok(ResetParameters { graceful: request.graceful, mode, labels, user_disks }),
     };
     Err(Status::invalid_argument(reason))
 }
@@ -90,8 +103,6 @@ fn ask(machine: &Machine, request: impl FnOnce(ActorId) -> Request) -> Result<St
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     fn request(mode: api::reset_request::WipeMode, labels: &[&str], user_disks: &[&str]) -> api::ResetRequest {
@@ -115,7 +126,7 @@ mod tests {
             labels: vec!["STATE".into()],
             user_disks: vec!["/dev/vdb".into()],
         };
-        assert_eq!(parameters, Parameters::Reset(expected));
+        assert_eq!(parameters, expected);
     }
 
     #[test]

@@ -14,13 +14,13 @@ use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
 use machine_api::{
     BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
-    SequenceRequests,
+    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
 };
 use parking_lot::Mutex;
 use platform::{FakeInventory, FakePlatform};
 use resources::config::{MachineConfig, MachineType};
 use resources::lifecycle::{ServiceOverride, ServiceSpec};
-use resources::machine::PlatformCapabilities;
+use resources::machine::{MaintenanceAccess, MaintenanceClients, PlatformCapabilities};
 use resources::revision::MachineConfigRequest;
 use resources::runtime::{MaintenanceServiceRequest, MountStatus, PlatformMetadata};
 use resources::secrets::{KubernetesRootSecret, OsRootSecret};
@@ -63,6 +63,8 @@ struct Sinks {
     sequences: Mutex<Vec<sequencer::Request>>,
     meta: Mutex<BTreeMap<u8, Vec<u8>>>,
     stays_in_etcd: Mutex<bool>,
+    asked_of_etcd: Mutex<usize>,
+    forgotten: Mutex<usize>,
 }
 
 #[async_trait]
@@ -93,6 +95,22 @@ impl MetaValues for Sinks {
     }
 }
 
+/// A machine with the disks /dev/vda, which has the system, and /dev/vdb, which is part of an array.
+#[async_trait]
+impl ResetTargets for Sinks {
+    async fn check(&self, reset: &sequencer::ResetParameters) -> Result<(), ResetRefused> {
+        if reset.labels.iter().any(|label| label == "BOOT") {
+            return Err(ResetRefused::Absent("/dev/vda has no partition BOOT".into()));
+        }
+        match reset.user_disks.first().map(String::as_str) {
+            None => Ok(()),
+            Some("/dev/vda") => Err(ResetRefused::Invalid("/dev/vda is the system disk".into())),
+            Some("/dev/vdb") => Err(ResetRefused::NotPossible("/dev/vdb is part of md0".into())),
+            Some(other) => Err(ResetRefused::Absent(format!("there is no disk {other}"))),
+        }
+    }
+}
+
 #[async_trait]
 impl EtcdMembers for Sinks {
     async fn members(&self) -> Result<Vec<etcd_edge::Member>, BoxError> {
@@ -100,7 +118,28 @@ impl EtcdMembers for Sinks {
     }
 
     async fn can_leave(&self) -> Result<(), BoxError> {
+        *self.asked_of_etcd.lock() += 1;
         if *self.stays_in_etcd.lock() { Err("it is the only member".into()) } else { Ok(()) }
+    }
+
+    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError> {
+        if *self.stays_in_etcd.lock() && !preserve { Err("it is the only member".into()) } else { Ok(()) }
+    }
+}
+
+/// A machine that can pull the image `good`, and has the version v1 beside the running one.
+#[async_trait]
+impl Versions for Sinks {
+    async fn fetch(&self, image: &str) -> Result<(), VersionsError> {
+        if image == "good" { Ok(()) } else { Err(VersionsError::Image(format!("no image {image}"))) }
+    }
+
+    fn forget(&self) {
+        *self.forgotten.lock() += 1;
+    }
+
+    async fn roll_back(&self) -> Result<String, VersionsError> {
+        Ok("v1".to_owned())
     }
 }
 
@@ -186,6 +225,8 @@ pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         bootstrap: sinks.clone(),
         etcd: sinks.clone(),
         meta: sinks.clone(),
+        versions: sinks.clone(),
+        reset_targets: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
         time_servers: Arc::new(ntp::FakeAsk::default()),
         clock,
@@ -371,6 +412,109 @@ async fn a_graceful_reset_of_a_node_that_cannot_leave_etcd_is_refused() {
     reset(&it, "os:admin", graceful).await.unwrap();
     let asked = it.sinks.sequences.lock()[1].options.parameters.clone();
     assert!(matches!(&asked, sequencer::Parameters::Reset(reset) if reset.graceful), "{asked:?}");
+}
+
+/// The node left its cluster, and then kept what it was to wipe.
+#[tokio::test]
+async fn a_reset_of_what_cannot_be_wiped_is_refused_before_anything_is_asked_of_the_node() {
+    let it = served_metal();
+    let wipe = |disks: &[&str], labels: &[&str]| api::ResetRequest {
+        graceful: true,
+        user_disks_to_wipe: disks.iter().map(ToString::to_string).collect(),
+        system_partitions_to_wipe: labels
+            .iter()
+            .map(|label| api::ResetPartitionSpec { label: (*label).into(), wipe: true })
+            .collect(),
+        ..Default::default()
+    };
+    for (request, code, reason) in [
+        (wipe(&["/dev/sdx"], &[]), Code::NotFound, "there is no disk /dev/sdx"),
+        (wipe(&[], &["BOOT"]), Code::NotFound, "/dev/vda has no partition BOOT"),
+        (wipe(&["/dev/vda"], &[]), Code::InvalidArgument, "/dev/vda is the system disk"),
+        (wipe(&["/dev/vdb"], &[]), Code::FailedPrecondition, "/dev/vdb is part of md0"),
+    ] {
+        let refused = reset(&it, "os:admin", request).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (code, format!("nothing was reset: {reason}").as_str()));
+    }
+    assert_eq!((it.sinks.sequences.lock().len(), *it.sinks.asked_of_etcd.lock()), (0, 0));
+    reset(&it, "os:admin", wipe(&[], &["STATE"])).await.unwrap();
+    assert_eq!(it.sinks.sequences.lock().len(), 1);
+}
+
+async fn upgrade(it: &Served, upgrade: api::UpgradeRequest) -> Result<String, tonic::Status> {
+    let mut request = tonic::Request::new(upgrade);
+    request.metadata_mut().insert("talos-role", "os:admin".parse().unwrap());
+    Ok(it.client().upgrade(request).await?.into_inner().messages.remove(0).actor_id)
+}
+
+#[tokio::test]
+async fn an_upgrade_is_refused_before_anything_stops_or_has_its_image_ready() {
+    let it = served_metal();
+    *it.sinks.stays_in_etcd.lock() = true;
+    let good = api::UpgradeRequest { image: "good".into(), ..Default::default() };
+    for (request, code, reason) in [
+        (api::UpgradeRequest::default(), Code::InvalidArgument, "no installer image"),
+        (api::UpgradeRequest { stage: true, ..good.clone() }, Code::Unimplemented, "staged upgrades"),
+        (good.clone(), Code::FailedPrecondition, "it is the only member; --force"),
+        (api::UpgradeRequest { image: "bad".into(), force: true, ..Default::default() }, Code::InvalidArgument, "bad"),
+    ] {
+        let refused = upgrade(&it, request).await.unwrap_err();
+        assert_eq!(refused.code(), code);
+        assert!(refused.message().contains(reason), "{refused}");
+    }
+    assert_eq!(it.sinks.sequences.lock().len(), 0);
+    let stranger = it.client().upgrade(good.clone()).await.unwrap_err();
+    assert_eq!(stranger.code(), Code::Unimplemented, "{stranger}");
+    let preserved = api::UpgradeRequest { preserve: true, ..good };
+    upgrade(&it, preserved.clone()).await.unwrap();
+    let expected = sequencer::UpgradeParameters { image: "good".into(), preserve: true, ..Default::default() };
+    assert_eq!(it.sinks.sequences.lock()[0].options.parameters, sequencer::Parameters::Upgrade(expected));
+    assert_eq!(*it.sinks.forgotten.lock(), 0);
+    // Another sequence runs: the image goes, and the actor has an event.
+    upgrade(&it, preserved).await.unwrap();
+    assert_eq!(*it.sinks.forgotten.lock(), 1);
+}
+
+#[tokio::test]
+async fn a_rollback_reboots_into_the_other_version() {
+    let it = served_metal();
+    let mut request = tonic::Request::new(api::RollbackRequest {});
+    request.metadata_mut().insert("talos-role", "os:admin".parse().unwrap());
+    it.client().rollback(request).await.unwrap();
+    let asked = it.sinks.sequences.lock()[0].clone();
+    assert_eq!((asked.sequence, asked.options.takeover), (Sequence::Reboot, sequencer::Takeover::Always));
+}
+
+/// `talosctl reset --insecure` and `meta --insecure` were refused on every machine.
+#[tokio::test]
+async fn a_machine_without_state_of_any_cluster_is_reset_and_has_its_meta_changed_by_anybody() {
+    let it = served_metal();
+    it.acquired().await;
+    let state = |clients| {
+        let access = MaintenanceAccess { clients, ..MaintenanceAccess::default() };
+        it.machine.store.put(MaintenanceAccess::ID, access, "config.ConfigurationController").unwrap();
+    };
+    let codes = async || {
+        let written = api::MetaWriteRequest { key: 12, value: b"mine".to_vec().into() };
+        [
+            it.client().reset(api::ResetRequest::default()).await.map_or_else(|status| status.code(), |_| Code::Ok),
+            it.client().meta_write(written).await.map_or_else(|status| status.code(), |_| Code::Ok),
+            it.client()
+                .meta_delete(api::MetaDeleteRequest { key: 12 })
+                .await
+                .map_or_else(|status| status.code(), |_| Code::Ok),
+        ]
+    };
+    for clients in [MaintenanceClients::Administrators, MaintenanceClients::Nobody] {
+        state(clients);
+        assert_eq!(codes().await, [Code::Unimplemented; 3], "{clients:?}");
+    }
+    assert!(it.sinks.sequences.lock().is_empty());
+    state(MaintenanceClients::Anybody);
+    assert_eq!(codes().await, [Code::Ok; 3]);
+    assert_eq!(it.sinks.sequences.lock().len(), 1);
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    assert_eq!(codes().await, [Code::Unimplemented; 3], "it has a configuration");
 }
 
 #[tokio::test]
@@ -618,6 +762,88 @@ async fn a_worker_names_what_only_control_planes_answer() {
     let kubeconfig = it.client().kubeconfig(()).await.unwrap_err();
     let only = "kubeconfig is only available on control plane nodes";
     assert_eq!((kubeconfig.code(), kubeconfig.message()), (Code::Unimplemented, only));
+}
+
+/// The request of an operator who fills in a form.
+fn generation(kind: api::machine_config::MachineType) -> api::GenerateConfigurationRequest {
+    let route = api::RouteConfig { network: "0.0.0.0/0".into(), gateway: "10.5.0.1".into(), metric: 0 };
+    let eth0 = api::NetworkDeviceConfig {
+        interface: "eth0".into(),
+        cidr: "10.5.0.7/24".into(),
+        routes: vec![route],
+        ..Default::default()
+    };
+    let network = api::NetworkConfig { hostname: "seven".into(), interfaces: vec![eth0] };
+    let install = api::InstallConfig { install_disk: "/dev/vdb".into(), install_image: String::new() };
+    let endpoint = "https://10.5.0.2:6443".to_owned();
+    api::GenerateConfigurationRequest {
+        config_version: "v1alpha1".into(),
+        cluster_config: Some(api::ClusterConfig {
+            name: "form".into(),
+            control_plane: Some(api::ControlPlaneConfig { endpoint }),
+            ..Default::default()
+        }),
+        machine_config: Some(api::MachineConfig {
+            r#type: kind.into(),
+            install_config: Some(install),
+            network_config: Some(network),
+            ..Default::default()
+        }),
+        override_time: None,
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_is_generated_for_an_operator_and_can_be_applied() {
+    use api::machine_config::MachineType;
+    let it = served();
+    it.acquired().await;
+    let generate = async |request| it.client().generate_configuration(request).await;
+    let answer = generate(generation(MachineType::TypeControlPlane)).await.unwrap().into_inner().messages.remove(0);
+    let text = String::from_utf8(answer.data[0].to_vec()).unwrap();
+    let documents = config::Documents::from_yaml(text.as_bytes()).unwrap();
+    let root = documents.v1alpha1().unwrap();
+    assert_eq!(root.machine().install.as_ref().unwrap().disk, "/dev/vdb");
+    for line in ["hostname: seven", "interface: eth0", "- 10.5.0.7/24", "gateway: 10.5.0.1", "clusterName: form"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let talosconfig = String::from_utf8(answer.talosconfig.to_vec()).unwrap();
+    assert!(talosconfig.contains("context: form") && talosconfig.contains("10.5.0.2"), "{talosconfig}");
+    apply(&it, &text, Mode::Auto, false).await.unwrap();
+
+    // The next node of the same cluster.
+    let answer = generate(generation(MachineType::TypeWorker)).await.unwrap().into_inner().messages.remove(0);
+    let worker = config::Documents::from_yaml(&answer.data[0]).unwrap();
+    let own = |documents: &config::Documents| documents.v1alpha1().unwrap().machine().token.expose().to_owned();
+    assert_eq!(own(&worker), own(&documents), "it has the secrets of the node");
+}
+
+#[tokio::test]
+async fn choices_that_give_no_configuration_are_refused_and_workers_generate_none() {
+    use api::machine_config::MachineType;
+    let it = served();
+    let refusal = async |request| {
+        let status = it.client().generate_configuration(request).await.unwrap_err();
+        (status.code(), status.message().to_owned())
+    };
+    let of = || generation(MachineType::TypeControlPlane);
+    let version = api::GenerateConfigurationRequest { config_version: "v2".into(), ..of() };
+    assert_eq!(refusal(version).await, (Code::InvalidArgument, "unsupported config version v2".to_owned()));
+    for request in [
+        api::GenerateConfigurationRequest { machine_config: None, ..of() },
+        api::GenerateConfigurationRequest { cluster_config: None, ..of() },
+        api::GenerateConfigurationRequest { cluster_config: Some(api::ClusterConfig::default()), ..of() },
+    ] {
+        assert_eq!(refusal(request).await, (Code::InvalidArgument, "invalid generate request".to_owned()));
+    }
+    let mut endpoint = of();
+    let control_plane = Some(api::ControlPlaneConfig { endpoint: "http://x".into() });
+    endpoint.cluster_config.as_mut().unwrap().control_plane = control_plane;
+    assert_eq!(refusal(endpoint).await.0, Code::InvalidArgument);
+    assert_eq!(refusal(generation(MachineType::TypeUnknown)).await.0, Code::InvalidArgument);
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
+    let expected = (Code::FailedPrecondition, "config can't be generated on worker nodes".to_owned());
+    assert_eq!(refusal(of()).await, expected);
 }
 
 #[tokio::test]

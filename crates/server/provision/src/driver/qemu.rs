@@ -42,8 +42,8 @@ pub(super) use self::machine::exists as is_machine;
 const GRACE: Duration = Duration::from_secs(5);
 /// A machine with less does not unpack its initramfs.
 const LEAST_MEMORY: u64 = 512 << 20;
-/// Of a machine that was given no limits.
-const USUAL: Limits = Limits { milli_cpus: Some(2000), memory: Some(2 << 30) };
+/// Of a machine that was given none.
+const USUAL_MEMORY: u64 = 2 << 30;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -184,8 +184,8 @@ impl QemuDriver {
         limits: Limits,
     ) -> Result<(), DriverError> {
         let unusable = |reason: String| DriverError::Unusable { subject: format!("node {}", node.name), reason };
-        let milli = limits.milli_cpus.or(USUAL.milli_cpus).unwrap_or_default();
-        let memory = limits.memory.or(USUAL.memory).unwrap_or_default();
+        let milli = limits.milli_cpus.unwrap_or_else(|| machines::usual_cpus(self.settings.accelerator));
+        let memory = limits.memory.unwrap_or(USUAL_MEMORY);
         if memory < LEAST_MEMORY {
             return Err(unusable(format!("a machine needs {} MiB of memory", LEAST_MEMORY >> 20)));
         }

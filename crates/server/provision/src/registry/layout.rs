@@ -84,7 +84,7 @@ impl Layout {
     }
 
     /// The manifest of a repository's tag or digest. `host` is the requested registry; without it, any.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         host: Option<&str>,
         repository: &str,

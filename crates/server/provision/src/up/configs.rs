@@ -18,7 +18,7 @@ use serde_json::json;
 use stdx::{Clock as _, SystemClock};
 
 use super::failure::UpError;
-use super::offline::Offline;
+use super::offline::Images;
 use crate::machines::UserDisk;
 use crate::plan::{Plan, PlannedNode, Role};
 
@@ -48,7 +48,7 @@ pub struct ConfigRequest {
     pub install: Option<Install>,
     /// None switches KubePrism off.
     pub kubeprism_port: Option<u16>,
-    /// Registry host and URL of its mirror; these win over the bundle's.
+    /// Registry host and URL of its mirror; these win over the bundle's, and come after an installer's of the same host.
     pub mirrors: Vec<(String, String)>,
     /// Registries whose certificates are not checked.
     pub insecure_registries: Vec<String>,
@@ -150,6 +150,37 @@ impl Rendered {
         let separates = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']' | '{' | '}');
         texts.flat_map(|text| text.split(separates).filter_map(local::address_of).collect::<Vec<_>>()).collect()
     }
+
+    /// Notices about nodes that will install another image than that of the operator's installer, which the cluster's registry
+    /// serves: their configurations name another one, or another mirror first.
+    pub(super) fn unused_installer(
+        &self,
+        images: &Images,
+        registry: Option<&str>,
+    ) -> Result<BTreeSet<String>, UpError> {
+        let (Some(installer), Some(registry)) = (&images.installer, registry) else { return Ok(BTreeSet::new()) };
+        let layout = installer.layout().display();
+        let mut notices = BTreeSet::new();
+        for (node, document) in &self.nodes {
+            let documents = Documents::from_yaml(document).map_err(generating("machine configuration"))?;
+            let Some(machine) = documents.v1alpha1().and_then(|config| config.machine.as_ref()) else { continue };
+            let image = machine.install.as_ref().map(|install| install.image.clone()).filter(|image| !image.is_empty());
+            let image = image.unwrap_or_else(config::images::installer);
+            if !installer.has(&image) {
+                let has = installer.references().join(", ");
+                notices.insert(format!("the installer of {layout} ({has}) is not used by {node}: it installs {image}"));
+                continue;
+            }
+            let host = image.split_once('/').map_or("", |(host, _)| host);
+            let mirror = machine.registries.as_ref().and_then(|registries| registries.mirrors.get(host));
+            if mirror.and_then(|mirror| mirror.endpoints.first()).is_none_or(|first| first != registry) {
+                notices.insert(format!(
+                    "the installer of {layout} may not be used by {node}: its configuration names another mirror of {host} first"
+                ));
+            }
+        }
+        Ok(notices)
+    }
 }
 
 /// Makes new secrets, which takes most of the time that configurations cost. Configurations that exist have theirs.
@@ -166,17 +197,17 @@ pub(super) fn render(
     request: &ConfigRequest,
     plan: &Plan,
     material: Material,
-    offline: Option<&Offline>,
+    images: &Images,
     registry: Option<&str>,
 ) -> Result<Rendered, UpError> {
     if let Some(name) = request.patches.nodes.keys().find(|name| plan.nodes.iter().all(|node| node.name != **name)) {
         return Err(UpError::NoSuchNode(name.clone()));
     }
-    let local = local::Local { request, plan, offline, registry };
+    let local = local::Local { request, plan, images, registry };
     let complete = matches!(material, Material::Secrets(_));
     let foundation = match material {
-        Material::Existing(existing) => existing::foundation(&existing, plan, offline)?,
-        Material::Secrets(secrets) => generated::foundation(request, plan, *secrets, offline, registry)?,
+        Material::Existing(existing) => existing::foundation(&existing, plan, images.offline.as_ref())?,
+        Material::Secrets(secrets) => generated::foundation(request, plan, *secrets, images, registry)?,
     };
     let (mut nodes, mut warnings) = (BTreeMap::new(), BTreeSet::new());
     for node in &plan.nodes {

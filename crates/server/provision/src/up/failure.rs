@@ -38,10 +38,13 @@ pub enum UpError {
     Connect(#[from] ConnectError),
     #[error("bootstrapping the cluster")]
     Bootstrap(#[source] CallError),
-    #[error("looking into the bundle")]
+    #[error("looking into the bundle or the installer's layout")]
     Bundle(#[from] LayoutError),
     #[error("bundle {} has no image {image}", .bundle.display())]
     MissingImage { bundle: PathBuf, image: String },
+    /// Nothing was changed.
+    #[error("the installer's layout {} has no image with a full reference", .0.display())]
+    NoInstaller(PathBuf),
     #[error("bundle {} has Kubernetes {has} instead of {wanted}", .bundle.display())]
     KubernetesVersion { bundle: PathBuf, has: String, wanted: String },
     #[error("generating {subject}")]
@@ -74,6 +77,7 @@ impl UpError {
             Self::Provision(ProvisionError::Refused { .. } | ProvisionError::Plan(_))
                 | Self::Bundle(_)
                 | Self::MissingImage { .. }
+                | Self::NoInstaller(_)
                 | Self::KubernetesVersion { .. }
                 | Self::Generate { .. }
                 | Self::SeveralControlPlanes(_)

@@ -1,13 +1,90 @@
-//! Facts from a bundle: version of Kubernetes and images.
+//! The images that the cluster's registry serves: those of a bundle, with their version of Kubernetes, and that of an installer.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::failure::UpError;
 use crate::registry::Layout;
+use crate::spec::ClusterSpec;
 
 const KUBELET: &str = "ghcr.io/siderolabs/kubelet";
 const ETCD: &str = "gcr.io/etcd-development/etcd";
 const COREDNS: &str = "registry.k8s.io/coredns/coredns";
+
+/// Registries whose images a bundle may have.
+const OF_BUNDLES: [&str; 5] = ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"];
+
+/// The images that the cluster's registry serves.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Images {
+    pub(super) offline: Option<Offline>,
+    pub(super) installer: Option<Installer>,
+}
+
+impl Images {
+    /// Reads which images the layouts of a cluster have.
+    ///
+    /// # Errors
+    ///
+    /// A layout that cannot be read, or one without a required image.
+    pub(super) fn read(spec: &ClusterSpec) -> Result<Self, UpError> {
+        let installer = spec.driver.machines().and_then(|machines| machines.installer.as_deref());
+        Ok(Self {
+            offline: spec.bundle.as_deref().map(Offline::read).transpose()?,
+            installer: installer.map(Installer::read).transpose()?,
+        })
+    }
+
+    /// The address of the cluster's registry for nodes; none if it serves nothing.
+    pub(super) fn registry(&self, gateway: Ipv4Addr, port: u16) -> Option<String> {
+        let serves = self.offline.is_some() || self.installer.is_some();
+        serves.then(|| format!("http://{gateway}:{port}"))
+    }
+
+    /// The hosts that the cluster's registry is a mirror of. Nodes ask the host itself for what a mirror does not have.
+    pub(super) fn hosts(&self) -> BTreeSet<&str> {
+        let of_bundle = self.offline.iter().flat_map(|_| OF_BUNDLES);
+        of_bundle.chain(self.installer.iter().flat_map(Installer::hosts)).collect()
+    }
+}
+
+/// The layout of an installer.
+#[derive(Debug, Clone)]
+pub(super) struct Installer {
+    layout: PathBuf,
+    references: Vec<String>,
+}
+
+impl Installer {
+    /// # Errors
+    ///
+    /// An unreadable layout, or one without an image that has a reference.
+    pub(super) fn read(layout: &Path) -> Result<Self, UpError> {
+        let references = Layout::new(layout).references()?;
+        let installer = Self { layout: layout.to_path_buf(), references };
+        if installer.hosts().next().is_none() {
+            return Err(UpError::NoInstaller(installer.layout));
+        }
+        Ok(installer)
+    }
+
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.references.iter().filter_map(|reference| Some(reference.split_once('/')?.0))
+    }
+
+    pub(super) fn has(&self, image: &str) -> bool {
+        self.references.iter().any(|reference| reference == image)
+    }
+
+    pub(super) fn layout(&self) -> &Path {
+        &self.layout
+    }
+
+    pub(super) fn references(&self) -> &[String] {
+        &self.references
+    }
+}
 
 /// The images of a bundle.
 #[derive(Debug, Clone)]
@@ -63,10 +140,11 @@ impl Offline {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn bundle(references: &[&str]) -> Result<Offline, UpError> {
+    /// A layout with images of these references.
+    pub(in crate::up) fn layout(references: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let manifests: Vec<_> = references
             .iter()
@@ -79,7 +157,50 @@ mod tests {
             .collect();
         let index = serde_json::json!({ "manifests": manifests });
         std::fs::write(folder.path().join("index.json"), index.to_string()).unwrap();
-        Offline::read(folder.path())
+        folder
+    }
+
+    fn bundle(references: &[&str]) -> Result<Offline, UpError> {
+        Offline::read(layout(references).path())
+    }
+
+    #[test]
+    fn the_registry_is_a_mirror_of_the_installers_host_without_a_bundle_as_well() {
+        let own = layout(&["ghcr.io/siderolabs/installer:v1.7.0"]);
+        let mut spec = spec();
+        spec.driver.machines_mut().unwrap().installer = Some(own.path().to_path_buf());
+        let images = Images::read(&spec).unwrap();
+        assert_eq!(images.registry([10, 5, 0, 1].into(), 5000).as_deref(), Some("http://10.5.0.1:5000"));
+        assert_eq!(images.hosts().into_iter().collect::<Vec<_>>(), ["ghcr.io"]);
+        assert_eq!(Images::default().registry([10, 5, 0, 1].into(), 5000), None);
+        assert_eq!(Images::default().hosts().len(), 0);
+        let other = layout(&["registry.example:5000/installer:1"]);
+        let bundled = bundle(&["ghcr.io/siderolabs/kubelet:v1.30.14", "gcr.io/etcd-development/etcd:v3.5.16"]).unwrap();
+        let images = Images { offline: Some(bundled), installer: Some(Installer::read(other.path()).unwrap()) };
+        let hosts: Vec<_> = images.hosts().into_iter().collect();
+        assert_eq!(hosts, ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.example:5000", "registry.k8s.io"]);
+    }
+
+    #[test]
+    fn an_installer_without_an_image_is_refused() {
+        let refused = Installer::read(layout(&[]).path()).unwrap_err();
+        assert!(matches!(&refused, UpError::NoInstaller(_)), "{refused}");
+        assert!(!refused.left_something());
+        let refused = Installer::read(Path::new("/nowhere")).unwrap_err();
+        assert!(matches!(&refused, UpError::Bundle(_)), "{refused}");
+    }
+
+    fn spec() -> ClusterSpec {
+        let plan =
+            crate::plan::Plan::new("one", "10.5.0.0/24", 1500, &crate::plan::NodeSpec { controlplanes: 1, workers: 0 });
+        ClusterSpec {
+            plan: plan.unwrap(),
+            driver: crate::spec::DriverSettings::Qemu(Box::default()),
+            bundle: None,
+            discoveryd: None,
+            reachable: vec![],
+            exposed: vec![],
+        }
     }
 
     #[test]

@@ -64,13 +64,13 @@ impl FakeDisks {
         self.state.lock().fails_at = Some(change);
     }
 
-    /// The device of each partition of each disk, with its name.
-    fn partitions(&self) -> Vec<(PathBuf, PathBuf, String)> {
+    /// The device of each partition of each disk.
+    fn partitions(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for (path, disk) in &self.state.lock().disks {
+        for disk in self.state.lock().disks.values() {
             let Ok(Contents::Table(table)) = contents(disk) else { continue };
             for partition in &table.partitions {
-                found.push((path.clone(), device(disk.disk(), partition.number), partition.name.clone()));
+                found.push(device(disk.disk(), partition.number));
             }
         }
         found
@@ -107,14 +107,14 @@ fn device(disk: &Disk, number: u32) -> PathBuf {
 
 #[async_trait]
 impl Disks for FakeDisks {
-    fn with_partition(&self, label: &str) -> Option<PathBuf> {
-        self.partitions().into_iter().find(|(_, _, name)| name == label).map(|(disk, ..)| disk)
-    }
-
     fn open(&self, path: &Path) -> Result<Box<dyn TargetDisk>, DiskError> {
         let disk = self.state.lock().disks.get(path).map(|disk| disk.disk().clone());
         let disk = disk.ok_or_else(|| DiskError::Absent { path: path.to_owned() })?;
         Ok(Box::new(OpenDisk { disks: self.clone(), disk }))
+    }
+
+    fn part_of(&self, path: &Path) -> Vec<String> {
+        self.state.lock().disks.get(path).map(|disk| disk.part_of.clone()).unwrap_or_default()
     }
 
     async fn format(&self, device: &Path, kind: EmptyFileSystem, _: &str) -> Result<(), FormatError> {
@@ -122,7 +122,7 @@ impl Disks for FakeDisks {
             path: device.to_owned(),
             source: std::io::Error::other(text.to_owned()),
         };
-        if !self.partitions().iter().any(|(_, known, _)| known == device) {
+        if !self.partitions().iter().any(|known| known == device) {
             return Err(failed("no disk has this partition"));
         }
         let mut state = self.state.lock();

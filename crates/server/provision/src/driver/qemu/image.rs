@@ -12,6 +12,10 @@ const LARGEST: u64 = 1 << 40;
 /// What is written or left out at a time.
 const BLOCK: usize = 64 << 10;
 
+/// What the header of an archive's first file has, and no disk.
+const TAR_MAGIC: &[u8] = b"ustar";
+const TAR_MAGIC_AT: usize = 257;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compression {
     Xz,
@@ -73,6 +77,10 @@ fn copy(from: &mut impl Read, to: &mut File, largest: u64) -> io::Result<()> {
         let data = &block[..filled];
         if data.is_empty() {
             return to.set_len(size);
+        }
+        if size == 0 && data.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(TAR_MAGIC)) {
+            let problem = "it is a tar archive: unpack it, and name the disk image that is in it";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         if data.iter().any(|byte| *byte != 0) {
             to.seek(SeekFrom::Start(size))?;
@@ -148,6 +156,17 @@ mod tests {
             let error = unpack(&image, &folder.path().join("disk")).unwrap_err();
             assert!(error.to_string().contains(&*image.to_string_lossy()), "{error}");
         }
+    }
+
+    #[test]
+    fn an_archive_with_an_image_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("metal-amd64.raw.tar.gz");
+        let mut archive = content();
+        archive[257..265].copy_from_slice(b"ustar  \0");
+        std::fs::write(&image, compressed(Compression::Gzip, &archive)).unwrap();
+        let error = unpack(&image, &folder.path().join("disk")).unwrap_err();
+        assert!(stdx::error_chain(&error).contains("is a tar archive"), "{error}");
     }
 
     #[test]

@@ -7,19 +7,19 @@ use config::{Documents, images};
 use pki::{RoleSet, SecretsBundle};
 use stdx::{Clock as _, SystemClock};
 
-use super::{ConfigRequest, Foundation, generating, kind, local, subject};
+use super::{ConfigRequest, Foundation, generating, kind, subject};
 use crate::plan::{Plan, Role};
 use crate::up::failure::UpError;
-use crate::up::offline::Offline;
+use crate::up::offline::{Images, Installer, Offline};
 
 pub(super) fn foundation(
     request: &ConfigRequest,
     plan: &Plan,
     secrets: SecretsBundle,
-    offline: Option<&Offline>,
+    images: &Images,
     registry: Option<&str>,
 ) -> Result<Foundation, UpError> {
-    let version = version(request, offline)?;
+    let version = version(request, images.offline.as_ref())?;
     // Machines have a load balancer on the gateway.
     let first = plan.first_control_plane().filter(|_| request.install.is_none());
     let host = first.map_or(plan.gateway, |node| node.address);
@@ -32,7 +32,7 @@ pub(super) fn foundation(
         dns_domain: request.dns_domain.clone(),
         cni: Some(cni.to_owned()),
         cni_urls: request.custom_cni.clone(),
-        registry_mirrors: mirrors(request, registry),
+        registry_mirrors: mirrors(request, images, registry),
         insecure_registries: request.insecure_registries.clone(),
         discovery: request.discovery,
         discovery_endpoint: Some(plan.discovery_endpoint()),
@@ -77,7 +77,9 @@ fn version(request: &ConfigRequest, offline: Option<&Offline>) -> Result<String,
     Ok(version.unwrap_or(images::DEFAULT_KUBERNETES_VERSION).trim_start_matches('v').to_owned())
 }
 
-fn mirrors(request: &ConfigRequest, registry: Option<&str>) -> Vec<(String, Vec<String>)> {
+/// The operator's mirrors, and the cluster's registry for other hosts that it has images of. For the host of the operator's
+/// installer it comes first: another mirror has another installer of the same name.
+fn mirrors(request: &ConfigRequest, images: &Images, registry: Option<&str>) -> Vec<(String, Vec<String>)> {
     let mut mirrors: Vec<(String, Vec<String>)> = Vec::new();
     for (host, url) in &request.mirrors {
         match mirrors.iter_mut().find(|(known, _)| known == host) {
@@ -86,8 +88,14 @@ fn mirrors(request: &ConfigRequest, registry: Option<&str>) -> Vec<(String, Vec<
         }
     }
     if let Some(registry) = registry {
-        let free = local::MIRRORED.into_iter().filter(|host| !request.mirrors.iter().any(|(taken, _)| taken == host));
-        mirrors.extend(free.map(|host| (host.to_owned(), vec![registry.to_owned()])));
+        let of_installer: Vec<&str> = images.installer.iter().flat_map(Installer::hosts).collect();
+        for host in images.hosts() {
+            match mirrors.iter_mut().find(|(known, _)| known == host) {
+                Some((_, urls)) if of_installer.contains(&host) => urls.insert(0, registry.to_owned()),
+                Some(_) => {}
+                None => mirrors.push((host.to_owned(), vec![registry.to_owned()])),
+            }
+        }
     }
     mirrors
 }

@@ -9,16 +9,13 @@ use super::{ConfigRequest, Install, generating, subject};
 use crate::machines::user_device;
 use crate::plan::{Plan, PlannedNode, Role};
 use crate::up::failure::UpError;
-use crate::up::offline::Offline;
-
-/// Registries whose images a bundle may have.
-pub(super) const MIRRORED: [&str; 5] = ["docker.io", "gcr.io", "ghcr.io", "quay.io", "registry.k8s.io"];
+use crate::up::offline::{Images, Offline};
 
 /// The place where the configurations will be used.
 pub(super) struct Local<'a> {
     pub(super) request: &'a ConfigRequest,
     pub(super) plan: &'a Plan,
-    pub(super) offline: Option<&'a Offline>,
+    pub(super) images: &'a Images,
     /// URL of the cluster's registry.
     pub(super) registry: Option<&'a str>,
 }
@@ -44,13 +41,13 @@ impl Local<'_> {
         }
         if role == Role::ControlPlane {
             let mut cluster = json!({});
-            if let Some(etcd) = self.offline.and_then(Offline::etcd) {
+            if let Some(etcd) = self.images.offline.as_ref().and_then(Offline::etcd) {
                 cluster["etcd"]["image"] = json!(etcd);
             }
             if let Some(own) = own {
                 cluster["etcd"]["advertisedSubnets"] = own;
             }
-            if self.offline.is_some_and(|offline| !offline.has_coredns()) {
+            if self.images.offline.as_ref().is_some_and(|offline| !offline.has_coredns()) {
                 cluster["coreDNS"] = json!({ "disabled": true });
             }
             patch["cluster"] = cluster;
@@ -61,7 +58,7 @@ impl Local<'_> {
     /// Added to the operator's own configurations: what is not there.
     pub(super) fn absent(&self, role: Role, documents: &Documents) -> Value {
         let mut patch = self.additions(role);
-        for host in self.registry.map(|_| MIRRORED).into_iter().flatten() {
+        for host in self.registry.map(|_| self.images.hosts()).into_iter().flatten() {
             patch["machine"]["registries"]["mirrors"][host] = json!({ "endpoints": [self.registry] });
         }
         let there: Vec<Value> = documents.values();

@@ -4,6 +4,8 @@ use super::local::address_of;
 use super::*;
 use crate::machines::UserPartition;
 use crate::plan::NodeSpec;
+use crate::up::offline::tests::layout;
+use crate::up::offline::{Installer, Offline};
 
 fn plan() -> Plan {
     Plan::new("one", "10.6.0.0/24", 1500, &NodeSpec { controlplanes: 1, workers: 2 }).unwrap()
@@ -45,11 +47,69 @@ pub(in crate::up) fn request() -> ConfigRequest {
 
 /// As [`rendered`], for another plan.
 pub(in crate::up) fn rendered_for(request: &ConfigRequest, plan: &Plan) -> Rendered {
-    render(request, plan, material(request).unwrap(), None, None).unwrap()
+    render(request, plan, material(request).unwrap(), &Images::default(), None).unwrap()
 }
 
 fn rendered(request: &ConfigRequest) -> Result<Rendered, UpError> {
-    render(request, &plan(), material(request)?, None, Some("http://10.6.0.1:5000"))
+    render_with(request, &bundle())
+}
+
+const REGISTRY: &str = "http://10.6.0.1:5000";
+
+fn render_with(request: &ConfigRequest, images: &Images) -> Result<Rendered, UpError> {
+    render(request, &plan(), material(request)?, images, Some(REGISTRY))
+}
+
+/// A bundle with all that a cluster needs.
+fn bundle() -> Images {
+    let references = [
+        "ghcr.io/siderolabs/kubelet:v1.30.14",
+        "gcr.io/etcd-development/etcd:v3.5.13",
+        "registry.k8s.io/coredns/coredns:v1.11.1",
+    ];
+    Images { offline: Some(Offline::read(layout(&references).path()).unwrap()), installer: None }
+}
+
+/// An installer of that reference.
+fn installer(reference: &str) -> Images {
+    Images { installer: Some(Installer::read(layout(&[reference]).path()).unwrap()), ..Images::default() }
+}
+
+#[test]
+fn an_installer_is_mirrored_without_a_bundle_and_no_other_host_is() {
+    let images = installer(&config::images::installer());
+    for (own, endpoints) in [(None, json!([REGISTRY])), (Some("http://mirror:1"), json!([REGISTRY, "http://mirror:1"]))]
+    {
+        let mirrors = own.map(|url| ("ghcr.io".to_owned(), url.to_owned())).into_iter().collect();
+        let rendered = render_with(&ConfigRequest { mirrors, ..request() }, &images).unwrap();
+        for role in [Role::ControlPlane, Role::Worker] {
+            let mirrors = &tree(&rendered, role)["machine"]["registries"]["mirrors"];
+            assert_eq!(mirrors, &json!({ "ghcr.io": { "endpoints": endpoints } }));
+        }
+        assert_eq!(rendered.unused_installer(&images, Some(REGISTRY)).unwrap(), BTreeSet::new());
+    }
+    let existing = ConfigRequest { existing: Some(existing()), ..request() };
+    let rendered = render_with(&existing, &images).unwrap();
+    let mirrors = &tree(&rendered, Role::Worker)["machine"]["registries"]["mirrors"];
+    assert_eq!(mirrors["ghcr.io"]["endpoints"], json!([REGISTRY]));
+    assert_eq!(mirrors.get("registry.k8s.io"), None);
+}
+
+#[test]
+fn an_installer_that_a_node_does_not_install_is_told() {
+    let images = installer("ghcr.io/siderolabs/installer:v9");
+    let notices = render_with(&request(), &images).unwrap().unused_installer(&images, Some(REGISTRY)).unwrap();
+    assert_eq!(notices.len(), plan().nodes.len());
+    assert!(notices.iter().all(|notice| notice.ends_with(&config::images::installer())), "{notices:?}");
+
+    let images = installer(&config::images::installer());
+    let patch =
+        r#"[{"op": "replace", "path": "/machine/registries/mirrors/ghcr.io/endpoints", "value": ["http://mirror:1"]}]"#;
+    let patches = Patches { worker: vec![Patch::parse(patch).unwrap()], ..Patches::default() };
+    let rendered = render_with(&ConfigRequest { patches, ..request() }, &images).unwrap();
+    let notices = rendered.unused_installer(&images, Some(REGISTRY)).unwrap();
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices.iter().all(|notice| notice.contains("another mirror of ghcr.io first")), "{notices:?}");
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! The trial of a version after an upgrade, as the node tells it.
+
+use client::{CallError, Client};
+use serde_json::Value;
+
+use crate::command_error::CommandError;
+
+const TRIAL: [&str; 3] = ["runtime", "UpgradeTrials.runtime.talos.dev", "trial"];
+const MACHINE_TYPE: [&str; 3] = ["config", "MachineTypes.config.talos.dev", "machine-type"];
+
+/// What the node says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// What it waits for.
+    Open(String),
+    /// The version has its slot, or the node knows no trials.
+    Passed(String),
+    /// The node runs the former version again.
+    Failed(String),
+}
+
+pub(super) async fn of(client: &Client) -> Result<Trial, CommandError> {
+    let [namespace, kind, id] = TRIAL;
+    match client.state().get(namespace, kind, id).await {
+        Ok(resource) => Ok(judge(&resource.spec)),
+        // A node of Talos 1.7, or one that keeps no record.
+        Err(error) if is_absent(&error) => Ok(Trial::Passed("upgraded".to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_absent(error: &CallError) -> bool {
+    matches!(error.code(), tonic::Code::NotFound | tonic::Code::Unimplemented)
+}
+
+fn judge(spec: &Value) -> Trial {
+    let text = |name: &str| spec.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (version, former) = (text("version"), text("formerVersion"));
+    match text("phase").as_str() {
+        "good" => Trial::Passed(format!("{version} has shown itself good")),
+        "failed" => Trial::Failed(format!("the node is back at {former}: {}", text("reason"))),
+        _ => Trial::Open(format!("{version} is on trial")),
+    }
+}
+
+/// Whether a node is a control plane.
+pub(super) async fn is_control_plane(client: &Client) -> Result<bool, CommandError> {
+    let [namespace, kind, id] = MACHINE_TYPE;
+    let found = client.state().get(namespace, kind, id).await?;
+    Ok(matches!(found.spec.as_str(), Some("controlplane" | "init")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_version_that_lost_its_slot_is_a_failure_with_its_reason() {
+        let of =
+            |phase: &str| judge(&json!({"version": "v2", "formerVersion": "v1", "phase": phase, "reason": "no API"}));
+        assert_eq!(of("good"), Trial::Passed("v2 has shown itself good".into()));
+        assert_eq!(of("running"), Trial::Open("v2 is on trial".into()));
+        assert_eq!(of("failed"), Trial::Failed("the node is back at v1: no API".into()));
+    }
+}

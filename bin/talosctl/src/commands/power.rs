@@ -171,7 +171,7 @@ pub(crate) async fn upgrade(args: UpgradeArgs, session: &Session) -> Result<(), 
     let (client, nodes) = (session.connect().await?, session.nodes()?);
     let mut others = Vec::new();
     for node in &nodes {
-        if trial::is_control_plane(&client.to_nodes([node.as_str()])).await? {
+        if trial::is_control_plane(&client.to_node(node)).await? {
             on(&client, std::slice::from_ref(node), session, &args.waiting, Until::Upgraded, &ask).await?;
         } else {
             others.push(node.clone());

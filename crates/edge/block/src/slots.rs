@@ -16,8 +16,9 @@ use machine::trial::{SlotId, Slots};
 use crate::efivar::{EfiVariableError, EfiVariables};
 use crate::filesystem::{FileSystemError, FileSystems, MountPlan, ProjectQuota};
 
-/// Where the files of the boot loader are mounted meanwhile.
+/// Where the files of the boot loader are mounted meanwhile: for one caller at a time.
 const MOUNT: &str = "/run/boot-loader";
+static MOUNTED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The boot loader cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,7 @@ impl KernelBootLoader {
         let mut plan = MountPlan::xfs(device, MOUNT, ProjectQuota::Off);
         plan.kind = kind;
         plan.is_read_only = !writes;
+        let _alone = MOUNTED.lock().await;
         self.filesystems.mount(&plan).await?;
         let home = self.home.clone();
         let done = tokio::task::spawn_blocking(move || work(&home, Path::new(MOUNT))).await;

@@ -27,7 +27,7 @@ const SUFFIX: &str = ".efi";
 /// What the name of a second image of one version ends in.
 const AGAIN: &str = "~2";
 
-/// The name of a kernel image: `Talos-VERSION.efi`, `Talos-VERSION+LEFT.efi`, `Talos-VERSION+LEFT-FAILED.efi`.
+/// The name of a kernel image: `Talos-VERSION.efi`, `talos-VERSION+LEFT.efi`, `talos-VERSION+LEFT-FAILED.efi`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName {
     /// `v1.7.0`, or `v1.7.0~2` of an image that came beside another one of this version.
@@ -97,14 +97,14 @@ impl ImageName {
     }
 }
 
+/// The name of the file. One with a counter is in lower case: systemd-boot looks for entries in lower case, and takes the names of
+/// counted images as they are.
 impl std::fmt::Display for ImageName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { version, tries } = self;
-        match tries {
-            None => write!(f, "{PREFIX}{version}{SUFFIX}"),
-            Some(Tries { left, failed: 0 }) => write!(f, "{PREFIX}{version}+{left}{SUFFIX}"),
-            Some(Tries { left, failed }) => write!(f, "{PREFIX}{version}+{left}-{failed}{SUFFIX}"),
-        }
+        let Some(Tries { left, failed }) = tries else { return write!(f, "{PREFIX}{version}{SUFFIX}") };
+        let counter = if *failed == 0 { left.to_string() } else { format!("{left}-{failed}") };
+        f.write_str(&format!("{PREFIX}{version}+{counter}{SUFFIX}").to_lowercase())
     }
 }
 
@@ -158,15 +158,17 @@ mod tests {
         ];
         for (file, version, tries) in cases {
             let name = ImageName::parse(file).unwrap();
-            assert_eq!((name.version.as_str(), name.tries, name.to_string().as_str()), (version, tries, file));
+            let counted = if tries.is_some() { file.to_lowercase() } else { file.to_owned() };
+            assert_eq!((name.version.as_str(), name.tries, name.to_string()), (version, tries, counted.clone()));
+            assert_eq!(ImageName::parse(&counted), Some(name));
         }
-        assert_eq!(ImageName::on_trial("v1").to_string(), "Talos-v1+3.efi");
+        assert_eq!(ImageName::on_trial("v1").to_string(), "talos-v1+3.efi");
         assert_eq!(ImageName::on_trial("v1").entry(), "Talos-v1.efi");
         let beside = |booted| ImageName::beside("v1", booted).to_string();
-        assert_eq!(beside(None), "Talos-v1+3.efi");
-        assert_eq!(beside(Some("talos-v0.efi")), "Talos-v1+3.efi");
-        assert_eq!(beside(Some("Talos-V1.efi")), "Talos-v1~2+3.efi");
-        assert_eq!(beside(Some("Talos-v1~2.efi")), "Talos-v1+3.efi");
+        assert_eq!(beside(None), "talos-v1+3.efi");
+        assert_eq!(beside(Some("talos-v0.efi")), "talos-v1+3.efi");
+        assert_eq!(beside(Some("Talos-V1.efi")), "talos-v1~2+3.efi");
+        assert_eq!(beside(Some("Talos-v1~2.efi")), "talos-v1+3.efi");
         assert_eq!(ImageName::good("v1~2").shown_version(), "v1");
         assert_eq!(ImageName::parse("TALOS-V1.7.0.EFI"), Some(ImageName::good("V1.7.0")));
         for foreign in ["other.efi", "Talos-.efi", "Talos-", "", "Talos-v1.img", "Tälos-v1.efi"] {

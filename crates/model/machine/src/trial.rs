@@ -293,7 +293,9 @@ fn settle(record: &Record, slots: &Slots) -> Option<Action> {
 fn how_it_ended(record: &Record) -> String {
     let Record { version, boots, .. } = record;
     match boots {
-        0 => format!("{version} did not start: its kernel, its initramfs or its root file system is damaged"),
+        0 => format!(
+            "{version} did not start: its kernel, its initramfs or its root file system is damaged, or the upgrade was cut off"
+        ),
         1 => format!("{version} was started, and the machine went off, hung or crashed before it was good"),
         more => format!("{version} was started {more} times, and the machine went off, hung or crashed each time"),
     }

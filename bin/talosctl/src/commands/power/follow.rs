@@ -118,7 +118,7 @@ impl Follow<'_> {
     /// Waits for the end of the trial of a version, through further boots.
     async fn trial(&self) -> Result<(), CommandError> {
         loop {
-            match timeout(ATTEMPT, trial::of(&self.client)).await {
+            match timeout(ATTEMPT, trial::of(&self.client.to_node(self.node))).await {
                 Ok(Ok(Trial::Passed(line))) => {
                     self.say(&line);
                     return Ok(());

@@ -129,7 +129,7 @@ pub(crate) fn an_installed_machine_reboots_resets_and_powers_off(assets: &Assets
     keeps_to_itself(Vm::start(assets, &setup)?, &installed.generated).context("with a damaged STATE")
 }
 
-/// Neither udevd nor apid may load modules or reboot, and machined may.
+/// Services may neither load modules nor reboot, and machined may.
 fn children_are_limited(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> {
     const SYS_MODULE: u32 = 16;
     const SYS_BOOT: u32 = 22;
@@ -141,7 +141,7 @@ fn children_are_limited(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> 
     };
     let both = 1 << SYS_MODULE | 1 << SYS_BOOT;
     ensure!(bounds("1")? & both == both, "machined has lost its capabilities");
-    for program in ["/usr/bin/apid", "/usr/bin/containerd"] {
+    for program in ["/usr/bin/apid", "/usr/bin/trustd"] {
         let line = processes.lines().find(|line| line.contains(program));
         let pid = line.and_then(|line| line.split_whitespace().nth(1));
         let pid = pid.with_context(|| format!("no process {program} among\n{processes}"))?;

@@ -157,8 +157,10 @@ impl Node {
         let talosconfig = self.talosconfig.clone();
         self.machine.until("the end of the trial", BOOT, |machine| {
             let text = machine.talosctl(&talosconfig, &["get", "upgradetrial", "--output", "yaml"])?.ok()?;
+            // The metadata has a phase as well.
+            let (_, spec) = text.split_once("spec:").context("a trial without content")?;
             let value = |name: &str| {
-                let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+                let line = spec.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
                 line.unwrap_or_default().trim().trim_matches('"').to_owned()
             };
             ensure!(["good", "failed"].contains(&value("phase").as_str()), "the trial:\n{text}");

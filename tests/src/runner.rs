@@ -90,6 +90,12 @@ impl Wanted {
     /// Whether the check of this name is wanted.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|filter| name.contains(filter.as_str()))
+        self.0.is_empty() || self.names(name)
+    }
+
+    /// Whether an argument names the check.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|filter| name.contains(filter.as_str()))
     }
 }

@@ -42,11 +42,15 @@ const CHECKS: &[(&str, Check)] = &[
         "a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected",
         install::a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected,
     ),
-    ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
-    ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
+];
+
+/// Checks of several minutes, for whoever names them.
+const LONG: &[(&str, Check)] = &[
+    ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
+    ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
 ];
 
 /// Machines at a time: each has one emulated processor, and waits for a third of its time.
@@ -56,7 +60,11 @@ fn main() -> ExitCode {
     let wanted = Wanted::from_arguments();
     let mut tally = Tally::default();
     if let Some(assets) = tally.run("boot_assets_are_complete", Assets::find) {
-        let checks: Vec<_> = CHECKS.iter().filter(|(name, _)| wanted.has(name)).collect();
+        let checks: Vec<_> = CHECKS
+            .iter()
+            .filter(|(name, _)| wanted.has(name))
+            .chain(LONG.iter().filter(|(name, _)| wanted.names(name)))
+            .collect();
         let runs: Vec<_> = checks
             .iter()
             .map(|(name, check)| {

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use machine::grub::{GrubError, Slot};
@@ -18,6 +19,9 @@ use crate::filesystem::{FileSystemError, FileSystems, MountPlan, ProjectQuota};
 
 /// Where the files of the boot loader are mounted meanwhile: for one caller at a time.
 const MOUNT: &str = "/run/boot-loader";
+/// How long they may stay busy.
+const BUSY: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
 static MOUNTED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The boot loader cannot be read or changed.
@@ -113,11 +117,26 @@ impl KernelBootLoader {
         plan.kind = kind;
         plan.is_read_only = !writes;
         let _alone = MOUNTED.lock().await;
+        // One that could not be unmounted before.
+        self.unmount().await?;
         self.filesystems.mount(&plan).await?;
         let home = self.home.clone();
         let done = tokio::task::spawn_blocking(move || work(&home, Path::new(MOUNT))).await;
-        self.filesystems.unmount(Path::new(MOUNT)).await?;
+        self.unmount().await?;
         done.unwrap_or(Err(SlotsError::Interrupted))
+    }
+
+    /// Unmounts. A program that is being started has our open files for a moment, and keeps the mount busy.
+    async fn unmount(&self) -> Result<(), SlotsError> {
+        let deadline = tokio::time::Instant::now() + BUSY;
+        loop {
+            match self.filesystems.unmount(Path::new(MOUNT)).await {
+                Err(error) if error.is_busy() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(POLL).await;
+                }
+                ended => return Ok(ended?),
+            }
+        }
     }
 }
 

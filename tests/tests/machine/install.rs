@@ -152,7 +152,8 @@ fn children_are_limited(machine: &Vm, talosconfig: &Path) -> anyhow::Result<()> 
 
 /// A machine whose STATE cannot be read stays up, says so, and takes no configuration: it may belong to a cluster.
 fn keeps_to_itself(mut machine: Vm, generated: &Generated) -> anyhow::Result<()> {
-    machine.says("maintenance mode takes no configuration", BOOT)?;
+    machine.says("maintenance mode serves nobody", BOOT)?;
+    machine.says("talos.experimental.wipe=system", BOOT)?;
     let apply = ["apply-config", "--file", &text(&generated.control_plane)];
     machine.talosctl_insecure(&apply)?.refused().map(drop)
 }

@@ -1,15 +1,13 @@
 //! Installation of another version beside the one that runs, and what makes it the next one to be started.
 
-use domain_storage::{Evidence, TrialEdges, is_ready};
+use domain_storage::{Evidence, TrialEdges};
 use machine::cmdline::Cmdline;
 use machine::trial::{Check, LIMIT, Record};
 use parking_lot::Mutex;
 use resources::config::MachineConfig;
-use resources::k8s::{NodeStatus, StaticPodStatus};
-use resources::v1alpha1::Service;
 use sequencer::{Parameters, Request, TaskContext, TaskError};
 use services::installation::{Installation, Installer};
-use state::{StateError, Store};
+use state::Store;
 use sys::early::EarlySystem;
 
 use super::install;
@@ -23,19 +21,11 @@ pub(crate) struct Held(Mutex<Vec<Check>>);
 impl Held {
     /// Keeps in mind what holds now.
     pub(crate) fn note(&self, store: &Store) -> Result<(), TaskError> {
-        let held = evidence(store)?.held();
+        let held = Evidence::of(&store.list_as()?, &store.list_as()?, &store.list_as()?).held();
         tracing::info!(?held, "what a new version has to show");
         *self.0.lock() = held;
         Ok(())
     }
-}
-
-fn evidence(store: &Store) -> Result<Evidence, StateError> {
-    let services = store.list_as::<Service>()?.iter().map(|one| (one.id().to_owned(), (**one).clone())).collect();
-    let node = store.list_as::<NodeStatus>()?.first().map(|node| (**node).clone());
-    let pods = store.list_as::<StaticPodStatus>()?;
-    let static_pods = pods.iter().map(|pod| (pod.id().to_owned(), is_ready(pod))).collect();
-    Ok(Evidence { services, node, static_pods })
 }
 
 /// Runs the installer image of the request. What starts the machine stays as it is.

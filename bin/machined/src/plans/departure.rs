@@ -21,23 +21,21 @@ pub(super) fn of_shutdown(request: &Request) -> Outline {
 /// A graceful one leaves nothing of the node in its cluster. `outline` is what comes before that.
 pub(super) fn of_reset(outline: Outline, request: &Request, facts: Facts) -> Outline {
     let is_graceful = matches!(&request.options.parameters, Parameters::Reset(reset) if reset.graceful);
-    let departed = match (is_graceful, facts.control_plane) {
-        (false, _) => outline.phase("cleanup", &[StopAllPods]),
-        (true, false) => outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]),
-        (true, true) => {
-            outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]).phase("leave", &[LeaveEtcd])
-        }
-    };
+    let departed = if is_graceful { leave(outline, facts) } else { outline.phase("cleanup", &[StopAllPods]) };
     departed.phase("preReset", &[SendResetSignal])
 }
 
 /// Its pods go elsewhere. Where its data is not preserved it leaves etcd, as it comes back without any. `outline` is what comes
 /// before that.
 pub(super) fn of_upgrade(outline: Outline, preserve: bool, facts: Facts) -> Outline {
-    let drained = outline.phase("drain", &[CordonAndDrain]);
-    match (preserve, facts.control_plane) {
-        (true, _) => drained.phase("cleanup", &[StopAllPods]),
-        (false, false) => drained.phase("cleanup", &[RemoveAllPods]),
-        (false, true) => drained.phase("cleanup", &[RemoveAllPods]).phase("leave", &[LeaveEtcd]),
+    if preserve {
+        return outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[StopAllPods]);
     }
+    leave(outline, facts)
+}
+
+/// Nothing of the node stays in its cluster.
+fn leave(outline: Outline, facts: Facts) -> Outline {
+    let left = outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]);
+    if facts.control_plane { left.phase("leave", &[LeaveEtcd]) } else { left }
 }

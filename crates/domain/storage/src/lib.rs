@@ -12,5 +12,5 @@ pub use devices::DevicesController;
 pub use discovery::DiscoveryController;
 pub use machine_token::UniqueMachineTokenController;
 pub use meta::{MetaController, MetaError, MetaHandle};
-pub use trial::{Evidence, Leave, TrialEdges, TrialError, UpgradeTrialController, is_ready};
+pub use trial::{Evidence, Leave, TrialEdges, TrialError, UpgradeTrialController};
 pub use volumes::{OVERLAYS, Places, VolumeController, VolumeEdges, VolumeError};

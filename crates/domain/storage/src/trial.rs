@@ -15,6 +15,7 @@ use resources::machine::{TrialPhase, UpgradeTrial};
 use resources::runtime::{MetaKey, MetaLoad};
 use resources::v1alpha1::Service;
 use resources::values::Nanoseconds;
+use state::Resource;
 use tokio::time::Instant;
 
 use crate::meta::{MetaError, MetaHandle};
@@ -87,6 +88,20 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// What these resources of a node show.
+    #[must_use]
+    pub fn of(
+        services: &[Resource<Service>],
+        nodes: &[Resource<NodeStatus>],
+        pods: &[Resource<StaticPodStatus>],
+    ) -> Self {
+        Self {
+            services: services.iter().map(|one| (one.id().to_owned(), (**one).clone())).collect(),
+            node: nodes.first().map(|node| (**node).clone()),
+            static_pods: pods.iter().map(|pod| (pod.id().to_owned(), is_ready(pod))).collect(),
+        }
+    }
+
     fn is_healthy(&self, id: &str) -> bool {
         self.services.iter().any(|(name, service)| name == id && service.running && service.healthy)
     }
@@ -126,8 +141,7 @@ impl Evidence {
 }
 
 /// Whether a static pod's status says that it is ready.
-#[must_use]
-pub fn is_ready(status: &StaticPodStatus) -> bool {
+fn is_ready(status: &StaticPodStatus) -> bool {
     let conditions = status.pod_status.get("conditions").and_then(|conditions| conditions.as_array());
     conditions.into_iter().flatten().any(|condition| {
         let text = |key: &str| condition.get(key).and_then(|value| value.as_str());
@@ -168,14 +182,6 @@ impl UpgradeTrialController {
                 Ok(None)
             }
         }
-    }
-
-    fn evidence(ctx: &Ctx) -> Result<Evidence, ReconcileError> {
-        let services = ctx.list::<Service>()?.iter().map(|one| (one.id().to_owned(), (**one).clone())).collect();
-        let node = ctx.list::<NodeStatus>()?.first().map(|node| (**node).clone());
-        let pods = ctx.list::<StaticPodStatus>()?;
-        let static_pods = pods.iter().map(|pod| (pod.id().to_owned(), is_ready(pod))).collect();
-        Ok(Evidence { services, node, static_pods })
     }
 
     /// Does what is to be done first at this start, and then what the judgement asks for.
@@ -267,7 +273,7 @@ impl Controller for UpgradeTrialController {
             let is_open = record.as_ref().is_some_and(Record::is_open);
             let carries_on = *self.started_open.get_or_insert(is_open);
             if let Some(record) = record {
-                let evidence = Self::evidence(ctx)?;
+                let evidence = Evidence::of(&ctx.list()?, &ctx.list()?, &ctx.list()?);
                 let record = if carries_on { self.carry_on(record, &evidence).await? } else { record };
                 if self.slots.is_none() {
                     self.slots = Some(self.edges.loader.slots().await?);

@@ -65,6 +65,11 @@ pub(crate) fn is_admin(metadata: &MetadataMap) -> bool {
     metadata.get_all(ROLE).iter().any(|role| role == pki::Role::Admin.as_str())
 }
 
+/// The answer to a method that maintenance mode does not serve to this caller, in the words of Talos 1.7.
+pub(crate) fn not_in_maintenance_mode() -> tonic::Status {
+    tonic::Status::unimplemented("API is not implemented in maintenance mode")
+}
+
 /// Whether the caller has no role at all: a client of maintenance mode.
 pub(crate) fn has_no_role(metadata: &MetadataMap) -> bool {
     !metadata.contains_key(ROLE)

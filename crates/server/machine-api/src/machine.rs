@@ -16,7 +16,7 @@ use supervisor::{Supervisor, logs::LogStore};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::access::{has_no_role, is_admin};
+use crate::access::{has_no_role, is_admin, not_in_maintenance_mode};
 
 /// How long a machine runs on after it took a configuration that needs a reboot (Talos 1.7).
 const REBOOT_AFTER_APPLY: Duration = Duration::from_secs(10);
@@ -245,7 +245,7 @@ impl Machine {
             // Whoever has a role has one of a cluster, and it is not enough.
             Some(MaintenanceClients::Anybody) if has_no_role(metadata) => Ok(()),
             Some(MaintenanceClients::Anybody | MaintenanceClients::Administrators | MaintenanceClients::Nobody)
-            | None => Err(Status::unimplemented("API is not implemented in maintenance mode")),
+            | None => Err(not_in_maintenance_mode()),
         }
     }
 

@@ -10,7 +10,7 @@ use wire::common::Data;
 use wire::machine as api;
 use wire::machine::machine_service_server::MachineService;
 
-use crate::access::is_admin;
+use crate::access::{is_admin, not_in_maintenance_mode};
 use crate::machine::{BootstrapRefused, Machine};
 use crate::{client_configuration, configuration, generate, kubeconfig};
 
@@ -55,10 +55,7 @@ const IMAGES: &str = "images through the API";
 
 /// Refuses callers that have no role of an administrator: clients of maintenance mode.
 fn not_in_maintenance(metadata: &MetadataMap) -> Result<(), Status> {
-    if is_admin(metadata) {
-        return Ok(());
-    }
-    Err(Status::unimplemented("API is not implemented in maintenance mode"))
+    if is_admin(metadata) { Ok(()) } else { Err(not_in_maintenance_mode()) }
 }
 
 /// A unary answer of this node: a response with one message.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -185,15 +186,15 @@ pub(crate) struct Vm {
     /// Leads to the API's port of the machine.
     port: u16,
     console: PathBuf,
-    /// QEMU's socket for commands.
-    monitor: PathBuf,
+    /// QEMU's standard input and output, which take commands: a socket with a path would bound the length of the checks' names.
+    monitor: UnixStream,
 }
 
 impl Vm {
     #[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
     pub(crate) fn start(assets: &Assets, setup: &Setup) -> anyhow::Result<Self> {
         let console = assets.file(&format!("{}.console", setup.name))?;
-        let monitor = assets.file(&format!("{}.qmp", setup.name))?;
+        let (monitor, [input, output]) = command_channel()?;
         let port = free_port()?;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-machine", "q35"])
@@ -204,9 +205,8 @@ impl Vm {
             .args(setup.network_arguments(port))
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
-            .arg("-qmp")
-            .arg(format!("unix:{},server=on,wait=off", monitor.display()));
-        let qemu = qemu.args(setup.arguments(assets)?).stdin(Stdio::null()).spawn();
+            .args(["-qmp", "stdio"]);
+        let qemu = qemu.args(setup.arguments(assets)?).stdin(input).stdout(output).spawn();
         let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
         Ok(Self { assets: assets.clone(), qemu, port, console, monitor })
     }
@@ -300,7 +300,7 @@ impl Vm {
 
     /// Presses its power button.
     pub(crate) fn press_power_button(&self) -> anyhow::Result<()> {
-        let mut monitor = UnixStream::connect(&self.monitor).context("connecting to QEMU's monitor")?;
+        let mut monitor = &self.monitor;
         monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut answers = BufReader::new(monitor.try_clone()?).lines();
         answers.next().context("no greeting of QEMU")??;
@@ -331,6 +331,13 @@ impl Drop for Vm {
         self.qemu.kill().ok();
         self.qemu.wait().ok();
     }
+}
+
+/// A connected pair: our end, and the other one as input and output of a child.
+fn command_channel() -> anyhow::Result<(UnixStream, [Stdio; 2])> {
+    let (ours, theirs) = UnixStream::pair().context("making a channel for QEMU's commands")?;
+    let output = theirs.try_clone().context("making a channel for QEMU's commands")?;
+    Ok((ours, [theirs, output].map(|end| OwnedFd::from(end).into())))
 }
 
 /// A port of loopback that nobody listens on now.

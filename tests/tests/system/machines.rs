@@ -36,7 +36,8 @@ pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Re
         ["--cpus-workers", "1"],
         ["--config-patch-control-plane", PATIENT],
     ];
-    let flags = [flags.as_flattened(), &["--with-apply-config", "--with-uefi=false"]].concat();
+    let switches = ["--with-apply-config", "--with-uefi=false", "--disk-preallocate=false"];
+    let flags = [flags.as_flattened(), &switches].concat();
     cluster.with_another(&Wanted { patience: PATIENCE, ..Wanted::new(NAME, CIDR, &flags) }, |kubernetes| {
         let talosconfig = cluster.file(&format!("{NAME}-talosconfig"));
         let disks = cluster.talosctl_as(&talosconfig, &["get", "systemdisk", "--nodes", ADDRESSES])?.ok()?;

@@ -82,14 +82,15 @@ async fn destroy_with(
     // The former holder of the lock may have written more.
     let state = State::read(folder).ok().flatten().or(state);
     let contexts = state.as_ref().map_or(contexts, |state| state.contexts.clone());
-    if let Some(state) = state {
-        errors.extend(State { phase: Phase::Destroying, ..state }.write(folder).err().map(Into::into));
-    }
+    // On a full disk this fails, and nothing gives the room back but what follows.
+    let unmarked = state.and_then(|state| State { phase: Phase::Destroying, ..state }.write(folder).err());
     let stopped = agent::stop(folder, &mut errors);
     errors.extend(remove_all(drivers).await);
     // After a failure the folder stays: the next attempt needs it.
     if errors.is_empty() || leftovers == Leftovers::Forget {
         remove_folder(folder, &mut errors);
+    } else {
+        errors.extend(unmarked.map(Into::into));
     }
     drop((stopped, lock));
     Ok(Destroyed { errors, contexts })
@@ -155,6 +156,22 @@ mod tests {
         assert_eq!(driver.calls(), [Call::RemoveAll, Call::RemoveAll]);
         let gone = destroy(root.path(), Leftovers::Keep, &driver).await.unwrap_err();
         assert!(matches!(gone, ProvisionError::NoSuchCluster { .. }), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_removed_where_its_state_cannot_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path(), "one").unwrap();
+        make_folder(folder.path()).unwrap();
+        state("one").write(&folder).unwrap();
+        // As on a full disk.
+        std::fs::create_dir(folder.state_file().with_extension("new")).unwrap();
+        let driver = FakeDriver::new();
+        driver.leave("a cgroup");
+        let destroyed = destroy(root.path(), Leftovers::Keep, &driver).await.unwrap();
+        assert_eq!((destroyed.errors.len(), folder.path().exists()), (2, true), "{:?}", destroyed.errors);
+        let destroyed = destroy(root.path(), Leftovers::Keep, &driver).await.unwrap();
+        assert_eq!((destroyed.errors.len(), folder.path().exists()), (0, false), "{:?}", destroyed.errors);
     }
 
     #[tokio::test]

@@ -74,6 +74,7 @@ impl NodeDriver for QemuDriver {
         problems.extend(missing);
         problems.extend(firmware::find(&settings.firmware).err());
         problems.extend(missing_files(settings));
+        problems.extend(disks::too_little_room(self.folder.path(), settings, spec.plan.nodes.len()));
         if !Path::new("/dev/net/tun").exists() {
             problems.push(Problem::new("this machine has no /dev/net/tun, which taps need", "modprobe tun"));
         }

@@ -10,7 +10,7 @@ use super::firmware::Found;
 use super::image;
 use super::machine::{TPM, VARIABLES, disk};
 use crate::command::QEMU_IMG;
-use crate::error::{HostError, Operation as _};
+use crate::error::{HostError, Operation as _, Problem};
 use crate::folder::make_folder;
 use crate::machines::{MachineSettings, Media};
 
@@ -69,8 +69,32 @@ fn make_once(path: &Path, make: impl FnOnce(&Path) -> Result<(), HostError>) -> 
         }
         _ => {}
     }
-    make(&new)?;
-    std::fs::rename(&new, path).map_err(HostError::io("making", path))
+    let made = make(&new).and_then(|()| std::fs::rename(&new, path).map_err(HostError::io("making", path)));
+    if made.is_err() {
+        // It may hold all that a full disk has left.
+        std::fs::remove_file(&new).ok();
+    }
+    made
+}
+
+/// Why the file system of `folder` cannot hold the allocated disks of so many machines.
+pub(super) fn too_little_room(folder: &Path, settings: &MachineSettings, machines: usize) -> Option<Problem> {
+    if !settings.disk.preallocate {
+        return None;
+    }
+    // The folder itself may be yet to make.
+    let made = folder.ancestors().find(|folder| folder.exists())?;
+    let room = rustix::fs::statvfs(made).ok()?;
+    let available = room.f_bavail.saturating_mul(room.f_frsize);
+    let needed = settings.disk.size.saturating_mul(machines.try_into().unwrap_or(u64::MAX));
+    let mib = |bytes: u64| bytes >> 20;
+    (needed > available).then(|| {
+        let (needed, available) = (mib(needed), mib(available));
+        Problem::new(
+            format!("the disks of {machines} machines need {needed} MiB, {} has {available} MiB", made.display()),
+            "choose a smaller --disk, another --state, or --disk-preallocate=false for disks that grow as they fill",
+        )
+    })
 }
 
 /// Whatever format the image has.
@@ -127,6 +151,33 @@ mod tests {
         }));
         assert!(disk(&|start| start[512..520].copy_from_slice(b"EFI PART")));
         assert!(!partitioned(&[0; 100]), "a disk too small for a table");
+    }
+
+    #[test]
+    fn allocated_disks_need_room_for_all_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.disk.size = 1 << 20;
+        let problem = |settings: &MachineSettings, machines| {
+            too_little_room(&folder.path().join("to/be/made"), settings, machines).map(|problem| problem.what)
+        };
+        assert_eq!(problem(&settings, 2), None);
+        settings.disk.size = 1 << 60;
+        let what = problem(&settings, 2).unwrap();
+        assert!(what.starts_with("the disks of 2 machines need 2199023255552 MiB, "), "{what}");
+        settings.disk.preallocate = false;
+        assert_eq!(problem(&settings, 2), None);
+    }
+
+    #[test]
+    fn a_disk_that_could_not_be_made_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = make_once(&folder.path().join("0.disk"), |new| {
+            std::fs::write(new, "half a disk").unwrap();
+            Err(HostError::io("making disk", new)(std::io::ErrorKind::StorageFull.into()))
+        });
+        assert!(refused.is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -28,3 +28,4 @@ pub mod root;
 pub mod signals;
 pub mod teardown;
 pub mod udev;
+pub mod watchdog;

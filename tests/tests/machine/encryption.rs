@@ -1,0 +1,148 @@
+//! Encrypted volumes on a machine: made, opened again, given other keys while they are in use, and kept from a wrong key.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use tests::support::run;
+
+use crate::assets::Assets;
+use crate::install::generate;
+use crate::registry::Registry;
+use crate::vm::{BOOT, Firmware, Setup, Vm};
+
+/// The machine's UUID, a key of its STATE.
+const UUID: &str = "5a1e0d44-3c1f-4f0e-9e5b-0d6f6f1f2a3b";
+/// Bytes of a header with the areas of its slots.
+const HEADER: usize = 16 << 20;
+const DISK: u64 = 4 << 30;
+
+/// Keys of both volumes, as the configuration has them.
+fn keys(state: &str, ephemeral: &str) -> String {
+    let volume = |keys: &str| format!(r#"{{"provider": "luks2", "keys": [{keys}]}}"#);
+    format!(r#"{{"state": {}, "ephemeral": {}}}"#, volume(state), volume(ephemeral))
+}
+
+fn passphrase(slot: u32, text: &str) -> String {
+    format!(r#"{{"slot": {slot}, "static": {{"passphrase": "{text}"}}}}"#)
+}
+
+/// The same configuration with other keys, as a file.
+fn with_keys(assets: &Assets, configuration: &Path, keys: &str) -> anyhow::Result<String> {
+    // A merge would add to the lists of keys.
+    let patch = format!(r#"[{{"op": "replace", "path": "/machine/systemDiskEncryption", "value": {keys}}}]"#);
+    let changed = assets.file("changed.yaml")?.display().to_string();
+    let file = configuration.display().to_string();
+    let arguments = ["machineconfig", "patch", &file, "--patch", &patch, "--output", &changed];
+    run(&assets.talosctl(), &arguments)?.ok().context("changing the configuration")?;
+    Ok(changed)
+}
+
+pub(crate) fn volumes_are_sealed_and_their_keys_change(assets: &Assets) -> anyhow::Result<()> {
+    const NODE: &str = r#"{"slot": 0, "nodeID": {}}"#;
+    let disk = assets.file("system.disk")?;
+    let image = assets.disk_image()?.display().to_string();
+    let convert = ["convert", "-O", "raw", &image, &disk.display().to_string()];
+    run(Path::new("qemu-img"), &convert)?.ok().context("qemu-img (package qemu-utils)")?;
+    File::options().write(true).open(&disk)?.set_len(DISK)?;
+    let registry = Registry::start(&assets.installer()?)?;
+    let two = [passphrase(0, "first"), passphrase(1, "second")].join(",");
+    let patch = format!(r#"{{"machine": {{"systemDiskEncryption": {}}}}}"#, keys(NODE, &two));
+    let generated = generate(assets, &registry, &patch)?;
+    let identity = Some(format!("type=1,uuid={UUID}"));
+    let setup = Setup::firmware("machine", Firmware::Bios, None).with_disk(&disk);
+    let setup = Setup { identity, ..setup };
+    let talosconfig = &generated.talosconfig;
+
+    let mut machine = Vm::start(assets, &setup)?;
+    machine.is_in_maintenance()?;
+    let configuration = generated.control_plane.display().to_string();
+    machine.talosctl_insecure(&["apply-config", "--file", &configuration])?.ok()?;
+    machine.is_up(talosconfig, BOOT)?;
+    machine.until("encrypted volumes", BOOT, |machine| {
+        are_encrypted(machine, talosconfig, "STATE", "nodeID")?;
+        are_encrypted(machine, talosconfig, "EPHEMERAL", "static")
+    })?;
+
+    // While they are in use, without a restart.
+    let both = format!("{NODE},{}", passphrase(4, "spare"));
+    let changed = with_keys(assets, &generated.control_plane, &keys(&both, &passphrase(0, "third")))?;
+    let applied = machine.talosctl(talosconfig, &["apply-config", "--mode", "no-reboot", "--file", &changed])?;
+    applied.ok().context("other keys")?;
+    machine.until("other keys", BOOT, |machine| {
+        let said = machine.console().matches("the volume has the keys of the configuration").count();
+        ensure!(said >= 2, "the keys of {said} volumes were changed");
+        are_encrypted(machine, talosconfig, "STATE", "static")
+    })?;
+    machine.cut_power();
+    let headers = headers(assets, &disk)?;
+    let [state, ephemeral] = &headers[..] else { anyhow::bail!("{} headers on the disk", headers.len()) };
+    for (header, slot, key, opens) in [
+        (state, "0", format!("{UUID}STATE"), true),
+        (state, "4", "spare".to_owned(), true),
+        (ephemeral, "0", "third".to_owned(), true),
+        (ephemeral, "0", "first".to_owned(), false),
+    ] {
+        ensure!(fits(assets, header, Some(slot), &key)? == opens, "{key} of slot {slot}: not {opens}");
+    }
+    ensure!(!fits(assets, ephemeral, None, "second")?, "a key that is not listed opens EPHEMERAL");
+
+    let mut machine = Vm::start(assets, &setup)?;
+    machine.is_up(talosconfig, BOOT).context("with other keys")?;
+    machine.until("encrypted volumes", BOOT, |machine| are_encrypted(machine, talosconfig, "EPHEMERAL", "static"))?;
+
+    // A key that is wrong at the next start.
+    let wrong = with_keys(assets, &generated.control_plane, &keys(&both, &passphrase(0, "wrong")))?;
+    machine.talosctl(talosconfig, &["apply-config", "--mode", "staged", "--file", &wrong])?.ok()?;
+    machine.talosctl(talosconfig, &["reboot", "--mode", "powercycle", "--wait=false"])?.ok()?;
+    machine.says("slot 0 (static): wrong key", BOOT)?;
+    machine.cut_power();
+    ensure!(fits(assets, &self::headers(assets, &disk)?[1], Some("0"), "third")?, "EPHEMERAL has lost its key");
+    Ok(())
+}
+
+/// Whether a volume is mounted by an encrypted device, and has a key of a kind.
+fn are_encrypted(machine: &Vm, talosconfig: &Path, volume: &str, kind: &str) -> anyhow::Result<()> {
+    let mount = machine.talosctl(talosconfig, &["get", "mountstatus", volume, "--output", "yaml"])?.ok()?;
+    for part in ["encrypted: true", "source: /dev/mapper/vda", kind] {
+        ensure!(mount.contains(part), "{volume} without {part:?}:\n{mount}");
+    }
+    Ok(())
+}
+
+/// The LUKS2 headers on a disk, in their order, as files.
+fn headers(assets: &Assets, disk: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    const STEP: u64 = 1 << 20;
+    let image = File::open(disk)?;
+    let mut found = Vec::new();
+    for at in (0..DISK / STEP).map(|index| index * STEP) {
+        let mut magic = [0; 8];
+        image.read_exact_at(&mut magic, at)?;
+        if magic == *b"LUKS\xba\xbe\0\x02" {
+            let mut header = vec![0; HEADER];
+            image.read_exact_at(&mut header, at)?;
+            let path = assets.file(&format!("header-{}", found.len()))?;
+            std::fs::write(&path, &header)?;
+            // The tool wants something behind it.
+            File::options().write(true).open(&path)?.set_len(2 * u64::try_from(HEADER)?)?;
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a key opens a header: by the tool of the host.
+fn fits(assets: &Assets, header: &Path, slot: Option<&str>, key: &str) -> anyhow::Result<bool> {
+    let file = assets.file("key")?;
+    std::fs::write(&file, key)?;
+    let (file, header) = (file.display().to_string(), header.display().to_string());
+    let mut arguments = vec!["open", "--test-passphrase", "--key-file", &file, &header];
+    arguments.extend(slot.iter().flat_map(|slot| ["--key-slot", slot]));
+    let answer = run(Path::new("cryptsetup"), &arguments).context("cryptsetup (package cryptsetup-bin)")?;
+    match answer.ok() {
+        Ok(_) => Ok(true),
+        Err(error) if format!("{error:#}").contains("No key available") => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -27,6 +27,7 @@ const TEST_PACKAGES: &[&str] = &[
     "e2fsprogs",
     "util-linux",
     "xfsprogs",
+    "cryptsetup-bin",
     "xorriso",
     "busybox-static",
 ];

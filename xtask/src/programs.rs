@@ -14,7 +14,7 @@ pub(crate) const BUILD_PACKAGES: &[&str] =
     &["gcc", "libc6-dev", "libprotobuf-dev", "make", "musl-tools", "protobuf-compiler"];
 
 const PROGRAMS: &[&str] =
-    &["init", "machined", "apid", "trustd", "installer", "discoveryd", "talosctl", "imager", "api-load"];
+    &["init", "machined", "apid", "trustd", "installer", "discoveryd", "kmsd", "talosctl", "imager", "api-load"];
 
 /// Builds all programs for the node's target; returns the directory that they are in.
 pub(crate) fn build(steps: &mut Steps, paths: &Paths) -> anyhow::Result<PathBuf> {

@@ -4,6 +4,7 @@ mod agent;
 mod contexts;
 mod create;
 mod destroy;
+mod encryption;
 mod failure;
 mod flags;
 mod input;

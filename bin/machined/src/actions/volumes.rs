@@ -19,7 +19,8 @@ const MOUNT: Duration = Duration::from_secs(30);
 /// Time for writers of a volume to stop.
 const UNMOUNT: Duration = Duration::from_secs(10);
 
-/// Whether no disk has a volume, once all disks were looked at. Waits for that.
+/// Whether no disk has a volume, once all disks were looked at. Waits for that. A blank one is as good as none while there is no
+/// configuration that says whether it is encrypted.
 pub(crate) async fn is_absent(store: &Store, volume: &str) -> Result<bool, TaskError> {
     loop {
         // The watch first: a change after the look is an event.
@@ -27,7 +28,10 @@ pub(crate) async fn is_absent(store: &Store, volume: &str) -> Result<bool, TaskE
         match store.get_as::<SystemDisk>(SystemDisk::ID)? {
             Some(disk) if disk.installed => {
                 let volumes = store.list_as::<DiscoveredVolume>()?;
-                let has = |found: &DiscoveredVolume| found.parent == disk.disk && found.partition_label == volume;
+                let is_known = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?.is_some();
+                let has = |found: &DiscoveredVolume| {
+                    found.parent == disk.disk && found.partition_label == volume && (is_known || !found.name.is_empty())
+                };
                 return Ok(!volumes.iter().any(|found| has(found)));
             }
             Some(disk) if disk.settled => return Ok(true),

@@ -88,6 +88,23 @@ impl SystemWipe {
     }
 }
 
+/// Whether STATE is wiped and META, which says how STATE is encrypted, is not.
+fn leaves_meta_alone(labels: &[Label]) -> bool {
+    labels.contains(&Label::State) && !labels.contains(&Label::Meta)
+}
+
+/// Whether a reset has to forget in META how STATE is encrypted.
+pub(crate) fn forgets_encryption(request: &Request) -> bool {
+    let wipe = SystemWipe::of_labels(&parameters(request).labels);
+    matches!(wipe, Ok(SystemWipe::Labels(labels)) if leaves_meta_alone(&labels))
+}
+
+/// The same of the kernel command line.
+pub(crate) fn argument_forgets_encryption(kernel: &dyn EarlySystem) -> bool {
+    let wipe = asked(kernel).map(|value| SystemWipe::of_argument(&value));
+    matches!(wipe, Some(Ok(SystemWipe::Labels(labels))) if leaves_meta_alone(&labels))
+}
+
 /// Wipes a system disk, or those of its partitions. Everything is looked up before the first one is wiped.
 async fn system(disks: &Arc<dyn Disks>, path: &Path, wipe: &SystemWipe) -> Result<(), TaskError> {
     tracing::info!(disk = %path.display(), ?wipe, "wiping the system disk");
@@ -311,7 +328,14 @@ pub(crate) async fn reset_system(
 /// Wipes EPHEMERAL, for a version that is to begin without data.
 pub(crate) async fn ephemeral(disks: &Arc<dyn Disks>, store: &Store) -> Result<(), TaskError> {
     let path = system_disk::device(store)?.ok_or(WipeError::NoSystem)?;
-    system(disks, &path, &SystemWipe::Labels(vec![Label::Ephemeral])).await
+    match system(disks, &path, &SystemWipe::Labels(vec![Label::Ephemeral])).await {
+        // A machine that was never configured has none yet.
+        Err(error) if matches!(error.downcast_ref(), Some(WipeError::NoPartition { .. })) => {
+            tracing::info!("no EPHEMERAL to wipe");
+            Ok(())
+        }
+        wiped => wiped,
+    }
 }
 
 /// Wipes other disks, as a request for a reset says.

@@ -351,6 +351,7 @@ fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
 
 fn configuration(args: &CreateArgs, driver: &DriverSettings) -> Result<ConfigRequest, CommandError> {
     let contract = arguments::contract(args.talos_version.as_deref())?;
+    let encryption = if driver.machines().is_some() { args.machines.encryption()? } else { None };
     Ok(ConfigRequest {
         existing: match &args.input_dir {
             Some(folder) => Some(input::read(folder, args.workers > 0)?),
@@ -378,7 +379,8 @@ fn configuration(args: &CreateArgs, driver: &DriverSettings) -> Result<ConfigReq
         discovery: args.with_cluster_discovery,
         custom_cni: args.custom_cni_url.clone(),
         patches: Patches {
-            all: patches::read(&args.config_patch)?,
+            // What is written out wins over a flag.
+            all: encryption.into_iter().chain(patches::read(&args.config_patch)?).collect(),
             control_plane: patches::read(&args.config_patch_control_plane)?,
             worker: patches::read(&args.config_patch_worker)?,
             nodes: node_patches(&args.config_patch_node)?,

@@ -36,11 +36,10 @@ pub(super) enum Effect {
 
 const NO_MACHINES: &str = "it is for virtual machines, and nodes are containers here";
 const NO_CNI: &str = "networks of virtual machines are made without CNI plugins";
-const ENCRYPTION: &str = "it waits for disk encryption";
 const KUBESPAN: &str = "it waits for KubeSpan";
 
 /// The reasons are those of virtual machines, and of containers where these refuse a flag too.
-const FLAGS: [(&str, Takes, Treatment, &str); 15] = [
+const FLAGS: [(&str, Takes, Treatment, &str); 12] = [
     ("cni-bin-path", Value, Warn, NO_CNI),
     ("cni-bundle-url", Value, Warn, NO_CNI),
     ("cni-cache-dir", Value, Warn, NO_CNI),
@@ -51,9 +50,6 @@ const FLAGS: [(&str, Takes, Treatment, &str); 15] = [
         Machines,
         "the medium decides: kernel arguments with --vmlinuz-path and `--ipxe-boot-script local`, else the API",
     ),
-    ("disk-encryption-key-types", Value, Machines, ENCRYPTION),
-    ("encrypt-ephemeral", Nothing, Machines, ENCRYPTION),
-    ("encrypt-state", Nothing, Machines, ENCRYPTION),
     ("ipv6", Nothing, Refuse, "it waits for IPv6 in local clusters"),
     ("use-vip", Nothing, Refuse, "it waits for virtual IPs"),
     ("wireguard-cidr", Value, Refuse, "it waits for WireGuard links"),
@@ -151,9 +147,9 @@ mod tests {
         let flags = IdleFlags(vec!["cni-bin-path", "with-kubespan"]);
         let effects = |provisioner| flags.effects(provisioner).map(|(_, effect)| effect).collect::<Vec<_>>();
         assert_eq!(effects(Provisioner::Containers), [Effect::None(NO_MACHINES), Effect::Refused(KUBESPAN)]);
-        let flags = IdleFlags(vec!["encrypt-state", "with-kubespan"]);
+        let flags = IdleFlags(vec!["with-siderolink", "with-kubespan"]);
         let effects: Vec<_> = flags.effects(Provisioner::Machines).map(|(_, effect)| effect).collect();
-        assert_eq!(effects, [Effect::Refused(ENCRYPTION), Effect::Refused(KUBESPAN)]);
+        assert_eq!(effects, [Effect::Refused("it waits for SideroLink"), Effect::Refused(KUBESPAN)]);
     }
 
     #[test]

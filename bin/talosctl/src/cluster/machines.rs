@@ -13,6 +13,7 @@ use provision::machines::{
 };
 use provision::up::Acceleration;
 
+use super::encryption;
 use crate::arguments;
 use crate::command_error::CommandError;
 
@@ -41,6 +42,9 @@ pub(super) struct Flags {
     /// Size of the system's disk of each virtual machine in MiB
     #[arg(long, value_name = "int", default_value_t = 6144)]
     disk: u64,
+    /// Kind of a key of encrypted volumes; may be repeated. There is uuid; kms and tpm are not available yet
+    #[arg(long, value_name = "stringArray", default_value = encryption::UUID)]
+    disk_encryption_key_types: Vec<String>,
     /// Disk image that virtual machines begin with
     #[arg(long, value_name = "string", conflicts_with_all = ["iso_path", "ipxe_boot_script"])]
     disk_image_path: Option<PathBuf>,
@@ -48,6 +52,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "bool", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     disk_preallocate: bool,
+    /// Encrypts the volume EPHEMERAL of virtual machines
+    #[arg(long)]
+    encrypt_ephemeral: bool,
+    /// Encrypts the volume STATE of virtual machines
+    #[arg(long)]
+    encrypt_state: bool,
     /// More kernel arguments of virtual machines, while they boot from their medium and when they are installed
     #[arg(long, value_name = "string")]
     extra_boot_kernel_args: Option<String>,
@@ -229,6 +239,11 @@ impl Args for MachineFlags {
 }
 
 impl Flags {
+    /// The encryption that the flags ask for, as a patch.
+    pub(super) fn encryption(&self) -> Result<Option<config::Patch>, CommandError> {
+        encryption::patch(self.encrypt_state, self.encrypt_ephemeral, &self.disk_encryption_key_types)
+    }
+
     /// The settings of all machines.
     fn settings(&self, shared: &Shared<'_>) -> Result<(MachineSettings, Acceleration), CommandError> {
         let (accelerator, acceleration) = match self.accel.as_str() {

@@ -9,28 +9,57 @@ use resources::runtime::MountStatus;
 use sys::files::{self, Access};
 
 use super::place::{Overlay, Place};
+use super::seal::{self, SealEdges, Sealed, Wanted};
 use super::{Places, VolumeEdges, VolumeError};
 
 /// Users of a volume that end late are waited for this long.
 const BUSY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Makes a blank partition an XFS, grows EPHEMERAL, and mounts.
+/// Grows EPHEMERAL, opens what is encrypted, makes a blank partition an XFS, and mounts.
 pub(super) async fn mount(
-    edges: &VolumeEdges,
+    (edges, seal): (&VolumeEdges, &SealEdges),
     place: &Place,
     volume: &DiscoveredVolume,
     quota: ProjectQuota,
-) -> Result<MountStatus, VolumeError> {
+    wanted: Option<&Wanted>,
+) -> Result<(MountStatus, Option<Sealed>), VolumeError> {
     let path = Path::new(&volume.device_path);
     let devices = edges.devices.devices().await?;
-    let device = devices.iter().find(|device| device.path == path);
     if place.is_ephemeral
         && let Some(disk) = devices.iter().find(|device| device.name == volume.parent)
         && let Grown::To(bytes) = edges.tables.grow(disk, place.label).await?
     {
         tracing::info!(volume = place.label, bytes, "partition grown");
     }
+    // As it is after it was grown.
+    let device = edges.devices.devices().await?.into_iter().find(|device| device.path == path);
+    let (Some(device), Some(wanted)) = (device.as_ref(), wanted) else {
+        return Ok((mount_device(edges, place, path, device.as_ref(), quota).await?, None));
+    };
+    let sealed = seal::open(seal, &*edges.devices, device, wanted).await?;
+    let open = Device { path: sealed.volume.path.clone(), size: sealed.volume.size, ..device.clone() };
+    match mount_device(edges, place, &open.path, Some(&open), quota).await {
+        Ok(mut status) => {
+            status.encrypted = true;
+            status.encryption_providers = wanted.encryption.providers();
+            Ok((status, Some(sealed)))
+        }
+        Err(error) => {
+            seal::close(seal, &sealed).await;
+            Err(error)
+        }
+    }
+}
+
+/// Makes a blank device an XFS, and mounts it.
+async fn mount_device(
+    edges: &VolumeEdges,
+    place: &Place,
+    path: &Path,
+    device: Option<&Device>,
+    quota: ProjectQuota,
+) -> Result<MountStatus, VolumeError> {
     let is_new = match device {
         Some(device) => format_if_blank(edges, place, device).await?,
         None => false,

@@ -67,7 +67,12 @@ impl KernelDisk {
     }
 }
 
-/// Devices that are made of a disk or of its partitions, without the volumes of LVM.
+/// Whether a device is an encrypted volume of the system, which is closed when it is unmounted.
+fn is_own_encrypted(id: &str) -> bool {
+    id.starts_with("CRYPT-LUKS2-") && id.trim_end().ends_with("-encrypted")
+}
+
+/// Devices that are made of a disk or of its partitions, without the volumes of LVM and the system's encrypted ones.
 pub(super) fn part_of(path: &Path) -> Vec<String> {
     let Ok(resolved) = fs::canonicalize(path) else { return Vec::new() };
     let name = resolved.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -84,7 +89,7 @@ fn holders(devices: &Path, disk: &str) -> Vec<String> {
         .map(|holder| holder.file_name().to_string_lossy().into_owned())
         .filter(|holder| {
             let id = fs::read_to_string(devices.join(holder).join("dm/uuid"));
-            !id.is_ok_and(|id| id.starts_with("LVM-"))
+            !id.is_ok_and(|id| id.starts_with("LVM-") || is_own_encrypted(&id))
         })
         .collect();
     names.sort_unstable();

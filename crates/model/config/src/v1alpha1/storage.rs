@@ -2,6 +2,7 @@
 //!
 //! Only shapes: checks are in `validate`, defaults in the accessors.
 
+use machine::encryption::{self, Key, KeySource};
 use machine::selector::Selector;
 use machine::size::SizeError;
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,29 @@ pub struct Encryption {
     /// Options for speed: no_read_workqueue, no_write_workqueue, same_cpu_crypt.
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+}
+
+impl Encryption {
+    /// The encrypted volume that it describes. A key without a kind, which validation refuses, is left out.
+    #[must_use]
+    pub fn volume(&self) -> encryption::Encryption {
+        let source = |key: &EncryptionKey| {
+            if let Some(text) = &key.r#static {
+                return Some(KeySource::Static(text.passphrase.expose().to_owned().into()));
+            }
+            let kms = key.kms.as_ref().map(|kms| KeySource::Kms(kms.endpoint.clone()));
+            let node = key.node_id.as_ref().map(|_| KeySource::NodeId);
+            node.or(kms).or_else(|| key.tpm.as_ref().map(|_| KeySource::Tpm))
+        };
+        let key = |key: &EncryptionKey| Some(Key { slot: key.slot.unwrap_or(0), source: source(key)? });
+        let keys = self.keys.iter().filter_map(key).collect();
+        let mut volume = encryption::Encryption::default().with_keys(keys);
+        volume.cipher.clone_from(&self.cipher);
+        volume.key_size = self.key_size.unwrap_or_default();
+        volume.block_size = self.block_size.unwrap_or_default();
+        volume.options.clone_from(&self.options);
+        volume
+    }
 }
 
 /// Keys, any of which opens the partition.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use machine::cmdline::Cmdline;
 use sys::loop_device::LoopDevice;
 use sys::mounts::{self, MountFlags};
-use sys::{cpu, modules, power, root};
+use sys::{cpu, guard, modules, power, root};
 
 use crate::layers::Layers;
 use crate::log::Log;
@@ -32,6 +32,9 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
+        if std::env::args().nth(1).as_deref() == Some(guard::ARGUMENT) {
+            guard::run();
+        }
         // Nothing of this is meant for a running system.
         return ExitCode::FAILURE;
     }
@@ -82,6 +85,10 @@ fn boot(log: &Log) -> Result<(), Failure> {
     }
     log.step("rootfs");
     log.info("entering the rootfs");
+    // It is a program of the initramfs, and so started before that goes.
+    let guard = guard::start().inspect_err(|error| {
+        log.error(&format!("a machine whose machined hangs will not reboot: {error}"));
+    });
     root::switch(Path::new(NEW_ROOT))?;
     log.step("switch");
     let environment = [
@@ -89,6 +96,7 @@ fn boot(log: &Log) -> Result<(), Failure> {
         // For the times of machined's own lines.
         (root::INIT_STARTED, log.started_at().as_millis().to_string()),
         (root::INIT_STEPS, log.steps().to_string()),
+        (guard::VARIABLE, guard.map(|pid| pid.to_string()).unwrap_or_default()),
     ];
     Err(Box::new(Exec(root::exec(Path::new(MACHINED), &environment))))
 }

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod container;
+pub(crate) mod dbus;
 mod departure;
 mod devices;
 mod early;
@@ -30,9 +31,9 @@ use sys::teardown::{self, Patience};
 use sys::udev::Udevadm;
 
 use crate::components::Machine;
-use crate::paths::CONTAINERD_SOCKET;
-use crate::plans::{Actions, Facts, Job, MachineKind, Step};
-use crate::storage;
+use crate::paths::{CONTAINERD_SOCKET, DBUS_SOCKET};
+use crate::plans::{Actions, Data, Facts, Job, MachineKind, Step};
+use crate::storage::{self, NodeMeta};
 
 /// Owner of the resources that request a sequence's work from controllers.
 const SEQUENCER: &str = "sequencer";
@@ -47,17 +48,27 @@ pub(crate) struct NodeActions {
     pub(crate) disks: Arc<dyn Disks>,
     pub(crate) wiped: wipe::Wiped,
     pub(crate) held: upgrade::Held,
+    pub(crate) dbus: dbus::DBus,
+    pub(crate) staged: upgrade::Staged,
 }
 
 impl NodeActions {
     /// Whether the machine has its own disks, and none of them has this volume.
     async fn has_no(&self, volume: &str) -> Result<bool, TaskError> {
-        let is_absent =
-            self.kind == MachineKind::Machine && volumes::is_absent(&self.machine.components.store, volume).await?;
-        if is_absent {
-            tracing::info!(volume, "no disk has this volume");
+        if self.kind != MachineKind::Machine {
+            return Ok(false);
         }
-        Ok(is_absent)
+        let components = &self.machine.components;
+        if volumes::is_absent(&components.store, volume).await? {
+            tracing::info!(volume, "no disk has this volume");
+            return Ok(true);
+        }
+        let devices = storage::devices(&components.storage)?;
+        let waits = volumes::waits_for_configuration(&components.store, &*devices, volume).await?;
+        if waits {
+            tracing::info!(volume, "the volume is blank, and made when there is a configuration");
+        }
+        Ok(waits)
     }
 
     /// The steps that depend on whose the kernel is.
@@ -88,7 +99,8 @@ impl Actions for NodeActions {
         let installed = disk.ok().flatten().is_some_and(|disk| disk.installed);
         let kind = self.machine.components.store.get_as::<MachineType>(MachineType::ID);
         let control_plane = kind.ok().flatten().is_some_and(|kind| kind.is_control_plane());
-        Facts { installed, control_plane, wipe_asked: wipe::is_asked(&*self.system) }
+        let staged = self.staged.get().map(|staged| Data::of(staged.preserve));
+        Facts { installed, control_plane, wipe_asked: wipe::is_asked(&*self.system), staged }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
@@ -105,13 +117,21 @@ impl Actions for NodeActions {
             }
             Step::StartMachined => services::start_machined(&self.machine),
             Step::StartUdevd => services::is_started(supervisor, "udevd", &job.context).await,
+            Step::StartSyslogd => services::is_started(supervisor, "syslogd", &job.context).await,
             Step::WaitForDevices => devices::system_disk_or_all(store, &job.context).await,
-            Step::WipeDisks => wipe::asked_by_kernel_argument(&*self.system, &self.disks, store).await,
+            Step::WipeDisks => {
+                wipe::asked_by_kernel_argument(&*self.system, &self.disks, store).await?;
+                if wipe::argument_forgets_encryption(&*self.system) {
+                    storage::forget_state_encryption(&components.storage).await?;
+                }
+                Ok(())
+            }
             Step::Install => {
                 let devices = storage::devices(&components.storage)?;
                 let installer = MemoryInstaller::default();
                 install::install(components, &*self.system, &*devices, &installer, &job.context).await
             }
+            Step::StartArrays => storage::start_arrays(&components.storage).await,
             Step::ActivateLogicalVolumes => storage::activate_logical_volumes(&components.storage).await,
             Step::MountUserDisks => storage::mount_user_disks(store, &components.storage).await,
             Step::UnmountUserDisks => storage::unmount_user_disks(store, &components.storage).await,
@@ -137,24 +157,46 @@ impl Actions for NodeActions {
                 let kubelet = Path::new(kubernetes::paths::KUBELET_KUBECONFIG);
                 departure::drain(store, &kube_edge::RealConnect, kubelet, &job.context).await
             }
-            Step::StopAllPods => departure::clean_up_pods(supervisor, &pods(), Cleanup::Stop).await,
-            Step::RemoveAllPods => departure::clean_up_pods(supervisor, &pods(), Cleanup::Remove).await,
+            Step::StartDbus => self.dbus.start(Path::new(DBUS_SOCKET)),
+            Step::StopDbus => {
+                self.dbus.stop();
+                Ok(())
+            }
+            Step::StopAllPods | Step::RemoveAllPods => {
+                self.dbus.prepare_for_shutdown(store, &job.context).await?;
+                let cleanup = if step == Step::StopAllPods { Cleanup::Stop } else { Cleanup::Remove };
+                departure::clean_up_pods(supervisor, &pods(), cleanup).await
+            }
             Step::LeaveEtcd => departure::leave_etcd(store, supervisor, &components.etcd).await,
             Step::SendResetSignal => Ok(departure::send_reset_signal(store)?),
             Step::StopAllServices => Ok(supervisor.shutdown().await?),
             Step::ForceCleanup => force_cleanup(Arc::clone(&self.late)).await,
             Step::KexecPrepare => kexec::prepare(store, Arc::clone(&self.late)).await,
             Step::NoteWhatHolds => self.held.note(store),
+            Step::StageUpgrade => {
+                upgrade::stage(&NodeMeta(Arc::clone(&components.storage)), &self.held, &job.request).await
+            }
+            Step::TakeStagedUpgrade => {
+                self.staged.take_from(store, &NodeMeta(Arc::clone(&components.storage)), &job.context).await
+            }
             Step::Upgrade => {
                 let installer = MemoryInstaller::default();
-                upgrade::install(components, &*self.system, &installer, &job.request, &job.context).await
+                let image = self.staged.image(&job.request)?;
+                upgrade::install(components, &*self.system, &installer, image, &job.context).await
             }
             Step::WipeEphemeral => wipe::ephemeral(&self.disks, store).await,
-            Step::PrepareTrial => upgrade::prepare_trial(storage::trial(&components.storage)?, &self.held).await,
+            Step::PrepareTrial => {
+                let checks = self.staged.checks(store)?.unwrap_or_else(|| self.held.checks());
+                upgrade::prepare_trial(store, storage::trial(&components.storage)?, checks).await
+            }
             Step::VerifyDisksToWipe => wipe::verify(&self.disks, store, &job.request).await,
-            Step::DeactivateLogicalVolumes => storage::deactivate_logical_volumes(&components.storage).await,
+            Step::ReleaseDeviceGroups => storage::release_device_groups(&components.storage).await,
             Step::ResetSystemDisk | Step::ResetSystemPartitions => {
-                wipe::reset_system(&self.disks, store, &self.wiped, &job.request).await
+                wipe::reset_system(&self.disks, store, &self.wiped, &job.request).await?;
+                if wipe::forgets_encryption(&job.request) {
+                    storage::forget_state_encryption(&components.storage).await?;
+                }
+                Ok(())
             }
             Step::ResetUserDisks => wipe::reset_user_disks(&self.disks, store, &self.wiped, &job.request).await,
             step => self.perform_early(step),

@@ -8,15 +8,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use block::disk::KernelDisks;
-use etcd_edge::NodeEtcd;
-use machine_api::{BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
+use etcd_edge::{LockGuard, NodeEtcd};
+use machine_api::{Away, BootstrapRefused, BootstrapSink, BoxError, EtcdMembers, Machine};
 use resources::config::MachineType;
 use resources::runtime::{MachineStatus, MountStatus};
+use sequencer::{Lifecycle, SequenceId, Status};
 use services::bootstrap::{BootstrapError, has_member};
 use services::{APID_USER, BootstrapGate, ETCD_DATA, TRUSTD_USER};
 use state::{StateError, Store};
 use stdx::tasks::CancellationToken;
 use stdx::{SystemClock, error_chain};
+use tokio::sync::watch;
 
 use crate::actions::wipe::NodeResetTargets;
 use crate::components::Machine as Node;
@@ -98,7 +100,11 @@ fn machine(node: &Node) -> Machine {
         lifecycle: Arc::new(node.lifecycle.clone()),
         containers: Arc::new(components.containerd.clone()),
         bootstrap: Arc::new(Bootstrap { store: components.store.clone(), gate: components.gate.clone() }),
-        etcd: Arc::new(Etcd { store: components.store.clone(), node: components.etcd.clone() }),
+        etcd: Arc::new(Etcd {
+            store: components.store.clone(),
+            node: components.etcd.clone(),
+            lifecycle: node.lifecycle.clone(),
+        }),
         meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
         versions: Arc::new(NodeVersions::new(components.store.clone())),
         reset_targets: Arc::new(NodeResetTargets { disks: Arc::new(KernelDisks), store: components.store.clone() }),
@@ -142,6 +148,7 @@ impl BootstrapSink for Bootstrap {
 struct Etcd {
     store: Store,
     node: NodeEtcd,
+    lifecycle: Lifecycle,
 }
 
 #[async_trait]
@@ -158,13 +165,63 @@ impl EtcdMembers for Etcd {
         Ok(etcd_edge::can_leave(&*etcd).await?)
     }
 
-    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError> {
+    async fn go_away(&self, preserve: bool) -> Result<Box<dyn Away>, BoxError> {
         if !self.is_member()? {
-            return Ok(());
+            return Ok(Box::new(NotNeeded));
         }
-        let etcd = self.node.client().await?;
-        Ok(etcd_edge::can_be_away(&*etcd, preserve).await?)
+        let lock = self.node.go_away(preserve).await?;
+        Ok(Box::new(Permission { lock, status: self.lifecycle.status() }))
     }
+}
+
+/// Of a node that is no member of etcd.
+#[derive(Debug)]
+struct NotNeeded;
+
+#[async_trait]
+impl Away for NotNeeded {
+    async fn stay(self: Box<Self>) {}
+
+    fn until_the_end_of(self: Box<Self>, _: SequenceId) {}
+}
+
+/// The lock of the control plane that is away.
+#[derive(Debug)]
+struct Permission {
+    lock: LockGuard,
+    status: watch::Receiver<Status>,
+}
+
+impl Permission {
+    async fn release(self) {
+        if let Err(error) = self.lock.release().await {
+            tracing::warn!(error = error_chain(&error), "the lock of upgrades was not released; it ends by itself");
+        }
+    }
+}
+
+#[async_trait]
+impl Away for Permission {
+    async fn stay(self: Box<Self>) {
+        self.release().await;
+    }
+
+    fn until_the_end_of(mut self: Box<Self>, sequence: SequenceId) {
+        let work = async move {
+            // The sender lives as long as this process.
+            if self.status.wait_for(|status| runs_on(status, sequence)).await.is_ok() {
+                self.release().await;
+            }
+        };
+        stdx::tasks::spawn("upgrade lock", work).detach();
+    }
+}
+
+/// Whether a sequence has ended, and the machine has not.
+fn runs_on(status: &Status, sequence: SequenceId) -> bool {
+    let has_ended = status.last.as_ref().is_some_and(|last| last.id >= sequence);
+    let runs = status.current.as_ref().is_some_and(|current| current.id == sequence);
+    has_ended && !runs && status.outcome.is_none()
 }
 
 impl Etcd {

@@ -21,7 +21,8 @@ use sys::udev::Udevadm;
 use tokio::sync::{broadcast, watch};
 
 use crate::actions::NodeActions;
-use crate::actions::upgrade::Held;
+use crate::actions::dbus::DBus;
+use crate::actions::upgrade::{Held, Staged};
 use crate::actions::wipe::Wiped;
 use crate::boot_times::{self, Before};
 use crate::components::{Components, Machine};
@@ -79,6 +80,8 @@ pub(crate) async fn run(
         disks: Arc::new(KernelDisks),
         wiped: Wiped::new(),
         held: Held::default(),
+        dbus: DBus::default(),
+        staged: Staged::default(),
     };
     slot.set(Arc::new(actions)).ok();
     let _signals = request_by_signals(requests, kind, lifecycle.clone());

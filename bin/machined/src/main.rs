@@ -15,6 +15,7 @@ mod paths;
 mod plans;
 mod storage;
 mod system_disk;
+mod trial_watchdogs;
 mod versions;
 mod wiring;
 

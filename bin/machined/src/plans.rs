@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use sequencer::{Plan, Planner, Request};
 
-pub(crate) use outline::{Actions, Facts, Job, Outline};
+pub(crate) use outline::{Actions, Data, Facts, Job, Outline};
 pub(crate) use step::Step;
 
 /// The kind of a machine, which decides its plans.

@@ -2,16 +2,20 @@
 //! volume, and the API's access to META.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use block::luks::Cryptsetup;
 use block::slots::BootLoader;
-use block::{BlockDevices, KernelBlockDevices, KernelFileSystems, ProjectQuota};
+use block::{BlockDevices, KernelBlockDevices, KernelDeviceGroups, KernelFileSystems, ProjectQuota};
 use controller::Controller;
 use domain_storage::{
-    DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, TrialEdges,
-    UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges, user_disks,
+    arrays,
+    DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, TrialEdges, TrialWatchdogs,
+    SealEdges, UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges, user_disks,
 };
+use kms_client::GrpcKeyService;
 use machine::cmdline::{self, Cmdline};
 use machine::meta::{self, Assignment, SetError};
 use machine_api::{MetaRefused, MetaValues};
@@ -23,6 +27,13 @@ use stdx::error_chain;
 
 /// The variable with the values of META that the image brings.
 pub(crate) const PRESET: &str = "INSTALLER_META_BASE64=";
+
+/// Certificate authorities of key services.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// How often, and after which time, META is asked again while it was not read yet.
+const NOT_LOADED_LOOKS: u32 = 20;
+const NOT_LOADED_LOOK: Duration = Duration::from_millis(500);
 
 /// Access to the machine's disks.
 #[derive(Debug, Clone)]
@@ -42,16 +53,27 @@ pub(crate) type StorageSlot = Arc<OnceLock<Storage>>;
 pub(crate) fn make(
     loader: Arc<dyn BootLoader>,
     leave: Arc<dyn Leave>,
+    watchdogs: Arc<dyn TrialWatchdogs>,
 ) -> anyhow::Result<(Storage, Vec<Box<dyn Controller>>)> {
     let block = Arc::new(KernelBlockDevices::new().context("looking at the machine's disks")?);
-    let edges = VolumeEdges { devices: block.clone(), filesystems: Arc::new(KernelFileSystems), tables: block.clone() };
+    let edges = VolumeEdges {
+        devices: block.clone(),
+        filesystems: Arc::new(KernelFileSystems),
+        tables: block.clone(),
+        groups: Arc::new(KernelDeviceGroups),
+    };
     let (controller, meta) = MetaController::new(block.clone(), preset());
-    let trial = TrialEdges { loader, meta: meta.clone(), leave };
+    let seal = SealEdges {
+        luks: Arc::new(Cryptsetup::default()),
+        services: Arc::new(GrpcKeyService::new(AUTHORITIES)),
+        meta: meta.clone(),
+    };
+    let trial = TrialEdges { loader, meta: meta.clone(), leave, watchdogs };
     let controllers: Vec<Box<dyn Controller>> = vec![
         Box::new(UpgradeTrialController::new(trial.clone())),
         Box::new(DevicesController::new(block.clone())),
         Box::new(DiscoveryController::new(block)),
-        Box::new(VolumeController::new(edges.clone(), Places::default())),
+        Box::new(VolumeController::new(edges.clone(), seal, Places::default())),
         Box::new(controller),
         Box::new(UniqueMachineTokenController),
     ];
@@ -109,16 +131,45 @@ pub(crate) async fn unmount_user_disks(store: &Store, storage: &StorageSlot) -> 
 /// The tool's.
 pub(crate) async fn activate_logical_volumes(storage: &StorageSlot) -> Result<(), TaskError> {
     let Some(storage) = storage.get() else { return Ok(()) };
-    Ok(storage.edges.filesystems.activate_volume_groups().await?)
+    Ok(storage.edges.groups.activate_volume_groups().await?)
 }
 
-/// Lets go of the disks of all LVM groups.
+/// Starts software RAID that lacks members, once they had their time.
+///
+/// # Errors
+/// The tool's, and an array that has too few members.
+pub(crate) async fn start_arrays(storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    Ok(arrays::start(&storage.edges).await?)
+}
+
+/// Lets go of the disks of all LVM groups and arrays.
 ///
 /// # Errors
 /// The tool's.
-pub(crate) async fn deactivate_logical_volumes(storage: &StorageSlot) -> Result<(), TaskError> {
+pub(crate) async fn release_device_groups(storage: &StorageSlot) -> Result<(), TaskError> {
     let Some(storage) = storage.get() else { return Ok(()) };
-    Ok(storage.edges.filesystems.deactivate_volume_groups().await?)
+    // An array may be below a group. What one of them keeps, the wipe of its disks names.
+    let volumes = storage.edges.groups.deactivate_volume_groups().await;
+    storage.edges.groups.stop_arrays().await?;
+    Ok(volumes?)
+}
+
+/// Forgets how STATE is encrypted: it was wiped, and META was not.
+///
+/// # Errors
+/// META cannot be written.
+pub(crate) async fn forget_state_encryption(storage: &StorageSlot) -> Result<(), TaskError> {
+    let Some(storage) = storage.get() else { return Ok(()) };
+    for _ in 0..NOT_LOADED_LOOKS {
+        match storage.meta.delete(meta::tag::STATE_ENCRYPTION).await {
+            Ok(()) | Err(MetaError::Absent(_)) => return Ok(()),
+            // A machine that has just started.
+            Err(MetaError::NotLoaded) => tokio::time::sleep(NOT_LOADED_LOOK).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(MetaError::NotLoaded.into())
 }
 
 /// What a new version is put on trial with.

@@ -95,6 +95,10 @@ impl NodeVersions {
 impl Versions for NodeVersions {
     async fn fetch(&self, image: &str) -> Result<(), VersionsError> {
         let not_possible = |error: &(dyn std::error::Error + 'static)| VersionsError::NotPossible(error_chain(error));
+        if let Some(trial) = record(&self.store).filter(Record::is_open) {
+            // Its way back is the slot that an upgrade would overwrite.
+            return Err(VersionsError::NotPossible(format!("{} is on trial: wait until that is over", trial.version)));
+        }
         // What cannot be read now cannot be changed either.
         self.loader.slots().await.map_err(|error| not_possible(&error))?;
         let active = self.store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID);

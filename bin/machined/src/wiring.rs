@@ -1,5 +1,6 @@
 //! Which controllers run.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,11 +14,14 @@ use domain_runtime::cri_config::CriRegistryConfigController;
 use domain_runtime::cri_parts::{CONTAINERD_FILE, CriConfigPartsController};
 use domain_runtime::document_config;
 use domain_runtime::etc_file::EtcFileController;
+use domain_runtime::event_sink::{EventsSinkConfigController, EventsSinkController};
 use domain_runtime::kernel_module::{ImageModules, KernelModuleSpecController};
 use domain_runtime::kernel_param::{
     KernelParamConfigController, KernelParamDefaultsController, KernelParamSpecController,
 };
-use domain_runtime::log_delivery::{KmsgLogConfigController, KmsgLogDeliveryController, ServiceLogDeliveryController};
+use domain_runtime::log_delivery::{
+    KmsgLogConfigController, KmsgLogDeliveryController, ServiceLogConsoleController, ServiceLogDeliveryController,
+};
 use domain_runtime::machine_status::MachineStatusController;
 use domain_runtime::maintenance::MaintenanceServiceController;
 use domain_runtime::maintenance_config::MaintenanceConfigController;
@@ -32,14 +36,18 @@ use domain_runtime::service_spec::{ServicePaths, ServiceSpecController};
 use domain_runtime::service_status::ServiceController;
 use domain_runtime::system_info::{self, SystemInfoController};
 use domain_runtime::time_sync::SyncController;
+use domain_runtime::watchdog::WatchdogTimerController;
 use http_fetch::HttpFetch;
+use log_delivery::Console;
 use ntp::{KernelAsk, KernelTime};
 use platform::Platform;
 use resources::machine::Ownership;
 use sys::udev::Udevadm;
+use sys::watchdog::KernelWatchdogs;
 
 use crate::actions::services;
 use crate::components::{Components, Machine};
+use crate::trial_watchdogs::NodeTrialWatchdogs;
 use crate::inventory::StoreInventory;
 use crate::maintenance::InProcess;
 use crate::paths::{CONTAINERD_SOCKET, EFI_VARIABLES, ETC, RENDERED_ETC};
@@ -83,11 +91,18 @@ fn volumes(machine: &Machine) -> anyhow::Result<Vec<Box<dyn Controller>>> {
         Ownership::Machine => {
             let loader = Arc::new(NodeBootLoader(components.store.clone()));
             let leave = Arc::new(LeaveByReboot(machine.lifecycle.clone()));
-            let (storage, controllers) = storage::make(loader, leave)?;
+            let watchdogs = Arc::new(NodeTrialWatchdogs::new(init_guard()));
+            let (storage, controllers) = storage::make(loader, leave, watchdogs)?;
             components.storage.set(storage).ok();
             Ok(controllers)
         }
     }
+}
+
+/// The guard that init has left. There is none where no init was before this program.
+#[expect(clippy::disallowed_methods, reason = "the environment of PID 1")]
+fn init_guard() -> Option<u32> {
+    std::env::var(sys::guard::VARIABLE).ok()?.parse().ok()
 }
 
 /// Arguments of the kernel. Without `/proc` there are none.
@@ -107,6 +122,22 @@ fn network_arguments(platform: &dyn Platform) -> domain_network::Arguments {
 /// Receivers of the kernel log; its lines are the host's in a container as well (Talos 1.7).
 fn kernel_log_receivers() -> Vec<String> {
     kernel_arguments().values(cmdline::LOGGING).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
+/// Where lines of services are shown: where those of this process are.
+fn console(platform: &dyn Platform) -> Console {
+    match platform.capabilities().kernel {
+        // It may be full or gone; the line is in its log.
+        Ownership::Machine => Console::new(|line| drop(sys::kmsg::write(line))),
+        // A closed standard output must not stop the machine.
+        Ownership::Host => Console::new(|line| drop(writeln!(io::stdout(), "{line}"))),
+    }
+}
+
+/// The receiver of events. That of a host's kernel is for the host.
+fn event_sink(platform: &dyn Platform) -> Option<String> {
+    let line = (platform.capabilities().kernel == Ownership::Machine).then(kernel_arguments)?;
+    line.last(cmdline::EVENT_SINK).filter(|sink| !sink.is_empty()).map(str::to_owned)
 }
 
 /// Variables for all services (`talos.environment`), but for the values of META, which are for the installer and may be secret.
@@ -157,8 +188,12 @@ fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
         seccomp::config_controller(),
         Box::new(SeccompProfileFileController),
         Box::new(ServiceLogDeliveryController::new(components.logs.clone())),
+        Box::new(ServiceLogConsoleController::new(components.logs.clone(), console(components.platform.as_ref()))),
         Box::new(KmsgLogConfigController { arguments: kernel_log_receivers() }),
         Box::new(KmsgLogDeliveryController::default()),
+        Box::new(EventsSinkConfigController { argument: event_sink(components.platform.as_ref()) }),
+        Box::new(EventsSinkController::new(components.events.clone())),
+        Box::new(WatchdogTimerController::new(Arc::new(KernelWatchdogs))),
     ];
     list.extend(document_config::controllers());
     list
@@ -167,6 +202,7 @@ fn runtime(machine: &Machine, devices: Udevadm) -> Vec<Box<dyn Controller>> {
 fn configuration(components: &Components) -> ConfigurationController {
     let inventory = StoreInventory { store: components.store.clone() };
     ConfigurationController::new(Arc::clone(&components.platform), Arc::new(inventory), components.events.clone())
+        .with_clock(Arc::new(KernelTime))
 }
 
 #[cfg(test)]

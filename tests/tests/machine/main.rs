@@ -6,9 +6,13 @@
 mod assets;
 mod boot;
 mod cuts;
+mod disks;
+mod encryption;
+mod faults;
 mod files;
 mod install;
 mod registry;
+mod services;
 mod upgrade;
 mod vm;
 
@@ -31,6 +35,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_machine_with_an_old_processor_gets_a_sentence", boot::a_machine_with_an_old_processor_gets_a_sentence),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
     (
+        "a_machine_tells_others_and_is_reset_when_it_hangs",
+        services::a_machine_tells_others_and_is_reset_when_it_hangs,
+    ),
+    (
         "a_machine_of_the_network_finds_its_disk_among_odd_ones",
         install::a_machine_of_the_network_finds_its_disk_among_odd_ones,
     ),
@@ -43,14 +51,22 @@ const CHECKS: &[(&str, Check)] = &[
         install::a_machine_asks_with_its_identity_and_an_absent_disk_is_corrected,
     ),
     ("an_installed_machine_reboots_resets_and_powers_off", install::an_installed_machine_reboots_resets_and_powers_off),
+    (
+        "a_machine_bears_a_lost_clock_a_failing_disk_and_damage",
+        faults::a_machine_bears_a_lost_clock_a_failing_disk_and_damage,
+    ),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
+    ("volumes_are_sealed_and_their_keys_change", encryption::volumes_are_sealed_and_their_keys_change),
 ];
 
 /// Checks of several minutes, for whoever names them.
 const LONG: &[(&str, Check)] = &[
     ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
     ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
+    ("an_upgrade_earns_its_slot_and_a_bad_one_loses_it", upgrade::an_upgrade_earns_its_slot_and_a_bad_one_loses_it),
+    ("a_staged_upgrade_is_performed_by_the_next_start", upgrade::a_staged_upgrade_is_performed_by_the_next_start),
+    ("a_version_that_hangs_loses_its_slot", upgrade::a_version_that_hangs_loses_its_slot),
 ];
 
 /// Machines at a time: each has one emulated processor, and waits for a third of its time.

@@ -1,5 +1,6 @@
 //! A version must earn its slot: upgrades of an installed machine, and what becomes of versions that do not work.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -24,6 +25,10 @@ enum Fault {
     Root,
     /// A machined that ends at once.
     Machined,
+    /// One that crashes.
+    Crash,
+    /// One that does nothing.
+    Hang,
 }
 
 impl Fault {
@@ -34,18 +39,25 @@ impl Fault {
             Self::Initramfs => "initramfs",
             Self::Root => "root",
             Self::Machined => "machined",
+            Self::Crash => "crash",
+            Self::Hang => "hang",
         }
     }
 }
 
-/// The faults whose versions are tried, and the one without.
-const VERSIONS: [Fault; 5] = [Fault::None, Fault::Kernel, Fault::Initramfs, Fault::Root, Fault::Machined];
+/// The faults whose versions are tried on both firmwares, and the one without.
+const VERSIONS: [Fault; 6] =
+    [Fault::None, Fault::Kernel, Fault::Initramfs, Fault::Root, Fault::Machined, Fault::Crash];
+
+/// Instructions of a program that crashes, and of one that waits for ever.
+const UD2: [u8; 2] = [0x0f, 0x0b];
+const PAUSE: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 
 /// A registry for each version.
 struct Versions(Vec<(Fault, Registry)>);
 
 impl Versions {
-    fn serve(assets: &Assets) -> anyhow::Result<Self> {
+    fn serve(assets: &Assets, faults: &[Fault]) -> anyhow::Result<Self> {
         let serve = |fault: Fault| -> anyhow::Result<(Fault, Registry)> {
             let layout = assets.installer_of(fault.name(), &broken_assets(assets, fault)?)?;
             // The name of an image is in the index alone.
@@ -54,7 +66,7 @@ impl Versions {
             std::fs::write(&index, text.replace("ghcr.io/", &format!("{}.test/", fault.name())))?;
             Ok((fault, Registry::start(&layout)?))
         };
-        VERSIONS.into_iter().map(serve).collect::<anyhow::Result<_>>().map(Self)
+        faults.iter().copied().map(serve).collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// Where machines find them, as a patch of their configuration.
@@ -89,17 +101,52 @@ fn broken_assets(assets: &Assets, fault: Fault) -> anyhow::Result<PathBuf> {
         }
         Fault::Initramfs => std::fs::write(&initramfs, vec![0x5a; 1 << 20])?,
         Fault::Root => std::fs::write(&initramfs, initramfs_with(&folder, &assets.initramfs(), "rm rootfs.sqsh")?)?,
-        Fault::Machined => {
-            // A layer over the root, with a program that ends in place of machined.
+        Fault::Machined | Fault::Crash | Fault::Hang => {
+            // A layer over the root, with another program in place of machined.
             let layer = folder.join("layer/usr/sbin");
             std::fs::create_dir_all(&layer)?;
-            std::fs::copy(assets.talosctl(), layer.join("init"))?;
+            let program = layer.join("init");
+            match fault {
+                Fault::Crash => std::fs::write(&program, elf(&UD2))?,
+                Fault::Hang => std::fs::write(&program, elf(&PAUSE))?,
+                _ => drop(std::fs::copy(assets.talosctl(), &program)?),
+            }
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
             let script = "mksquashfs layer 0.sqsh -quiet && printf 'layers: []\\n' > extensions.yaml && \
                           printf '0.sqsh\\nextensions.yaml\\n' | cpio --quiet -o -H newc | xz --check=crc32 >> initramfs.xz";
             shell(&folder, script)?;
         }
     }
     Ok(folder)
+}
+
+/// A static program of these instructions.
+fn elf(code: &[u8]) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let size = HEADERS + code.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // An executable for x86-64; one program header after this one; no sections.
+    for half in [2_u16, 62] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1_u32.to_le_bytes());
+    for word in [BASE + HEADERS, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // All of the file, to be read and executed.
+    for half in [1_u32, 5] {
+        file.extend(half.to_le_bytes());
+    }
+    for word in [0, BASE, BASE, size, size, 0x1000] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
 }
 
 /// The initramfs after a script has changed its files.
@@ -199,7 +246,7 @@ pub(crate) fn a_version_earns_its_slot_by_uefi(assets: &Assets) -> anyhow::Resul
 }
 
 fn earns_its_slot(assets: &Assets, firmware: Firmware) -> anyhow::Result<()> {
-    let versions = Versions::serve(assets)?;
+    let versions = Versions::serve(assets, &VERSIONS)?;
     let mut node = Node::install(assets, firmware, &versions)?;
     let first = node.upgrade(Fault::None, &[]).context("an upgrade")?;
     first.is_good()?;
@@ -216,4 +263,34 @@ fn earns_its_slot(assets: &Assets, firmware: Firmware) -> anyhow::Result<()> {
     ensure!(refused.contains("has failed its trial"), "a rollback to a version that failed: {refused}");
     let again = node.upgrade(Fault::None, &["--reboot-mode", "powercycle"]).context("after bad versions")?;
     again.is_good()
+}
+
+/// The short form: to the other slot, back on request, and back without help from a version that does not start. The others are
+/// run by name.
+pub(crate) fn an_upgrade_earns_its_slot_and_a_bad_one_loses_it(assets: &Assets) -> anyhow::Result<()> {
+    let versions = Versions::serve(assets, &[Fault::None, Fault::Initramfs])?;
+    let mut node = Node::install(assets, Firmware::Uefi, &versions)?;
+    let first = node.upgrade(Fault::None, &[]).context("an upgrade")?;
+    first.is_good()?;
+    let failed = node.upgrade(Fault::Initramfs, &[]).context("an upgrade to a bad initramfs")?;
+    failed.has_failed("did not start")?;
+    ensure!(failed.running == first.slot, "it came back to another version: {failed:?}");
+    Ok(())
+}
+
+/// Staged upgrades by both loaders' ways, and a version that hangs before anything of it could see that.
+pub(crate) fn a_staged_upgrade_is_performed_by_the_next_start(assets: &Assets) -> anyhow::Result<()> {
+    let versions = Versions::serve(assets, &[Fault::None])?;
+    let mut node = Node::install(assets, Firmware::Bios, &versions)?;
+    let before = node.machine.boot_id(&node.talosconfig)?;
+    node.call(&["upgrade", "--image", &reference(Fault::None), "--stage", "--wait=false", "--preserve"])?;
+    node.machine.is_up_again(&node.talosconfig, &before)?;
+    node.trial()?.is_good()
+}
+
+/// Nobody is there but init's guard.
+pub(crate) fn a_version_that_hangs_loses_its_slot(assets: &Assets) -> anyhow::Result<()> {
+    let versions = Versions::serve(assets, &[Fault::Hang])?;
+    let mut node = Node::install(assets, Firmware::Bios, &versions)?;
+    node.upgrade(Fault::Hang, &[])?.has_failed("did not start")
 }

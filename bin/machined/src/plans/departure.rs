@@ -34,6 +34,13 @@ pub(super) fn of_upgrade(outline: Outline, preserve: bool, facts: Facts) -> Outl
     leave(outline, facts)
 }
 
+/// Its pods end. Where its data is not preserved it leaves etcd (Talos 1.7: it is not drained). `outline` is what comes before
+/// that.
+pub(super) fn of_staged_upgrade(outline: Outline, preserve: bool, facts: Facts) -> Outline {
+    let stopped = outline.phase("cleanup", &[StopAllPods]);
+    if facts.control_plane && !preserve { stopped.phase("leave", &[LeaveEtcd]) } else { stopped }
+}
+
 /// Nothing of the node stays in its cluster.
 fn leave(outline: Outline, facts: Facts) -> Outline {
     let left = outline.phase("drain", &[CordonAndDrain]).phase("cleanup", &[RemoveAllPods]);

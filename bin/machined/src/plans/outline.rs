@@ -17,6 +17,21 @@ pub(crate) struct Facts {
     pub(crate) control_plane: bool,
     /// The kernel command line asks for the system disk to be wiped.
     pub(crate) wipe_asked: bool,
+    /// An upgrade was staged, for this start.
+    pub(crate) staged: Option<Data>,
+}
+
+/// What an upgrade does with the data of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    Preserved,
+    Wiped,
+}
+
+impl Data {
+    pub(crate) const fn of(preserve: bool) -> Self {
+        if preserve { Self::Preserved } else { Self::Wiped }
+    }
 }
 
 /// One attempt of a step.
@@ -52,6 +67,14 @@ impl Outline {
     /// A phase whose steps fail as they usually do.
     pub(crate) fn phase(mut self, name: &'static str, steps: &[Step]) -> Self {
         self.phases.push((name, steps.iter().map(|step| (*step, step.on_failure())).collect()));
+        self
+    }
+
+    /// A phase behind another one; nothing where there is no such phase.
+    pub(crate) fn after(mut self, other: &str, name: &'static str, steps: &[Step]) -> Self {
+        if let Some(at) = self.phases.iter().position(|(phase, _)| *phase == other) {
+            self.phases.insert(at + 1, (name, steps.iter().map(|step| (*step, step.on_failure())).collect()));
+        }
         self
     }
 

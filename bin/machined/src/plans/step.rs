@@ -21,8 +21,8 @@ const INSTALL: Duration = Duration::from_secs(30 * 60);
 const WIPE: Duration = Duration::from_secs(10 * 60);
 /// How long pods may take to go elsewhere, and a member to leave (Talos 1.7).
 const DEPARTURE: Duration = Duration::from_secs(5 * 60);
-/// How long pods may take to end (Talos 1.7).
-const PODS: Duration = Duration::from_secs(3 * 60);
+/// How long pods may take to end (Talos 1.7): the kubelet ends them, and what it leaves is ended without it.
+const PODS: Duration = logind::LONGEST_DELAY.saturating_add(Duration::from_secs(3 * 60));
 /// How long services may take to end: more than the supervisor gives them.
 const STOP: Duration = Duration::from_secs(90);
 
@@ -42,9 +42,13 @@ pub(crate) enum Step {
     CreateEtcFiles,
     StartUdevd,
     StartMachined,
+    StartSyslogd,
+    StartDbus,
+    StopDbus,
     WaitForDevices,
     WipeDisks,
     Install,
+    StartArrays,
     ActivateLogicalVolumes,
     MountUserDisks,
     UnmountUserDisks,
@@ -69,12 +73,14 @@ pub(crate) enum Step {
     StopAllServices,
     KexecPrepare,
     NoteWhatHolds,
+    StageUpgrade,
+    TakeStagedUpgrade,
     Upgrade,
     WipeEphemeral,
     PrepareTrial,
     VerifyDisksToWipe,
     ForceCleanup,
-    DeactivateLogicalVolumes,
+    ReleaseDeviceGroups,
     ResetSystemDisk,
     ResetSystemPartitions,
     ResetUserDisks,
@@ -97,10 +103,15 @@ impl Step {
             Self::CreateEtcFiles => "createEtcFiles",
             Self::StartUdevd => "startUdevd",
             Self::StartMachined => "startMachined",
+            Self::StartSyslogd => "startSyslogd",
+            Self::StartDbus => "startDBus",
+            Self::StopDbus => "stopDBus",
             // Talos 1.7 waits for disks of USB alone here; ours waits for all that udev has to find.
             Self::WaitForDevices => "waitForUSB",
             Self::WipeDisks => "wipeSystemDisk",
             Self::Install => "install",
+            // Ours: Talos 1.7 starts no array that lacks a disk.
+            Self::StartArrays => "startArrays",
             Self::ActivateLogicalVolumes => "activateLogicalVolumes",
             Self::MountUserDisks => "mountUserDisks",
             Self::UnmountUserDisks => "unmountUserDisks",
@@ -126,6 +137,9 @@ impl Step {
             Self::KexecPrepare => "kexecPrepare",
             // Ours: Talos 1.7 has no trial of a version.
             Self::NoteWhatHolds => "noteWhatHolds",
+            // Ours: Talos 1.7 writes META outside of its sequences.
+            Self::StageUpgrade => "stageUpgrade",
+            Self::TakeStagedUpgrade => "takeStagedUpgrade",
             Self::Upgrade => "upgrade",
             Self::WipeEphemeral => "wipeSystemDiskPartitions",
             // Ours as well.
@@ -134,7 +148,7 @@ impl Step {
             Self::VerifyDisksToWipe => "verifyDisksToWipe",
             Self::ForceCleanup => "forceCleanup",
             // Ours: Talos 1.7 wipes no disk with active volumes.
-            Self::DeactivateLogicalVolumes => "deactivateLogicalVolumes",
+            Self::ReleaseDeviceGroups => "releaseDeviceGroups",
             Self::ResetSystemDisk => "resetSystemDisk",
             Self::ResetSystemPartitions => "resetSystemDiskSpec",
             Self::ResetUserDisks => "resetUserDisks",
@@ -147,7 +161,7 @@ impl Step {
             Self::LoadConfig => None,
             Self::WaitForDevices | Self::WriteUdevRules => Some(ALL_DEVICES),
             Self::MountState | Self::MountEphemeral | Self::MountUserDisks => Some(VOLUMES),
-            Self::ActivateLogicalVolumes | Self::DeactivateLogicalVolumes => Some(DEVICES),
+            Self::StartArrays | Self::ActivateLogicalVolumes | Self::ReleaseDeviceGroups => Some(DEVICES),
             Self::StartAllServices => Some(BOOT),
             Self::Install | Self::Upgrade => Some(INSTALL),
             Self::WipeDisks
@@ -178,12 +192,15 @@ impl Step {
             | Self::StopAllPods
             | Self::RemoveAllPods
             | Self::SendResetSignal
+            | Self::StartDbus
+            | Self::StopDbus
             | Self::StopAllServices
             | Self::UnmountState
             | Self::UnmountEphemeral
             | Self::UnmountUserDisks
+            | Self::StartArrays
             | Self::ActivateLogicalVolumes
-            | Self::DeactivateLogicalVolumes
+            | Self::ReleaseDeviceGroups
             | Self::WaitForDevices
             | Self::MemorySizeCheck
             | Self::DiskSizeCheck
@@ -191,6 +208,8 @@ impl Step {
             | Self::LoadModules
             | Self::KexecPrepare
             | Self::ForceCleanup
+            // A staged upgrade that cannot be deleted would be performed for ever: the machine starts without it.
+            | Self::TakeStagedUpgrade
             | Self::WriteUdevRules => OnFailure::Ignore,
             _ => OnFailure::Abort,
         }

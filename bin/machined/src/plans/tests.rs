@@ -57,6 +57,44 @@ fn a_machine_makes_its_own_kernel_ready_first() {
     assert_eq!(outline(MachineKind::Machine, Sequence::Install).unwrap().1, Then::End(Outcome::Reboot));
 }
 
+/// What stands between the end of all services and the reboot, as far as it is an upgrade's.
+#[test]
+fn each_way_to_upgrade_installs_beside_and_starts_on_trial() {
+    let of = |sequence, preserve, staged| {
+        let parameters = UpgradeParameters { preserve, ..UpgradeParameters::default() };
+        let request = request(sequence, Parameters::Upgrade(parameters));
+        let facts = Facts { installed: true, control_plane: true, wipe_asked: false, staged };
+        let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
+        let plan = node.planner.outline(&request, facts).unwrap().plan(node.planner.actions.get().unwrap(), &request);
+        assert_eq!(plan.then(), Then::End(Outcome::Reboot));
+        plan.outline().map(|(phase, _)| phase).collect::<Vec<_>>().join(" ")
+    };
+    let stop = "stopServices unmountUser unmountSystem";
+    let installed = "upgrade wipe meta kexec";
+    let upgrade = of(Sequence::Upgrade, false, None);
+    assert_eq!(upgrade, format!("verify drain cleanup dbus leave {stop} forceCleanup {installed}"));
+    assert_eq!(of(Sequence::StageUpgrade, false, None), format!("verify cleanup dbus leave meta {stop} kexec"));
+    assert_eq!(of(Sequence::StageUpgrade, true, None), format!("verify cleanup dbus meta {stop} kexec"));
+    let maintenance = of(Sequence::MaintenanceUpgrade, false, None);
+    assert_eq!(maintenance, format!("stopServices unmountSystem forceCleanup {installed}"));
+    assert_eq!(of(Sequence::Install, false, Some(Data::Wiped)), "unmountSystem upgrade wipe meta stopEverything kexec");
+    assert_eq!(of(Sequence::Install, false, Some(Data::Preserved)), "unmountSystem upgrade meta stopEverything kexec");
+}
+
+/// The kubelet of a machine ends its pods by D-Bus.
+#[test]
+fn a_machine_has_dbus_from_before_its_services_until_its_pods_have_ended() {
+    let of = |sequence| outline(MachineKind::Machine, sequence).unwrap().0;
+    let boot = of(Sequence::Boot);
+    assert!(boot.find("dbus: startDBus").unwrap() < boot.find("startEverything").unwrap(), "{boot}");
+    let initialize = of(Sequence::Initialize);
+    assert!(initialize.contains("earlyServices: startUdevd startMachined startSyslogd;"), "{initialize}");
+    for sequence in [Sequence::Reboot, Sequence::Shutdown, Sequence::Reset, Sequence::Upgrade, Sequence::StageUpgrade] {
+        let phases = of(sequence);
+        assert!(phases.contains("Pods; dbus: stopDBus;"), "{sequence}: {phases}");
+    }
+}
+
 /// The steps of a life from power-on, as they were done when nothing went wrong.
 async fn journal(case: &Case, disk: Disk) -> Vec<(Sequence, Step)> {
     let life = Life::of(case, disk, Scripted::Nothing);
@@ -94,14 +132,22 @@ fn cases() -> Vec<Case> {
     });
     let machine = || Case::new(MachineKind::Machine);
     let disks = ["/dev/vdb"];
-    let upgrade = |preserve, reboot| {
-        let parameters = UpgradeParameters { image: "v2".into(), preserve, reboot, ..UpgradeParameters::default() };
-        request(Sequence::Upgrade, Parameters::Upgrade(parameters))
+    let image = |preserve, reboot| {
+        Parameters::Upgrade(UpgradeParameters { image: "v2".into(), preserve, reboot, ..UpgradeParameters::default() })
     };
+    let upgrade = |preserve, reboot| request(Sequence::Upgrade, image(preserve, reboot));
+    let staging = |preserve, reboot| request(Sequence::StageUpgrade, image(preserve, reboot));
     let of_machines = [
         machine().ending(upgrade(true, RebootMode::Default)),
         machine().ending(upgrade(false, RebootMode::Powercycle)),
         machine().worker().ending(upgrade(false, RebootMode::Default)),
+        machine().ending(staging(true, RebootMode::Default)),
+        machine().ending(staging(false, RebootMode::Powercycle)),
+        machine().worker().ending(staging(false, RebootMode::Default)),
+        machine().staged(Data::Preserved),
+        machine().staged(Data::Wiped),
+        Case::new_machine(),
+        Case::new_machine().ending(request(Sequence::MaintenanceUpgrade, image(false, RebootMode::Default))),
         machine().wiping(&[]),
         machine().wiping(&["STATE"]),
         machine().wiping(&["EPHEMERAL", "META"]),
@@ -119,11 +165,13 @@ fn cases() -> Vec<Case> {
 /// How a life ends that nothing happens to.
 fn outcome(case: &Case) -> Option<Outcome> {
     let Some(end) = &case.end else {
-        // A machine whose disk was wiped installs itself.
-        return (case.wipe == Some(&[])).then_some(Outcome::Reboot);
+        // A machine whose disk was wiped installs itself, and a staged upgrade is performed.
+        return (case.wipe == Some(&[]) || case.staged.is_some()).then_some(Outcome::Reboot);
     };
-    let usual =
-        if matches!(end.sequence, Sequence::Reboot | Sequence::Upgrade) { Outcome::Reboot } else { Outcome::PowerOff };
+    let usual = match end.sequence {
+        Sequence::Shutdown | Sequence::Reset => Outcome::PowerOff,
+        _ => Outcome::Reboot,
+    };
     Some(end.options.end.unwrap_or(usual))
 }
 
@@ -146,9 +194,11 @@ async fn a_machine_that_nothing_happens_to_runs_and_ends_as_it_was_asked() {
         let ended = life.run(case.end.as_ref()).await;
         assert_eq!(life.node.refusals(), [""; 0], "{case:?}");
         assert_eq!(ended, outcome(&case), "{case:?}");
-        assert_eq!(life.node.is_serving(), ended.is_none(), "{case:?}");
-        let last = life.lifecycle.status().borrow().last.clone().unwrap();
-        assert_eq!(last.result, LastResult::Done, "{case:?}");
+        assert_eq!(life.node.is_serving(), ended.is_none() && !case.is_new, "{case:?}");
+        // A new machine waits in its first sequence.
+        let last = life.lifecycle.status().borrow().last.clone().map(|last| last.result);
+        let expected = if case.is_new && ended.is_none() { None } else { Some(LastResult::Done) };
+        assert_eq!(last, expected, "{case:?}");
         assert_eq!(life.node.disk(), case.after(), "{case:?}");
     }
 }
@@ -180,10 +230,22 @@ async fn the_failure_of_each_task_is_answered_by_its_policy() {
             let life = Life::of(&case, case.before(), Scripted::Fails(sequence, step));
             let ended = life.run(case.end.as_ref()).await;
             let place = format!("{case:?}: {sequence}, {step:?}");
-            let last = life.lifecycle.status().borrow().last.clone().unwrap();
+            let last = life.lifecycle.status().borrow().last.clone();
+            if case.is_new && last.is_none() {
+                assert_eq!((ended, step.on_failure()), (None, OnFailure::Ignore), "{place}");
+                continue;
+            }
+            let last = last.unwrap();
             match step.on_failure() {
+                // What cannot be deleted is not performed, and stays for another start.
+                OnFailure::Ignore if step == Step::TakeStagedUpgrade && case.staged.is_some() => {
+                    assert_eq!((ended, last.result), (None, LastResult::Done), "{place}");
+                    assert!(life.node.is_serving(), "{place}");
+                    let disk = life.node.disk();
+                    assert_eq!((disk.staged, disk.has_other), (case.staged, false), "{place}");
+                }
                 // A disk whose volumes stay active is not wiped.
-                OnFailure::Ignore if step == Step::DeactivateLogicalVolumes && case.has_volumes => {
+                OnFailure::Ignore if step == Step::ReleaseDeviceGroups && case.has_volumes => {
                     assert_eq!((ended, last.sequence), (Some(Outcome::Reboot), sequence), "{place}");
                     assert!(matches!(last.result, LastResult::Failed(_)), "{place}: {last:?}");
                     assert!(life.node.disk().has_user_data, "{place}");
@@ -238,9 +300,20 @@ async fn a_power_cut_after_each_task_leaves_a_machine_that_runs_again() {
                 assert_eq!(next.run(None).await, Some(Outcome::Reboot), "{place}");
                 continue;
             }
-            assert_eq!(next.run(None).await, None, "{place}");
+            let is_staged = next.node.disk().staged.is_some();
+            let ended = next.run(None).await;
             assert_eq!(next.node.refusals(), [""; 0], "{place}");
-            assert!(next.node.is_serving(), "{place}: it does not run again");
+            if is_staged {
+                assert_eq!(ended, Some(Outcome::Reboot), "{place}");
+                let disk = next.node.disk();
+                assert!(disk.is_on_trial && disk.staged.is_none(), "{place}: the staged upgrade is not performed");
+                let last = Life::of(&Case { wipe: None, ..case.clone() }, disk, Scripted::Nothing);
+                assert_eq!(last.run(None).await, None, "{place}");
+                assert!(last.node.is_serving(), "{place}: it does not run again");
+                continue;
+            }
+            assert_eq!(ended, None, "{place}");
+            assert!(next.node.is_serving() || case.is_new, "{place}: it does not run again");
         }
     }
 }
@@ -260,7 +333,7 @@ async fn a_file_that_cannot_be_written_waits_for_another_configuration() {
 fn a_node_leaves_its_cluster_as_far_as_it_is_asked_to() {
     let departure = |kind, sequence, parameters: Parameters, control_plane: bool| {
         let request = Request::new(sequence, ActorId::machine()).with(parameters);
-        let facts = Facts { installed: true, control_plane, wipe_asked: false };
+        let facts = Facts { installed: true, control_plane, wipe_asked: false, staged: None };
         let node = Life::new(kind, Disk::configured(), Scripted::Nothing);
         let actions = node.planner.actions.get().unwrap();
         let plan = node.planner.outline(&request, facts).unwrap().plan(actions, &request);

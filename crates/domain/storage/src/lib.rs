@@ -1,5 +1,6 @@
 //! Disks and what is on them: block devices, discovered content, the system disk, its volumes, and META.
 
+pub mod arrays;
 mod devices;
 mod discovery;
 mod machine_token;
@@ -12,5 +13,5 @@ pub use devices::DevicesController;
 pub use discovery::DiscoveryController;
 pub use machine_token::UniqueMachineTokenController;
 pub use meta::{MetaController, MetaError, MetaHandle};
-pub use trial::{Evidence, Leave, TrialEdges, TrialError, UpgradeTrialController};
-pub use volumes::{OVERLAYS, Places, VolumeController, VolumeEdges, VolumeError};
+pub use trial::{Evidence, Leave, TrialEdges, TrialError, TrialWatchdogs, UpgradeTrialController};
+pub use volumes::{KeyError, OVERLAYS, Places, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError};

@@ -20,8 +20,16 @@ use tokio::time::Instant;
 
 use crate::meta::{MetaError, MetaHandle};
 
+mod watchdog;
+
+pub use watchdog::TrialWatchdogs;
+use watchdog::TrialWatchdog;
+
 /// How often an open trial is looked at without a change.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a trial may go on after its limit: the boot loader or META may be away for a moment.
+const UNJUDGED: Duration = Duration::from_secs(120);
 
 /// Leaves a version that failed.
 pub trait Leave: Debug + Send + Sync {
@@ -44,6 +52,7 @@ pub struct TrialEdges {
     pub loader: Arc<dyn BootLoader>,
     pub meta: MetaHandle,
     pub leave: Arc<dyn Leave>,
+    pub watchdogs: Arc<dyn TrialWatchdogs>,
 }
 
 impl TrialEdges {
@@ -165,12 +174,23 @@ pub struct UpgradeTrialController {
     /// All that is to be done at a start is done.
     is_settled: bool,
     left: bool,
+    watchdog: TrialWatchdog,
 }
 
 impl UpgradeTrialController {
     #[must_use]
-    pub const fn new(edges: TrialEdges) -> Self {
-        Self { edges, started: None, slots: None, started_open: None, seen: false, is_settled: false, left: false }
+    pub fn new(edges: TrialEdges) -> Self {
+        let watchdog = TrialWatchdog::new(Arc::clone(&edges.watchdogs));
+        Self {
+            edges,
+            started: None,
+            slots: None,
+            started_open: None,
+            seen: false,
+            is_settled: false,
+            left: false,
+            watchdog,
+        }
     }
 
     fn record(ctx: &Ctx) -> Result<Option<Record>, ReconcileError> {
@@ -229,7 +249,7 @@ impl UpgradeTrialController {
             former_version: record.former_version.clone(),
             former_slot: record.former.to_string(),
             phase: match record.phase {
-                Phase::Prepared => TrialPhase::Prepared,
+                Phase::Prepared | Phase::Armed => TrialPhase::Prepared,
                 Phase::Running => TrialPhase::Running,
                 Phase::Good => TrialPhase::Good,
                 Phase::Failed => TrialPhase::Failed,
@@ -266,6 +286,7 @@ impl Controller for UpgradeTrialController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        self.watchdog.runs();
         let is_installed = ctx.get::<SystemDisk>(SystemDisk::ID)?.is_some_and(|disk| disk.installed);
         let is_loaded = ctx.get::<MetaLoad>(MetaLoad::ID)?.is_some_and(|load| load.done);
         if is_installed && is_loaded {
@@ -273,8 +294,22 @@ impl Controller for UpgradeTrialController {
             let is_open = record.as_ref().is_some_and(Record::is_open);
             let carries_on = *self.started_open.get_or_insert(is_open);
             if let Some(record) = record {
+                if carries_on && record.is_open() {
+                    let over = Duration::from_secs(record.limit) + UNJUDGED;
+                    // A trial that nobody can judge is not kept up for ever.
+                    if self.started.is_none_or(|started| started.elapsed() < over) {
+                        self.watchdog.feed();
+                    }
+                }
                 let evidence = Evidence::of(&ctx.list()?, &ctx.list()?, &ctx.list()?);
                 let record = if carries_on { self.carry_on(record, &evidence).await? } else { record };
+                if carries_on {
+                    match record.phase {
+                        Phase::Good => self.watchdog.disarm(),
+                        Phase::Failed => self.watchdog.leave(),
+                        Phase::Prepared | Phase::Armed | Phase::Running => {}
+                    }
+                }
                 if self.slots.is_none() {
                     self.slots = Some(self.edges.loader.slots().await?);
                 }

@@ -26,6 +26,8 @@ struct State {
     /// Signals to the holders of locks.
     lost: BTreeMap<String, CancellationToken>,
     connections: Vec<Vec<String>>,
+    /// Endpoints that do not answer.
+    unreachable: Vec<String>,
 }
 
 impl FakeEtcd {
@@ -46,6 +48,11 @@ impl FakeEtcd {
     /// While true, every request fails as if etcd were unreachable.
     pub fn set_down(&self, down: bool) {
         self.0.lock().down = down;
+    }
+
+    /// From now on nobody connects to an endpoint.
+    pub fn set_unreachable(&self, endpoint: &str) {
+        self.0.lock().unreachable.push(endpoint.to_owned());
     }
 
     /// Whether the members that run are a quorum.
@@ -107,7 +114,12 @@ impl State {
 #[async_trait]
 impl Connector for FakeEtcd {
     async fn connect(&self, endpoints: &[String], _tls: &Tls) -> Result<Arc<dyn Etcd>, EtcdError> {
-        self.0.lock().connections.push(endpoints.to_vec());
+        let mut state = self.0.lock();
+        state.connections.push(endpoints.to_vec());
+        if endpoints.iter().any(|endpoint| state.unreachable.contains(endpoint)) {
+            return Err(EtcdError::Timeout { operation: "asking etcd for its status", after: Duration::from_secs(10) });
+        }
+        drop(state);
         Ok(Arc::new(self.clone()))
     }
 }

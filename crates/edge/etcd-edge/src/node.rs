@@ -12,10 +12,17 @@ use state::{StateError, Store};
 use stdx::Secret;
 use tokio::sync::Mutex;
 
-use crate::{Connector, Etcd, EtcdError, LOCK_TTL, Tls};
+use crate::health::UnhealthyError;
+use crate::{AwayError, Connector, Etcd, EtcdError, LOCK_TTL, LockGuard, Member, Tls, can_be_away, health};
 
 /// Where etcd on this node answers.
 pub const LOCAL_ENDPOINT: &str = "https://127.0.0.1:2379";
+/// The lock of the control plane that goes away for an upgrade (Talos 1.7).
+pub const UPGRADE_LOCK: &str = "talos:v1:etcdUpgradeMutex";
+/// How long the lock is waited for: that of a node that died is free then.
+const UPGRADE_WAIT: Duration = Duration::from_secs(15);
+/// How long the other members may take to show that they are healthy (Talos 1.7).
+const HEALTHY: Duration = Duration::from_secs(15);
 
 /// Why etcd on this node cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,27 @@ pub enum NodeEtcdError {
     /// The certificates cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+/// Why this node does not go away.
+#[derive(Debug, thiserror::Error)]
+pub enum GoAwayError {
+    /// The cluster cannot do without its member.
+    #[error(transparent)]
+    Needed(#[from] AwayError),
+    #[error("the member {name} of etcd is not healthy")]
+    Unhealthy {
+        name: String,
+        #[source]
+        source: UnhealthyError,
+    },
+    #[error("the member {0} of etcd does not answer")]
+    Silent(String),
+    /// Another node holds the lock.
+    #[error("another control plane is away, or about to be")]
+    OneIsAway,
+    #[error(transparent)]
+    Node(#[from] NodeEtcdError),
 }
 
 /// What a client of etcd on this node shows and trusts; `None` while a part is missing.
@@ -65,18 +93,67 @@ impl NodeEtcd {
     /// # Errors
     /// [`NodeEtcdError`]; whether etcd answers is found out by the first request.
     pub async fn client(&self) -> Result<Arc<dyn Etcd>, NodeEtcdError> {
-        let root = self.store.get_as::<EtcdRootSecret>(EtcdRootSecret::ID)?;
-        let secrets = self.store.get_as::<EtcdSecrets>(EtcdSecrets::ID)?;
-        let (Some(root), Some(secrets)) = (root, secrets) else { return Err(NodeEtcdError::NoCertificate) };
-        let versions = (root.metadata.version, secrets.metadata.version);
+        let (versions, tls) = self.tls()?;
         let mut connected = self.connected.lock().await;
         if let Some(known) = connected.as_ref().filter(|known| known.versions == versions) {
             return Ok(Arc::clone(&known.etcd));
         }
-        let tls = node_tls(&root, &secrets).ok_or(NodeEtcdError::NoCertificate)?;
         let etcd = self.connector.connect(&[LOCAL_ENDPOINT.to_owned()], &tls).await?;
         *connected = Some(Connected { versions, etcd: Arc::clone(&etcd) });
         Ok(etcd)
+    }
+
+    /// What clients of etcd on this node show and trust, and the versions of the resources that it is from.
+    fn tls(&self) -> Result<((u64, u64), Tls), NodeEtcdError> {
+        let root = self.store.get_as::<EtcdRootSecret>(EtcdRootSecret::ID)?;
+        let secrets = self.store.get_as::<EtcdSecrets>(EtcdSecrets::ID)?;
+        let (Some(root), Some(secrets)) = (root, secrets) else { return Err(NodeEtcdError::NoCertificate) };
+        let tls = node_tls(&root, &secrets).ok_or(NodeEtcdError::NoCertificate)?;
+        Ok(((root.metadata.version, secrets.metadata.version), tls))
+    }
+
+    /// Takes the lock of the one control plane that may be away, where the cluster can do without the member on this node: for
+    /// a while, or for good where its data is not preserved. The lock ends with the member that it was taken by, at the
+    /// latest [`LOCK_TTL`] after it; from then on the others see that it does not answer.
+    ///
+    /// # Errors
+    /// [`GoAwayError`]; the lock is free again.
+    pub async fn go_away(&self, preserve: bool) -> Result<LockGuard, GoAwayError> {
+        let etcd = self.client().await?;
+        let guard = match etcd.lock(UPGRADE_LOCK, LOCK_TTL, UPGRADE_WAIT).await {
+            Err(EtcdError::LockTimeout { .. }) => return Err(GoAwayError::OneIsAway),
+            locked => locked.map_err(NodeEtcdError::Etcd)?,
+        };
+        match self.others_are_healthy(&*etcd, preserve).await {
+            Ok(()) => Ok(guard),
+            Err(error) => {
+                if let Err(error) = guard.release().await {
+                    tracing::warn!(error = stdx::error_chain(&error), "lock was not released; it ends by itself");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn others_are_healthy(&self, etcd: &dyn Etcd, preserve: bool) -> Result<(), GoAwayError> {
+        can_be_away(etcd, preserve).await?;
+        let own = etcd.status().await.map_err(NodeEtcdError::Etcd)?.id;
+        let (_, tls) = self.tls()?;
+        for member in etcd.members().await.map_err(NodeEtcdError::Etcd)?.iter().filter(|member| member.id != own) {
+            self.is_healthy(member, &tls).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_healthy(&self, member: &Member, tls: &Tls) -> Result<(), GoAwayError> {
+        let check = async {
+            let etcd = self.connector.connect(&member.client_urls, tls).await?;
+            health::check(&*etcd).await
+        };
+        match tokio::time::timeout(HEALTHY, check).await {
+            Ok(checked) => checked.map_err(|source| GoAwayError::Unhealthy { name: member.name.clone(), source }),
+            Err(_) => Err(GoAwayError::Silent(member.name.clone())),
+        }
     }
 }
 
@@ -147,6 +224,27 @@ mod tests {
         node.client().await.unwrap();
         node.clone().client().await.unwrap();
         assert_eq!(etcd.connections(), [[LOCAL_ENDPOINT]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_control_plane_at_a_time_is_away_and_only_where_all_others_are_healthy() {
+        let etcd = FakeEtcd::default();
+        let [(store, first), (other, second)] = [node(&etcd), node(&etcd)];
+        put_certificates(&store);
+        put_certificates(&other);
+        for (name, address) in [("a", "10.5.0.2"), ("b", "10.5.0.3"), ("c", "10.5.0.4")] {
+            etcd.add_member(name, address);
+        }
+        let away = first.go_away(true).await.unwrap();
+        assert_eq!(away.key(), "talos:v1:etcdUpgradeMutex");
+        assert!(matches!(second.go_away(true).await, Err(GoAwayError::OneIsAway)));
+        away.release().await.unwrap();
+        // That of a node that is refused is free.
+        etcd.set_unreachable("https://10.5.0.3:2379");
+        for _ in 0..2 {
+            let refused = second.go_away(true).await.unwrap_err();
+            assert!(matches!(&refused, GoAwayError::Unhealthy { name, .. } if name == "b"), "{refused:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

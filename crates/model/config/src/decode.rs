@@ -115,6 +115,7 @@ fn document(index: usize, node: &Node, judge: Judge) -> Result<Document, Vec<Con
         "EventSinkConfig" => typed(index, node, name, judge).map(Document::EventSink),
         "KmsgLogConfig" => typed(index, node, name, judge).map(Document::KmsgLog),
         "WatchdogTimerConfig" => typed(index, node, name, judge).map(Document::WatchdogTimer),
+        "UpgradeTrialConfig" => typed(index, node, name, judge).map(Document::UpgradeTrial),
         "SideroLinkConfig" => typed(index, node, name, judge).map(Document::SideroLink),
         _ => {
             let names: Vec<_> =

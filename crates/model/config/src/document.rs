@@ -2,7 +2,7 @@
 
 use crate::kinds::{
     EventSinkConfig, ExtensionServiceConfig, KmsgLogConfig, NetworkDefaultActionConfig, NetworkRuleConfig,
-    SideroLinkConfig, WatchdogTimerConfig,
+    SideroLinkConfig, UpgradeTrialConfig, WatchdogTimerConfig,
 };
 use crate::v1alpha1::Config;
 
@@ -16,6 +16,7 @@ pub enum Document {
     EventSink(EventSinkConfig),
     KmsgLog(KmsgLogConfig),
     WatchdogTimer(WatchdogTimerConfig),
+    UpgradeTrial(UpgradeTrialConfig),
     SideroLink(SideroLinkConfig),
 }
 
@@ -31,6 +32,7 @@ impl Document {
             Self::EventSink(_) => "EventSinkConfig",
             Self::KmsgLog(_) => "KmsgLogConfig",
             Self::WatchdogTimer(_) => "WatchdogTimerConfig",
+            Self::UpgradeTrial(_) => "UpgradeTrialConfig",
             Self::SideroLink(_) => "SideroLinkConfig",
         }
     }
@@ -66,6 +68,7 @@ impl Document {
             Self::EventSink(document) => serde_json::to_value(document),
             Self::KmsgLog(document) => serde_json::to_value(document),
             Self::WatchdogTimer(document) => serde_json::to_value(document),
+            Self::UpgradeTrial(document) => serde_json::to_value(document),
             Self::SideroLink(document) => serde_json::to_value(document),
         };
         // these types have text keys and no floats, so that writing them into a tree cannot fail

@@ -150,6 +150,21 @@ pub struct WatchdogTimerConfig {
     pub timeout: String,
 }
 
+/// The trial of a version after an upgrade. A kind of ours: Talos 1.7 has no trials.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpgradeTrialConfig {
+    /// `v1alpha1`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+    /// `UpgradeTrialConfig`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// How long the node may take to show itself good; 1m to 24h, default 15m.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub limit: String,
+}
+
 /// A management tunnel to a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]

@@ -11,7 +11,7 @@ use yaml::{Kind, Node, plain};
 
 use crate::kinds::{
     EventSinkConfig, ExtensionServiceConfig, KmsgLogConfig, NetworkDefaultActionConfig, NetworkRuleConfig,
-    SideroLinkConfig, WatchdogTimerConfig,
+    SideroLinkConfig, UpgradeTrialConfig, WatchdogTimerConfig,
 };
 use crate::v1alpha1::Config;
 
@@ -22,7 +22,7 @@ pub(crate) const ROOT: &str = "v1alpha1";
 
 type Recorded = fn() -> Shape;
 
-const KINDS: [(&str, Recorded); 8] = [
+const KINDS: [(&str, Recorded); 9] = [
     (ROOT, shape_of::<Config>),
     ("NetworkDefaultActionConfig", shape_of::<NetworkDefaultActionConfig>),
     ("NetworkRuleConfig", shape_of::<NetworkRuleConfig>),
@@ -30,6 +30,7 @@ const KINDS: [(&str, Recorded); 8] = [
     ("EventSinkConfig", shape_of::<EventSinkConfig>),
     ("KmsgLogConfig", shape_of::<KmsgLogConfig>),
     ("WatchdogTimerConfig", shape_of::<WatchdogTimerConfig>),
+    ("UpgradeTrialConfig", shape_of::<UpgradeTrialConfig>),
     ("SideroLinkConfig", shape_of::<SideroLinkConfig>),
 ];
 

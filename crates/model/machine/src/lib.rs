@@ -4,6 +4,7 @@
 pub mod cmdline;
 pub mod config_url;
 pub mod disk;
+pub mod encryption;
 pub mod gpt;
 pub mod grub;
 pub mod install;
@@ -14,5 +15,6 @@ pub mod network;
 pub mod selector;
 pub mod size;
 pub mod smbios;
+pub mod staged;
 pub mod trial;
 pub mod uki;

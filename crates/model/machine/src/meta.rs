@@ -52,6 +52,8 @@ pub mod tag {
     pub const MACHINE_TOKEN: u8 = 16;
     /// Ours: the last trial of a version, JSON ([`crate::trial::Record`]).
     pub const TRIAL: u8 = 0x54;
+    /// Ours: what a node showed when an upgrade was staged, JSON ([`crate::staged`]).
+    pub const STAGED_CHECKS: u8 = 0x55;
 }
 
 /// The id of a tag's resource: `0x0a`.

@@ -107,8 +107,10 @@ impl Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
-    /// The version is installed and was not seen running.
+    /// The version is installed. It is not certain that the boot loader starts it.
     Prepared,
+    /// The boot loader starts it the next time, and it was not seen running.
+    Armed,
     /// It was started and is judged.
     Running,
     Good,
@@ -180,7 +182,7 @@ impl Record {
     /// Whether the version still has to show itself good.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Prepared | Phase::Running)
+        matches!(self.phase, Phase::Prepared | Phase::Armed | Phase::Running)
     }
 
     fn failed(&self, reason: &str) -> Self {
@@ -216,6 +218,10 @@ pub enum Verdict {
 /// What is to be done first, after an upgrade wrote a version into its slot and before the machine leaves the former one.
 #[must_use]
 pub fn prepare(wanted: &Record, kept: Option<&Record>, slots: &Slots) -> Option<Action> {
+    let armed = Record { phase: Phase::Armed, ..wanted.clone() };
+    if kept == Some(&armed) {
+        return None;
+    }
     // The record first: a version that starts without one would be nobody's.
     if kept != Some(wanted) {
         return Some(Action::Record(wanted.clone()));
@@ -223,7 +229,11 @@ pub fn prepare(wanted: &Record, kept: Option<&Record>, slots: &Slots) -> Option<
     if slots.default.as_ref() != Some(&wanted.former) {
         return Some(Action::Default(wanted.former.clone()));
     }
-    (slots.next.as_ref() != Some(&wanted.slot)).then(|| Action::Next(Some(wanted.slot.clone())))
+    if slots.next.as_ref() != Some(&wanted.slot) {
+        return Some(Action::Next(Some(wanted.slot.clone())));
+    }
+    // The boot loader first: a version that was not started has not failed.
+    Some(Action::Record(armed))
 }
 
 /// What is to be done when the machine has started, before anything that the version may fail in. `seen` tells whether this boot
@@ -232,7 +242,7 @@ pub fn prepare(wanted: &Record, kept: Option<&Record>, slots: &Slots) -> Option<
 pub fn boot(record: &Record, slots: &Slots, seen: bool) -> Option<Action> {
     match record.phase {
         Phase::Good | Phase::Failed => settle(record, slots),
-        Phase::Prepared | Phase::Running => {
+        Phase::Prepared | Phase::Armed | Phase::Running => {
             let runs = slots.booted.as_ref().is_some_and(|booted| *booted == record.slot);
             // It was good; the record did not get there.
             if slots.default.as_ref() == Some(&record.slot) {
@@ -258,13 +268,13 @@ pub fn boot(record: &Record, slots: &Slots, seen: bool) -> Option<Action> {
 pub fn judged(record: &Record, slots: &Slots, verdict: &Verdict) -> Option<Action> {
     match (record.phase, verdict) {
         (_, Verdict::Pending) => None,
-        (Phase::Prepared | Phase::Running, Verdict::Good) => {
+        (Phase::Prepared | Phase::Armed | Phase::Running, Verdict::Good) => {
             if slots.default.as_ref() != Some(&record.slot) {
                 return Some(Action::Default(record.slot.clone()));
             }
             Some(Action::Record(Record { phase: Phase::Good, ..record.clone() }))
         }
-        (Phase::Prepared | Phase::Running, Verdict::Bad(reason)) => Some(back(record, slots, reason)),
+        (Phase::Prepared | Phase::Armed | Phase::Running, Verdict::Bad(reason)) => Some(back(record, slots, reason)),
         (Phase::Good, _) => settle(record, slots),
         (Phase::Failed, _) => {
             let leaves = slots.booted.as_ref() == Some(&record.slot);
@@ -291,13 +301,15 @@ fn settle(record: &Record, slots: &Slots) -> Option<Action> {
 }
 
 fn how_it_ended(record: &Record) -> String {
-    let Record { version, boots, .. } = record;
-    match boots {
-        0 => format!(
-            "{version} did not start: its kernel, its initramfs or its root file system is damaged, or the upgrade was cut off"
+    let Record { version, phase, boots, .. } = record;
+    match (phase, boots) {
+        (Phase::Prepared, 0) => format!("the upgrade to {version} was cut off before that was started"),
+        (_, 0) => format!(
+            "{version} did not start: its kernel, its initramfs or its root file system is damaged, or the machine went off \
+             before its trial began"
         ),
-        1 => format!("{version} was started, and the machine went off, hung or crashed before it was good"),
-        more => format!("{version} was started {more} times, and the machine went off, hung or crashed each time"),
+        (_, 1) => format!("{version} was started, and the machine went off, hung or crashed before it was good"),
+        (_, more) => format!("{version} was started {more} times, and the machine went off, hung or crashed each time"),
     }
 }
 

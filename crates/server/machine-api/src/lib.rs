@@ -21,7 +21,7 @@ mod time_service;
 
 pub use access::Access;
 pub use machine::{
-    BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
+    Away, BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
     ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
 };
 pub use serve::{BindError, serve, serve_state};

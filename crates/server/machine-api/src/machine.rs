@@ -147,12 +147,22 @@ pub trait EtcdMembers: Debug + Send + Sync {
     /// It is the last member, there is no quorum, or etcd does not answer.
     async fn can_leave(&self) -> Result<(), BoxError>;
 
-    /// Whether etcd can do without this node for a while, or for good where its data is not preserved. A node that is no member
-    /// is not needed.
+    /// Has the cluster do without this node for a while, or for good where its data is not preserved. No other node goes away
+    /// meanwhile. A node that is no member is not needed.
     ///
     /// # Errors
-    /// There are members that do not run, too few without it, or no quorum; etcd does not answer.
-    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError>;
+    /// There are members that are not healthy, too few without it, or no quorum; another node is away; etcd does not answer.
+    async fn go_away(&self, preserve: bool) -> Result<Box<dyn Away>, BoxError>;
+}
+
+/// The permission of the cluster to go away. Dropped, it ends within seconds.
+#[async_trait]
+pub trait Away: Debug + Send {
+    /// Ends it: this node stays.
+    async fn stay(self: Box<Self>);
+
+    /// Keeps it until the sequence has ended and the machine runs on, or until etcd on this node ends.
+    fn until_the_end_of(self: Box<Self>, sequence: SequenceId);
 }
 
 /// Asks for sequences of the machine: reboot, reset and others.
@@ -247,6 +257,19 @@ impl Machine {
             Some(MaintenanceClients::Anybody | MaintenanceClients::Administrators | MaintenanceClients::Nobody)
             | None => Err(not_in_maintenance_mode()),
         }
+    }
+
+    /// Refuses callers without the role of an administrator, whatever the machine's state is: clients of maintenance mode.
+    ///
+    /// # Errors
+    /// UNIMPLEMENTED, as [`only_for_administrators_of_state`](Self::only_for_administrators_of_state).
+    pub(crate) fn only_for_administrators(metadata: &MetadataMap) -> Result<(), Status> {
+        if is_admin(metadata) { Ok(()) } else { Err(not_in_maintenance_mode()) }
+    }
+
+    /// Whether the machine waits for a configuration.
+    pub(crate) fn is_in_maintenance(&self) -> bool {
+        self.store.get_as::<MaintenanceAccess>(MaintenanceAccess::ID).is_ok_and(|access| access.is_some())
     }
 
     /// Asks for the reboot with which a persisted configuration takes effect. It takes over whatever else runs.

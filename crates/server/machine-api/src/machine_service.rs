@@ -4,13 +4,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use resources::machine::PlatformMode;
 use resources::revision::ConfigCaller;
 use resources::runtime::PlatformMetadata;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use wire::common::Data;
 use wire::machine as api;
 use wire::machine::machine_service_server::MachineService;
 
-use crate::access::{is_admin, not_in_maintenance_mode};
+use crate::access::is_admin;
 use crate::machine::{BootstrapRefused, Machine};
 use crate::{client_configuration, configuration, generate, kubeconfig};
 
@@ -52,11 +51,6 @@ pub(crate) fn later<T>(method: &str, waits_for: &str) -> Result<T, Status> {
 const DAY_2: &str = "day-2 operations of the machine";
 const ETCD: &str = "maintenance of etcd through the API";
 const IMAGES: &str = "images through the API";
-
-/// Refuses callers that have no role of an administrator: clients of maintenance mode.
-fn not_in_maintenance(metadata: &MetadataMap) -> Result<(), Status> {
-    if is_admin(metadata) { Ok(()) } else { Err(not_in_maintenance_mode()) }
-}
 
 /// A unary answer of this node: a response with one message.
 macro_rules! one {
@@ -268,7 +262,7 @@ impl MachineService for Service {
     }
     async fn rollback(&self, request: Request<api::RollbackRequest>) -> Reply<api::RollbackResponse> {
         self.not_in_container()?;
-        not_in_maintenance(request.metadata())?;
+        Machine::only_for_administrators(request.metadata())?;
         one!(RollbackResponse, upgrade::rollback(&self.machine).await?)
     }
     async fn reset(&self, request: Request<api::ResetRequest>) -> Reply<api::ResetResponse> {
@@ -299,7 +293,7 @@ impl MachineService for Service {
     }
     async fn upgrade(&self, request: Request<api::UpgradeRequest>) -> Reply<api::UpgradeResponse> {
         self.not_in_container()?;
-        not_in_maintenance(request.metadata())?;
+        self.machine.only_for_administrators_of_state(request.metadata())?;
         one!(UpgradeResponse, upgrade::upgrade(&self.machine, request.get_ref()).await?)
     }
     async fn generate_client_configuration(

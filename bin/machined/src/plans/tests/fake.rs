@@ -12,7 +12,7 @@ use sequencer::{
 };
 use tokio::sync::watch;
 
-use super::super::{Actions, Facts, Job, MachineKind, NodePlanner, Step};
+use super::super::{Actions, Data, Facts, Job, MachineKind, NodePlanner, Step};
 
 /// Longer than everything that a plan waits for.
 const LONG: Duration = Duration::from_secs(4 * 60 * 60);
@@ -34,6 +34,8 @@ pub(super) struct Disk {
     /// A version beside the one that runs, and whether it is started the next time.
     pub(super) has_other: bool,
     pub(super) is_on_trial: bool,
+    /// META has an upgrade for the next start.
+    pub(super) staged: Option<Data>,
     /// Not on the disk: a server that gives the machine its configuration at each boot.
     pub(super) is_served_config: bool,
 }
@@ -49,6 +51,7 @@ impl Disk {
             is_member: true,
             has_other: false,
             is_on_trial: false,
+            staged: None,
             is_served_config: false,
         }
     }
@@ -74,6 +77,9 @@ impl Disk {
         self.has_system &= !labels.is_empty();
         self.has_other &= !labels.is_empty();
         self.is_on_trial &= !labels.is_empty();
+        if is_wiped("META") {
+            self.staged = None;
+        }
         self.is_served_config = true;
     }
 }
@@ -87,13 +93,17 @@ pub(super) struct Case {
     pub(super) wipe: Option<&'static [&'static str]>,
     /// Other disks have logical volumes.
     pub(super) has_volumes: bool,
+    /// An upgrade was staged before.
+    pub(super) staged: Option<Data>,
+    /// It has the system and nothing else, and waits for its first configuration.
+    pub(super) is_new: bool,
     /// Asked for once it runs.
     pub(super) end: Option<Request>,
 }
 
 impl Case {
     pub(super) const fn new(kind: MachineKind) -> Self {
-        Self { kind, control_plane: true, wipe: None, has_volumes: false, end: None }
+        Self { kind, control_plane: true, wipe: None, has_volumes: false, staged: None, is_new: false, end: None }
     }
 
     pub(super) fn ending(mut self, end: Request) -> Self {
@@ -111,6 +121,17 @@ impl Case {
         self
     }
 
+    pub(super) const fn staged(mut self, data: Data) -> Self {
+        self.staged = Some(data);
+        self
+    }
+
+    pub(super) const fn new_machine() -> Self {
+        let mut case = Self::new(MachineKind::Machine);
+        (case.is_new, case.control_plane) = (true, false);
+        case
+    }
+
     pub(super) const fn wiping(mut self, labels: &'static [&'static str]) -> Self {
         self.wipe = Some(labels);
         self
@@ -119,7 +140,11 @@ impl Case {
     /// What the machine starts with.
     pub(super) fn before(&self) -> Disk {
         let configured = Disk::configured();
-        Disk { is_member: self.control_plane, has_volumes: self.has_volumes, ..configured }
+        let disk = Disk { is_member: self.control_plane, has_volumes: self.has_volumes, ..configured };
+        let is_configured = !self.is_new;
+        // One whose data is wiped has left etcd when it was staged.
+        let is_member = disk.is_member && self.staged != Some(Data::Wiped);
+        Disk { has_config: is_configured, has_data: is_configured, staged: self.staged, is_member, ..disk }
     }
 
     /// What is left when it went well.
@@ -131,9 +156,18 @@ impl Case {
             (disk.has_config, disk.has_system) = (true, true);
             disk.has_data = !labels.is_empty();
         }
-        if let Some(upgrade) = self.upgrade() {
+        if let Some(data) = self.staged {
+            (disk.has_other, disk.is_on_trial, disk.staged) = (true, true, None);
+            disk.has_data = data == Data::Preserved;
+        }
+        if let Some(staged) = self.upgrade_by(Sequence::StageUpgrade) {
+            disk.staged = Some(Data::of(staged.preserve));
+            disk.is_member &= staged.preserve;
+        }
+        let upgrade = self.upgrade_by(Sequence::Upgrade).or_else(|| self.upgrade_by(Sequence::MaintenanceUpgrade));
+        if let Some(upgrade) = upgrade {
             (disk.has_other, disk.is_on_trial) = (true, true);
-            (disk.has_data, disk.is_member) = (upgrade.preserve, disk.is_member && upgrade.preserve);
+            (disk.has_data, disk.is_member) = (disk.has_data && upgrade.preserve, disk.is_member && upgrade.preserve);
         }
         if let Some(reset) = self.reset() {
             disk.is_member &= !reset.graceful;
@@ -147,8 +181,8 @@ impl Case {
         disk
     }
 
-    fn upgrade(&self) -> Option<UpgradeParameters> {
-        let end = self.end.as_ref().filter(|end| end.sequence == Sequence::Upgrade)?;
+    fn upgrade_by(&self, sequence: Sequence) -> Option<UpgradeParameters> {
+        let end = self.end.as_ref().filter(|end| end.sequence == sequence)?;
         match &end.options.parameters {
             Parameters::Upgrade(upgrade) => Some(upgrade.clone()),
             _ => None,
@@ -188,6 +222,10 @@ struct State {
     /// Pods run, and write to EPHEMERAL, until they are stopped or the machine ends.
     has_pods: bool,
     are_volumes_active: bool,
+    /// What this start took out of META.
+    staged: Option<Data>,
+    /// It waits for a configuration that an operator gives.
+    waits_for_config: bool,
     is_off: bool,
 }
 
@@ -268,10 +306,10 @@ impl State {
             Step::WipeDisks if !self.mounted.is_empty() => return self.refuse("the system disk is in use".into()),
             Step::WipeDisks => self.disk.wipe(node.wipe.unwrap_or_default()),
             Step::ActivateLogicalVolumes => self.are_volumes_active = self.disk.has_volumes,
-            Step::DeactivateLogicalVolumes if self.mounted.contains(&Step::MountUserDisks) => {
+            Step::ReleaseDeviceGroups if self.mounted.contains(&Step::MountUserDisks) => {
                 return self.refuse("logical volumes are in use".into());
             }
-            Step::DeactivateLogicalVolumes => self.are_volumes_active = false,
+            Step::ReleaseDeviceGroups => self.are_volumes_active = false,
             Step::LeaveEtcd => self.disk.is_member = false,
             Step::UnmountState => self.mounted.retain(|mounted| *mounted != Step::MountState),
             // An API server on this machine is a pod of it.
@@ -297,6 +335,13 @@ impl State {
             Step::ResetUserDisks if self.are_volumes_active || self.mounted.contains(&Step::MountUserDisks) => {
                 return Err("a user disk is in use".into());
             }
+            Step::TakeStagedUpgrade => self.staged = self.disk.staged.take(),
+            Step::StageUpgrade => match &request.options.parameters {
+                Parameters::Upgrade(upgrade) if upgrade.preserve || !self.disk.is_member => {
+                    self.disk.staged = Some(Data::of(upgrade.preserve));
+                }
+                _ => return self.refuse("data is to be wiped that etcd counts on".into()),
+            },
             Step::NoteWhatHolds if !self.is_serving => return self.refuse("nothing holds any more".into()),
             Step::Upgrade | Step::WipeEphemeral if self.is_serving || !self.mounted.is_empty() => {
                 return self.refuse("the system disk is in use".into());
@@ -324,16 +369,21 @@ impl State {
 #[async_trait]
 impl Actions for FakeNode {
     fn facts(&self) -> Facts {
-        let installed = self.state.lock().disk.has_system;
-        Facts { installed, control_plane: self.control_plane, wipe_asked: self.wipe.is_some() }
+        let state = self.state.lock();
+        let (installed, staged) = (state.disk.has_system, state.staged);
+        Facts { installed, control_plane: self.control_plane, wipe_asked: self.wipe.is_some(), staged }
     }
 
     async fn perform(&self, step: Step, job: Job) -> Result<(), TaskError> {
         let sequence = job.request.sequence;
         tokio::task::yield_now().await;
         let (is_off, has_state) = {
-            let state = self.state.lock();
-            (state.is_off, state.mounted.contains(&Step::MountState))
+            let mut state = self.state.lock();
+            // An operator has given none yet.
+            let disk = &state.disk;
+            state.waits_for_config =
+                step == Step::LoadConfig && disk.has_system && !disk.has_config && !disk.is_served_config;
+            (state.is_off || state.waits_for_config, state.mounted.contains(&Step::MountState))
         };
         // Nothing happens any more; or the machine takes no configuration, as STATE may have one.
         if is_off || (self.kind == MachineKind::Machine && step == Step::LoadConfig && !has_state) {
@@ -393,6 +443,7 @@ impl Life {
         self.lifecycle.request(Request::new(Sequence::Initialize, ActorId::machine())).unwrap();
         let outcome = self.until_quiet().await;
         let (None, Some(end), false) = (outcome, end, self.node.state.lock().is_off) else { return outcome };
+        self.node.state.lock().waits_for_config = false;
         self.lifecycle.request(end.clone()).unwrap();
         self.until_quiet().await
     }
@@ -403,7 +454,7 @@ impl Life {
         let quiet = async {
             loop {
                 let is_off = self.node.state.lock().is_off;
-                if is_off {
+                if is_off || self.node.state.lock().waits_for_config {
                     return;
                 }
                 {

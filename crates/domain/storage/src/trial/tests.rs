@@ -5,6 +5,7 @@ use machine::trial::{Installed, SlotId};
 use parking_lot::Mutex;
 use resources::runtime::DevicesStatus;
 use serde_json::json;
+use sys::watchdog::{FakeWatchdogs, Watchdog, Watchdogs as _};
 
 use super::*;
 use crate::discovery::DiscoveryController;
@@ -19,6 +20,29 @@ impl Leave for Left {
     }
 }
 
+const DOG: &str = "/dev/watchdog0";
+
+/// A watchdog for each start, and what was told.
+#[derive(Debug, Default)]
+struct Watch {
+    dogs: FakeWatchdogs,
+    told: Mutex<Vec<&'static str>>,
+}
+
+impl TrialWatchdogs for Watch {
+    fn controllers_run(&self) {
+        self.told.lock().push("runs");
+    }
+
+    fn arm(&self) -> Result<Box<dyn Watchdog>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.dogs.open(DOG.as_ref())?)
+    }
+
+    fn relax(&self) {
+        self.told.lock().push("relaxed");
+    }
+}
+
 /// A machine with two versions, whose disk and boot loader outlive its starts.
 struct Machine {
     disk: FakeBlock,
@@ -29,6 +53,7 @@ struct Start {
     harness: Harness,
     edges: TrialEdges,
     left: Arc<Left>,
+    watch: Arc<Watch>,
 }
 
 fn installed(slot: &str, version: &str) -> Installed {
@@ -57,10 +82,17 @@ impl Machine {
         harness.run(DiscoveryController::new(Arc::new(self.disk.clone())));
         harness.put(DevicesStatus::ID, DevicesStatus { ready: true });
         let left = Arc::new(Left::default());
-        let edges = TrialEdges { loader: Arc::new(self.loader.clone()), meta, leave: Arc::clone(&left) as _ };
+        let dogs = FakeWatchdogs::default().with(DOG, Duration::from_secs(600));
+        let watch = Arc::new(Watch { dogs, told: Mutex::default() });
+        let edges = TrialEdges {
+            loader: Arc::new(self.loader.clone()),
+            meta,
+            leave: Arc::clone(&left) as _,
+            watchdogs: Arc::clone(&watch) as _,
+        };
         harness.run(UpgradeTrialController::new(edges.clone()));
         harness.settle().await;
-        Start { harness, edges, left }
+        Start { harness, edges, left, watch }
     }
 
     /// The former version has installed the new one.
@@ -143,6 +175,46 @@ async fn a_version_that_did_not_start_is_told_by_the_former_one() {
     let (phase, running, reason) = former.status();
     assert_eq!((phase, running.as_str()), (TrialPhase::Failed, "A"));
     assert!(reason.starts_with("v2 did not start"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_on_trial_is_reset_when_it_hangs_and_one_that_is_good_or_left_is_not() {
+    let machine = Machine::upgraded().await;
+    let start = machine.start().await;
+    let armed = |start: &Start| start.watch.dogs.armed(DOG);
+    assert_eq!(armed(&start), Some(Duration::from_secs(60)));
+    start.settle(50).await;
+    assert!(!start.watch.dogs.has_bitten(DOG), "it is fed");
+    start.show("apid");
+    start.show("kubelet");
+    start.harness.put("node", NodeStatus { nodename: "n".into(), node_ready: true, ..NodeStatus::default() });
+    start.settle(10).await;
+    assert_eq!(armed(&start), None);
+    assert_eq!(*start.watch.told.lock(), ["runs", "relaxed"]);
+    assert_eq!(armed(&machine.start().await), None, "its trial is over");
+
+    let machine = Machine::upgraded().await;
+    let start = machine.start().await;
+    start.settle(65).await;
+    assert_eq!(start.status().0, TrialPhase::Failed);
+    assert_eq!(armed(&start), Some(Duration::from_secs(300)), "it may end in peace, and it ends");
+    start.settle(301).await;
+    assert!(start.watch.dogs.has_bitten(DOG), "a version that does not end keeps the machine");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_trial_arms_nothing() {
+    let start = Machine::new().start().await;
+    start.settle(10).await;
+    assert_eq!((start.watch.dogs.armed(DOG), start.watch.told.lock().clone()), (None, vec!["runs"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_whose_controllers_stop_has_time_to_end() {
+    let machine = Machine::upgraded().await;
+    let start = machine.start().await;
+    start.harness.runtime.stop(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(start.watch.dogs.armed(DOG), Some(Duration::from_secs(300)));
 }
 
 #[test]

@@ -8,8 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use etcd_edge::{Connector, Etcd, EtcdConnector, EtcdError, LeaveError, Tls, can_leave, health, leave, with_lock};
+use async_trait::async_trait;
+use etcd_edge::{
+    Connector, Etcd, EtcdConnector, EtcdError, GoAwayError, LOCAL_ENDPOINT, LeaveError, NodeEtcd, Tls, can_leave,
+    health, leave, with_lock,
+};
 use pki::{Algorithm, Authority, CaProfile, Sans, Subject, Template, Usage, Validity};
+use resources::secrets::{EtcdRootSecret, EtcdSecrets};
+use resources::values::CertificateAndKey;
+use state::Store;
 use stdx::{Clock, Secret, SystemClock};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -211,6 +218,64 @@ async fn a_member_leaves_and_ends_and_the_last_one_stays() {
     assert_eq!(names, ["one"]);
     etcd.confirm_quorum().await.unwrap();
     assert!(matches!(leave(&*etcd).await, Err(LeaveError::LastMember)));
+}
+
+/// Members of one machine have ports of their own.
+#[derive(Debug)]
+struct OwnPort(String);
+
+#[async_trait]
+impl Connector for OwnPort {
+    async fn connect(&self, endpoints: &[String], tls: &Tls) -> Result<Arc<dyn Etcd>, EtcdError> {
+        let own = |endpoint: &String| if endpoint == LOCAL_ENDPOINT { self.0.clone() } else { endpoint.clone() };
+        EtcdConnector.connect(&endpoints.iter().map(own).collect::<Vec<_>>(), tls).await
+    }
+}
+
+fn node(server: &Server) -> NodeEtcd {
+    let store = Store::new();
+    let tls = tls(&server.ca, &server.ca);
+    let pem = |crt: &[u8], key: &[u8]| Some(CertificateAndKey::new(crt.to_vec(), key.to_vec()));
+    store.put(EtcdRootSecret::ID, EtcdRootSecret { etcd_ca: pem(&tls.ca, b"") }, "test").unwrap();
+    let secrets = EtcdSecrets { etcd_admin: pem(&tls.crt, tls.key.expose()), ..EtcdSecrets::default() };
+    store.put(EtcdSecrets::ID, secrets, "test").unwrap();
+    NodeEtcd::new(store, Arc::new(OwnPort(server.endpoint.clone())))
+}
+
+#[tokio::test]
+async fn one_of_three_members_is_away_at_a_time_and_none_while_another_is_dead() {
+    let ca = Arc::new(Authority::generate(CaProfile::Etcd, SystemClock.now()).unwrap());
+    let peers: Vec<(String, String)> =
+        ["one", "two", "three"].into_iter().map(|name| (name.to_owned(), free_peer())).collect();
+    let all: Vec<String> = peers.iter().map(|(name, peer)| format!("{name}={peer}")).collect();
+    let member = |(name, peer): &(String, String)| start_member(name, Arc::clone(&ca), peer, "new", &all.join(","));
+    let mut servers: Vec<Server> = peers.iter().map(member).collect();
+    for server in &servers {
+        let etcd = connect(server, &tls(&ca, &ca)).await;
+        wait_until_up(&*etcd).await;
+        let healthy = async {
+            while health::check(&*etcd).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, healthy).await.expect("a member is not healthy");
+    }
+    let (first, second) = (node(&servers[0]), node(&servers[1]));
+    let away = first.go_away(true).await.unwrap();
+    let refused = second.go_away(true).await.unwrap_err();
+    assert!(matches!(refused, GoAwayError::OneIsAway), "{refused:?}");
+    // It came back: the other one's turn, and then its own again.
+    away.release().await.unwrap();
+    second.go_away(true).await.unwrap().release().await.unwrap();
+    let _away = first.go_away(false).await.unwrap();
+    servers[0].child.kill().await.unwrap();
+    // The lock of a node that died ends by itself, and the node is missed.
+    let refused = second.go_away(true).await.unwrap_err();
+    let is_missed = match &refused {
+        GoAwayError::Unhealthy { name, .. } | GoAwayError::Silent(name) => name == "one",
+        _ => false,
+    };
+    assert!(is_missed, "{refused:?}");
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ fn text_sample(path: &str) -> &'static str {
         "endpoint" if path.contains("peers") || path == "endpoint" => "a.example:80",
         "endpoint" => "https://a.example:6443",
         "url" => "udp://a.example:1",
-        "timeout" | "persistentKeepaliveInterval" | "bootTimeout" | "certLifetime" => "1m30s",
+        "timeout" | "limit" | "persistentKeepaliveInterval" | "bootTimeout" | "certLifetime" => "1m30s",
         "privateKey" | "publicKey" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "hardwareAddr" => "00:11:22:*",
         "allowedRoles" => "os:reader",

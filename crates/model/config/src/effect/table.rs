@@ -28,17 +28,17 @@ const fn document(kind: &'static str, waits_for: &'static str) -> Field {
 const BONDS: &str = "bonds";
 const BRIDGES: &str = "bridges";
 const DHCPV6: &str = "DHCP for IPv6";
-const DISK_ENCRYPTION: &str = "disk encryption";
 const FIREWALL: &str = "the ingress firewall";
 const HOST_DNS: &str = "the DNS server of the host";
 const EXTENSIONS: &str = "images with extensions";
 const KUBESPAN: &str = "KubeSpan";
 const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
+const TPM_KEYS: &str = "keys that a TPM seals";
 const VLANS: &str = "VLANs";
 
 pub(super) const FIELDS: &[Field] = &[
     read("version", "config"),
-    unless("debug", "false", "service logs on the console"),
+    read("debug", "runtime.ServiceLogConsoleController"),
     unless("persist", "true", "configurations that a reboot forgets"),
     read("machine.type", "config.MachineTypeController"),
     read("machine.token", "secrets.RootOSController"),
@@ -104,7 +104,9 @@ pub(super) const FIELDS: &[Field] = &[
     read("machine.registries.mirrors", "files.CRIRegistryConfigController"),
     read("machine.registries.config.*.tls", "files.CRIRegistryConfigController"),
     read("machine.registries.config.*.auth", "files.CRIConfigPartsController"),
-    pending("machine.systemDiskEncryption", DISK_ENCRYPTION),
+    read("machine.systemDiskEncryption", "block.VolumeController"),
+    pending("machine.systemDiskEncryption.state.keys[].tpm", TPM_KEYS),
+    pending("machine.systemDiskEncryption.ephemeral.keys[].tpm", TPM_KEYS),
     obsolete("machine.features.rbac", "true", "roles are always enforced"),
     read("machine.features.stableHostname", "network.HostnameConfigController"),
     unless("machine.features.kubernetesTalosAPIAccess.enabled", "false", TALOS_API_ACCESS),
@@ -175,8 +177,9 @@ pub(super) const FIELDS: &[Field] = &[
     document("NetworkDefaultActionConfig", FIREWALL),
     document("NetworkRuleConfig", FIREWALL),
     document("ExtensionServiceConfig", "services of system extensions"),
-    document("EventSinkConfig", "the delivery of events over the network"),
+    Field { kind: "EventSinkConfig", path: "", effect: Effect::ReadBy("runtime.EventsSinkConfigController") },
     Field { kind: "KmsgLogConfig", path: "", effect: Effect::ReadBy("runtime.KmsgLogConfigController") },
-    document("WatchdogTimerConfig", "hardware watchdogs"),
+    Field { kind: "WatchdogTimerConfig", path: "", effect: Effect::ReadBy("runtime.WatchdogTimerController") },
+    Field { kind: "UpgradeTrialConfig", path: "", effect: Effect::ReadBy("runtime.UpgradeTrialController") },
     document("SideroLinkConfig", "SideroLink"),
 ];

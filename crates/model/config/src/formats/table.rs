@@ -114,6 +114,7 @@ const OTHERS: &[(&str, &str, Form)] = &[
     ("KmsgLogConfig", "url", SOCKET),
     ("WatchdogTimerConfig", "device", Form::AbsolutePath),
     ("WatchdogTimerConfig", "timeout", Form::Duration),
+    ("UpgradeTrialConfig", "limit", Form::Duration),
     (
         "SideroLinkConfig",
         "apiUrl",

@@ -8,6 +8,8 @@ use crate::document::Document;
 use crate::kinds::NetworkRuleConfig;
 
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(10);
+/// Limits of a trial: no machine starts faster, and a version that is never judged keeps the node from its next upgrade.
+const TRIAL_LIMITS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(check: &mut Check<'_>, document: &Document) {
     if document.name() == Some("") {
@@ -47,6 +49,13 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) {
             let timeout = stdx::duration::parse(&timer.timeout);
             if timeout.is_ok_and(|timeout| timeout < SHORTEST_WATCHDOG) {
                 check.error("timeout", "the shortest timeout is 10s");
+            }
+        }
+        Document::UpgradeTrial(trial) => {
+            required(check, "limit", &trial.limit);
+            let limit = stdx::duration::parse(&trial.limit);
+            if limit.is_ok_and(|limit| !TRIAL_LIMITS.contains(&limit)) {
+                check.error("limit", "the limit of a trial is 1m at least and 24h at most");
             }
         }
         Document::SideroLink(link) => required(check, "apiUrl", &link.api_url),

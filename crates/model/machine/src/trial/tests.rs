@@ -25,6 +25,8 @@ struct Machine {
     /// Power cuts at any other time.
     cut_else: u32,
     boots: u32,
+    /// The boot loader has started the new version.
+    was_started: bool,
 }
 
 fn slot(id: &str) -> SlotId {
@@ -37,7 +39,7 @@ fn machine(version: Version, counts: bool) -> Machine {
     let (former, new) = (installed("A", "v1", None), installed("B", "v2", counts.then_some(BOOTS)));
     let wanted = Record::prepared(&new, &former, vec![Check::Api, Check::Kubelet], 60);
     let slots = Slots { default: Some(slot("A")), next: None, booted: Some(slot("A")), installed: vec![former, new] };
-    Machine { version, counts, wanted, slots, record: None, cut_running: 0, cut_else: 0, boots: 0 }
+    Machine { version, counts, wanted, slots, record: None, cut_running: 0, cut_else: 0, boots: 0, was_started: false }
 }
 
 impl Machine {
@@ -68,6 +70,7 @@ impl Machine {
             }
         }
         self.slots.booted = Some(chosen);
+        self.was_started |= self.runs_new();
     }
 
     fn runs_new(&self) -> bool {
@@ -158,6 +161,9 @@ fn every_course_of_events_ends_on_one_of_both_versions_and_says_which_and_why() 
             for end in &ends {
                 check(end);
             }
+            let told = |what: &str| ends.iter().flat_map(|end| &end.record).any(|record| record.reason.contains(what));
+            assert!(told("the upgrade to v2 was cut off before that was started"), "{version:?}");
+            assert!(told("did not start"), "{version:?}");
             let reached = |phase| ends.iter().any(|end| end.record.as_ref().map(|record| record.phase) == Some(phase));
             assert!(reached(Phase::Failed) && reached(Phase::Good) == (version == Version::Good), "{version:?}");
         }
@@ -177,11 +183,14 @@ fn check(end: &Machine) {
         Phase::Good => assert!(is_new && end.version == Version::Good, "{end:?}"),
         Phase::Failed => {
             assert!(!is_new && !record.reason.is_empty(), "{end:?}");
+            // What was cut off is not told as a version that does not start.
+            assert!(end.was_started || !record.reason.contains("did not start"), "{end:?}");
+            assert!(end.cut_else > 0 || !record.reason.contains("cut off"), "{end:?}");
             // A good version is given up when the power was cut before it was seen, or too often.
             let excused = end.cut_else > 0 || end.cut_running >= BOOTS;
             assert!(end.version != Version::Good || excused, "{end:?}");
         }
-        Phase::Prepared | Phase::Running => panic!("the trial never ends: {end:?}"),
+        Phase::Prepared | Phase::Armed | Phase::Running => panic!("the trial never ends: {end:?}"),
     }
     assert!(end.counts || end.slots.installed.iter().all(|installed| installed.tries_left.is_none()));
 }
@@ -199,6 +208,8 @@ fn a_version_that_dies_is_started_three_times_and_power_cuts_below_that_are_forg
     let mut ends = Vec::new();
     explore(machine(Version::NeverStarts, false), 0, &mut ends);
     assert_eq!(ends.iter().map(|end| end.boots).collect::<Vec<_>>(), [2], "its first failure was its last");
+    let reason = ends[0].record.as_ref().map(|record| record.reason.as_str()).unwrap_or_default();
+    assert!(reason.starts_with("v2 did not start: "), "{reason}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use domain_runtime::configuration::ConfigurationController;
 use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
 use machine_api::{
-    BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
+    Away, BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
     ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
 };
 use parking_lot::Mutex;
@@ -65,6 +65,7 @@ struct Sinks {
     stays_in_etcd: Mutex<bool>,
     asked_of_etcd: Mutex<usize>,
     forgotten: Mutex<usize>,
+    away: Arc<Mutex<Vec<Option<SequenceId>>>>,
 }
 
 #[async_trait]
@@ -122,8 +123,26 @@ impl EtcdMembers for Sinks {
         if *self.stays_in_etcd.lock() { Err("it is the only member".into()) } else { Ok(()) }
     }
 
-    async fn can_be_away(&self, preserve: bool) -> Result<(), BoxError> {
-        if *self.stays_in_etcd.lock() && !preserve { Err("it is the only member".into()) } else { Ok(()) }
+    async fn go_away(&self, preserve: bool) -> Result<Box<dyn Away>, BoxError> {
+        if *self.stays_in_etcd.lock() && !preserve {
+            return Err("it is the only member".into());
+        }
+        Ok(Box::new(FakeAway(Arc::clone(&self.away))))
+    }
+}
+
+/// Writes down how it ended.
+#[derive(Debug)]
+struct FakeAway(Arc<Mutex<Vec<Option<SequenceId>>>>);
+
+#[async_trait]
+impl Away for FakeAway {
+    async fn stay(self: Box<Self>) {
+        self.0.lock().push(None);
+    }
+
+    fn until_the_end_of(self: Box<Self>, sequence: SequenceId) {
+        self.0.lock().push(Some(sequence));
     }
 }
 
@@ -454,7 +473,6 @@ async fn an_upgrade_is_refused_before_anything_stops_or_has_its_image_ready() {
     let good = api::UpgradeRequest { image: "good".into(), ..Default::default() };
     for (request, code, reason) in [
         (api::UpgradeRequest::default(), Code::InvalidArgument, "no installer image"),
-        (api::UpgradeRequest { stage: true, ..good.clone() }, Code::Unimplemented, "staged upgrades"),
         (good.clone(), Code::FailedPrecondition, "it is the only member; --force"),
         (api::UpgradeRequest { image: "bad".into(), force: true, ..Default::default() }, Code::InvalidArgument, "bad"),
     ] {
@@ -471,8 +489,54 @@ async fn an_upgrade_is_refused_before_anything_stops_or_has_its_image_ready() {
     assert_eq!(it.sinks.sequences.lock()[0].options.parameters, sequencer::Parameters::Upgrade(expected));
     assert_eq!(*it.sinks.forgotten.lock(), 0);
     // Another sequence runs: the image goes, and the actor has an event.
-    upgrade(&it, preserved).await.unwrap();
+    upgrade(&it, preserved.clone()).await.unwrap();
     assert_eq!(*it.sinks.forgotten.lock(), 1);
+    // The others may go away as soon as this node does not.
+    let no_image = api::UpgradeRequest { image: "bad".into(), ..preserved };
+    assert_eq!(upgrade(&it, no_image).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(*it.sinks.away.lock(), [Some(SequenceId(1)), None, None]);
+}
+
+#[tokio::test]
+async fn a_staged_upgrade_is_a_sequence_of_its_own_and_keeps_no_image() {
+    let it = served_metal();
+    let staged = api::UpgradeRequest { image: "good".into(), stage: true, preserve: true, ..Default::default() };
+    upgrade(&it, staged).await.unwrap();
+    assert_eq!(it.sinks.sequences.lock()[0].sequence, Sequence::StageUpgrade);
+    assert_eq!(*it.sinks.forgotten.lock(), 1);
+    assert_eq!(*it.sinks.away.lock(), [Some(SequenceId(1))]);
+}
+
+/// `talosctl upgrade --insecure` was refused on every machine.
+#[tokio::test]
+async fn a_machine_without_state_of_any_cluster_is_upgraded_by_anybody_and_without_options_of_a_node() {
+    let it = served_metal();
+    *it.sinks.stays_in_etcd.lock() = true;
+    let plain = api::UpgradeRequest { image: "good".into(), ..Default::default() };
+    let state = |clients| {
+        let access = MaintenanceAccess { clients, ..MaintenanceAccess::default() };
+        it.machine.store.put(MaintenanceAccess::ID, access, "config.ConfigurationController").unwrap();
+    };
+    for clients in [MaintenanceClients::Administrators, MaintenanceClients::Nobody] {
+        state(clients);
+        assert_eq!(it.client().upgrade(plain.clone()).await.unwrap_err().code(), Code::Unimplemented, "{clients:?}");
+    }
+    state(MaintenanceClients::Anybody);
+    for (request, name) in [
+        (api::UpgradeRequest { preserve: true, ..plain.clone() }, "preserve"),
+        (api::UpgradeRequest { stage: true, ..plain.clone() }, "stage"),
+        (api::UpgradeRequest { force: true, ..plain.clone() }, "force"),
+    ] {
+        let refused = it.client().upgrade(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert_eq!(refused.message(), format!("an upgrade in maintenance mode has no {name}"));
+    }
+    assert!(it.sinks.sequences.lock().is_empty());
+    it.client().upgrade(plain).await.unwrap();
+    assert_eq!(it.sinks.sequences.lock()[0].sequence, Sequence::MaintenanceUpgrade);
+    assert!(it.sinks.away.lock().is_empty(), "it is in no cluster");
+    let back = it.client().rollback(api::RollbackRequest {}).await.unwrap_err();
+    assert_eq!(back.code(), Code::Unimplemented);
 }
 
 #[tokio::test]

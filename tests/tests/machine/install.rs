@@ -13,6 +13,7 @@ use tests::support::{eventually, run};
 
 use crate::assets::Assets;
 use crate::cuts::{an_empty_file, logged};
+use crate::disks::UserDisks;
 use crate::files::Files;
 use crate::registry::Registry;
 use crate::vm::{ADDRESS, BOOT, FOR_EMULATION, Firmware, HOST, Setup, Vm};
@@ -296,21 +297,23 @@ impl OddDisks {
     }
 }
 
-fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
     use std::os::unix::fs::FileExt as _;
     std::fs::OpenOptions::new().write(true).open(path)?.write_all_at(bytes, offset).context("writing an odd disk")
 }
 
-/// A disk image has the system: it is configured, and not installed. Its last partition grows to the disk.
+/// A disk image has the system: it is configured, and not installed. Its last partition grows to the disk. It partitions, formats
+/// and mounts other disks, once.
 pub(crate) fn a_disk_image_boots_grows_and_is_configured(assets: &Assets) -> anyhow::Result<()> {
     let disk = assets.file("system.qcow2")?;
     let image = text(&assets.disk_image()?);
     let create = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &image, &text(&disk), "12G"];
     run(Path::new("qemu-img"), &create)?.ok().context("qemu-img (package qemu-utils)")?;
     let registry = Registry::start(&assets.installer()?)?;
-    let generated = generate(assets, &registry, "{}")?;
+    let generated = generate(assets, &registry, UserDisks::PATCH)?;
     let setup = Setup::firmware("machine", Firmware::Uefi, None)
         .with_drive(&format!("format=qcow2,cache=unsafe,file={}", disk.display()), "");
+    let setup = UserDisks::make(assets)?.attach(setup);
     let mut machine = Vm::start(assets, &setup)?;
     machine.is_in_maintenance()?;
     machine.talosctl_insecure(&["apply-config", "--file", &text(&generated.control_plane)])?.ok()?;
@@ -323,9 +326,14 @@ pub(crate) fn a_disk_image_boots_grows_and_is_configured(assets: &Assets) -> any
         ensure!(size > 8.0, "EPHEMERAL has {size} GB");
         Ok(())
     })?;
+    let made = UserDisks::are_mounted(&mut machine, talosconfig)?;
+    ensure!(machine.console().contains("starting software RAID without"), "a mirror is whole that lacks a disk");
     machine.cut_power();
     let mut machine = Vm::start(assets, &Setup { firmware: Firmware::Bios, ..setup })?;
-    machine.is_up(talosconfig, BOOT).context("by the other firmware").map(drop)
+    machine.is_up(talosconfig, BOOT).context("by the other firmware")?;
+    let found = UserDisks::are_mounted(&mut machine, talosconfig)?;
+    ensure!(found == made, "file systems were made again: {made:?}, {found:?}");
+    Ok(())
 }
 
 /// The kernel's arguments give the address, values of META and where the configuration is; that names a disk which is not there.

@@ -65,8 +65,12 @@ pub(crate) struct Setup {
     pub(crate) discs: Vec<PathBuf>,
     /// QEMU's model of the processor.
     pub(crate) processor: &'static str,
+    /// Further devices of QEMU.
+    pub(crate) devices: Vec<&'static str>,
     /// What the machine says of itself: options of QEMU's `-smbios`.
     pub(crate) identity: Option<String>,
+    /// What the clock of its board shows at its start; the time, if there is none.
+    pub(crate) clock: Option<&'static str>,
 }
 
 impl Setup {
@@ -97,8 +101,9 @@ impl Setup {
     }
 
     fn of(name: &'static str, firmware: Firmware, source: Source) -> Self {
-        let (drives, discs) = (Vec::new(), Vec::new());
-        Self { name, source, firmware, memory_mib: 2048, drives, discs, processor: "max", identity: None }
+        let (drives, discs, devices) = (Vec::new(), Vec::new(), Vec::new());
+        let processor = "max";
+        Self { name, source, firmware, memory_mib: 2048, drives, discs, processor, devices, identity: None, clock: None }
     }
 
     /// With another disk: a raw image.
@@ -133,8 +138,12 @@ impl Setup {
         if self.firmware == Firmware::Uefi {
             arguments.extend(firmware_flash(&assets.file(&format!("{}.vars", self.name))?)?);
         }
+        arguments.extend(self.devices.iter().flat_map(|device| ["-device".into(), (*device).into()]));
         if let Some(identity) = &self.identity {
             arguments.extend(["-smbios".into(), identity.into()]);
+        }
+        if let Some(clock) = self.clock {
+            arguments.extend(["-rtc".into(), format!("base={clock}").into()]);
         }
         for (index, (drive, device)) in (0..).zip(&self.drives) {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
@@ -300,11 +309,21 @@ impl Vm {
 
     /// Presses its power button.
     pub(crate) fn press_power_button(&self) -> anyhow::Result<()> {
+        self.command("system_powerdown")
+    }
+
+    /// Sends an interrupt that cannot be masked.
+    pub(crate) fn interrupt(&self) -> anyhow::Result<()> {
+        self.command("inject-nmi")
+    }
+
+    /// The one command that QEMU gets.
+    fn command(&self, command: &str) -> anyhow::Result<()> {
         let mut monitor = &self.monitor;
         monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut answers = BufReader::new(monitor.try_clone()?).lines();
         answers.next().context("no greeting of QEMU")??;
-        for command in ["qmp_capabilities", "system_powerdown"] {
+        for command in ["qmp_capabilities", command] {
             writeln!(monitor, r#"{{"execute": "{command}"}}"#)?;
             let answer = answers.next().context("no answer of QEMU")??;
             ensure!(answer.contains("return") || answer.contains("POWERDOWN"), "{command}: {answer}");

@@ -1,12 +1,13 @@
 //! A cluster of virtual machines, from the disc to pods that reach each other: what `docs/metal.md` does by hand.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use provision::machines::EMULATED;
-use tests::support::run;
+use tests::support::{eventually, run};
 
-use crate::cluster::{Cluster, Wanted};
+use crate::cluster::{Cluster, Kubernetes, Wanted};
 use crate::pods::services_are_reached;
 
 const NAME: &str = "sys-machines";
@@ -14,6 +15,7 @@ const CIDR: &str = "10.9.0.0/24";
 const NODES: [(&str, &str); 2] =
     [("on-control-plane", "sys-machines-controlplane-1"), ("on-worker", "sys-machines-worker-1")];
 const ADDRESSES: &str = "10.9.0.2,10.9.0.3";
+const WORKER: &str = "10.9.0.3";
 /// One emulated processor that starts all controllers keeps the lease of their manager waiting for longer than the 10 s after which
 /// it would start anew.
 const PATIENT: &str = r#"{"cluster": {
@@ -42,7 +44,40 @@ pub(crate) fn virtual_machines_become_a_cluster(cluster: &Cluster) -> anyhow::Re
         let talosconfig = cluster.file(&format!("{NAME}-talosconfig"));
         let disks = cluster.talosctl_as(&talosconfig, &["get", "systemdisk", "--nodes", ADDRESSES])?.ok()?;
         ensure!(disks.matches(" /dev/vda ").count() == NODES.len(), "{disks}");
-        services_are_reached(kubernetes, NODES)
+        services_are_reached(kubernetes, NODES)?;
+        a_worker_leaves_and_comes_back(cluster, &talosconfig, kubernetes)
+    })
+}
+
+/// It is drained, wipes its volumes, waits in maintenance mode, and joins its cluster again with the same configuration.
+fn a_worker_leaves_and_comes_back(
+    cluster: &Cluster,
+    talosconfig: &Path,
+    kubernetes: &Kubernetes<'_>,
+) -> anyhow::Result<()> {
+    let (address, (_, node)) = (WORKER, NODES[1]);
+    let configuration = cluster.file("worker.yaml");
+    let read = cluster.talosctl_as(talosconfig, &["read", "/system/state/config.yaml", "--nodes", address])?.ok()?;
+    std::fs::write(&configuration, read)?;
+    let labels = ["--system-labels-to-wipe", "STATE,EPHEMERAL"];
+    let reset = ["reset", "--nodes", address, "--graceful", "--reboot", "--debug", "--timeout", "9m"];
+    let answer = cluster.talosctl_as(talosconfig, &[reset.as_slice(), &labels].concat())?;
+    ensure!(answer.succeeded, "the reset: {}", answer.stderr);
+    ensure!(answer.stderr.contains("cordonAndDrainNode"), "no drain was told:\n{}", answer.stderr);
+    let configuration = configuration.display().to_string();
+    eventually("a worker in maintenance mode", PATIENCE, || {
+        let apply = ["apply-config", "--insecure", "--nodes", address, "--file", &configuration];
+        cluster.talosctl_as(talosconfig, &apply)?.ok().map(drop)
+    })?;
+    eventually("a worker that is Ready and takes pods again", PATIENCE, || {
+        let text = kubernetes.ask(&["get", "node", node, "--output", "json"])?.ok()?;
+        let value: serde_json::Value = serde_json::from_str(&text)?;
+        let conditions = value["status"]["conditions"].as_array().context("a Node without conditions")?;
+        let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
+        let is_cordoned = value["spec"]["unschedulable"] == true;
+        let identity = cluster.talosctl_as(talosconfig, &["get", "machinestatus", "--nodes", address])?.ok()?;
+        ensure!(is_ready && !is_cordoned && identity.contains("running"), "it is not: {text}");
+        Ok(())
     })
 }
 

@@ -5,6 +5,7 @@
 //! that cannot be used stays there for inspection and is announced.
 
 mod access;
+mod clock;
 mod files;
 mod request;
 
@@ -27,6 +28,7 @@ use resources::v1alpha1::{AcquireConfigSpec, AcquireConfigStatus};
 use resources::values::Timestamp;
 use sequencer::events::Action;
 use sequencer::{EventBus, Payload};
+use stdx::{Clock as _, SystemClock};
 use sys::files::FileError;
 use tokio::time::Instant;
 
@@ -51,6 +53,8 @@ pub struct ConfigurationController {
     platform: Arc<dyn Platform>,
     inventory: Arc<dyn Inventory>,
     events: EventBus,
+    /// Set where it shows an impossible time; none is touched without it.
+    clock: Option<Arc<dyn ntp::SystemTime>>,
     started: Instant,
     phase: Phase,
     /// When the trial in force reverts, for people: decided when it began, since the wall clock may jump.
@@ -76,12 +80,33 @@ impl ConfigurationController {
             platform,
             inventory,
             events,
+            clock: None,
             started: Instant::now(),
             phase,
             reverts_at: Timestamp::default(),
             unsaved: false,
             access: None,
             announced: None,
+        }
+    }
+
+    /// Sets this clock where it is the machine's own and shows a time before the cluster's authorities were made.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn ntp::SystemTime>) -> Self {
+        let own = self.platform.capabilities().clock == Ownership::Machine;
+        Self { clock: own.then_some(clock), ..self }
+    }
+
+    fn set_clock(&self, documents: &Documents) {
+        let Some(clock) = &self.clock else { return };
+        let Some(behind) = clock::behind(documents, SystemClock.now()) else { return };
+        let days = behind.as_secs() / (24 * 60 * 60);
+        match clock.advance(behind) {
+            Ok(()) => tracing::warn!(days, "the clock showed a time before the cluster was made, and is set forward to it"),
+            Err(error) => {
+                let error = stdx::error_chain(&error);
+                tracing::error!(error, days, "the clock shows a time before the cluster was made");
+            }
         }
     }
 
@@ -192,6 +217,8 @@ impl ConfigurationController {
         source: Source,
     ) -> Result<(), FileError> {
         self.unsaved = files.is_none();
+        // Before anything is signed.
+        self.set_clock(&documents);
         match source {
             // Nodes of an earlier version have no authorities beside it. The configuration is in force also when they
             // cannot be written.

@@ -43,6 +43,8 @@ pub struct AdjtimeState {
 pub trait SystemTime: std::fmt::Debug + Send + Sync + 'static {
     /// Slews or steps it.
     fn adjust(&self, adjustment: Adjustment) -> Result<(), TimeError>;
+    /// Sets it forward. Nobody takes it for right by that.
+    fn advance(&self, by: Duration) -> Result<(), TimeError>;
     /// What it is doing.
     fn state(&self) -> Result<AdjtimeState, TimeError>;
 }
@@ -66,6 +68,11 @@ impl SystemTime for KernelTime {
             }
         }
         Ok(())
+    }
+
+    fn advance(&self, by: Duration) -> Result<(), TimeError> {
+        let offset = Offset::from_nanos(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+        step(offset).map_err(|cause| TimeError { operation: "setting the clock forward", cause })
     }
 
     fn state(&self) -> Result<AdjtimeState, TimeError> {

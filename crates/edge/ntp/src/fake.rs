@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ impl FakeAsk {
 
     /// Lets a server tell an offset in milliseconds.
     pub fn tells(&self, server: &str, millis: i64) {
-        let round_trip = std::time::Duration::from_millis(10);
+        let round_trip = Duration::from_millis(10);
         let offset = Offset::from_millis(millis);
         self.answers(server, Answer::Sample(Sample { offset, round_trip, leap: Leap::None, is_local: false }));
     }
@@ -63,6 +64,7 @@ impl Ask for FakeAsk {
 #[derive(Debug, Clone, Default)]
 pub struct FakeTime {
     adjustments: Arc<Mutex<Vec<Adjustment>>>,
+    advances: Arc<Mutex<Vec<Duration>>>,
     state: Arc<Mutex<AdjtimeState>>,
 }
 
@@ -71,6 +73,12 @@ impl FakeTime {
     #[must_use]
     pub fn adjustments(&self) -> Vec<Adjustment> {
         self.adjustments.lock().clone()
+    }
+
+    /// How far it was set forward, each time.
+    #[must_use]
+    pub fn advances(&self) -> Vec<Duration> {
+        self.advances.lock().clone()
     }
 
     /// What it says about itself from now on.
@@ -82,6 +90,11 @@ impl FakeTime {
 impl SystemTime for FakeTime {
     fn adjust(&self, adjustment: Adjustment) -> Result<(), TimeError> {
         self.adjustments.lock().push(adjustment);
+        Ok(())
+    }
+
+    fn advance(&self, by: Duration) -> Result<(), TimeError> {
+        self.advances.lock().push(by);
         Ok(())
     }
 

@@ -9,7 +9,12 @@ use super::*;
 const GIB: u64 = 1 << 30;
 
 fn edges(fake: &FakeBlock) -> VolumeEdges {
-    VolumeEdges { devices: Arc::new(fake.clone()), filesystems: Arc::new(fake.clone()), tables: Arc::new(fake.clone()) }
+    VolumeEdges {
+        devices: Arc::new(fake.clone()),
+        filesystems: Arc::new(fake.clone()),
+        tables: Arc::new(fake.clone()),
+        groups: Arc::new(fake.clone()),
+    }
 }
 
 fn disk(device: &str, partitions: &[(u64, &Path)]) -> MachineDisk {

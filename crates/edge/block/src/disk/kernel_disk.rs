@@ -72,7 +72,8 @@ fn is_own_encrypted(id: &str) -> bool {
     id.starts_with("CRYPT-LUKS2-") && id.trim_end().ends_with("-encrypted")
 }
 
-/// Devices that are made of a disk or of its partitions, without the volumes of LVM and the system's encrypted ones.
+/// Devices that are made of a disk or of its partitions, without those that let go of it: volumes of LVM, arrays, and the encrypted
+/// volumes of the system.
 pub(super) fn part_of(path: &Path) -> Vec<String> {
     let Ok(resolved) = fs::canonicalize(path) else { return Vec::new() };
     let name = resolved.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -88,8 +89,9 @@ fn holders(devices: &Path, disk: &str) -> Vec<String> {
         .flat_map(|device| entries(device.join("holders")))
         .map(|holder| holder.file_name().to_string_lossy().into_owned())
         .filter(|holder| {
-            let id = fs::read_to_string(devices.join(holder).join("dm/uuid"));
-            !id.is_ok_and(|id| id.starts_with("LVM-") || is_own_encrypted(&id))
+            let holder = devices.join(holder);
+            let id = fs::read_to_string(holder.join("dm/uuid"));
+            !id.is_ok_and(|id| id.starts_with("LVM-") || is_own_encrypted(&id)) && !holder.join("md").is_dir()
         })
         .collect();
     names.sort_unstable();
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_hold_a_disk_and_logical_volumes_can_be_deactivated() {
+    fn arrays_and_logical_volumes_let_go_of_a_disk_and_others_hold_it() {
         let devices = tempfile::tempdir().unwrap();
         let add = |path: &str, content: &str| {
             let path = devices.path().join(path);
@@ -212,11 +214,13 @@ mod tests {
             ("dm-0/dm/uuid", "LVM-abc\n"),
             ("dm-1/dm/uuid", "CRYPT-LUKS2-abc\n"),
             ("sdc/holders/md0", ""),
+            ("sdc/holders/bcache0", ""),
+            ("md0/md/array_state", "clean\n"),
         ] {
             add(file, content);
         }
-        assert_eq!(holders(devices.path(), "sdb"), ["dm-1", "md0"]);
-        assert_eq!(holders(devices.path(), "sdc"), ["md0"]);
+        assert_eq!(holders(devices.path(), "sdb"), ["dm-1"]);
+        assert_eq!(holders(devices.path(), "sdc"), ["bcache0"]);
         assert_eq!(holders(devices.path(), "sdd"), [""; 0]);
     }
 

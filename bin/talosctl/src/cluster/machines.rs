@@ -188,6 +188,12 @@ impl MachineFlags {
         self.flags.settings(shared)
     }
 
+    /// The encryption that the flags ask for, as a patch.
+    pub(super) fn encryption(&self) -> Result<Option<config::Patch>, CommandError> {
+        let flags = &self.flags;
+        encryption::patch(flags.encrypt_state, flags.encrypt_ephemeral, &flags.disk_encryption_key_types)
+    }
+
     /// Refuses defaults of kernel and initramfs that are not there; the driver reports files that were named.
     pub(super) fn check_boot_files(&self, settings: &MachineSettings) -> Result<(), CommandError> {
         let (Media::Kernel { kernel, initramfs } | Media::Network(BootScript::Files { kernel, initramfs })) =
@@ -239,11 +245,6 @@ impl Args for MachineFlags {
 }
 
 impl Flags {
-    /// The encryption that the flags ask for, as a patch.
-    pub(super) fn encryption(&self) -> Result<Option<config::Patch>, CommandError> {
-        encryption::patch(self.encrypt_state, self.encrypt_ephemeral, &self.disk_encryption_key_types)
-    }
-
     /// The settings of all machines.
     fn settings(&self, shared: &Shared<'_>) -> Result<(MachineSettings, Acceleration), CommandError> {
         let (accelerator, acceleration) = match self.accel.as_str() {

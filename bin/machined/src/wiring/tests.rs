@@ -40,7 +40,6 @@ const NOT_IN_A_CONTAINER: (&str, &[&str]) = (
 /// Types that nobody writes on any machine yet, and the work that they wait for. The table can only shrink: a type that gets a
 /// writer has to leave it, and a new type does not come in without a reason.
 const WAITING: &[(&str, &[&str])] = &[
-    ("watchdogs, of which only the configuration is shown", &["WatchdogTimerStatuses.runtime.talos.dev"]),
     (
         "the status of system extensions",
         &["ExtensionServiceConfigStatuses.runtime.talos.dev", "ExtensionStatuses.runtime.talos.dev"],

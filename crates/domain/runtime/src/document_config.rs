@@ -1,18 +1,15 @@
 //! Parts of the configuration as resources, for whoever carries them out and for clients that ask what is configured:
-//! kernel modules, files of extension services, the sink of events, the watchdog.
+//! kernel modules, files of extension services, the watchdog.
 
 use std::time::Duration;
 
 use config::v1alpha1::Config;
 use config::{Document, Documents};
 use controller::{Controller, Projection};
-use resources::runtime::{
-    EventSinkConfig, ExtensionServiceConfig, ExtensionServiceConfigFile, KernelModuleSpec, WatchdogTimerConfig,
-};
+use resources::runtime::{ExtensionServiceConfig, ExtensionServiceConfigFile, KernelModuleSpec, WatchdogTimerConfig};
 
-/// Ids of Talos 1.7.
-const EVENT_SINK: &str = "event-sink";
-const WATCHDOG: &str = "timer";
+/// The id of Talos 1.7.
+pub(crate) const WATCHDOG: &str = "timer";
 /// The timeout of a watchdog that has none in its document (Talos 1.7).
 const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -21,7 +18,6 @@ pub fn controllers() -> Vec<Box<dyn Controller>> {
     vec![
         Projection::boxed("runtime.KernelModuleConfigController", kernel_modules),
         Projection::of_documents("runtime.ExtensionServiceConfigController", extension_services),
-        Projection::of_documents("runtime.EventsSinkConfigController", event_sink),
         Projection::of_documents("runtime.WatchdogTimerConfigController", watchdog),
     ]
 }
@@ -46,14 +42,6 @@ fn extension_services(documents: &Documents) -> Vec<(String, ExtensionServiceCon
             let environment = service.environment.clone();
             Some((service.name.clone(), ExtensionServiceConfig { files, environment }))
         }
-        _ => None,
-    };
-    documents.documents().iter().filter_map(spec).collect()
-}
-
-fn event_sink(documents: &Documents) -> Vec<(String, EventSinkConfig)> {
-    let spec = |document: &Document| match document {
-        Document::EventSink(sink) => Some((EVENT_SINK.to_owned(), EventSinkConfig { endpoint: sink.endpoint.clone() })),
         _ => None,
     };
     documents.documents().iter().filter_map(spec).collect()
@@ -90,8 +78,7 @@ mod tests {
         let root = "version: v1alpha1\nmachine:\n  type: worker\n  kernel:\n    modules:\n      - name: br_netfilter\n        \
                     parameters: [a=1]\n";
         let others = "---\napiVersion: v1alpha1\nkind: ExtensionServiceConfig\nname: frr\nconfigFiles:\n  - content: x\n    \
-                      mountPath: /etc/frr.conf\nenvironment: [A=b]\n---\napiVersion: v1alpha1\nkind: EventSinkConfig\n\
-                      endpoint: 10.0.0.1:8080\n---\napiVersion: v1alpha1\nkind: WatchdogTimerConfig\n\
+                      mountPath: /etc/frr.conf\nenvironment: [A=b]\n---\napiVersion: v1alpha1\nkind: WatchdogTimerConfig\n\
                       device: /dev/watchdog0\n";
         harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(format!("{root}{others}")));
         harness.settle().await;
@@ -99,7 +86,6 @@ mod tests {
         assert_eq!((module.name.as_str(), module.parameters.as_slice()), ("br_netfilter", &["a=1".to_owned()][..]));
         let service = harness.get::<ExtensionServiceConfig>("frr").unwrap();
         assert_eq!((service.files[0].mount_path.as_str(), service.environment.len()), ("/etc/frr.conf", 1));
-        assert_eq!(harness.get::<EventSinkConfig>(EVENT_SINK).unwrap().endpoint, "10.0.0.1:8080");
         let watchdog = harness.get::<WatchdogTimerConfig>(WATCHDOG).unwrap();
         assert_eq!(watchdog.timeout, Nanoseconds::from(Duration::from_secs(60)));
 
@@ -107,6 +93,6 @@ mod tests {
         harness.settle().await;
         assert_eq!(harness.get::<KernelModuleSpec>("br_netfilter"), None);
         assert_eq!(harness.get::<ExtensionServiceConfig>("frr"), None);
-        assert_eq!(harness.get::<EventSinkConfig>(EVENT_SINK), None);
+        assert_eq!(harness.get::<WatchdogTimerConfig>(WATCHDOG), None);
     }
 }

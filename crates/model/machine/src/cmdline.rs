@@ -15,9 +15,11 @@ pub const WIPE: &str = "talos.experimental.wipe";
 pub const ENVIRONMENT: &str = "talos.environment";
 /// A receiver of the kernel log: a URL of scheme tcp or udp.
 pub const LOGGING: &str = "talos.logging.kernel";
+/// A receiver of events: `host:port`.
+pub const EVENT_SINK: &str = "talos.events.sink";
 /// Arguments that an installation takes over from the running kernel, if it has them.
 const KEPT: [&str; 6] =
-    ["siderolink.api", "talos.events.sink", LOGGING, "em.events_url", "talos.dashboard.disabled", "net.ifnames"];
+    ["siderolink.api", EVENT_SINK, LOGGING, "em.events_url", "talos.dashboard.disabled", "net.ifnames"];
 /// Extra arguments that replace those of the same key instead of being added.
 const REPLACED: [&str; 2] = ["console", PLATFORM];
 /// Longest command line that is read.

@@ -1,15 +1,11 @@
 //! The event bus as messages of the API.
 
 use futures::stream::{self, BoxStream, StreamExt};
-use prost::Message;
-use sequencer::events::{Action, ErrorCode, Event, Payload, SequenceAction, SequenceError};
+use sequencer::events::Event;
 use tonic::Status;
 use wire::machine as api;
 
 use crate::machine::Machine;
-
-/// Prefix of the type name in an event's type URL.
-const PREFIX: &str = "talos/runtime/";
 
 /// The requested past events, then each later one.
 pub(super) fn events(
@@ -50,69 +46,8 @@ fn first_wanted(kept: &[Event], request: &api::EventsRequest, machine: &Machine)
 fn message(event: Event) -> api::Event {
     api::Event {
         metadata: None,
-        data: Some(payload(event.payload)),
-        id: format!("{:016x}", event.sequence),
+        id: event_delivery::event_id(&event),
+        data: Some(event_delivery::any(event_delivery::API_TYPES, event.payload)),
         actor_id: event.actor,
-    }
-}
-
-fn any<M: Message>(name: &str, message: &M) -> prost_types::Any {
-    prost_types::Any { type_url: format!("{PREFIX}machine.{name}"), value: message.encode_to_vec() }
-}
-
-fn payload(payload: Payload) -> prost_types::Any {
-    use api::machine_status_event::{MachineStatus, machine_status::UnmetCondition};
-    match payload {
-        Payload::Sequence { sequence, action, error } => {
-            use api::sequence_event::Action as Wire;
-            let action = match action {
-                SequenceAction::Noop => Wire::Noop,
-                SequenceAction::Start => Wire::Start,
-                SequenceAction::Stop => Wire::Stop,
-            };
-            let error = error.map(|SequenceError { code, message }| {
-                let code = match code {
-                    ErrorCode::Fatal => wire::common::Code::Fatal,
-                    ErrorCode::Locked => wire::common::Code::Locked,
-                    ErrorCode::Canceled => wire::common::Code::Canceled,
-                };
-                wire::common::Error { code: code.into(), message, details: Vec::new() }
-            });
-            any("SequenceEvent", &api::SequenceEvent { sequence, action: action.into(), error })
-        }
-        Payload::Phase { phase, action } => {
-            use api::phase_event::Action as Wire;
-            let action = if action == Action::Start { Wire::Start } else { Wire::Stop };
-            any("PhaseEvent", &api::PhaseEvent { phase, action: action.into() })
-        }
-        Payload::Task { task, action } => {
-            use api::task_event::Action as Wire;
-            let action = if action == Action::Start { Wire::Start } else { Wire::Stop };
-            any("TaskEvent", &api::TaskEvent { task, action: action.into() })
-        }
-        Payload::ServiceState { service, state, message, health } => {
-            use api::service_state_event::Action as Wire;
-            let action = Wire::from_str_name(&state.to_uppercase()).unwrap_or(Wire::Initialized);
-            let health = health.map(|health| api::ServiceHealth {
-                unknown: health.unknown,
-                healthy: health.healthy,
-                last_message: health.message,
-                last_change: None,
-            });
-            any("ServiceStateEvent", &api::ServiceStateEvent { service, action: action.into(), message, health })
-        }
-        Payload::Restart { command } => any("RestartEvent", &api::RestartEvent { cmd: command }),
-        Payload::ConfigLoadError { error } => any("ConfigLoadErrorEvent", &api::ConfigLoadErrorEvent { error }),
-        Payload::ConfigValidationError { error } => {
-            any("ConfigValidationErrorEvent", &api::ConfigValidationErrorEvent { error })
-        }
-        Payload::Address { hostname, addresses } => any("AddressEvent", &api::AddressEvent { hostname, addresses }),
-        Payload::MachineStatus { stage, ready, unmet } => {
-            use api::machine_status_event::MachineStage;
-            let stage = MachineStage::from_str_name(&stage.to_uppercase().replace(' ', "_")).unwrap_or_default();
-            let unmet_conditions = unmet.into_iter().map(|(name, reason)| UnmetCondition { name, reason }).collect();
-            let status = Some(MachineStatus { ready, unmet_conditions });
-            any("MachineStatusEvent", &api::MachineStatusEvent { stage: stage.into(), status })
-        }
     }
 }

@@ -30,7 +30,7 @@ pub struct ServicePaths {
     pub containerd_socket: PathBuf,
 }
 
-/// `runtime.ServiceSpecController`: containerd, apid, on a kernel of its own udevd, and on control planes trustd and etcd.
+/// `runtime.ServiceSpecController`: containerd, apid, on a kernel of its own udevd and syslogd, and on control planes trustd and etcd.
 ///
 /// A waiting service has a spec already, with its unmet condition: the boot sequence waits for every
 /// required one.
@@ -84,6 +84,8 @@ impl Controller for ServiceSpecController {
         let capabilities = ctx.get::<PlatformCapabilities>(PlatformCapabilities::ID)?;
         if capabilities.is_some_and(|capabilities| capabilities.kernel == Ownership::Machine) {
             ctx.put("udevd", program("/usr/lib/systemd/systemd-udevd", 0))?;
+            // A task of machined.
+            ctx.put("syslogd", ServiceSpec { required: true, ..ServiceSpec::default() })?;
         }
         let containerd = self.containerd(ctx)?;
         ctx.put("containerd", containerd)?;
@@ -203,14 +205,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn udevd_runs_on_a_kernel_of_the_machines_own() {
+    async fn udevd_and_syslogd_run_on_a_kernel_of_the_machines_own() {
         let harness = start();
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::default());
         harness.settle().await;
         assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd"]);
         harness.put(PlatformCapabilities::ID, PlatformCapabilities::owning_all(PlatformMode::Metal));
         harness.settle().await;
-        assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd", "udevd"]);
+        assert_eq!(harness.ids::<ServiceSpec>(), ["apid", "containerd", "syslogd", "udevd"]);
         assert_eq!(harness.get::<ServiceSpec>("udevd").unwrap().waits_for, "");
     }
 

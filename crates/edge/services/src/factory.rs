@@ -15,7 +15,7 @@ use supervisor::Service;
 use crate::oci::Mount;
 use crate::{
     BootstrapGate, ContainerdService, DaemonService, DaemonSpec, ETCD_DATA, EtcdService, KubeletService,
-    KubeletSettings, Runtime, UdevdService, WITHHELD, WITHHELD_FROM_UDEVD, group, oom,
+    KubeletSettings, Runtime, SyslogdService, UdevdService, WITHHELD, WITHHELD_FROM_UDEVD, group, oom,
 };
 
 /// Between two tries to fetch an image ahead: at first containerd may not be up yet.
@@ -72,6 +72,7 @@ impl ServiceFactory for NodeServices {
                 let daemon = DaemonSpec { withheld: &WITHHELD_FROM_UDEVD, ..daemon };
                 Arc::new(UdevdService::new(daemon, logs))
             }
+            "syslogd" => Arc::new(SyslogdService::new(logs)),
             "apid" => {
                 let daemon = daemon("apid", spec, oom::APID, group::APID, port(50000));
                 Arc::new(DaemonService::new(daemon, Vec::new(), logs))

@@ -55,6 +55,10 @@ const WRITABLE_ON_VOLUME: [&str; 4] = ["lib/cni", "lib/containerd", "lib/kubelet
 /// Directories on the volume that are made.
 const DIRECTORIES: [&str; 5] = ["lib/cni", "lib/kubelet", POD_LOGS, "log/containers", "lib/kubelet/seccomp"];
 
+/// By which the kubelet learns that the machine is about to end. Its library looks below `/var/run`, which images need not have.
+const BUS_VARIABLE: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+const BUS: &str = "/run/dbus/system_bus_socket";
+
 const READONLY: [&str; 4] = ["/etc/hosts", "/etc/machine-id", "/etc/os-release", "/etc/resolv.conf"];
 
 #[async_trait]
@@ -83,12 +87,14 @@ impl Service for KubeletService {
         mounts.extend(READONLY.into_iter().map(Mount::readonly));
         mounts.extend(self.settings.extra_mounts.iter().cloned());
         let args = std::iter::once("/usr/local/bin/kubelet".to_owned()).chain(self.settings.args.iter().cloned());
+        let mut environment =
+            with_path("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", &self.settings.environment);
+        if !environment.iter().any(|variable| variable.starts_with(BUS_VARIABLE)) {
+            environment.push(format!("{BUS_VARIABLE}=unix:path={BUS}"));
+        }
         let shape = Shape {
             args: args.collect(),
-            environment: with_path(
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                &self.settings.environment,
-            ),
+            environment,
             privilege: Privilege::Host,
             mounts,
             oom_score_adj: Some(oom::KUBELET),

@@ -13,6 +13,7 @@ pub mod installation;
 mod kubelet;
 mod machined;
 pub mod oci;
+mod syslogd;
 mod udevd;
 
 pub use bootstrap::BootstrapGate;
@@ -23,6 +24,7 @@ pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
 pub use factory::{FactoryError, NodeServices, Prefetch, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
 pub use machined::MachinedService;
+pub use syslogd::SyslogdService;
 pub use udevd::UdevdService;
 
 /// Capabilities that no service of a node has.

@@ -30,6 +30,10 @@ const TEST_PACKAGES: &[&str] = &[
     "cryptsetup-bin",
     "xorriso",
     "busybox-static",
+    // Clients of D-Bus.
+    "systemd",
+    "dbus-bin",
+    "libglib2.0-bin",
 ];
 
 /// Runs all checks and tests.

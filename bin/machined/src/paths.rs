@@ -16,3 +16,5 @@ pub(crate) const MACHINE_SOCKET: &str = "/system/run/machined/machine.sock";
 pub(crate) const EXIT_STATUS: &str = ".exit-status";
 /// Where variables of the firmware are.
 pub(crate) const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
+/// Where the system's D-Bus listens.
+pub(crate) const DBUS_SOCKET: &str = "/run/dbus/system_bus_socket";

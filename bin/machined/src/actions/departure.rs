@@ -22,6 +22,8 @@ use super::SEQUENCER;
 
 /// How long the cordon may take, which `k8s.NodeApplyController` does for every machine that ends.
 const CORDON: Duration = Duration::from_secs(30);
+/// How long pods may take to end without the kubelet (Talos 1.7).
+const PODS: Duration = Duration::from_secs(3 * 60);
 const CORDON_POLL: Duration = Duration::from_secs(1);
 
 /// Evicts the pods of this node once it is cordoned. A machine that is no node of a cluster has none.
@@ -97,7 +99,10 @@ pub(crate) async fn clean_up_pods(supervisor: &Supervisor, pods: &dyn Pods, clea
         tracing::info!("no pods: containerd does not run");
         return Ok(());
     }
-    Ok(clean_up(pods, cleanup).await?)
+    match tokio::time::timeout(PODS, clean_up(pods, cleanup)).await {
+        Ok(cleaned) => Ok(cleaned?),
+        Err(_) => Err(format!("pods have not ended within {} s", PODS.as_secs()).into()),
+    }
 }
 
 /// Ends a service; one that is not there has ended.

@@ -343,15 +343,16 @@ fn a_node_leaves_its_cluster_as_far_as_it_is_asked_to() {
     let shutdown = |force| Parameters::Shutdown(ShutdownParameters { force });
     let reset = |graceful| Parameters::Reset(ResetParameters { graceful, ..ResetParameters::default() });
     for kind in KINDS {
-        assert_eq!(departure(kind, Sequence::Reboot, Parameters::None, true), "cleanup");
-        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(false), true), "drain cleanup");
-        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(true), true), "cleanup");
-        // Disks of a container are its host's.
-        let verify = if kind == MachineKind::Machine { "verifyDisks " } else { "" };
+        // Disks of a container are its host's, and its kubelet is not told of its end.
+        let (verify, cleanup) =
+            if kind == MachineKind::Machine { ("verifyDisks ", "cleanup dbus") } else { ("", "cleanup") };
+        assert_eq!(departure(kind, Sequence::Reboot, Parameters::None, true), cleanup);
+        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(false), true), format!("drain {cleanup}"));
+        assert_eq!(departure(kind, Sequence::Shutdown, shutdown(true), true), cleanup);
         let reset_phases = |graceful, control_plane| departure(kind, Sequence::Reset, reset(graceful), control_plane);
-        assert_eq!(reset_phases(true, true), format!("{verify}drain cleanup leave preReset"));
-        assert_eq!(reset_phases(true, false), format!("{verify}drain cleanup preReset"));
-        assert_eq!(reset_phases(false, true), format!("{verify}cleanup preReset"));
+        assert_eq!(reset_phases(true, true), format!("{verify}drain {cleanup} leave preReset"));
+        assert_eq!(reset_phases(true, false), format!("{verify}drain {cleanup} preReset"));
+        assert_eq!(reset_phases(false, true), format!("{verify}{cleanup} preReset"));
     }
 }
 
@@ -367,7 +368,7 @@ fn a_reset_wipes_what_it_is_asked_for() {
         let node = Life::new(MachineKind::Machine, Disk::configured(), Scripted::Nothing);
         let request = Request::new(Sequence::Reset, ActorId::machine()).with(Parameters::Reset(parameters));
         let plan = node.planner.plan(&request).unwrap();
-        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(6).collect();
+        let names: Vec<&str> = plan.outline().map(|(phase, _)| phase).skip(7).collect();
         names.join(" ")
     };
     assert_eq!(phases(WipeMode::All, &[], &[]), "forceCleanup reset");

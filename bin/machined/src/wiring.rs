@@ -47,11 +47,11 @@ use sys::watchdog::KernelWatchdogs;
 
 use crate::actions::services;
 use crate::components::{Components, Machine};
-use crate::trial_watchdogs::NodeTrialWatchdogs;
 use crate::inventory::StoreInventory;
 use crate::maintenance::InProcess;
 use crate::paths::{CONTAINERD_SOCKET, EFI_VARIABLES, ETC, RENDERED_ETC};
 use crate::storage;
+use crate::trial_watchdogs::NodeTrialWatchdogs;
 use crate::versions::{LeaveByReboot, NodeBootLoader};
 
 /// Registers every controller of the machine.

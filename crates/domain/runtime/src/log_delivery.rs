@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use config::v1alpha1::LoggingDestination;
 use config::{Document, Documents};
 use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
-use log_delivery::{Endpoint, EndpointError, ServiceLogs};
+use log_delivery::{Console, Endpoint, EndpointError, ServiceLogs};
 use resources::config::MachineConfig;
 use resources::runtime::KmsgLogConfig;
 use resources::values::Url;
@@ -96,6 +96,57 @@ impl Controller for ServiceLogDeliveryController {
 fn service_logs(destination: &LoggingDestination) -> Result<ServiceLogs, EndpointError> {
     let tags = destination.extra_tags.iter().map(|(tag, value)| (tag.clone(), value.clone())).collect();
     Ok(ServiceLogs { endpoint: destination.endpoint.parse()?, tags })
+}
+
+/// Lines of machined are on the console whatever the configuration says.
+const ON_THE_CONSOLE: [&str; 2] = ["machined", "controller-runtime"];
+
+/// `runtime.ServiceLogConsoleController`: shows the logs of services on the console while the configuration has `debug`.
+#[derive(Debug)]
+pub struct ServiceLogConsoleController {
+    logs: LogStore,
+    console: Console,
+    showing: Option<TaskHandle>,
+}
+
+impl ServiceLogConsoleController {
+    #[must_use]
+    pub const fn new(logs: LogStore, console: Console) -> Self {
+        Self { logs, console, showing: None }
+    }
+}
+
+#[async_trait]
+impl Controller for ServiceLogConsoleController {
+    fn name(&self) -> &'static str {
+        "runtime.ServiceLogConsoleController"
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID)]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        Vec::new()
+    }
+
+    async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
+        let is_wanted = config.is_some_and(|config| config.debug == Some(true));
+        match (is_wanted, self.showing.take()) {
+            (true, Some(task)) => self.showing = Some(task),
+            (true, None) => {
+                let (logs, console) = (self.logs.clone(), self.console.clone());
+                let show =
+                    move || log_delivery::show_service_logs(logs.clone(), console.clone(), ON_THE_CONSOLE.as_slice());
+                self.showing = Some(ctx.keep("logs on the console", show));
+            }
+            (false, Some(task)) => task.abort(),
+            (false, None) => {}
+        }
+        Ok(())
+    }
 }
 
 /// `runtime.KmsgLogConfigController`: the receivers of the kernel log, from the kernel's arguments and from the documents of kind
@@ -224,6 +275,28 @@ mod tests {
         has(|| passes() > before).await;
         sink(b"two\n");
         assert_eq!(packet(&socket).await, None, "the receiver is not configured any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logs_are_on_the_console_while_the_configuration_says_so() {
+        let logs = LogStore::default();
+        let (sender, mut shown) = tokio::sync::mpsc::unbounded_channel();
+        let console = Console::new(move |line| drop(sender.send(line.to_owned())));
+        let harness = Harness::with(ServiceLogConsoleController::new(logs.clone(), console));
+        let mut written = async |debug: bool, line: &str| {
+            let text = format!("version: v1alpha1\ndebug: {debug}\nmachine:\n  type: worker\n");
+            harness.put(MachineConfig::ACTIVE_ID, MachineConfig::new(text));
+            harness.settle().await;
+            for service in ["etcd", "machined"] {
+                logs.sink(service)(line.as_bytes());
+            }
+            harness.settle().await;
+            std::iter::from_fn(|| shown.try_recv().ok()).collect::<Vec<_>>()
+        };
+        assert!(written(false, "one\n").await.is_empty());
+        assert_eq!(written(true, "two\n").await, ["[etcd] two"]);
+        assert_eq!(written(true, "three\n").await, ["[etcd] three"]);
+        assert!(written(false, "four\n").await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::deliver::{Losses, QUEUE, deliver};
 use crate::endpoint::{Endpoint, Protocol};
 use crate::line;
+use crate::lines::Lines;
 
 /// The longest line, in bytes; the rest is cut off. Written as JSON, a line of a packet has to fit into 64 KiB.
 const fn longest(protocol: Protocol) -> usize {
@@ -76,35 +77,6 @@ async fn read(mut reader: LogReader, service: Service, sender: mpsc::Sender<Vec<
                 return;
             }
         }
-    }
-}
-
-/// Cuts chunks into lines without their ends. Empty lines are left out.
-struct Lines {
-    longest: usize,
-    /// The beginning of a line whose end has not come.
-    open: Vec<u8>,
-}
-
-impl Lines {
-    const fn new(longest: usize) -> Self {
-        Self { longest, open: Vec::new() }
-    }
-
-    fn split(&mut self, chunk: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
-        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-            let (body, is_whole) = part.strip_suffix(b"\n").map_or((part, false), |body| (body, true));
-            let room = self.longest.saturating_sub(self.open.len()).min(body.len());
-            self.open.extend(&body[..room]);
-            if is_whole {
-                let line = String::from_utf8_lossy(&std::mem::take(&mut self.open)).into_owned();
-                if !line.trim().is_empty() {
-                    lines.push(line);
-                }
-            }
-        }
-        lines
     }
 }
 

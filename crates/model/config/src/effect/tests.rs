@@ -8,7 +8,7 @@ const SCHEMA: &str = include_str!("../../testdata/fields.txt");
 /// Fields that are accepted besides those of the schema.
 const BESIDE_THE_SCHEMA: [(&str, &str); 1] = [("v1alpha1", "persist")];
 /// How many fields have no effect. It may only fall: lower it when a field takes effect.
-const PENDING: usize = 134;
+const PENDING: usize = 108;
 
 /// The fields that hold a value, without the mappings and lists around them.
 fn leaves() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -117,15 +117,15 @@ name: remote
 url: udp://10.7.0.1:5516/
 ---
 apiVersion: v1alpha1
-kind: EventSinkConfig
-endpoint: 10.7.0.1:5516
+kind: SideroLinkConfig
+apiUrl: grpc://10.7.0.1:5516
 ";
     let paths = [(0, "machine.kubelet.extraMounts[0].uidMappings", 17), (2, "", 24)];
     assert_eq!(found(text), paths.map(|(document, path, line)| (document, path.to_owned(), line)));
     let documents = Documents::from_yaml(text.as_bytes()).unwrap();
     assert_eq!(
         warnings(&documents)[1].to_string(),
-        "document 3 (EventSinkConfig), line 24, column 1: has no effect yet: waits for the delivery of events over the network"
+        "document 3 (SideroLinkConfig), line 24, column 1: has no effect yet: waits for SideroLink"
     );
 }
 
@@ -138,14 +138,14 @@ fn a_value_that_asks_for_what_happens_anyway_is_no_warning() {
 }
 
 #[test]
-fn debug_and_roles_do_not_claim_an_effect_that_they_have_not() {
-    let text = "debug: true\nmachine:\n  type: worker\n  features: {rbac: false}\n";
+fn persistence_and_roles_do_not_claim_an_effect_that_they_have_not() {
+    let text = "debug: true\npersist: false\nmachine:\n  type: worker\n  features: {rbac: false}\n";
     let report = crate::validate(&Documents::from_yaml(text.as_bytes()).unwrap(), crate::Mode::Container);
     assert_eq!(report.warnings, []);
     let effects = report.remarks.iter().filter(|remark| remark.message.contains("effect"));
     let pending: Vec<_> = effects.map(|w| (w.path.as_str(), w.message.as_str())).collect();
     let expected = [
-        ("debug", "has no effect yet: waits for service logs on the console"),
+        ("persist", "has no effect yet: waits for configurations that a reboot forgets"),
         ("machine.features.rbac", "has no effect: roles are always enforced"),
     ];
     assert_eq!(pending, expected);

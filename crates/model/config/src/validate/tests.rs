@@ -90,12 +90,12 @@ fn networks_of_a_cluster_must_not_overlap() {
 
 #[test]
 fn strict_makes_errors_of_warnings_and_not_of_remarks() {
-    let text = "debug: true\nmachine: {type: init}\ncluster: {network: {cni: {name: custom}}}\n";
+    let text = "persist: false\nmachine: {type: init}\ncluster: {network: {cni: {name: custom}}}\n";
     let report = report(text, Mode::Container);
     assert_eq!(paths(&report.warnings), ["cluster.network.cni.urls"]);
     let errors = report.errors.len();
     let strict = report.strict();
-    assert_eq!((strict.errors.len(), strict.remarks.iter().any(|remark| remark.path == "debug")), (errors + 1, true));
+    assert_eq!((strict.errors.len(), strict.remarks.iter().any(|remark| remark.path == "persist")), (errors + 1, true));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use block::BlockDevices;
 use domain_runtime::{mount, user_files};
 use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::config::MachineConfig;
@@ -19,8 +20,7 @@ const MOUNT: Duration = Duration::from_secs(30);
 /// Time for writers of a volume to stop.
 const UNMOUNT: Duration = Duration::from_secs(10);
 
-/// Whether no disk has a volume, once all disks were looked at. Waits for that. A blank one is as good as none while there is no
-/// configuration that says whether it is encrypted.
+/// Whether no disk has a volume, once all disks were looked at. Waits for that.
 pub(crate) async fn is_absent(store: &Store, volume: &str) -> Result<bool, TaskError> {
     loop {
         // The watch first: a change after the look is an event.
@@ -38,6 +38,27 @@ pub(crate) async fn is_absent(store: &Store, volume: &str) -> Result<bool, TaskE
             _ => drop(changes.next().await),
         }
     }
+}
+
+/// Whether a volume of the system disk is blank and there is no configuration that says whether it is to be encrypted: it is as good
+/// as none. One that cannot be read is not blank.
+pub(crate) async fn waits_for_configuration(
+    store: &Store,
+    devices: &dyn BlockDevices,
+    volume: &str,
+) -> Result<bool, TaskError> {
+    if store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?.is_some() {
+        return Ok(false);
+    }
+    let Some(disk) = store.get_as::<SystemDisk>(SystemDisk::ID)? else { return Ok(false) };
+    let volumes = store.list_as::<DiscoveredVolume>()?;
+    let found = volumes.iter().find(|found| found.parent == disk.disk && found.partition_label == volume);
+    let Some(found) = found.filter(|found| found.name.is_empty()) else { return Ok(false) };
+    let known = devices.devices().await?;
+    let Some(device) = known.iter().find(|device| device.path == Path::new(&found.device_path)) else {
+        return Ok(false);
+    };
+    Ok(devices.probe(device).await?.content.is_none())
 }
 
 /// Asks for the volume STATE, waits until it is mounted, and takes up what was left there.

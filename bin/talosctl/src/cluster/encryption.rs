@@ -13,15 +13,18 @@ pub(super) fn patch(state: bool, ephemeral: bool, kinds: &[String]) -> Result<Op
     if !state && !ephemeral {
         return Ok(None);
     }
+    let patch = Patch::parse(&text(state, ephemeral, kinds)?);
+    patch.map(Some).map_err(|error| CommandError::usage("encrypting volumes").caused_by(error))
+}
+
+fn text(state: bool, ephemeral: bool, kinds: &[String]) -> Result<String, CommandError> {
     let keys = kinds.iter().enumerate().map(|(slot, kind)| key(slot, kind)).collect::<Result<Vec<_>, _>>()?;
     let volume = json!({"provider": "luks2", "keys": keys});
     let mut volumes = serde_json::Map::new();
     for (name, _) in [("state", state), ("ephemeral", ephemeral)].into_iter().filter(|(_, is_asked)| *is_asked) {
         volumes.insert(name.to_owned(), volume.clone());
     }
-    let patch = json!({"machine": {"systemDiskEncryption": volumes}}).to_string();
-    let patch = Patch::parse(&patch);
-    patch.map(Some).map_err(|error| CommandError::usage("encrypting volumes").caused_by(error))
+    Ok(json!({"machine": {"systemDiskEncryption": volumes}}).to_string())
 }
 
 fn key(slot: usize, kind: &str) -> Result<Value, CommandError> {
@@ -43,8 +46,12 @@ mod tests {
     fn volumes_that_are_asked_for_get_keys_of_the_machine_and_other_kinds_are_refused() {
         let kinds = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>();
         assert!(patch(false, false, &kinds(&["tpm"])).unwrap().is_none(), "it is not used");
-        let text = format!("{:?}", patch(true, false, &kinds(&[UUID])).unwrap().unwrap());
-        assert!(text.contains("nodeID") && text.contains("state") && !text.contains("ephemeral"), "{text}");
+        let expected = concat!(
+            r#"{"machine":{"systemDiskEncryption":{"state":"#,
+            r#"{"provider":"luks2","keys":[{"nodeID":{},"slot":0}]}}}}"#
+        );
+        assert_eq!(text(true, false, &kinds(&[UUID])).unwrap(), expected);
+        assert!(patch(true, true, &kinds(&[UUID])).unwrap().is_some());
         for refused in ["kms", "tpm", "key"] {
             assert!(patch(true, true, &kinds(&[UUID, refused])).is_err(), "{refused}");
         }

@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(effects(Provisioner::Containers), [Effect::None(NO_MACHINES), Effect::Refused(KUBESPAN)]);
         let flags = IdleFlags(vec!["with-siderolink", "with-kubespan"]);
         let effects: Vec<_> = flags.effects(Provisioner::Machines).map(|(_, effect)| effect).collect();
-        assert_eq!(effects, [Effect::Refused("it waits for SideroLink"), Effect::Refused(KUBESPAN)]);
+        assert_eq!(effects, [Effect::Refused(KUBESPAN), Effect::Refused("it waits for SideroLink")]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The identity of this node: generated once, kept in STATE, removed by a reset. A machine without a system on its disks
-//! has its identity in memory until it is installed: it needs a name before that.
+//! The identity of this node: generated once, kept in STATE, removed by a reset. A machine without a system on its disks, or with a
+//! blank STATE, has its identity in memory until it can be kept: it needs a name before that.
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use aws_lc_rs::{digest, rand};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
-use resources::block::SystemDisk;
+use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::cluster::Identity;
 use resources::files::EtcFileSpec;
 use resources::runtime::MountStatus;
@@ -21,7 +21,7 @@ const MACHINE_ID: &str = "machine-id";
 /// `node-identity.yaml` → `Identity` `local`, and `EtcFileSpec` `machine-id` derived from it.
 ///
 /// Nothing is read or written before STATE is mounted; the identity stays known when it is unmounted. It is made before
-/// only where no disk has the system; a new STATE gets it then.
+/// only where no disk has the system, or its STATE is blank; a new STATE gets it then.
 #[derive(Debug)]
 pub struct NodeIdentityController;
 
@@ -85,7 +85,11 @@ impl Controller for NodeIdentityController {
     }
 
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::strong::<MountStatus>().id(MountStatus::STATE), Input::weak::<SystemDisk>().id(SystemDisk::ID)]
+        vec![
+            Input::strong::<MountStatus>().id(MountStatus::STATE),
+            Input::weak::<SystemDisk>().id(SystemDisk::ID),
+            Input::weak::<DiscoveredVolume>(),
+        ]
     }
 
     fn outputs(&self) -> Vec<Output> {
@@ -97,7 +101,7 @@ impl Controller for NodeIdentityController {
         let known = ctx.get::<Identity>(Identity::ID)?.map(|identity| identity.node_id.clone());
         let node_id = match (state, known) {
             (Some(state), known) => load_or_create(&Path::new(&state.target).join(FILE), known)?,
-            (None, None) if has_no_system(ctx)? => new_node_id()?,
+            (None, None) if has_none(ctx)? => new_node_id()?,
             (None, _) => return Ok(()),
         };
         let contents = format!("{}\n", machine_id(&node_id)).into_bytes();
@@ -107,9 +111,15 @@ impl Controller for NodeIdentityController {
     }
 }
 
-/// Whether the machine has disks of its own, and none of them has the system.
-fn has_no_system(ctx: &Ctx) -> Result<bool, ReconcileError> {
-    Ok(ctx.get::<SystemDisk>(SystemDisk::ID)?.is_some_and(|disk| disk.settled && !disk.installed))
+/// Whether the machine has disks of its own, and none of them has an identity: they lack the system, or its STATE is blank.
+fn has_none(ctx: &Ctx) -> Result<bool, ReconcileError> {
+    let Some(disk) = ctx.get::<SystemDisk>(SystemDisk::ID)? else { return Ok(false) };
+    if !disk.installed {
+        return Ok(disk.settled);
+    }
+    let volumes = ctx.list::<DiscoveredVolume>()?;
+    let state = volumes.iter().find(|one| one.parent == disk.disk && one.partition_label == MountStatus::STATE);
+    Ok(state.is_some_and(|state| state.name.is_empty()))
 }
 
 #[cfg(test)]
@@ -186,6 +196,17 @@ mod tests {
         harness.put(SystemDisk::ID, SystemDisk { settled: true, installed: true, ..SystemDisk::default() });
         harness.settle().await;
         assert!(harness.ids::<Identity>().is_empty());
+        let state = |name: &str| DiscoveredVolume {
+            partition_label: MountStatus::STATE.into(),
+            name: name.into(),
+            ..DiscoveredVolume::default()
+        };
+        harness.put("vda4", state("luks"));
+        harness.settle().await;
+        assert!(harness.ids::<Identity>().is_empty(), "it is behind a lock");
+        harness.put("vda4", state(""));
+        harness.settle().await;
+        assert_eq!(harness.ids::<Identity>(), ["local"], "a blank one has none");
     }
 
     #[tokio::test(start_paused = true)]

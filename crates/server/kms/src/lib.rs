@@ -76,7 +76,7 @@ impl KmsService for Service {
         let nonce = self.0.seal_in_place_append_tag(Aad::from(request.node_uuid.as_bytes()), &mut body);
         let nonce = nonce.map_err(|_| Status::internal("the key cannot be sealed"))?;
         tracing::info!(node = request.node_uuid, "key sealed");
-        Ok(Response::new(kms::Response { data: [nonce.as_ref(), &body].concat().into() }))
+        Ok(Response::new(kms::Response { data: [nonce.as_ref().as_slice(), &body].concat().into() }))
     }
 
     async fn unseal(&self, request: Request<kms::Request>) -> Result<Response<kms::Response>, Status> {

@@ -19,7 +19,8 @@ async fn keys_of_a_header_come_and_go_and_its_tokens_and_label_are_kept() {
     let key = |text: &str| Secret::new(text.to_owned());
     // A line's end is a part of a passphrase.
     let (first, second) = (key("first"), key("second\nwith a line"));
-    let how = Encryption { block_size: 4096, ..Encryption::default() };
+    let mut how = Encryption::default().with_keys(Vec::new());
+    how.block_size = 4096;
     luks.format(&device, &how, 3, &first).await.unwrap();
     let label = || probe::probe(&mut File::open(&device).unwrap(), 32 * MIB).unwrap().unwrap();
     assert_eq!((label().name, label().label.as_str()), ("luks", UNFINISHED));

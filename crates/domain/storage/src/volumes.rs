@@ -3,6 +3,7 @@
 
 mod place;
 mod prepare;
+mod seal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,19 +11,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use block::{BlockDevices, BlockError, FileSystemError, FileSystems, PartitionTables, ProjectQuota, TableError};
+use block::{
+    BlockDevices, BlockError, DeviceGroups, FileSystemError, FileSystems, PartitionTables, ProjectQuota, TableError,
+};
 use controller::{Controller, Ctx, Destroyed, Held, Input, Output, ReconcileError};
+use machine::encryption::Encryption;
+use machine::layout::Label;
+use machine::meta;
 use resources::block::{DiscoveredVolume, SystemDisk, VolumePhase, VolumeStatus};
 use resources::config::MachineConfig;
+use resources::hardware::SystemInformation;
 use resources::machine::VolumeRequest;
-use resources::runtime::MountStatus;
+use resources::runtime::{MetaKey, MetaLoad, MountStatus};
+use tokio::time::Instant;
 
 use place::Place;
 pub use place::{OVERLAYS, Places};
 pub(crate) use prepare::mount_or_repair;
+pub use seal::{KeyError, SealEdges, SealError};
+use seal::{Sealed, Wanted};
 
 /// Pause before another attempt to mount.
 const RETRY: Duration = Duration::from_secs(5);
+/// While a key cannot be had, the volume is not given up for this long (Talos 1.7).
+const AWAY: Duration = Duration::from_secs(5 * 60);
+/// Pause before keys that could not be changed are changed.
+const SYNC_AGAIN: Duration = Duration::from_secs(60);
 /// A pass may repair a large file system.
 const PASS: Duration = Duration::from_secs(40 * 60);
 
@@ -41,6 +55,8 @@ pub enum VolumeError {
     Directory(#[from] sys::files::FileError),
     #[error(transparent)]
     Mounts(#[from] sys::mounts::MountError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 /// The edges that volumes need.
@@ -49,21 +65,36 @@ pub struct VolumeEdges {
     pub devices: Arc<dyn BlockDevices>,
     pub filesystems: Arc<dyn FileSystems>,
     pub tables: Arc<dyn PartitionTables>,
+    pub groups: Arc<dyn DeviceGroups>,
 }
 
 /// `block.VolumeController`: answers `VolumeRequest` with `MountStatus`; `VolumeStatus` says how far each is.
 #[derive(Debug)]
 pub struct VolumeController {
     edges: VolumeEdges,
+    seal: SealEdges,
     places: Places,
     /// Volumes that are mounted, with their status.
     mounted: BTreeMap<String, MountStatus>,
+    /// Those of them that are encrypted.
+    sealed: BTreeMap<String, Sealed>,
+    /// Since when a key of a volume cannot be had.
+    away: BTreeMap<String, Instant>,
+}
+
+/// How a volume is to be opened.
+enum Opening {
+    /// Its partition is its file system.
+    Plain,
+    Sealed(Wanted),
+    /// It is not known yet.
+    Unknown(&'static str),
 }
 
 impl VolumeController {
     /// Mounts at `places`.
-    pub fn new(edges: VolumeEdges, places: Places) -> Self {
-        Self { edges, places, mounted: BTreeMap::new() }
+    pub fn new(edges: VolumeEdges, seal: SealEdges, places: Places) -> Self {
+        Self { edges, seal, places, mounted: BTreeMap::new(), sealed: BTreeMap::new(), away: BTreeMap::new() }
     }
 
     /// Mounts a requested volume unless it is mounted already.
@@ -71,6 +102,7 @@ impl VolumeController {
         if let Some(status) = self.mounted.get(label) {
             ctx.put(label, mounted(status))?;
             ctx.put(label, status.clone())?;
+            self.change_keys(ctx, label).await?;
             return Ok(Ok(()));
         }
         let (place, volume) = match self.find(ctx, label)? {
@@ -85,8 +117,23 @@ impl VolumeController {
         let status = |phase, reason| VolumeStatus { phase, location: location.clone(), reason };
         ctx.put(label, status(VolumePhase::Preparing, String::new()))?;
         let quota = quota(ctx)?;
-        match prepare::mount(&self.edges, &place, &volume, quota).await {
-            Ok(done) => {
+        let wanted = match self.opening(ctx, place.label, volume.name == "luks")? {
+            Opening::Plain => None,
+            Opening::Sealed(wanted) => Some(wanted),
+            Opening::Unknown(reason) => {
+                ctx.put(label, status(VolumePhase::Missing, reason.to_owned()))?;
+                return Ok(Ok(()));
+            }
+        };
+        match prepare::mount((&self.edges, &self.seal), &place, &volume, quota, wanted.as_ref()).await {
+            Ok((done, sealed)) => {
+                self.away.remove(label);
+                if let Some(sealed) = sealed {
+                    if sealed.applied.is_none() {
+                        ctx.requeue_after(SYNC_AGAIN);
+                    }
+                    self.sealed.insert(label.to_owned(), sealed);
+                }
                 tracing::info!(volume = label, device = location, target = done.target, "volume mounted");
                 ctx.put(label, mounted(&done))?;
                 ctx.put(label, done.clone())?;
@@ -94,10 +141,87 @@ impl VolumeController {
                 Ok(Ok(()))
             }
             Err(error) => {
-                ctx.put(label, status(VolumePhase::Failed, stdx::error_chain(&error)))?;
+                let since = *self.away.entry(label.to_owned()).or_insert_with(Instant::now);
+                let is_away = matches!(error, VolumeError::Seal(SealError::Away { .. })) && since.elapsed() < AWAY;
+                let phase = if is_away { VolumePhase::Preparing } else { VolumePhase::Failed };
+                ctx.put(label, status(phase, stdx::error_chain(&error)))?;
                 Ok(Err(error))
             }
         }
+    }
+
+    /// Whether and how a volume is encrypted: by the configuration, else STATE as META says.
+    fn opening(&self, ctx: &mut Ctx, label: &'static str, has_header: bool) -> Result<Opening, ReconcileError> {
+        let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
+        let config = MachineConfig::root_of(active.as_deref())?;
+        let disks = config.and_then(|config| config.machine().system_disk_encryption.as_ref());
+        let configured = match Label::from_name(label) {
+            Some(Label::State) => disks.and_then(|disks| disks.state.as_ref()),
+            Some(Label::Ephemeral) => disks.and_then(|disks| disks.ephemeral.as_ref()),
+            _ => None,
+        };
+        let configured = configured.map(config::v1alpha1::Encryption::volume);
+        if configured.is_none() && !has_header {
+            return Ok(Opening::Plain);
+        }
+        // It may have the machine's UUID, and has how STATE is encrypted.
+        if ctx.get::<MetaLoad>(MetaLoad::ID)?.is_none() {
+            return Ok(Opening::Unknown("META was not read yet"));
+        }
+        let Some(system) = ctx.get::<SystemInformation>(SystemInformation::ID)? else {
+            return Ok(Opening::Unknown("what the firmware tells of this machine was not read yet"));
+        };
+        let own = ctx.get::<MetaKey>(&meta::resource_id(meta::tag::UUID_OVERRIDE))?;
+        let uuid = own.map_or_else(|| system.uuid.clone(), |own| own.value.clone());
+        let kept = match ctx.get::<MetaKey>(&meta::resource_id(meta::tag::STATE_ENCRYPTION))? {
+            Some(kept) if label == Label::State.name() => match Encryption::from_meta(&kept.value) {
+                Ok(kept) => Some(kept),
+                Err(error) => {
+                    tracing::warn!(error = stdx::error_chain(&error), "the value is not used");
+                    None
+                }
+            },
+            _ => None,
+        };
+        let Some(encryption) = configured.or_else(|| kept.clone()) else {
+            // Mounting it tells what is there.
+            return Ok(Opening::Plain);
+        };
+        Ok(Opening::Sealed(Wanted { label, encryption, former: kept, uuid }))
+    }
+
+    /// Changes the keys of a volume in use to those of the configuration.
+    async fn change_keys(&mut self, ctx: &mut Ctx, label: &str) -> Result<(), ReconcileError> {
+        if !self.sealed.contains_key(label) {
+            return Ok(());
+        }
+        let Some(place) = self.places.of(label) else { return Ok(()) };
+        let Opening::Sealed(wanted) = self.opening(ctx, place.label, true)? else { return Ok(()) };
+        let Some(sealed) = self.sealed.get_mut(label) else { return Ok(()) };
+        let is_same = |applied: &Wanted| applied.encryption == wanted.encryption && applied.uuid == wanted.uuid;
+        if sealed.applied.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        sealed.applied = None;
+        match seal::sync(&self.seal, sealed, &wanted).await {
+            Ok(()) => {
+                tracing::info!(volume = label, "the volume has the keys of the configuration");
+                if let Some(status) = self.mounted.get_mut(label) {
+                    status.encryption_providers = wanted.encryption.providers();
+                    ctx.put(label, status.clone())?;
+                    ctx.put(label, mounted(status))?;
+                }
+            }
+            Err(error) => {
+                let reason = format!("its keys are not those of the configuration: {}", stdx::error_chain(&error));
+                tracing::warn!(volume = label, reason, "keys were not changed");
+                if let Some(status) = self.mounted.get(label) {
+                    ctx.put(label, VolumeStatus { reason, ..mounted(status) })?;
+                }
+                ctx.requeue_after(SYNC_AGAIN);
+            }
+        }
+        Ok(())
     }
 
     /// The partition of a label on the system disk, or why there is none.
@@ -134,6 +258,9 @@ impl VolumeController {
                 ctx.put(label, VolumeStatus { phase, location: status.source.clone(), reason })?;
                 return Ok(Err(error));
             }
+            if let Some(sealed) = self.sealed.remove(label) {
+                seal::close(&self.seal, &sealed).await;
+            }
             self.mounted.remove(label);
             tracing::info!(volume = label, "volume unmounted");
         }
@@ -166,6 +293,9 @@ impl Controller for VolumeController {
             Input::weak::<DiscoveredVolume>(),
             Input::weak::<SystemDisk>().id(SystemDisk::ID),
             Input::weak::<MachineConfig>().id(MachineConfig::ACTIVE_ID),
+            Input::weak::<SystemInformation>().id(SystemInformation::ID),
+            Input::weak::<MetaKey>(),
+            Input::weak::<MetaLoad>().id(MetaLoad::ID),
         ]
     }
 

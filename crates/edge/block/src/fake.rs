@@ -2,6 +2,7 @@
 //! making a file system on a mounted device, unmounting what is in use, writing to a device that is read-only or ends before,
 //! partition tables whose partitions overlap or reach outside.
 
+mod luks;
 mod sparse;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
 use crate::filesystem::{FileSystemError, FileSystems, MountPlan};
+use crate::groups::DeviceGroups;
 use crate::kernel::probe_reader;
 use crate::tables::{Grown, PartitionTables, TableError};
 use sparse::Sparse;
@@ -44,7 +46,16 @@ struct State {
     /// Targets that somebody uses.
     busy: BTreeSet<PathBuf>,
     unreadable: BTreeSet<PathBuf>,
+    /// LUKS2 headers, by device.
+    headers: BTreeMap<PathBuf, luks::FakeHeader>,
+    /// Open volumes, with their devices.
+    open: BTreeMap<PathBuf, PathBuf>,
+    luks_changes: usize,
+    luks_fail_from: Option<usize>,
     log: Vec<String>,
+    waiting_arrays: Vec<String>,
+    /// Those that lack too many members.
+    broken_arrays: Vec<String>,
 }
 
 /// The fake; clones share it.
@@ -61,6 +72,24 @@ impl FakeBlock {
         let properties =
             Disk { device_path: path, size, kind: machine::disk::DiskType::of(name, Some(false)), ..Disk::default() };
         self.add_disk_like(name, properties);
+    }
+
+    /// An array that lacks a member.
+    pub fn add_waiting_array(&self, name: &str) {
+        self.state.lock().waiting_arrays.push(name.to_owned());
+        self.changed();
+    }
+
+    /// An array that lacks too many members.
+    pub fn add_broken_array(&self, name: &str) {
+        self.state.lock().broken_arrays.push(name.to_owned());
+        self.changed();
+    }
+
+    /// All members of all arrays are there.
+    pub fn complete_arrays(&self) {
+        self.state.lock().waiting_arrays.clear();
+        self.changed();
     }
 
     /// A disk with these properties appears.
@@ -241,7 +270,7 @@ impl State {
 
     fn device(&self, path: &Path) -> io::Result<Device> {
         let found = self.devices().into_iter().find(|device| device.path == path);
-        found.ok_or_else(|| Errno::NOENT.into())
+        found.or_else(|| self.mapped(path)).ok_or_else(|| Errno::NOENT.into())
     }
 
     fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -275,6 +304,8 @@ impl State {
         if self.unreadable.contains(&device.path) {
             return Err(Errno::IO.into());
         }
+        let mapped = self.mapped(&device.path);
+        let device = mapped.as_ref().unwrap_or(device);
         let (disk, start) = place(device);
         let disk = self.disks.get(disk).ok_or(Errno::NOENT)?;
         probe_reader(&mut disk.data.reader(start, device.size), device)
@@ -352,7 +383,7 @@ fn xfs_label(label: &str) -> Option<[u8; 12]> {
 impl FileSystems for FakeBlock {
     async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError> {
         let mut state = self.state.lock();
-        if state.mounts.iter().any(|(_, plan)| plan.source == device) {
+        if state.is_open(device) || state.mounts.iter().any(|(_, plan)| plan.source == device) {
             return Err(refused("mkfs.xfs", device, "contains a mounted filesystem"));
         }
         let mut block = vec![0; 4096];
@@ -461,7 +492,10 @@ impl FileSystems for FakeBlock {
         };
         Ok(state.mounts.iter().map(line).collect())
     }
+}
 
+#[async_trait]
+impl DeviceGroups for FakeBlock {
     async fn activate_volume_groups(&self) -> Result<(), FileSystemError> {
         self.state.lock().log.push("vgchange -ay".to_owned());
         Ok(())
@@ -469,6 +503,23 @@ impl FileSystems for FakeBlock {
 
     async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError> {
         self.state.lock().log.push("vgchange -an".to_owned());
+        Ok(())
+    }
+
+    async fn waiting_arrays(&self) -> Result<Vec<String>, FileSystemError> {
+        let state = self.state.lock();
+        Ok(state.waiting_arrays.iter().chain(&state.broken_arrays).cloned().collect())
+    }
+
+    async fn start_degraded_arrays(&self) -> Result<(), FileSystemError> {
+        let mut state = self.state.lock();
+        state.log.push("mdadm --run".to_owned());
+        state.waiting_arrays.clear();
+        Ok(())
+    }
+
+    async fn stop_arrays(&self) -> Result<(), FileSystemError> {
+        self.state.lock().log.push("mdadm --stop".to_owned());
         Ok(())
     }
 }

@@ -21,7 +21,6 @@ const MAKE: Duration = Duration::from_secs(120);
 /// A repair reads all metadata.
 const REPAIR: Duration = Duration::from_secs(30 * 60);
 const GROW: Duration = Duration::from_secs(120);
-const LVM: Duration = Duration::from_secs(120);
 /// Of what a tool prints, this much is part of an error: the end, where the reason is.
 const SHOWN: usize = 512;
 
@@ -62,6 +61,11 @@ pub enum FileSystemError {
         name: &'static str,
         #[source]
         source: ModuleError,
+    },
+    #[error("listing software RAID arrays")]
+    Arrays {
+        #[source]
+        source: io::Error,
     },
     #[error("work on a file system was interrupted")]
     Interrupted,
@@ -174,18 +178,6 @@ pub trait FileSystems: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be read.
     async fn mounts(&self) -> Result<Vec<mounts::Mount>, FileSystemError>;
-
-    /// Makes the volumes of all volume groups available.
-    ///
-    /// # Errors
-    /// The tool's.
-    async fn activate_volume_groups(&self) -> Result<(), FileSystemError>;
-
-    /// Lets go of the disks of all volume groups, as far as nothing uses their volumes.
-    ///
-    /// # Errors
-    /// The tool's, also for a volume that is in use; the others are deactivated.
-    async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError>;
 }
 
 /// Tools and the kernel of this machine.
@@ -261,16 +253,6 @@ impl FileSystems for KernelFileSystems {
     async fn mounts(&self) -> Result<Vec<mounts::Mount>, FileSystemError> {
         on_thread(|| Ok(mounts::table()?)).await
     }
-
-    async fn activate_volume_groups(&self) -> Result<(), FileSystemError> {
-        on_thread(|| load_module("dm_mod")).await?;
-        run("lvm", &["vgchange", "-ay"], "all volume groups".to_owned(), LVM).await
-    }
-
-    async fn deactivate_volume_groups(&self) -> Result<(), FileSystemError> {
-        // At the end of a machine there is no udevd any more, whose answer the tool would wait for.
-        run("lvm", &["vgchange", "-an", "--noudevsync"], "all volume groups".to_owned(), LVM).await
-    }
 }
 
 /// FS_IOC_SETFSLABEL of linux/fs.h, and the length of its argument.
@@ -293,7 +275,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 }
 
 /// Loads a module of this kernel; one that is built in or loaded is there already.
-fn load_module(name: &'static str) -> Result<(), FileSystemError> {
+pub(crate) fn load_module(name: &'static str) -> Result<(), FileSystemError> {
     let load = || Modules::of_running_kernel()?.load(name, "");
     load().map_err(|source| FileSystemError::Module { name, source })
 }
@@ -308,7 +290,7 @@ async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Dur
 pub(crate) const XFS: [&str; 6] = ["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
 
 /// Runs a tool to its end; one that takes too long is killed.
-async fn run(program: &'static str, args: &[&str], subject: String, at_most: Duration) -> Result<(), FileSystemError> {
+pub(crate) async fn run(program: &'static str, args: &[&str], subject: String, at_most: Duration) -> Result<(), FileSystemError> {
     let output = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&output);
     let keep = move |bytes: &[u8]| {
@@ -335,7 +317,7 @@ async fn run(program: &'static str, args: &[&str], subject: String, at_most: Dur
     Err(failed(ProcessError::Failed { program: program.to_owned(), status }, &output))
 }
 
-async fn on_thread<T: Send + 'static>(
+pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FileSystemError> + Send + 'static,
 ) -> Result<T, FileSystemError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(FileSystemError::Interrupted))

@@ -8,7 +8,9 @@ pub mod efivar;
 mod fake;
 mod filesystem;
 pub mod format;
+mod groups;
 mod kernel;
+pub mod luks;
 pub mod probe;
 pub mod slots;
 mod sysfs;
@@ -19,5 +21,6 @@ pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
 #[cfg(feature = "testing")]
 pub use fake::FakeBlock;
 pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota, UNFINISHED};
+pub use groups::{DeviceGroups, KernelDeviceGroups};
 pub use kernel::KernelBlockDevices;
 pub use tables::{Grown, PartitionTables, TableError};

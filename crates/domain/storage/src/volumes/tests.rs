@@ -2,17 +2,23 @@ use std::time::Duration;
 
 use block::FakeBlock;
 use controller::testing::{Harness, Holder};
+use kms_client::FakeKeyService;
 use resources::config::MachineConfig as Active;
 use resources::runtime::DevicesStatus;
 
 use super::*;
 use crate::discovery::DiscoveryController;
+use crate::meta::MetaController;
+
+mod sealed;
 
 const MIB: u64 = 1 << 20;
+const UUID: &str = "44c1b8c9-7e2b-4c3a-9d2e-0123456789ab";
 const SYSTEM: [(&str, u64); 4] = [("EFI", 1101 * MIB), ("META", MIB), ("STATE", 100 * MIB), ("EPHEMERAL", 1000 * MIB)];
 
 struct Test {
     fake: FakeBlock,
+    services: FakeKeyService,
     harness: Harness,
     root: tempfile::TempDir,
 }
@@ -22,16 +28,26 @@ fn start(partitions: &[(&str, u64)]) -> Test {
     let fake = FakeBlock::default();
     fake.add_disk("vda", 6 << 30);
     fake.partition("vda", partitions).unwrap();
+    over(fake, FakeKeyService::default(), root)
+}
+
+/// A machine that starts with these disks.
+fn over(fake: FakeBlock, services: FakeKeyService, root: tempfile::TempDir) -> Test {
     let edges = VolumeEdges {
         devices: Arc::new(fake.clone()),
         filesystems: Arc::new(fake.clone()),
         tables: Arc::new(fake.clone()),
+        groups: Arc::new(fake.clone()),
     };
-    let harness = Harness::with(VolumeController::new(edges, Places::below(root.path())));
+    let (meta, handle) = MetaController::new(Arc::new(fake.clone()), Vec::new());
+    let seal = SealEdges { luks: Arc::new(fake.clone()), services: Arc::new(services.clone()), meta: handle };
+    let harness = Harness::with(VolumeController::new(edges, seal, Places::below(root.path())));
+    harness.run(meta);
+    harness.put(SystemInformation::ID, SystemInformation { uuid: UUID.into(), ..SystemInformation::default() });
     harness.run(DiscoveryController::new(Arc::new(fake.clone())));
     harness.run(Holder::new("test.Writer", MountStatus::STATE, |_: &MountStatus| {}));
     harness.put(DevicesStatus::ID, DevicesStatus { ready: true });
-    Test { fake, harness, root }
+    Test { fake, services, harness, root }
 }
 
 impl Test {

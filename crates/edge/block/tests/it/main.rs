@@ -1,6 +1,8 @@
 //! Disks of this kernel: files attached as loop devices. The tests need root, and the tools of XFS.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
+mod luks;
+
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;

@@ -80,15 +80,15 @@ fn boot(log: &Log) -> Result<(), Failure> {
     log.step("modules");
     log.info("mounting the rootfs");
     mount_root(log)?;
+    // It is a program of the initramfs, and so started before that goes.
+    let guard = guard::start().inspect_err(|error| {
+        log.error(&format!("a machine whose machined hangs will not reboot: {error}"));
+    });
     for mount in ["/proc", "/sys", "/dev"] {
         root::move_mount(Path::new(mount), &Path::new(NEW_ROOT).join(&mount[1..]))?;
     }
     log.step("rootfs");
     log.info("entering the rootfs");
-    // It is a program of the initramfs, and so started before that goes.
-    let guard = guard::start().inspect_err(|error| {
-        log.error(&format!("a machine whose machined hangs will not reboot: {error}"));
-    });
     root::switch(Path::new(NEW_ROOT))?;
     log.step("switch");
     let environment = [

@@ -60,7 +60,9 @@ impl TrialWatchdogs for NodeTrialWatchdogs {
             let device = softdog::device(Path::new("/sys"))?;
             match device.filter(|device| device.exists()) {
                 Some(device) => return Ok(KernelWatchdogs.open(&device)?),
-                None if begun.elapsed() > DEVICE => return Err("the kernel's watchdog in software has no device".into()),
+                None if begun.elapsed() > DEVICE => {
+                    return Err("the kernel's watchdog in software has no device".into());
+                }
                 #[expect(clippy::disallowed_methods, reason = "for a moment, once, until devtmpfs has it")]
                 None => std::thread::sleep(POLL),
             }

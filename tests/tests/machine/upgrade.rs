@@ -46,8 +46,7 @@ impl Fault {
 }
 
 /// The faults whose versions are tried on both firmwares, and the one without.
-const VERSIONS: [Fault; 6] =
-    [Fault::None, Fault::Kernel, Fault::Initramfs, Fault::Root, Fault::Machined, Fault::Crash];
+const VERSIONS: [Fault; 6] = [Fault::None, Fault::Kernel, Fault::Initramfs, Fault::Root, Fault::Machined, Fault::Crash];
 
 /// Instructions of a program that crashes, and of one that waits for ever.
 const UD2: [u8; 2] = [0x0f, 0x0b];

@@ -68,9 +68,7 @@ fn install(facts: Facts) -> Outline {
         if let Some(data) = facts.staged {
             // Of `initialize`, which goes on where it is busy.
             let unmounted = Outline::new(Then::End(Outcome::Reboot)).phase("unmountSystem", &[UnmountState]);
-            return beside(unmounted, data)
-                .phase("stopEverything", &[StopAllServices])
-                .phase("kexec", &[KexecPrepare]);
+            return beside(unmounted, data).phase("stopEverything", &[StopAllServices]).phase("kexec", &[KexecPrepare]);
         }
         return Outline::new(Then::Follow(Sequence::Boot));
     }

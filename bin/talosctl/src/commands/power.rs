@@ -219,8 +219,9 @@ async fn on(
             return ask(client).await.map(drop);
         }
         let boot = follow::boot_id(&client).await?;
+        let trial = if until == Until::Upgraded { trial::told(&client.to_node(node)).await? } else { None };
         let actor = ask(client.clone()).await?;
-        let follow = Follow { client, node, out: &session.out, actor, boot, until, debug: waiting.debug };
+        let follow = Follow { client, node, out: &session.out, actor, boot, trial, until, debug: waiting.debug };
         follow.run(waiting.timeout).await
     });
     let results = join_all(work).await;

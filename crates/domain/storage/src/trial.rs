@@ -22,8 +22,8 @@ use crate::meta::{MetaError, MetaHandle};
 
 mod watchdog;
 
-pub use watchdog::TrialWatchdogs;
 use watchdog::TrialWatchdog;
+pub use watchdog::TrialWatchdogs;
 
 /// How often an open trial is looked at without a change.
 const LOOK: Duration = Duration::from_secs(5);

@@ -22,7 +22,10 @@ const PATIENCE: &str = "300";
 ///
 /// # Errors
 /// The kernel's.
-#[expect(clippy::disallowed_methods, reason = "it is never waited for by the process that starts it, which becomes machined")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is never waited for by the process that starts it, which becomes machined"
+)]
 pub fn start() -> io::Result<u32> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(ARGUMENT).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use client::Client;
 use futures::StreamExt as _;
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::machine as api;
 use wire::storage::storage_service_client::StorageServiceClient;
@@ -43,6 +44,8 @@ pub(super) struct Follow<'a> {
     pub(super) actor: String,
     /// The boot id before it.
     pub(super) boot: String,
+    /// What it told of its last trial before it.
+    pub(super) trial: Option<Value>,
     pub(super) until: Until,
     pub(super) debug: bool,
 }
@@ -118,7 +121,7 @@ impl Follow<'_> {
     /// Waits for the end of the trial of a version, through further boots.
     async fn trial(&self) -> Result<(), CommandError> {
         loop {
-            match timeout(ATTEMPT, trial::of(&self.client.to_node(self.node))).await {
+            match timeout(ATTEMPT, trial::of(&self.client.to_node(self.node), self.trial.as_ref())).await {
                 Ok(Ok(Trial::Passed(line))) => {
                     self.say(&line);
                     return Ok(());

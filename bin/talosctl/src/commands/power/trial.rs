@@ -8,6 +8,9 @@ use crate::command_error::CommandError;
 const TRIAL: [&str; 3] = ["runtime", "UpgradeTrials.runtime.talos.dev", "trial"];
 const MACHINE_TYPE: [&str; 3] = ["config", "MachineTypes.config.talos.dev", "machine-type"];
 
+/// A node that came back as it was: its upgrade was not performed.
+const UNCHANGED: &str = "the node has booted without a new version: its upgrade has failed (see its log)";
+
 /// What the node says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trial {
@@ -19,12 +22,26 @@ pub(super) enum Trial {
     Failed(String),
 }
 
-pub(super) async fn of(client: &Client) -> Result<Trial, CommandError> {
+/// The last trial of the node. `before` is what it told before the upgrade.
+pub(super) async fn of(client: &Client, before: Option<&Value>) -> Result<Trial, CommandError> {
+    Ok(compare(told(client).await?.as_ref(), before))
+}
+
+fn compare(told: Option<&Value>, before: Option<&Value>) -> Trial {
+    match told {
+        Some(told) if Some(told) == before => Trial::Failed(UNCHANGED.to_owned()),
+        Some(told) => judge(told),
+        // A node of Talos 1.7, or one that keeps no record.
+        None => Trial::Passed("upgraded".to_owned()),
+    }
+}
+
+/// What the node tells of its last trial; none where it knows none.
+pub(super) async fn told(client: &Client) -> Result<Option<Value>, CommandError> {
     let [namespace, kind, id] = TRIAL;
     match client.state().get(namespace, kind, id).await {
-        Ok(resource) => Ok(judge(&resource.spec)),
-        // A node of Talos 1.7, or one that keeps no record.
-        Err(error) if is_absent(&error) => Ok(Trial::Passed("upgraded".to_owned())),
+        Ok(resource) => Ok(Some(resource.spec)),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -55,6 +72,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_node_that_came_back_as_it_was_has_not_been_upgraded() {
+        let before = json!({"version": "v1", "formerVersion": "v0", "phase": "good", "slot": "A"});
+        let after = json!({"version": "v2", "formerVersion": "v1", "phase": "good", "slot": "B"});
+        assert!(matches!(compare(Some(&before), Some(&before)), Trial::Failed(_)));
+        assert_eq!(compare(Some(&after), Some(&before)), Trial::Passed("v2 has shown itself good".into()));
+        assert!(matches!(compare(None, None), Trial::Passed(_)));
+    }
 
     #[test]
     fn a_version_that_lost_its_slot_is_a_failure_with_its_reason() {

@@ -468,7 +468,7 @@ async fn upgrade(it: &Served, upgrade: api::UpgradeRequest) -> Result<String, to
 
 #[tokio::test]
 async fn an_upgrade_is_refused_before_anything_stops_or_has_its_image_ready() {
-    let it = served_metal();
+    let it = configured_metal().await;
     *it.sinks.stays_in_etcd.lock() = true;
     let good = api::UpgradeRequest { image: "good".into(), ..Default::default() };
     for (request, code, reason) in [
@@ -499,7 +499,7 @@ async fn an_upgrade_is_refused_before_anything_stops_or_has_its_image_ready() {
 
 #[tokio::test]
 async fn a_staged_upgrade_is_a_sequence_of_its_own_and_keeps_no_image() {
-    let it = served_metal();
+    let it = configured_metal().await;
     let staged = api::UpgradeRequest { image: "good".into(), stage: true, preserve: true, ..Default::default() };
     upgrade(&it, staged).await.unwrap();
     assert_eq!(it.sinks.sequences.lock()[0].sequence, Sequence::StageUpgrade);
@@ -511,6 +511,7 @@ async fn a_staged_upgrade_is_a_sequence_of_its_own_and_keeps_no_image() {
 #[tokio::test]
 async fn a_machine_without_state_of_any_cluster_is_upgraded_by_anybody_and_without_options_of_a_node() {
     let it = served_metal();
+    it.acquired().await;
     *it.sinks.stays_in_etcd.lock() = true;
     let plain = api::UpgradeRequest { image: "good".into(), ..Default::default() };
     let state = |clients| {
@@ -1011,6 +1012,14 @@ fn served_metal() -> Served {
     let it = served();
     let capabilities = PlatformCapabilities::owning_all(resources::machine::PlatformMode::Metal);
     it.machine.store.put(PlatformCapabilities::ID, capabilities, "").unwrap();
+    it
+}
+
+/// One that is not in maintenance mode.
+async fn configured_metal() -> Served {
+    let it = served_metal();
+    it.acquired().await;
+    apply(&it, worker(), Mode::Auto, false).await.unwrap();
     it
 }
 

@@ -12,13 +12,15 @@ use crate::list::List;
 use crate::{ImageError, audit, sbom, sha256, squashfs};
 
 /// Maximum size of an image in bytes.
-pub const LIMIT: u64 = 75_000_000;
+pub const LIMIT: u64 = 77_000_000;
 
 const LIST: &str = include_str!("../rootfs/rootfs.list");
 const LOCALS: &[(&str, &str)] = &[
     ("passwd", include_str!("../rootfs/passwd")),
     ("group", include_str!("../rootfs/group")),
     ("os-release", include_str!("../rootfs/os-release")),
+    ("md-module.rules", include_str!("../rootfs/md-module.rules")),
+    ("mdadm.conf", include_str!("../rootfs/mdadm.conf")),
 ];
 
 /// A finished image.

@@ -372,9 +372,9 @@ fn a_reset_wipes_what_it_is_asked_for() {
         names.join(" ")
     };
     assert_eq!(phases(WipeMode::All, &[], &[]), "forceCleanup reset");
-    assert_eq!(phases(WipeMode::All, &["STATE"], &["/dev/vdb"]), "kexec forceCleanup lvm resetSpec resetUserDisks");
+    assert_eq!(phases(WipeMode::All, &["STATE"], &["/dev/vdb"]), "kexec forceCleanup groups resetSpec resetUserDisks");
     assert_eq!(phases(WipeMode::SystemDisk, &["BOOT"], &[]), "forceCleanup resetSpec");
-    assert_eq!(phases(WipeMode::UserDisks, &[], &["/dev/vdb"]), "forceCleanup lvm resetUserDisks");
+    assert_eq!(phases(WipeMode::UserDisks, &[], &["/dev/vdb"]), "forceCleanup groups resetUserDisks");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,8 +13,8 @@ use crate::endpoint::{Endpoint, Protocol};
 
 /// Messages that wait for a receiver; more wait in the rings that they are read from.
 pub(crate) const QUEUE: usize = 64;
-/// Pauses between two tries: the first one is that of Talos 1.7.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Between two tries (Talos 1.7): what a receiver misses is overwritten in the meantime.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1));
 
 /// How long messages are sent without a failure before an outage has ended: a packet that nobody receives fails only the next
 /// one, or none. Longer than a pause.

@@ -195,8 +195,11 @@ async fn unlock(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Sea
             }
             Ok(None) if slot.is_none() => failures.reasons.push(format!("{key}: wrong key")),
             Ok(None) => {}
-            // It may be in the way of this key alone.
-            Err(error @ LuksError::Slow { .. }) => failures.reasons.push(format!("{key}: {}", error_chain(&error))),
+            // A busy machine; another key may be faster.
+            Err(error @ LuksError::Slow { .. }) => {
+                failures.is_away = true;
+                failures.reasons.push(format!("{key}: {}", error_chain(&error)));
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -98,6 +98,8 @@ const LIVE: &[&str] = &[
     "pods",
     "seccompProfiles",
 ];
+/// The encryption of volumes, of which keys alone take effect without a reboot (ours; Talos 1.7 reboots).
+const ENCRYPTION: &str = "systemDiskEncryption";
 /// Fields of `machine.features` that take effect without a reboot.
 const LIVE_FEATURES: &[&str] = &["kubernetesTalosAPIAccess", "kubePrism", "hostDNS"];
 
@@ -113,11 +115,20 @@ pub fn needs_reboot(old: &Config, new: &Config) -> Vec<String> {
             let below = changed_fields(&old_machine["features"], &new_machine["features"]);
             let fixed = below.into_iter().filter(|name| !LIVE_FEATURES.contains(&name.as_str()));
             changed.extend(fixed.map(|name| format!("machine.features.{name}")));
+        } else if field == ENCRYPTION {
+            let (old, new) = (&old_machine[ENCRYPTION], &new_machine[ENCRYPTION]);
+            let fixed = changed_fields(old, new).into_iter().filter(|volume| !only_keys(&old[volume], &new[volume]));
+            changed.extend(fixed.map(|volume| format!("machine.{ENCRYPTION}.{volume}")));
         } else if !LIVE.contains(&field.as_str()) {
             changed.push(format!("machine.{field}"));
         }
     }
     changed
+}
+
+/// Whether only the keys of an encrypted volume differ: they change while it is in use.
+fn only_keys(old: &Value, new: &Value) -> bool {
+    !old.is_null() && !new.is_null() && changed_fields(old, new) == ["keys"]
 }
 
 fn changed_fields(old: &Value, new: &Value) -> Vec<String> {
@@ -216,5 +227,23 @@ mod tests {
         let new = "cluster: {id: x}\nmachine: {features: {kubePrism: {enabled: true}, rbac: true}, kubelet: {}, \
                    token: a, type: worker}\nversion: v1alpha1\n";
         assert_eq!(fixed(BASE, new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn keys_of_encrypted_volumes_change_without_a_reboot_and_nothing_else_of_them() {
+        let volume = |name: &str, more: &str, key: &str| {
+            format!(
+                "machine: {{systemDiskEncryption: {{{name}: {{provider: luks2, {more}keys: [{{static: {{passphrase: {key}}}}}]}}}}}}"
+            )
+        };
+        let changed =
+            |old: &str, new: &str| needs_reboot(documents(old).v1alpha1().unwrap(), documents(new).v1alpha1().unwrap());
+        let old = volume("state", "", "one");
+        assert!(changed(&old, &volume("state", "", "two")).is_empty());
+        for new in [volume("state", "keySize: 256, ", "two"), "machine: {type: worker}".to_owned()] {
+            assert!(changed(&old, &new).contains(&"machine.systemDiskEncryption.state".to_owned()), "{new}");
+        }
+        let both = ["machine.systemDiskEncryption.ephemeral", "machine.systemDiskEncryption.state"];
+        assert_eq!(changed(&old, &volume("ephemeral", "", "one")), both);
     }
 }

@@ -57,11 +57,11 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
-    ("volumes_are_sealed_and_their_keys_change", encryption::volumes_are_sealed_and_their_keys_change),
 ];
 
 /// Checks of several minutes, for whoever names them.
 const LONG: &[(&str, Check)] = &[
+    ("volumes_are_sealed_and_their_keys_change", encryption::volumes_are_sealed_and_their_keys_change),
     ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
     ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
     ("an_upgrade_earns_its_slot_and_a_bad_one_loses_it", upgrade::an_upgrade_earns_its_slot_and_a_bad_one_loses_it),

@@ -65,7 +65,6 @@ const LONG: &[(&str, Check)] = &[
     ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
     ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
     ("an_upgrade_earns_its_slot_and_a_bad_one_loses_it", upgrade::an_upgrade_earns_its_slot_and_a_bad_one_loses_it),
-    ("a_staged_upgrade_is_performed_by_the_next_start", upgrade::a_staged_upgrade_is_performed_by_the_next_start),
     ("a_version_that_hangs_loses_its_slot", upgrade::a_version_that_hangs_loses_its_slot),
 ];
 

@@ -277,16 +277,6 @@ pub(crate) fn an_upgrade_earns_its_slot_and_a_bad_one_loses_it(assets: &Assets) 
     Ok(())
 }
 
-/// Staged upgrades by both loaders' ways, and a version that hangs before anything of it could see that.
-pub(crate) fn a_staged_upgrade_is_performed_by_the_next_start(assets: &Assets) -> anyhow::Result<()> {
-    let versions = Versions::serve(assets, &[Fault::None])?;
-    let mut node = Node::install(assets, Firmware::Bios, &versions)?;
-    let before = node.machine.boot_id(&node.talosconfig)?;
-    node.call(&["upgrade", "--image", &reference(Fault::None), "--stage", "--wait=false", "--preserve"])?;
-    node.machine.is_up_again(&node.talosconfig, &before)?;
-    node.trial()?.is_good()
-}
-
 /// Nobody is there but init's guard.
 pub(crate) fn a_version_that_hangs_loses_its_slot(assets: &Assets) -> anyhow::Result<()> {
     let versions = Versions::serve(assets, &[Fault::Hang])?;

@@ -89,6 +89,8 @@ pub(super) struct Sealed {
     device: std::path::PathBuf,
     /// What opened it: it may be the only key that the header has and the configuration has no more.
     key: Passphrase,
+    /// The key that is known to be in its slot, as it has just opened the volume: hashing it again takes seconds.
+    proved: Option<Key>,
     /// The keys that the header has; `None` while some could not be changed.
     pub(super) applied: Option<Wanted>,
 }
@@ -150,7 +152,8 @@ async fn make(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Seale
             failures.reasons.push(format!("{key}: it does not open what was made with it"));
             break;
         };
-        let mut sealed = Sealed { name, volume, device: device.to_owned(), key: passphrase, applied: None };
+        let proved = Some(key.clone());
+        let mut sealed = Sealed { name, volume, device: device.to_owned(), key: passphrase, proved, applied: None };
         let finished = async {
             if let Err(error) = sync(edges, &mut sealed, wanted).await {
                 tracing::warn!(volume = wanted.label, error = error_chain(&error), "keys were not added");
@@ -191,7 +194,9 @@ async fn unlock(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Sea
         match edges.luks.open(device, &name, passphrase, slot, options).await {
             Ok(Some(volume)) => {
                 tracing::info!(volume = wanted.label, device = %device.display(), %key, "encrypted volume opened");
-                return Ok(Sealed { name, volume, device: device.to_owned(), key: passphrase.clone(), applied: None });
+                let (device, passphrase) = (device.to_owned(), passphrase.clone());
+                let proved = slot.map(|_| key.clone());
+                return Ok(Sealed { name, volume, device, key: passphrase, proved, applied: None });
             }
             Ok(None) if slot.is_none() => failures.reasons.push(format!("{key}: wrong key")),
             Ok(None) => {}
@@ -219,7 +224,12 @@ pub(super) async fn sync(edges: &SealEdges, sealed: &mut Sealed, wanted: &Wanted
     let header = edges.luks.header(&device).await?;
     let mut checks = BTreeMap::new();
     let mut unknown = Vec::new();
+    let proved = sealed.proved.take().filter(|key| header.slots.contains(&key.slot));
     for key in wanted.encryption.keys() {
+        if proved.as_ref() == Some(key) {
+            checks.insert(key.slot, Check::Fits);
+            continue;
+        }
         let check = check(edges, &device, key, wanted, &header).await?;
         if let Err(error) = &check {
             unknown.push(format!("{key}: {}", error_chain(error)));

@@ -11,9 +11,9 @@ use block::slots::BootLoader;
 use block::{BlockDevices, KernelBlockDevices, KernelDeviceGroups, KernelFileSystems, ProjectQuota};
 use controller::Controller;
 use domain_storage::{
-    arrays,
-    DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, TrialEdges, TrialWatchdogs,
-    SealEdges, UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges, user_disks,
+    DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, SealEdges,
+    TrialEdges, TrialWatchdogs, UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges,
+    arrays, user_disks,
 };
 use kms_client::GrpcKeyService;
 use machine::cmdline::{self, Cmdline};

@@ -36,7 +36,7 @@ impl UserDisks {
             an_empty_file(&path, SIZE)?;
             Ok(path)
         };
-        let member = |mirror: &str, number: u16| -> anyhow::Result<PathBuf> {
+        let member = |mirror: &str, number: u8| -> anyhow::Result<PathBuf> {
             let path = disk(&format!("{mirror}-{number}"))?;
             write_at(&path, SUPERBLOCK, &member_of_a_mirror(mirror, number))?;
             Ok(path)
@@ -76,7 +76,7 @@ impl UserDisks {
 const SUPERBLOCK: u64 = 4096;
 
 /// The superblock of a disk in a mirror of two that is in order (Linux, include/uapi/linux/raid/md_p.h).
-fn member_of_a_mirror(name: &str, number: u16) -> Vec<u8> {
+fn member_of_a_mirror(name: &str, number: u8) -> Vec<u8> {
     const LENGTH: usize = 256 + 2 * 2;
     const DATA: u64 = 2048;
     let size = SIZE / SECTOR - DATA;
@@ -85,7 +85,7 @@ fn member_of_a_mirror(name: &str, number: u16) -> Vec<u8> {
     put(0, &0xa92b_4efc_u32.to_le_bytes());
     put(4, &1_u32.to_le_bytes());
     // The array's identity, and its name with that of the host that made it.
-    put(16, &[name.len() as u8; 16]);
+    put(16, &[name.bytes().next().unwrap_or_default(); 16]);
     put(32, format!("elsewhere:{name}").as_bytes());
     put(72, &1_u32.to_le_bytes());
     put(80, &size.to_le_bytes());
@@ -94,7 +94,7 @@ fn member_of_a_mirror(name: &str, number: u16) -> Vec<u8> {
     put(136, &size.to_le_bytes());
     put(144, &(SUPERBLOCK / SECTOR).to_le_bytes());
     put(160, &u32::from(number).to_le_bytes());
-    put(168, &[0x10 + number as u8; 16]);
+    put(168, &[0x10 + number; 16]);
     put(200, &1_u64.to_le_bytes());
     // All is in sync.
     put(208, &u64::MAX.to_le_bytes());

@@ -34,10 +34,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_machine_boots_from_the_network_by_uefi", boot::a_machine_boots_from_the_network_by_uefi),
     ("a_machine_with_an_old_processor_gets_a_sentence", boot::a_machine_with_an_old_processor_gets_a_sentence),
     ("a_machine_without_the_kernels_protections_says_so", boot::a_machine_without_the_kernels_protections_says_so),
-    (
-        "a_machine_tells_others_and_is_reset_when_it_hangs",
-        services::a_machine_tells_others_and_is_reset_when_it_hangs,
-    ),
+    ("a_machine_tells_others_and_is_reset_when_it_hangs", services::a_machine_tells_others_and_is_reset_when_it_hangs),
     (
         "a_machine_of_the_network_finds_its_disk_among_odd_ones",
         install::a_machine_of_the_network_finds_its_disk_among_odd_ones,

@@ -103,7 +103,18 @@ impl Setup {
     fn of(name: &'static str, firmware: Firmware, source: Source) -> Self {
         let (drives, discs, devices) = (Vec::new(), Vec::new(), Vec::new());
         let processor = "max";
-        Self { name, source, firmware, memory_mib: 2048, drives, discs, processor, devices, identity: None, clock: None }
+        Self {
+            name,
+            source,
+            firmware,
+            memory_mib: 2048,
+            drives,
+            discs,
+            processor,
+            devices,
+            identity: None,
+            clock: None,
+        }
     }
 
     /// With another disk: a raw image.

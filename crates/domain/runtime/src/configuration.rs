@@ -102,7 +102,9 @@ impl ConfigurationController {
         let Some(behind) = clock::behind(documents, SystemClock.now()) else { return };
         let days = behind.as_secs() / (24 * 60 * 60);
         match clock.advance(behind) {
-            Ok(()) => tracing::warn!(days, "the clock showed a time before the cluster was made, and is set forward to it"),
+            Ok(()) => {
+                tracing::warn!(days, "the clock showed a time before the cluster was made, and is set forward to it")
+            }
             Err(error) => {
                 let error = stdx::error_chain(&error);
                 tracing::error!(error, days, "the clock shows a time before the cluster was made");

@@ -290,7 +290,12 @@ async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Dur
 pub(crate) const XFS: [&str; 6] = ["--unsupported", "-n", "ftype=1", "-m", "bigtime=1", "-f"];
 
 /// Runs a tool to its end; one that takes too long is killed.
-pub(crate) async fn run(program: &'static str, args: &[&str], subject: String, at_most: Duration) -> Result<(), FileSystemError> {
+pub(crate) async fn run(
+    program: &'static str,
+    args: &[&str],
+    subject: String,
+    at_most: Duration,
+) -> Result<(), FileSystemError> {
     let output = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&output);
     let keep = move |bytes: &[u8]| {

@@ -21,7 +21,9 @@ pub use client::EtcdConnector;
 pub use error::EtcdError;
 pub use leave::{AwayError, LeaveError, can_be_away, can_leave, leave};
 pub use lock::{LOCK_TTL, Lock, LockGuard, with_lock};
-pub use node::{ClusterLock, GoAwayError, LOCAL_ENDPOINT, UPGRADE_LOCK, LockError, Locked, NodeEtcd, NodeEtcdError, node_tls};
+pub use node::{
+    ClusterLock, GoAwayError, LOCAL_ENDPOINT, LockError, Locked, NodeEtcd, NodeEtcdError, UPGRADE_LOCK, node_tls,
+};
 
 /// The id of a member, which people write in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

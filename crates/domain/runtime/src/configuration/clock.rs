@@ -33,7 +33,7 @@ mod tests {
     fn configuration(made: &[SystemTime]) -> Documents {
         let authority = |made: &SystemTime| {
             let authority = Authority::generate(CaProfile::Os, *made).unwrap();
-            serde_json::json!({ "crt": BASE64_STANDARD.encode(authority.certificate().to_pem()), "key": "" })
+            serde_json::json!({ "crt": BASE64_STANDARD.encode(authority.certificate().to_pem()) })
         };
         let authorities: Vec<_> = made.iter().map(authority).collect();
         let (own, accepted) = authorities.split_first().unwrap();

@@ -159,13 +159,19 @@ fn encryption(check: &mut Check<'_>, machine: &Machine) {
             check.error(&format!("{base}.keys"), "encryption needs a key");
         }
         if !disk.keys.is_empty() && disk.keys.iter().all(|key| key.tpm.is_some()) {
-            check.error(&format!("{base}.keys"), "keys that a TPM seals are not supported yet: add a key of another kind");
+            check.error(
+                &format!("{base}.keys"),
+                "keys that a TPM seals are not supported yet: add a key of another kind",
+            );
         }
         let mut slots = HashSet::new();
         for (index, key) in disk.keys.iter().enumerate() {
             let slot = key.slot.unwrap_or(0);
             if slot >= SLOTS {
-                check.error(&format!("{base}.keys[{index}].slot"), format!("there is no slot {slot}: 0 to {}", SLOTS - 1));
+                check.error(
+                    &format!("{base}.keys[{index}].slot"),
+                    format!("there is no slot {slot}: 0 to {}", SLOTS - 1),
+                );
             }
             if !slots.insert(slot) {
                 check.error(&format!("{base}.keys[{index}].slot"), format!("slot {slot} is taken by another key"));

@@ -9,6 +9,8 @@ use super::*;
 const ELSEWHERE: &[&str] = &[
     "securityapi.SecurityService",     // trustd
     "sidero.discovery.server.Cluster", // discoveryd
+    "sidero.kms.KMSService",           // kmsd
+    "events.EventSinkService",         // receivers of events
 ];
 
 fn collect(directory: &Path, into: &mut Vec<PathBuf>) {

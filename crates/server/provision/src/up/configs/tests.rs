@@ -196,11 +196,11 @@ fn mirrors_on_addresses_are_known_with_their_ports() {
 #[test]
 fn a_patch_without_effect_is_told_once_and_defaults_are_not() {
     assert_eq!(rendered(&request()).unwrap().warnings, BTreeSet::new());
-    let patch = r#"{"debug": true}"#;
+    let patch = r#"{"persist": false}"#;
     let patches = Patches { all: vec![Patch::parse(patch).unwrap()], ..Patches::default() };
     let warnings = rendered(&ConfigRequest { patches, ..request() }).unwrap().warnings;
     let [warning] = &warnings.iter().collect::<Vec<_>>()[..] else { panic!("{warnings:?}") };
-    assert!(warning.starts_with("v1alpha1 debug"), "{warning}");
+    assert!(warning.starts_with("v1alpha1 persist"), "{warning}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn nodes_do_not_evict_pods_because_the_hosts_disk_is_nearly_full() {
 }
 
 #[test]
-fn choices_are_in_the_configurations_and_those_without_effect_are_told() {
+fn choices_are_in_the_configurations_and_old_ones_are_told() {
     let request = ConfigRequest {
         install_image: Some("example.org/installer:v1".to_owned()),
         contract: "v1.2".parse().unwrap(),
@@ -262,10 +262,8 @@ fn choices_are_in_the_configurations_and_those_without_effect_are_told() {
     assert!(sans.contains(&json!("cluster.example.org")), "{sans:?}");
     assert_eq!(rendered.talosconfig.contexts["one"].endpoints, ["cluster.example.org:50001"]);
     assert_eq!(rendered.talosconfig.contexts["one"].nodes, ["10.6.0.2"]);
-    assert!(
-        rendered.warnings.iter().any(|warning| warning.starts_with("v1alpha1 debug: has no effect yet")),
-        "{rendered:?}"
-    );
+    let [warning] = &rendered.warnings.iter().collect::<Vec<_>>()[..] else { panic!("{:?}", rendered.warnings) };
+    assert!(warning.starts_with("v1alpha1 machine.type: init is an old type"), "{warning}");
 }
 
 /// The configurations of a cluster, as somebody else made them.

@@ -103,7 +103,7 @@ impl ConfigurationController {
         let days = behind.as_secs() / (24 * 60 * 60);
         match clock.advance(behind) {
             Ok(()) => {
-                tracing::warn!(days, "the clock showed a time before the cluster was made, and is set forward to it")
+                tracing::warn!(days, "the clock showed a time before the cluster was made, and is set forward to it");
             }
             Err(error) => {
                 let error = stdx::error_chain(&error);

@@ -42,7 +42,7 @@ pub(crate) fn a_machine_bears_a_lost_clock_a_failing_disk_and_damage(assets: &As
     machine.talosctl(talosconfig, &["meta", "write", "0x0a", "{}"])?.ok().context("a new META")?;
     machine.cut_power();
     // The first block of the configuration on STATE. What follows it is no document any more.
-    let is_configuration = |block: &[u8]| block.starts_with(b"version: v1alpha1");
+    let is_configuration = |block: &[u8]| block.starts_with(b"# yaml-language-server");
     let configuration = find(&disk, BLOCK, is_configuration).context("no configuration")?;
     disk.write_all_at(&[0xff; BLOCK], configuration)?;
     let mut machine = Vm::start(assets, &setup)?;

@@ -19,6 +19,10 @@ const LATE: Duration = Duration::from_secs(60);
 /// How often links to disks are looked at beside events: udevd makes one after its disk has appeared.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long partitions may be absent after a table was written, and how often they are looked for.
+const REREAD: Duration = Duration::from_secs(10);
+const REREAD_LOOK: Duration = Duration::from_millis(100);
+
 /// The name of a partition that has no file system yet; a finished one has no name.
 const UNFORMATTED: &str = "unformatted";
 
@@ -164,15 +168,36 @@ async fn format(edges: &VolumeEdges, device: &Device, table: &gpt::Table) -> Res
             mountpoint: String::new(),
         })?;
         edges.filesystems.make_xfs(&partition.path, None).await?;
+        edges.devices.written(&partition.name);
     }
     if unformatted.is_empty() {
         return Ok(());
     }
     let names: Vec<(u32, String)> = unformatted.into_iter().map(|number| (number, String::new())).collect();
-    Ok(edges.tables.rename(device, &names).await?)
+    edges.tables.rename(device, &names).await?;
+    edges.devices.written(&device.name);
+    Ok(())
 }
 
+/// A partition of a disk. One that is in its table is waited for: after a table was written udevd has the kernel read it again, and
+/// meanwhile there are none.
 async fn of_number(edges: &VolumeEdges, disk: &Device, number: usize) -> Result<Option<Device>, UserDiskError> {
+    let deadline = Instant::now() + REREAD;
+    loop {
+        let found = find_partition(edges, disk, number).await?;
+        if found.is_some() || Instant::now() >= deadline || !is_listed(edges, disk, number).await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(REREAD_LOOK).await;
+    }
+}
+
+async fn is_listed(edges: &VolumeEdges, disk: &Device, number: usize) -> Result<bool, UserDiskError> {
+    let table = edges.devices.probe(disk).await?.table;
+    Ok(table.is_some_and(|table| table.partitions.iter().any(|one| usize::try_from(one.number) == Ok(number))))
+}
+
+async fn find_partition(edges: &VolumeEdges, disk: &Device, number: usize) -> Result<Option<Device>, UserDiskError> {
     let devices = edges.devices.devices().await?;
     let is_it = |device: &Device| {
         let of = device.partition.as_ref();

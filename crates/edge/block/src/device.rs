@@ -119,6 +119,10 @@ pub trait BlockDevices: std::fmt::Debug + Send + Sync {
     /// Changes about 100 ms after a device came, went or changed.
     fn changes(&self) -> watch::Receiver<u64>;
 
+    /// Tells that a device holds something else now, where the kernel may not: it sends no event for what this process writes, and
+    /// udevd's come late or not at all while it still handles the device. Counts as a change of the device.
+    fn written(&self, name: &str);
+
     /// Names of disks that were found and are not ready yet, such as USB sticks that start.
     ///
     /// # Errors

@@ -53,6 +53,9 @@ struct State {
     luks_changes: usize,
     luks_fail_from: Option<usize>,
     log: Vec<String>,
+    /// How often partitions are absent after a new table, and still are.
+    rereads: u32,
+    rereading: u32,
     waiting_arrays: Vec<String>,
     /// Those that lack too many members.
     broken_arrays: Vec<String>,
@@ -72,6 +75,11 @@ impl FakeBlock {
         let properties =
             Disk { device_path: path, size, kind: machine::disk::DiskType::of(name, Some(false)), ..Disk::default() };
         self.add_disk_like(name, properties);
+    }
+
+    /// From now on partitions of a new table are absent at so many looks, as while udevd has the kernel read it again.
+    pub fn reread_tables(&self, looks: u32) {
+        self.state.lock().rereads = looks;
     }
 
     /// An array that lacks a member.
@@ -339,7 +347,13 @@ fn place(device: &Device) -> (&str, u64) {
 #[async_trait]
 impl BlockDevices for FakeBlock {
     async fn devices(&self) -> Result<Vec<Device>, BlockError> {
-        Ok(self.state.lock().devices())
+        let mut state = self.state.lock();
+        let mut devices = state.devices();
+        if state.rereading > 0 {
+            state.rereading -= 1;
+            devices.retain(|device| device.partition.is_none());
+        }
+        Ok(devices)
     }
 
     async fn probe(&self, device: &Device) -> Result<Probed, BlockError> {
@@ -349,6 +363,10 @@ impl BlockDevices for FakeBlock {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    fn written(&self, name: &str) {
+        self.touch(&Path::new("/dev").join(name));
     }
 
     async fn pending(&self) -> Result<Vec<String>, BlockError> {
@@ -398,7 +416,7 @@ impl FileSystems for FakeBlock {
         state.damaged.remove(device);
         state.log.push(format!("mkfs.xfs {label} {}", device.display()));
         drop(state);
-        self.touch(device);
+        // The kernel tells nobody.
         Ok(())
     }
 
@@ -411,7 +429,6 @@ impl FileSystems for FakeBlock {
         state.write(&source, XFS_LABEL as u64, &bytes).map_err(invalid)?;
         state.log.push(format!("label {} {label}", target.display()));
         drop(state);
-        self.touch(&source);
         Ok(())
     }
 
@@ -535,6 +552,7 @@ impl PartitionTables for FakeBlock {
         }
         state.set_table(&disk.name, table).map_err(write)?;
         state.log.push(format!("partition {}", disk.path.display()));
+        state.rereading = state.rereads;
         drop(state);
         self.changed();
         Ok(())

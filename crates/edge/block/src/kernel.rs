@@ -165,6 +165,11 @@ impl BlockDevices for KernelBlockDevices {
         Ok(devices)
     }
 
+    fn written(&self, name: &str) {
+        *self.generations.lock().of.entry(name.to_owned()).or_default() += 1;
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     async fn pending(&self) -> Result<Vec<String>, BlockError> {
         let (sys, slow_buses) = (self.sys.clone(), Arc::clone(&self.slow_buses));
         on_thread(move || {

@@ -1,14 +1,11 @@
 //! A clock that was lost: a board without a battery starts in 1970, or on the day that it was made. No certificate of the
-//! cluster is valid then, the machine cannot be reached, and where it has no server of the time it stays so. The authorities of its
-//! configuration say what day it is at least.
+//! cluster is valid then, and the machine cannot be reached until a server of the time answers. The authorities of its configuration say
+//! what day it is at least. Not a second more: what this machine signs is valid for clients from its own time on.
 
 use std::time::{Duration, SystemTime};
 
 use config::Documents;
 use pki::Certificate;
-
-/// What a client's certificate may be younger than the authority that has just signed it. Servers of the time correct the rest.
-const MARGIN: Duration = Duration::from_secs(60 * 60);
 
 /// How far a clock is to be set forward that shows a time at which an authority of the configuration did not exist yet.
 pub(super) fn behind(documents: &Documents, now: SystemTime) -> Option<Duration> {
@@ -16,8 +13,7 @@ pub(super) fn behind(documents: &Documents, now: SystemTime) -> Option<Duration>
     let chain = |text| Certificate::chain_from_pem(text).unwrap_or_default();
     let accepted = root.machine().accepted_ca_certificates();
     let valid_since = accepted.into_iter().flat_map(chain).map(|certificate| certificate.not_before()).max()?;
-    let behind = valid_since.duration_since(now).ok().filter(|behind| !behind.is_zero())?;
-    Some(behind.saturating_add(MARGIN))
+    valid_since.duration_since(now).ok().filter(|behind| !behind.is_zero())
 }
 
 #[cfg(test)]
@@ -43,15 +39,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_set_to_the_youngest_authority_and_an_hour_more() {
+    fn a_clock_is_set_to_the_youngest_authority() {
         let [second, year] = [1, 365 * 24 * 60 * 60].map(Duration::from_secs);
         let made = SystemTime::UNIX_EPOCH + 50 * year;
         let documents = configuration(&[made - year, made + BACKDATE]);
         assert_eq!(behind(&documents, made), None);
         assert_eq!(behind(&documents, made + second), None);
-        assert_eq!(behind(&documents, made - second), Some(second + MARGIN));
+        assert_eq!(behind(&documents, made - second), Some(second));
         let since_1970 = made.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(behind(&documents, SystemTime::UNIX_EPOCH), Some(since_1970 + MARGIN));
+        assert_eq!(behind(&documents, SystemTime::UNIX_EPOCH), Some(since_1970));
     }
 
     #[test]

@@ -53,6 +53,17 @@ async fn an_empty_disk_is_partitioned_formatted_and_mounted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn partitions_that_are_absent_while_udevd_has_the_table_read_again_are_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("mnt");
+    let fake = FakeBlock::default();
+    fake.add_disk("md126", 4 * GIB);
+    fake.reread_tables(5);
+    mount(&edges(&fake), &[disk("/dev/md126", &[(0, &target)])], "sda", ProjectQuota::Off).await.unwrap();
+    assert!(fake.log().iter().any(|line| line.starts_with("mount /dev/md126")), "{:?}", fake.log());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_power_cut_between_the_table_and_the_file_systems_is_made_good() {
     let dir = tempfile::tempdir().unwrap();
     let fake = FakeBlock::default();

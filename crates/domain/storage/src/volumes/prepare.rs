@@ -69,6 +69,9 @@ async fn mount_device(
     mount_or_repair(edges, &plan).await?;
     if is_new {
         edges.filesystems.label_xfs(&place.target, place.label).await?;
+        if let Some(device) = device {
+            edges.devices.written(&device.name);
+        }
     }
     if place.is_ephemeral {
         // Also after a growth that was cut off.

@@ -93,6 +93,8 @@ async fn a_blank_volume_is_formatted_mounted_while_it_is_asked_for_and_kept_for_
         format!("label {target} STATE"),
     ];
     assert_eq!(test.fake.log(), made);
+    let found = test.harness.get::<DiscoveredVolume>("vda3").unwrap();
+    assert_eq!((found.name.as_str(), found.label.as_str()), ("xfs", "STATE"), "what it holds now");
 
     test.release("STATE").await;
     assert!(test.harness.ids::<MountStatus>().is_empty() && test.harness.ids::<VolumeStatus>().is_empty());

@@ -43,6 +43,9 @@ async fn volumes_show_what_devices_hold_as_it_changes() {
 
     fake.make_xfs("/dev/sda6".as_ref(), Some("EPHEMERAL")).await.unwrap();
     harness.settle().await;
+    assert_eq!(harness.get::<DiscoveredVolume>("sda6").unwrap().label, "", "nobody has told");
+    fake.written("sda6");
+    harness.settle().await;
     assert_eq!(harness.get::<DiscoveredVolume>("sda6").unwrap().label, "EPHEMERAL");
     fake.add_disk("loop0", 0);
     harness.settle().await;

@@ -196,11 +196,11 @@ fn mirrors_on_addresses_are_known_with_their_ports() {
 #[test]
 fn a_patch_without_effect_is_told_once_and_defaults_are_not() {
     assert_eq!(rendered(&request()).unwrap().warnings, BTreeSet::new());
-    let patch = r#"{"machine": {"features": {"hostDNS": {"enabled": true}}}}"#;
+    let patch = r#"{"machine": {"network": {"kubespan": {"mtu": 1400}}}}"#;
     let patches = Patches { all: vec![Patch::parse(patch).unwrap()], ..Patches::default() };
     let warnings = rendered(&ConfigRequest { patches, ..request() }).unwrap().warnings;
     let [warning] = &warnings.iter().collect::<Vec<_>>()[..] else { panic!("{warnings:?}") };
-    assert!(warning.starts_with("v1alpha1 machine.features.hostDNS"), "{warning}");
+    assert!(warning.starts_with("v1alpha1 machine.network.kubespan"), "{warning}");
 }
 
 #[test]

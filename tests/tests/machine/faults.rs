@@ -47,10 +47,12 @@ pub(crate) fn a_machine_bears_a_lost_clock_a_failing_disk_and_damage(assets: &As
     disk.write_all_at(&[0xff; BLOCK], configuration)?;
     let mut machine = Vm::start(assets, &setup)?;
     machine.says("configuration not usable", BOOT)?;
-    let apply = ["apply-config", "--file", &installed.generated.control_plane.display().to_string()];
+    let [file, credentials] = [&installed.generated.control_plane, talosconfig].map(|path| path.display().to_string());
+    let by_anybody = ["apply-config", "--file", &file];
+    let by_its_owner = [by_anybody.as_slice(), &["--talosconfig", &credentials]].concat();
     machine.until("a configuration that its owner brings", BOOT, |machine| {
-        ensure!(machine.talosctl_insecure(&apply)?.refused().is_ok(), "anybody may configure it");
-        machine.talosctl(talosconfig, &apply)?.ok().map(drop)
+        ensure!(!machine.talosctl_insecure(&by_anybody)?.succeeded, "anybody may configure it");
+        machine.talosctl_insecure(&by_its_owner)?.ok().map(drop)
     })?;
     machine.is_installed(talosconfig, BOOT).context("configured again").map(drop)
 }

@@ -24,8 +24,9 @@ echo "fetching modules"
 echo "building the generators"
 "$go" build -o "$work/bin/" google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
-# Each folder is a Go package. google.rpc is a module of its own, the discovery protocol is no node's.
-files=$(cd "$protos" && find . -name '*.proto' ! -path './google/*' ! -path './sidero/*' ! -path './security/*' | sed 's,^\./,,' | sort)
+# Each folder is a Go package. google.rpc is a module of its own; the protocols of discovery, of key services and of
+# receivers of events are no node's.
+files=$(cd "$protos" && find . -name '*.proto' ! -path './google/*' ! -path './sidero/*' ! -path './events/*' ! -path './security/*' | sed 's,^\./,,' | sort)
 packages="Mgoogle/rpc/status.proto=google.golang.org/genproto/googleapis/rpc/status"
 for file in $files; do
     packages="$packages,M$file=client/pb/$(dirname "$file")"

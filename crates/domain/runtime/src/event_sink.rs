@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use config::{Document, Documents};
-use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use event_delivery::Sink;
 use resources::config::MachineConfig;
 use resources::runtime::EventSinkConfig;
 use sequencer::EventBus;
+
+use crate::deliveries::Deliveries;
 
 /// The id of Talos 1.7.
 const ID: &str = "event-sink";
@@ -54,13 +56,13 @@ fn configured(documents: &Documents) -> Option<String> {
 #[derive(Debug)]
 pub struct EventsSinkController {
     bus: EventBus,
-    delivery: Option<(Sink, TaskHandle)>,
+    delivery: Deliveries<Sink>,
 }
 
 impl EventsSinkController {
     #[must_use]
-    pub const fn new(bus: EventBus) -> Self {
-        Self { bus, delivery: None }
+    pub fn new(bus: EventBus) -> Self {
+        Self { bus, delivery: Deliveries::default() }
     }
 }
 
@@ -82,16 +84,11 @@ impl Controller for EventsSinkController {
         let config = ctx.get::<EventSinkConfig>(ID)?;
         let sink = config.map(|config| config.endpoint.parse::<Sink>()).transpose();
         let wanted = sink.as_ref().ok().cloned().flatten();
-        if self.delivery.as_ref().map(|(sink, _)| sink) != wanted.as_ref() {
-            if let Some((_, task)) = self.delivery.take() {
-                task.abort();
-            }
-            self.delivery = wanted.map(|sink| {
-                let (bus, to) = (self.bus.clone(), sink.clone());
-                let deliver = move || event_delivery::deliver_events(bus.clone(), to.clone());
-                (sink, ctx.keep("delivery of events", deliver))
-            });
-        }
+        let bus = &self.bus;
+        self.delivery.converge(wanted, |to| {
+            let bus = bus.clone();
+            ctx.keep("delivery of events", move || event_delivery::deliver_events(bus.clone(), to.clone()))
+        });
         sink?;
         Ok(())
     }

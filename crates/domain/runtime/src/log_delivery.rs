@@ -2,41 +2,17 @@
 //!
 //! The lines and the connections are the work of the crate `log-delivery`; here are the receivers.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use config::v1alpha1::LoggingDestination;
 use config::{Document, Documents};
-use controller::{Controller, Ctx, Input, Output, ReconcileError, TaskHandle};
+use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use log_delivery::{Console, Endpoint, EndpointError, ServiceLogs};
 use resources::config::MachineConfig;
 use resources::runtime::KmsgLogConfig;
 use resources::values::Url;
 use supervisor::LogStore;
 
-/// A task for each receiver; those whose receiver goes end.
-#[derive(Debug)]
-struct Deliveries<K>(BTreeMap<K, TaskHandle>);
-
-impl<K> Default for Deliveries<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Ord + Clone> Deliveries<K> {
-    /// Starts missing tasks for `wanted`, and ends the others.
-    fn converge(&mut self, wanted: impl IntoIterator<Item = K>, mut start: impl FnMut(K) -> TaskHandle) {
-        let mut old = std::mem::take(&mut self.0);
-        for receiver in wanted {
-            let task = old.remove(&receiver);
-            self.0.entry(receiver.clone()).or_insert_with(|| task.unwrap_or_else(|| start(receiver)));
-        }
-        for task in old.into_values() {
-            task.abort();
-        }
-    }
-}
+use crate::deliveries::Deliveries;
 
 /// Receivers that can be used, and the reasons why others cannot.
 fn usable<T>(all: impl IntoIterator<Item = Result<T, EndpointError>>) -> (Vec<T>, Result<(), ReconcileError>) {
@@ -106,13 +82,13 @@ const ON_THE_CONSOLE: [&str; 2] = ["machined", "controller-runtime"];
 pub struct ServiceLogConsoleController {
     logs: LogStore,
     console: Console,
-    showing: Option<TaskHandle>,
+    showing: Deliveries<()>,
 }
 
 impl ServiceLogConsoleController {
     #[must_use]
-    pub const fn new(logs: LogStore, console: Console) -> Self {
-        Self { logs, console, showing: None }
+    pub fn new(logs: LogStore, console: Console) -> Self {
+        Self { logs, console, showing: Deliveries::default() }
     }
 }
 
@@ -134,17 +110,13 @@ impl Controller for ServiceLogConsoleController {
         let active = ctx.get::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
         let config = MachineConfig::root_of(active.as_deref())?;
         let is_wanted = config.is_some_and(|config| config.debug == Some(true));
-        match (is_wanted, self.showing.take()) {
-            (true, Some(task)) => self.showing = Some(task),
-            (true, None) => {
-                let (logs, console) = (self.logs.clone(), self.console.clone());
-                let show =
-                    move || log_delivery::show_service_logs(logs.clone(), console.clone(), ON_THE_CONSOLE.as_slice());
-                self.showing = Some(ctx.keep("logs on the console", show));
-            }
-            (false, Some(task)) => task.abort(),
-            (false, None) => {}
-        }
+        let (logs, console) = (&self.logs, &self.console);
+        self.showing.converge(is_wanted.then_some(()), |()| {
+            let (logs, console) = (logs.clone(), console.clone());
+            let show =
+                move || log_delivery::show_service_logs(logs.clone(), console.clone(), ON_THE_CONSOLE.as_slice());
+            ctx.keep("logs on the console", show)
+        });
         Ok(())
     }
 }

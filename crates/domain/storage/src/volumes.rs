@@ -68,6 +68,19 @@ pub struct VolumeEdges {
     pub groups: Arc<dyn DeviceGroups>,
 }
 
+#[cfg(test)]
+impl VolumeEdges {
+    /// All of one fake.
+    pub(crate) fn of(fake: &block::FakeBlock) -> Self {
+        Self {
+            devices: Arc::new(fake.clone()),
+            filesystems: Arc::new(fake.clone()),
+            tables: Arc::new(fake.clone()),
+            groups: Arc::new(fake.clone()),
+        }
+    }
+}
+
 /// `block.VolumeController`: answers `VolumeRequest` with `MountStatus`; `VolumeStatus` says how far each is.
 #[derive(Debug)]
 pub struct VolumeController {

@@ -2,11 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -14,8 +12,8 @@ use sys::modules::{ModuleError, Modules};
 use sys::mounts::{self, MountError};
 use sys::process::{Command, ProcessError};
 
-/// Tools are in one of these.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::tool::{self, Failure};
+
 /// Making a file system writes little; a large or slow disk may still take a while.
 const MAKE: Duration = Duration::from_secs(120);
 /// A repair reads all metadata.
@@ -189,7 +187,7 @@ impl FileSystems for KernelFileSystems {
     async fn make_xfs(&self, device: &Path, label: Option<&str>) -> Result<(), FileSystemError> {
         let mut args = XFS.to_vec();
         args.extend(label.iter().flat_map(|label| ["-L", label]));
-        tool("mkfs.xfs", &args, device, MAKE).await
+        on_device("mkfs.xfs", &args, device, MAKE).await
     }
 
     async fn label_xfs(&self, target: &Path, label: &str) -> Result<(), FileSystemError> {
@@ -199,19 +197,19 @@ impl FileSystems for KernelFileSystems {
     }
 
     async fn repair_xfs(&self, device: &Path) -> Result<(), FileSystemError> {
-        match tool("xfs_repair", &[], device, REPAIR).await {
+        match on_device("xfs_repair", &[], device, REPAIR).await {
             Err(FileSystemError::Tool { source: ProcessError::Failed { status, .. }, .. })
                 if status.code() == Some(2) =>
             {
                 tracing::warn!(device = %device.display(), "the log of the file system cannot be replayed and is dropped");
-                tool("xfs_repair", &["-L"], device, REPAIR).await
+                on_device("xfs_repair", &["-L"], device, REPAIR).await
             }
             other => other,
         }
     }
 
     async fn grow_xfs(&self, target: &Path) -> Result<(), FileSystemError> {
-        tool("xfs_growfs", &["-d"], target, GROW).await
+        on_device("xfs_growfs", &["-d"], target, GROW).await
     }
 
     async fn mount(&self, plan: &MountPlan) -> Result<(), FileSystemError> {
@@ -280,7 +278,12 @@ pub(crate) fn load_module(name: &'static str) -> Result<(), FileSystemError> {
     load().map_err(|source| FileSystemError::Module { name, source })
 }
 
-async fn tool(program: &'static str, args: &[&str], subject: &Path, at_most: Duration) -> Result<(), FileSystemError> {
+async fn on_device(
+    program: &'static str,
+    args: &[&str],
+    subject: &Path,
+    at_most: Duration,
+) -> Result<(), FileSystemError> {
     let subject = subject.display().to_string();
     let args: Vec<&str> = args.iter().copied().chain([subject.as_str()]).collect();
     run(program, &args, subject.clone(), at_most).await
@@ -296,30 +299,15 @@ pub(crate) async fn run(
     subject: String,
     at_most: Duration,
 ) -> Result<(), FileSystemError> {
-    let output = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&output);
-    let keep = move |bytes: &[u8]| {
-        let mut output = sink.lock();
-        output.extend_from_slice(bytes);
-        let excess = output.len().saturating_sub(SHOWN);
-        output.drain(..excess);
-    };
-    let command = Command::new(program).env("PATH", PATH).args(args.iter().copied()).output(Arc::new(keep));
-    let failed = |source: ProcessError, output: &Mutex<Vec<u8>>| {
-        let output = String::from_utf8_lossy(&output.lock()).split_whitespace().collect::<Vec<_>>().join(" ");
-        FileSystemError::Tool { program, subject: subject.clone(), output, source }
-    };
-    let mut child = command.spawn().map_err(|error| failed(error, &output))?;
-    let Ok(ended) = tokio::time::timeout(at_most, child.wait()).await else {
-        child.signal(sys::process::ProcessSignal::KILL).ok();
-        return Err(FileSystemError::Slow { program, subject, waited: at_most });
-    };
-    let status = ended.map_err(|error| failed(error, &output))?;
-    child.drain().await;
-    if status.success() {
-        return Ok(());
+    let (output, ended) = tool::run(Command::new(program).args(args.iter().copied()), SHOWN, at_most).await;
+    let failed =
+        |source| FileSystemError::Tool { program, subject: subject.clone(), output: tool::line(&output), source };
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(ProcessError::Failed { program: program.to_owned(), status })),
+        Err(Failure::Process(source)) => Err(failed(source)),
+        Err(Failure::Slow) => Err(FileSystemError::Slow { program, subject, waited: at_most }),
     }
-    Err(failed(ProcessError::Failed { program: program.to_owned(), status }, &output))
 }
 
 pub(crate) async fn on_thread<T: Send + 'static>(

@@ -15,6 +15,7 @@ pub mod probe;
 pub mod slots;
 mod sysfs;
 mod tables;
+mod tool;
 pub mod uevent;
 
 pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use machine::encryption::{Encryption, Header, HeaderError};
-use parking_lot::Mutex;
 use stdx::Secret;
 use sys::process::{Command, ProcessError};
 
 use crate::filesystem::load_module;
+use crate::tool::{self, Failure};
 
 const PROGRAM: &str = "cryptsetup";
 /// Its exit status for a passphrase that opens nothing.
@@ -148,42 +148,26 @@ impl Cryptsetup {
 
     async fn run(&self, call: Call<'_>) -> Result<Option<String>, LuksError> {
         let (action, device) = (call.action, call.device.to_owned());
-        let output = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&output);
-        let keep = move |bytes: &[u8]| {
-            let mut output = sink.lock();
-            output.extend_from_slice(bytes);
-            let excess = output.len().saturating_sub(LARGEST_HEADER);
-            output.drain(..excess);
-        };
         let command = Command::new(PROGRAM)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
             // It makes the nodes itself: nothing waits for udevd, which may be gone when volumes are closed.
             .env("DM_DISABLE_UDEV", "1")
             .args(call.args)
-            .input(Arc::from(call.input.expose().as_slice()))
-            .output(Arc::new(keep));
+            .input(Arc::from(call.input.expose().as_slice()));
+        let (output, ended) = tool::run(command, LARGEST_HEADER, call.at_most).await;
         let failed = |source: ProcessError| {
-            let text = String::from_utf8_lossy(&output.lock()).split_whitespace().collect::<Vec<_>>().join(" ");
+            let text = tool::line(&output);
             let start = (text.len().saturating_sub(SHOWN)..text.len()).find(|at| text.is_char_boundary(*at));
             let output = text.get(start.unwrap_or_default()..).unwrap_or_default().to_owned();
             LuksError::Tool { action, device: device.clone(), output, source }
         };
-        let mut child = command.spawn().map_err(&failed)?;
-        let Ok(ended) = tokio::time::timeout(call.at_most, child.wait()).await else {
-            child.signal(sys::process::ProcessSignal::KILL).ok();
-            return Err(LuksError::Slow { action, device: device.clone(), waited: call.at_most });
-        };
-        let status = ended.map_err(&failed)?;
-        child.drain().await;
-        if status.success() {
-            return Ok(Some(String::from_utf8_lossy(&output.lock()).into_owned()));
+        match ended {
+            Ok(status) if status.success() => Ok(Some(String::from_utf8_lossy(&output).into_owned())),
+            Ok(status) if status.code() == Some(NO_KEY) && call.may_be_wrong => Ok(None),
+            Ok(status) => Err(failed(ProcessError::Failed { program: PROGRAM.to_owned(), status })),
+            Err(Failure::Process(source)) => Err(failed(source)),
+            Err(Failure::Slow) => Err(LuksError::Slow { action, device, waited: call.at_most }),
         }
-        if status.code() == Some(NO_KEY) && call.may_be_wrong {
-            return Ok(None);
-        }
-        Err(failed(ProcessError::Failed { program: PROGRAM.to_owned(), status }))
     }
 }
 

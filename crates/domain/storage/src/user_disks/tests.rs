@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use block::{FakeBlock, FileSystems as _, PartitionTables as _};
 use config::scalar::DiskSize;
 use config::v1alpha1::DiskPartition;
@@ -7,15 +5,6 @@ use config::v1alpha1::DiskPartition;
 use super::*;
 
 const GIB: u64 = 1 << 30;
-
-fn edges(fake: &FakeBlock) -> VolumeEdges {
-    VolumeEdges {
-        devices: Arc::new(fake.clone()),
-        filesystems: Arc::new(fake.clone()),
-        tables: Arc::new(fake.clone()),
-        groups: Arc::new(fake.clone()),
-    }
-}
 
 fn disk(device: &str, partitions: &[(u64, &Path)]) -> MachineDisk {
     let partition = |(size, mountpoint): &(u64, &Path)| DiskPartition {
@@ -32,7 +21,7 @@ async fn an_empty_disk_is_partitioned_formatted_and_mounted_once() {
     let fake = FakeBlock::default();
     fake.add_disk("sdb", 10 * GIB);
     let disks = [disk("/dev/sdb", &[(4 * GIB, &a), (0, &b)])];
-    mount(&edges(&fake), &disks, "sda", ProjectQuota::On).await.unwrap();
+    mount(&VolumeEdges::of(&fake), &disks, "sda", ProjectQuota::On).await.unwrap();
     let expected = [
         "partition /dev/sdb".to_owned(),
         "mkfs.xfs  /dev/sdb1".to_owned(),
@@ -46,9 +35,9 @@ async fn an_empty_disk_is_partitioned_formatted_and_mounted_once() {
     assert_eq!(sizes, [4 * GIB, 6 * GIB - (2 << 20)], "the rest, less the first and the last MiB");
     assert!(table.partitions.iter().all(|one| one.name.is_empty()));
 
-    mount(&edges(&fake), &disks, "sda", ProjectQuota::On).await.unwrap();
+    mount(&VolumeEdges::of(&fake), &disks, "sda", ProjectQuota::On).await.unwrap();
     assert_eq!(fake.log(), expected, "nothing is done twice");
-    unmount(&edges(&fake), &disks).await.unwrap();
+    unmount(&VolumeEdges::of(&fake), &disks).await.unwrap();
     assert_eq!(fake.log()[5..], [format!("umount {}", b.display()), format!("umount {}", a.display())]);
 }
 
@@ -59,7 +48,7 @@ async fn partitions_that_are_absent_while_udevd_has_the_table_read_again_are_wai
     let fake = FakeBlock::default();
     fake.add_disk("md126", 4 * GIB);
     fake.reread_tables(5);
-    mount(&edges(&fake), &[disk("/dev/md126", &[(0, &target)])], "sda", ProjectQuota::Off).await.unwrap();
+    mount(&VolumeEdges::of(&fake), &[disk("/dev/md126", &[(0, &target)])], "sda", ProjectQuota::Off).await.unwrap();
     assert!(fake.log().iter().any(|line| line.starts_with("mount /dev/md126")), "{:?}", fake.log());
 }
 
@@ -70,7 +59,7 @@ async fn a_power_cut_between_the_table_and_the_file_systems_is_made_good() {
     fake.add_disk("sdb", 4 * GIB);
     fake.partition("sdb", &[(UNFORMATTED, GIB)]).unwrap();
     let disks = [disk("/dev/sdb", &[(GIB, dir.path())])];
-    mount(&edges(&fake), &disks, "", ProjectQuota::Off).await.unwrap();
+    mount(&VolumeEdges::of(&fake), &disks, "", ProjectQuota::Off).await.unwrap();
     assert_eq!(fake.log(), ["mkfs.xfs  /dev/sdb1".to_owned(), format!("mount /dev/sdb1 {}", dir.path().display())]);
 }
 
@@ -80,7 +69,7 @@ async fn a_disk_that_appears_late_is_waited_for_and_one_that_does_not_is_given_u
     let fake = FakeBlock::default();
     let disks = [disk("/dev/sdb", &[(GIB, dir.path())])];
     let begun = tokio::time::Instant::now();
-    let error = mount(&edges(&fake), &disks, "sda", ProjectQuota::Off).await.unwrap_err();
+    let error = mount(&VolumeEdges::of(&fake), &disks, "sda", ProjectQuota::Off).await.unwrap_err();
     assert!(matches!(&error, UserDiskError::Absent { device } if device == "/dev/sdb"), "{error}");
     assert_eq!(begun.elapsed(), LATE);
 
@@ -88,7 +77,7 @@ async fn a_disk_that_appears_late_is_waited_for_and_one_that_does_not_is_given_u
         tokio::time::sleep(LATE / 2).await;
         fake.add_disk("sdb", 4 * GIB);
     };
-    let all = edges(&fake);
+    let all = VolumeEdges::of(&fake);
     let (mounted, ()) = tokio::join!(mount(&all, &disks, "sda", ProjectQuota::Off), late);
     mounted.unwrap();
     let expected = ["partition /dev/sdb", "mkfs.xfs  /dev/sdb1", &format!("mount /dev/sdb1 {}", dir.path().display())];
@@ -104,7 +93,7 @@ async fn two_disks_that_are_absent_are_waited_for_together() {
         tokio::time::sleep(LATE - Duration::from_secs(1)).await;
         fake.add_disk("sdb", 4 * GIB);
     };
-    let all = edges(&fake);
+    let all = VolumeEdges::of(&fake);
     let begun = tokio::time::Instant::now();
     let (mounted, ()) = tokio::join!(mount(&all, &disks, "sda", ProjectQuota::Off), second);
     assert!(matches!(mounted, Err(UserDiskError::Absent { device }) if device == "/dev/sdc"));
@@ -122,7 +111,7 @@ async fn a_disk_with_anything_on_it_is_left_alone() {
     fake.partition("sdc", &[("data", GIB)]).unwrap();
     let failure = async |device: &str, system: &str| {
         let disks = [disk(device, &[(GIB, dir.path())])];
-        mount(&edges(&fake), &disks, system, ProjectQuota::Off).await.unwrap_err()
+        mount(&VolumeEdges::of(&fake), &disks, system, ProjectQuota::Off).await.unwrap_err()
     };
     assert!(matches!(failure("/dev/sda", "sda").await, UserDiskError::SystemDisk { .. }));
     assert!(matches!(failure("/dev/sdb", "sda").await, UserDiskError::NotEmpty { content, .. } if content == "xfs"));
@@ -143,7 +132,7 @@ async fn partitions_that_do_not_fit_are_refused_before_anything_is_written() {
     let fake = FakeBlock::default();
     fake.add_disk("sdb", GIB);
     let disks = [disk("/dev/sdb", &[(GIB, dir.path())])];
-    let error = mount(&edges(&fake), &disks, "", ProjectQuota::Off).await.unwrap_err();
+    let error = mount(&VolumeEdges::of(&fake), &disks, "", ProjectQuota::Off).await.unwrap_err();
     let left = GIB - (2 << 20);
     let expected = UserTableError::TooSmall { number: 1, needed: GIB, left };
     assert!(matches!(error, UserDiskError::Plan { source, .. } if source == expected));

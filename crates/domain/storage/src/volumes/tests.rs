@@ -33,12 +33,7 @@ fn start(partitions: &[(&str, u64)]) -> Test {
 
 /// A machine that starts with these disks.
 fn over(fake: FakeBlock, services: FakeKeyService, root: tempfile::TempDir) -> Test {
-    let edges = VolumeEdges {
-        devices: Arc::new(fake.clone()),
-        filesystems: Arc::new(fake.clone()),
-        tables: Arc::new(fake.clone()),
-        groups: Arc::new(fake.clone()),
-    };
+    let edges = VolumeEdges::of(&fake);
     let (meta, handle) = MetaController::new(Arc::new(fake.clone()), Vec::new());
     let seal = SealEdges { luks: Arc::new(fake.clone()), services: Arc::new(services.clone()), meta: handle };
     let harness = Harness::with(VolumeController::new(edges, seal, Places::below(root.path())));

@@ -15,7 +15,8 @@ use machine::trial::{Phase, Record, SlotId, Slots};
 use machine_api::{Versions, VersionsError};
 use resources::config::MachineConfig;
 use resources::runtime::MetaKey;
-use sequencer::{ActorId, Lifecycle, Parameters, RebootMode, Request, Sequence};
+use sequencer::events::{ErrorCode, SequenceAction, SequenceError};
+use sequencer::{ActorId, EventBus, Lifecycle, Parameters, Payload, RebootMode, Request, Sequence};
 use services::installation::{Installer, MemoryInstaller};
 use state::Store;
 use stdx::error_chain;
@@ -60,14 +61,27 @@ impl BootLoader for NodeBootLoader {
 
 /// Leaves a version by a reboot that takes over from whatever runs.
 #[derive(Debug)]
-pub(crate) struct LeaveByReboot(pub(crate) Lifecycle);
+pub(crate) struct LeaveByReboot {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) events: EventBus,
+}
 
 impl Leave for LeaveByReboot {
     fn leave(&self, reason: &str) {
         tracing::error!(reason, "this version is left");
         let reboot = Request::new(Sequence::Reboot, ActorId::new(TRIAL)).taking_over();
         // A refusal means that the machine ends already.
-        self.0.request(reboot.with(Parameters::Reboot(RebootMode::Powercycle))).ok();
+        self.lifecycle.request(reboot.with(Parameters::Reboot(RebootMode::Powercycle))).ok();
+    }
+
+    /// As the end of the sequence `upgrade`: Talos 1.7 has no event of its own for it.
+    fn tell(&self, version: &str, reason: &str) {
+        let message = format!("{version} has lost its slot: {reason}");
+        self.events.publish(Payload::Sequence {
+            sequence: Sequence::Upgrade.name().to_owned(),
+            action: SequenceAction::Stop,
+            error: Some(SequenceError { code: ErrorCode::Fatal, message }),
+        });
     }
 }
 

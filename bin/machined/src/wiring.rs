@@ -90,7 +90,10 @@ fn volumes(machine: &Machine) -> anyhow::Result<Vec<Box<dyn Controller>>> {
         Ownership::Host => Ok(vec![Box::new(MountController::new(components.platform.host_mounts()))]),
         Ownership::Machine => {
             let loader = Arc::new(NodeBootLoader(components.store.clone()));
-            let leave = Arc::new(LeaveByReboot(machine.lifecycle.clone()));
+            let leave = Arc::new(LeaveByReboot {
+                lifecycle: machine.lifecycle.clone(),
+                events: components.events.clone(),
+            });
             let watchdogs = Arc::new(NodeTrialWatchdogs::new(init_guard()));
             let (storage, controllers) = storage::make(loader, leave, watchdogs)?;
             components.storage.set(storage).ok();

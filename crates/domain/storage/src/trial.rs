@@ -31,10 +31,13 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a trial may go on after its limit: the boot loader or META may be away for a moment.
 const UNJUDGED: Duration = Duration::from_secs(120);
 
-/// Leaves a version that failed.
+/// Leaves a version that failed, and tells of it.
 pub trait Leave: Debug + Send + Sync {
     /// Reboots through the firmware, whatever runs.
     fn leave(&self, reason: &str);
+
+    /// Announces an event: `version` has lost its slot.
+    fn tell(&self, version: &str, reason: &str);
 }
 
 /// A trial cannot be carried on.
@@ -174,6 +177,8 @@ pub struct UpgradeTrialController {
     /// All that is to be done at a start is done.
     is_settled: bool,
     left: bool,
+    /// The failure was announced. Events do not outlive a start: each start announces that of the last trial.
+    told: bool,
     watchdog: TrialWatchdog,
 }
 
@@ -189,6 +194,7 @@ impl UpgradeTrialController {
             seen: false,
             is_settled: false,
             left: false,
+            told: false,
             watchdog,
         }
     }
@@ -314,6 +320,9 @@ impl Controller for UpgradeTrialController {
                     self.slots = Some(self.edges.loader.slots().await?);
                 }
                 ctx.put(UpgradeTrial::ID, self.status(&record, &evidence.shown()))?;
+                if record.phase == Phase::Failed && !std::mem::replace(&mut self.told, true) {
+                    self.edges.leave.tell(&record.version, &record.reason);
+                }
                 if carries_on && record.is_open() {
                     ctx.requeue_after(LOOK);
                 }

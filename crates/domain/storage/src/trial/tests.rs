@@ -11,12 +11,17 @@ use super::*;
 use crate::discovery::DiscoveryController;
 use crate::meta::MetaController;
 
+/// Why versions were left, and the events.
 #[derive(Debug, Default)]
-struct Left(Mutex<Vec<String>>);
+struct Left(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl Leave for Left {
     fn leave(&self, reason: &str) {
         self.0.lock().push(reason.to_owned());
+    }
+
+    fn tell(&self, version: &str, reason: &str) {
+        self.1.lock().push(format!("{version}: {reason}"));
     }
 }
 
@@ -143,7 +148,7 @@ async fn a_version_that_shows_what_the_former_one_showed_gets_its_slot() {
     start.settle(10).await;
     assert_eq!(start.status(), (TrialPhase::Good, "B".into(), String::new()));
     assert_eq!(default_of(&machine), (Some(SlotId::new("B")), None));
-    assert!(start.left.0.lock().is_empty());
+    assert!(start.left.0.lock().is_empty() && start.left.1.lock().is_empty());
     // And it stays there.
     assert_eq!(machine.start().await.status(), (TrialPhase::Good, "B".into(), String::new()));
 }
@@ -157,12 +162,15 @@ async fn a_version_that_does_not_is_left_and_not_tried_again() {
     let reason = "v2 was not good after 60 s: kubelet: service kubelet is not healthy";
     assert_eq!(start.status(), (TrialPhase::Failed, "B".into(), reason.into()));
     assert_eq!(*start.left.0.lock(), [reason], "it is left once");
+    let event = format!("v2: {reason}");
+    assert_eq!(*start.left.1.lock(), [event.as_str()]);
     for _ in 0..2 {
         let former = machine.start().await;
         former.settle(120).await;
         assert_eq!(former.status(), (TrialPhase::Failed, "A".into(), reason.into()));
         assert_eq!(default_of(&machine), (Some(SlotId::new("A")), None));
         assert!(former.left.0.lock().is_empty());
+        assert_eq!(*former.left.1.lock(), [event.as_str()], "each start tells it once");
     }
 }
 

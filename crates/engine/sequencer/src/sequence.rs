@@ -59,12 +59,13 @@ impl Sequence {
         }
     }
 
-    /// Whether `next` may take over from it without being forced (Talos 1.7).
+    /// Whether `next` may take over from it without being forced. As Talos 1.7, but that a boot yields to a staged upgrade as well:
+    /// the boot of a control plane that waits for its bootstrap does not end.
     pub(crate) const fn yields_to(self, next: Self) -> bool {
         matches!(
             (self, next),
             (Self::Initialize, Self::MaintenanceUpgrade)
-                | (Self::Boot, Self::Reboot | Self::Reset | Self::Upgrade)
+                | (Self::Boot, Self::Reboot | Self::Reset | Self::Upgrade | Self::StageUpgrade)
                 | (Self::Reboot | Self::Reset, Self::Reboot)
                 | (_, Self::Shutdown)
         )

@@ -22,7 +22,7 @@ fn running(sequence: Sequence) -> (Arbiter, SequenceId) {
 }
 
 #[test]
-fn the_table_of_takeovers_is_that_of_talos() {
+fn the_table_of_takeovers_is_that_of_talos_but_for_staged_upgrades() {
     let yields: Vec<_> = Sequence::ALL
         .into_iter()
         .map(|running_one| {
@@ -43,7 +43,7 @@ fn the_table_of_takeovers_is_that_of_talos() {
         [
             ("initialize", "shutdown maintenanceUpgrade".to_owned()),
             ("install", "shutdown".to_owned()),
-            ("boot", "reboot shutdown reset upgrade".to_owned()),
+            ("boot", "reboot shutdown reset upgrade stageUpgrade".to_owned()),
             ("reboot", "reboot shutdown".to_owned()),
             ("shutdown", String::new()),
             ("reset", "reboot shutdown".to_owned()),

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-/// Arguments that every image and installed system has.
+/// Arguments that every image and installed system has: those of Talos 1.7, and what its kernel is built with and Debian's is not
+/// (`module.sig_enforce`, `panic`, without which a kernel that finds no root stays where it is).
 pub const DEFAULTS: &str = "init_on_alloc=1 slab_nomerge pti=on consoleblank=0 nvme_core.io_timeout=4294967295 \
-                            printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512 module.sig_enforce=1";
+                            printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512 module.sig_enforce=1 panic=10";
 /// Consoles of platform `metal` on x86-64.
 pub const METAL_CONSOLES: &str = "console=ttyS0 console=tty0";
 pub const PLATFORM: &str = "talos.platform";

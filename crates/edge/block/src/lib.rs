@@ -4,6 +4,7 @@
 mod device;
 pub mod disk;
 pub mod efivar;
+pub mod exchange;
 #[cfg(feature = "testing")]
 mod fake;
 mod filesystem;

@@ -8,7 +8,7 @@ mod start;
 
 use std::fmt;
 
-pub use start::{StartCodeError, boot_sector, core_image, interrupted};
+pub use start::{StartCodeError, boot_sector, core_image, core_sector, free_half, interrupted};
 
 /// The menu on BOOT.
 pub const CONFIG_PATH: &str = "grub/grub.cfg";

@@ -119,6 +119,9 @@ pub enum Step {
     Fill(Label),
     /// Adds the new kernel to the file system of EFI or BOOT beside the one that is there.
     Add(Label),
+    /// Brings the boot loader up to date where it differs: the file of systemd-boot on EFI, GRUB's core image in BIOS. A power cut
+    /// leaves the old one or the new one.
+    Renew(Label),
     /// Writes values to META.
     WriteMeta,
     /// Writes GRUB's core image to the partition BIOS.
@@ -285,16 +288,18 @@ fn untouched(disk: &Disk, existing: Option<&Table>, options: &Options) -> Result
     let mut table = existing.clone();
     table.partitions.retain(|Partition { name, .. }| Label::from_name(name).is_some());
     let mut steps = vec![Step::WriteMeta];
-    let kernels = match options.layout {
-        Layout::Grub => [Label::Boot].as_slice(),
-        Layout::Uki => &[Label::Efi],
-        Layout::Both => &[Label::Efi, Label::Boot],
+    let (kernels, loaders) = match options.layout {
+        Layout::Grub => ([Label::Boot].as_slice(), [Label::Bios].as_slice()),
+        Layout::Uki => ([Label::Efi].as_slice(), [Label::Efi].as_slice()),
+        Layout::Both => ([Label::Efi, Label::Boot].as_slice(), [Label::Efi, Label::Bios].as_slice()),
     };
     // The boot loader starts the running version: a power cut must find it whole.
     steps.extend(kernels.iter().copied().map(Step::Add));
     if table != *existing {
         steps.push(Step::FinishTable(table.clone()));
     }
+    // With the table's boot code, which is not written again after this.
+    steps.extend(loaders.iter().copied().map(Step::Renew));
     steps.push(Step::SetVariables);
     Ok(Plan { table, steps })
 }

@@ -93,6 +93,6 @@ mod tests {
         machine::uki::layout(&content("/systemd-stub.efi"), &sections).unwrap();
         machine::grub::boot_sector(&content("/grub-boot.img"), 1).unwrap();
         let core = content("/grub-core.img");
-        machine::grub::core_image(&core, 2048, 1 << 20).unwrap();
+        machine::grub::core_image(&core, 2048, 1 << 19).unwrap();
     }
 }

@@ -63,6 +63,8 @@ pub enum InstallError {
         #[source]
         source: io::Error,
     },
+    #[error("renewing the boot loader")]
+    Renew(#[from] block::exchange::ReplaceError),
     #[error(transparent)]
     FileSystem(#[from] block::FileSystemError),
     #[error(transparent)]

@@ -6,6 +6,7 @@
 mod assets;
 mod error;
 mod prepare;
+mod renew;
 mod run;
 pub mod uki;
 

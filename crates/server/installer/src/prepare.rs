@@ -140,7 +140,8 @@ fn start_code(request: &Request, plan: &Plan, prepared: &mut Prepared) -> Result
     let boot = assets::read_small(&request.assets.grub_boot)?;
     let core = assets::read_small(&request.assets.grub_core)?;
     prepared.boot_code = grub::boot_sector(&boot, sector)?.to_vec();
-    prepared.core = grub::core_image(&core, sector, bios.size(geometry))?;
+    // The other half is for the next one.
+    prepared.core = grub::core_image(&core, sector, bios.size(geometry) / 2)?;
     Ok(())
 }
 

@@ -11,13 +11,13 @@ use block::disk::{TargetDisk, copy_file, write_table};
 use block::format::{FormatError, NewFile, write_xfs_prototype};
 use block::{FileSystems as _, KernelFileSystems, MountPlan, ProjectQuota};
 use machine::gpt::{Partition, Table};
-use machine::install::{Plan, Step};
+use machine::install::{Plan, Step, Treatment};
 use machine::layout::{self, Label};
 use machine::meta::{COPY_SIZE, Meta, Parsed, SECOND_COPY};
 use machine::{grub, loader};
 
 use crate::prepare::{self, Prepared};
-use crate::{InstallError, Progress, Request};
+use crate::{InstallError, Progress, Request, renew};
 
 const MIB: usize = 1 << 20;
 /// How long the device of a new partition may take to appear.
@@ -52,6 +52,7 @@ fn describe(step: &Step) -> String {
         Step::Restore(label) => format!("restoring {label}"),
         Step::Fill(label) => format!("making the file system of {label}"),
         Step::Add(label) => format!("adding the new version to {label}"),
+        Step::Renew(label) => format!("renewing the boot loader on {label}"),
         Step::WriteMeta => "writing META".to_owned(),
         Step::CoreImage => "writing the boot loader to BIOS".to_owned(),
         Step::FinishTable(_) => "finishing the partition table".to_owned(),
@@ -75,10 +76,15 @@ impl Run<'_> {
             Step::Keep(label) => self.keep(*label),
             Step::Restore(label) => self.restore(*label),
             Step::BeginTable(table) => self.put_table(table, &grub::interrupted()),
+            Step::FinishTable(table) if self.request.options.treatment == Treatment::Untouched => {
+                let boot_code = renew::boot_code(self.disk)?;
+                self.put_table(table, &boot_code)
+            }
             Step::FinishTable(table) => self.put_table(table, &self.prepared.boot_code),
             Step::WipePartition(label) => self.wipe_partition(*label),
             Step::Fill(label) => self.fill(*label).await,
             Step::Add(label) => self.add(*label).await,
+            Step::Renew(label) => self.renew(*label).await,
             Step::WriteMeta => self.write_meta(),
             Step::CoreImage => self.write_at(Label::Bios, 0, &self.prepared.core),
             Step::SetVariables => self.set_variables(),
@@ -203,6 +209,17 @@ impl Run<'_> {
             self.add_slot(&device).await?;
         }
         flush(&device)
+    }
+
+    async fn renew(&mut self, label: Label) -> Result<(), InstallError> {
+        let assets = &self.request.assets;
+        if label == Label::Efi {
+            let device = self.device(label).await?.ok_or(InstallError::Plan(label))?;
+            renew::systemd_boot(&device, assets, &self.prepared.scratch).await?;
+            return flush(&device);
+        }
+        let bios = self.partition(label)?.clone();
+        renew::grub(self.disk, assets, &bios).map(drop)
     }
 
     /// Fills the slot that does not run.

@@ -57,6 +57,23 @@ pub fn core_image(core: &[u8], first_sector: u64, room: u64) -> Result<Vec<u8>, 
     Ok(image)
 }
 
+/// Where boot code of ours loads the core image from, in sectors of 512 bytes; none for other code.
+#[must_use]
+pub fn core_sector(boot_code: &[u8]) -> Option<u64> {
+    let sector = boot_code.get(KERNEL_SECTOR..KERNEL_SECTOR + 8)?;
+    // GRUB's boot sector begins like this.
+    boot_code.starts_with(&[0xeb, 0x63, 0x90]).then(|| u64::from_le_bytes(sector.try_into().unwrap_or_default()))
+}
+
+/// The half of the BIOS partition that holds no core image which boot code loads: its first sector (of 512 bytes), and its bytes.
+/// A new core image goes there, and starts the machine once the boot code, which is one sector, names it.
+#[must_use]
+pub fn free_half(current: Option<u64>, first_sector: u64, bytes: u64) -> (u64, u64) {
+    let half = bytes / 2 / 512;
+    let is_first = current.is_none_or(|current| current >= first_sector + half);
+    (if is_first { first_sector } else { first_sector + half }, half * 512)
+}
+
 /// Boot code that prints that an installation was cut off, and gives the next device its turn, which may be the medium to
 /// install from again: for disks on which one has begun.
 #[must_use]
@@ -103,6 +120,19 @@ mod tests {
         assert_eq!(code[0x5c..0x64], [4, 3, 2, 1, 0, 0, 0, 0]);
         assert_eq!(code[0x66..0x68], [0x90, 0x90]);
         assert_eq!(code[0x68], 1);
+    }
+
+    #[test]
+    fn a_new_core_image_has_the_half_that_is_not_loaded() {
+        let mut boot = [0; 512];
+        boot[..3].copy_from_slice(&[0xeb, 0x63, 0x90]);
+        boot[510..].copy_from_slice(&[0x55, 0xaa]);
+        let loaded = |sector| core_sector(&boot_sector(&boot, sector).unwrap());
+        assert_eq!((loaded(2048), loaded(3072), core_sector(&[0; 440])), (Some(2048), Some(3072), None));
+        let half = 512 << 10;
+        assert_eq!(free_half(Some(2048), 2048, 1 << 20), (3072, half));
+        assert_eq!(free_half(Some(3072), 2048, 1 << 20), (2048, half));
+        assert_eq!(free_half(None, 2048, 1 << 20), (2048, half));
     }
 
     #[test]

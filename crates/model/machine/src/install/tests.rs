@@ -113,13 +113,18 @@ fn meta_and_state_move_when_the_layout_changes() {
 fn an_upgrade_that_keeps_everything_changes_kernels_alone() {
     let old = installed(Layout::Uki);
     let plan = planned(&Contents::Table(old.clone()), Layout::Uki, Treatment::Untouched).unwrap();
-    assert_eq!(outline(&plan), ["WriteMeta", "Add(Efi)", "SetVariables"]);
+    assert_eq!(outline(&plan), ["WriteMeta", "Add(Efi)", "Renew(Efi)", "SetVariables"]);
     assert_eq!(plan.table, old);
     let mut shared = old.clone();
     let other = Partition { number: 9, name: "data".into(), ..shared.partitions[0].clone() };
     shared.partitions.push(other);
     let plan = planned(&Contents::Table(shared), Layout::Uki, Treatment::Untouched).unwrap();
-    assert_eq!(outline(&plan), ["WriteMeta", "Add(Efi)", "finish EFI META STATE EPHEMERAL", "SetVariables"]);
+    assert_eq!(
+        outline(&plan),
+        ["WriteMeta", "Add(Efi)", "finish EFI META STATE EPHEMERAL", "Renew(Efi)", "SetVariables"]
+    );
+    let plan = planned(&Contents::Table(installed(Layout::Grub)), Layout::Grub, Treatment::Untouched).unwrap();
+    assert_eq!(outline(&plan), ["WriteMeta", "Add(Boot)", "Renew(Bios)", "SetVariables"]);
     let missing = |label| Err(Refusal::Missing { disk: "/dev/vda".into(), label });
     assert_eq!(planned(&Contents::Empty, Layout::Uki, Treatment::Untouched), missing(Label::Meta));
     assert_eq!(planned(&Contents::Table(old), Layout::Grub, Treatment::Untouched), missing(Label::Bios));

@@ -1,6 +1,7 @@
 //! Formats and decisions of a machine with hardware of its own: kernel command line, META, partition tables and layouts,
 //! boot loader configurations, disk selectors, install plans. Nothing here does I/O or reads a clock.
 
+pub mod boot_option;
 pub mod cmdline;
 pub mod config_url;
 pub mod disk;

@@ -29,6 +29,8 @@ pub enum InstallError {
     },
     #[error("{} is a kernel for {found}, not for {wanted}", path.display())]
     Kernel { path: PathBuf, found: &'static str, wanted: String },
+    #[error("{} has {actual} bytes, and says of itself that it has {whole}: the installer image is damaged", path.display())]
+    Truncated { path: PathBuf, actual: u64, whole: u64 },
     #[error("making the kernel image for UEFI")]
     Uki(#[source] UkiError),
     #[error(transparent)]

@@ -14,7 +14,7 @@ use machine::gpt::{Partition, Table};
 use machine::install::{Plan, Step, Treatment};
 use machine::layout::{self, Label};
 use machine::meta::{COPY_SIZE, Meta, Parsed, SECOND_COPY};
-use machine::{grub, loader};
+use machine::{boot_option, grub, loader};
 
 use crate::prepare::{self, Prepared};
 use crate::{InstallError, Progress, Request, renew};
@@ -286,6 +286,17 @@ impl Run<'_> {
         }
         for (name, value) in values {
             variables.set(name, loader::VENDOR, loader::ATTRIBUTES, &loader::encode_variable(value))?;
+        }
+        // One that cannot be loaded gives the turn back to the firmware.
+        if self.prepared.image.tries.is_some() {
+            let get = |name: &str| variables.get(name, boot_option::VENDOR);
+            let efi = self.partition(Label::Efi)?;
+            if let Some(second) = boot_option::second(efi, loader::REMOVABLE_PATH, get)? {
+                let (name, option) = &second.option;
+                for (name, value) in [(name.as_str(), option), (boot_option::ORDER, &second.order)] {
+                    variables.set(name, boot_option::VENDOR, loader::ATTRIBUTES, value)?;
+                }
+            }
         }
         Ok(())
     }

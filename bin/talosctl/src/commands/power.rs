@@ -15,6 +15,7 @@ mod progress;
 mod trial;
 
 use follow::{Follow, Until};
+use trial::Role;
 
 #[derive(Debug, Args)]
 pub(crate) struct Waiting {
@@ -168,16 +169,32 @@ pub(crate) async fn upgrade(args: UpgradeArgs, session: &Session) -> Result<(), 
     if args.insecure {
         return session.on_insecure_nodes(&[], async |client| ask(client).await.map(drop)).await;
     }
-    let (client, nodes) = (session.connect().await?, session.nodes()?);
+    let client = session.connect().await?;
+    // All are asked before the first one is touched.
+    let mut nodes = Vec::new();
+    for node in session.nodes()? {
+        let role = trial::role(&client.to_node(&node)).await?;
+        nodes.push((node, role));
+    }
+    for round in rounds(nodes) {
+        on(&client, &round, session, &args.waiting, Until::Upgraded, &ask).await?;
+    }
+    Ok(())
+}
+
+/// The nodes that are upgraded at the same time. A round begins when all nodes of the one before have been upgraded; with `--wait=false`,
+/// when they were told to, and then the lock in etcd has a second control plane refuse.
+fn rounds(nodes: Vec<(String, Role)>) -> Vec<Vec<String>> {
     let mut others = Vec::new();
-    for node in &nodes {
-        if trial::is_control_plane(&client.to_node(node)).await? {
-            on(&client, std::slice::from_ref(node), session, &args.waiting, Until::Upgraded, &ask).await?;
-        } else {
-            others.push(node.clone());
+    let mut rounds = Vec::new();
+    for (node, role) in nodes {
+        match role {
+            Role::ControlPlane => rounds.push(vec![node]),
+            Role::Other => others.push(node),
         }
     }
-    if others.is_empty() { Ok(()) } else { on(&client, &others, session, &args.waiting, Until::Upgraded, &ask).await }
+    rounds.extend((!others.is_empty()).then_some(others));
+    rounds
 }
 
 pub(crate) async fn rollback(session: &Session) -> Result<(), CommandError> {
@@ -236,4 +253,24 @@ async fn on(
         }
     }
     if failed == 0 { Ok(()) } else { Err(CommandError::nodes(format!("{failed} of {} nodes failed", nodes.len()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_planes_are_upgraded_one_after_the_other_and_all_others_at_once_after_them() {
+        let node = |name: &str, role| (name.to_owned(), role);
+        let nodes = vec![
+            node("w1", Role::Other),
+            node("c1", Role::ControlPlane),
+            node("w2", Role::Other),
+            node("c2", Role::ControlPlane),
+        ];
+        assert_eq!(rounds(nodes), [vec!["c1"], vec!["c2"], vec!["w1", "w2"]]);
+        assert_eq!(rounds(vec![node("w1", Role::Other)]), [["w1"]]);
+        assert_eq!(rounds(vec![node("c1", Role::ControlPlane)]), [["c1"]]);
+        assert!(rounds(Vec::new()).is_empty());
+    }
 }

@@ -60,11 +60,21 @@ fn judge(spec: &Value) -> Trial {
     }
 }
 
-/// Whether a node is a control plane.
-pub(super) async fn is_control_plane(client: &Client) -> Result<bool, CommandError> {
+/// What a node is for its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    ControlPlane,
+    Other,
+}
+
+/// The role of a node.
+pub(super) async fn role(client: &Client) -> Result<Role, CommandError> {
     let [namespace, kind, id] = MACHINE_TYPE;
     let found = client.state().get(namespace, kind, id).await?;
-    Ok(matches!(found.spec.as_str(), Some("controlplane" | "init")))
+    Ok(match found.spec.as_str() {
+        Some("controlplane" | "init") => Role::ControlPlane,
+        _ => Role::Other,
+    })
 }
 
 #[cfg(test)]

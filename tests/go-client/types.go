@@ -136,6 +136,7 @@ var messages = map[string]string{
 	"TrustdCertificates.secrets.talos.dev":             "talos.resource.definitions.secrets.TrustdCertsSpec",
 	"UniqueMachineTokens.runtime.talos.dev":            "talos.resource.definitions.runtime.UniqueMachineTokenSpec",
 	"UpgradeTrials.runtime.talos.dev":                  "",
+	"UserDiskStatuses.block.talos.dev":                 "",
 	"VolumeRequests.runtime.talos.dev":                 "",
 	"VolumeStatuses.block.talos.dev":                   "",
 	"WatchdogTimerConfigs.runtime.talos.dev":           "talos.resource.definitions.runtime.WatchdogTimerConfigSpec",

@@ -33,6 +33,7 @@ const NOT_IN_A_CONTAINER: (&str, &[&str]) = (
         "UniqueMachineTokens.runtime.talos.dev",
         "UpgradeTrials.runtime.talos.dev",
         "UpgradeTrials.runtime.talos.dev",
+        "UserDiskStatuses.block.talos.dev",
         "VolumeStatuses.block.talos.dev",
     ],
 );

@@ -2,11 +2,13 @@
 //!
 //! The kubelet's container is the supervisor's work.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use kubernetes::{kubeconfig, paths, yaml};
+use resources::block::UserDiskStatus;
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, NodeIpConfig};
 use resources::lifecycle::ServiceSpec;
 use resources::runtime::MountStatus;
@@ -47,6 +49,7 @@ impl Controller for KubeletServiceController {
             Input::weak::<KubeletSecrets>().id(KubeletSecrets::ID),
             Input::weak::<KubeletIdentityStatus>().id(KubeletIdentityStatus::ID),
             Input::weak::<TimeStatus>().id(TimeStatus::ID),
+            Input::weak::<UserDiskStatus>(),
             // Conditions of a missing spec.
             Input::weak::<NodeIp>().id(NodeIp::ID),
             Input::weak::<NodeIpConfig>().id(NodeIpConfig::ID),
@@ -98,7 +101,7 @@ impl Controller for KubeletServiceController {
         let service = ServiceSpec {
             required: true,
             waits_for,
-            revision: (self.revision + identity.revision).to_string(),
+            revision: (self.revision + identity.revision + remounts(ctx, &spec)?).to_string(),
             image: spec.image.clone(),
             args: spec.args.clone(),
             mounts: spec.extra_mounts.clone(),
@@ -109,6 +112,13 @@ impl Controller for KubeletServiceController {
         ctx.put(SERVICE, service)?;
         Ok(())
     }
+}
+
+/// How often disks were mounted again that the kubelet's container has mounts of: what it has of the former mount is dead.
+fn remounts(ctx: &Ctx, spec: &KubeletSpec) -> Result<u64, ReconcileError> {
+    let is_used = |disk: &str| spec.extra_mounts.iter().any(|mount| Path::new(&mount.source).starts_with(disk));
+    let disks = ctx.list::<UserDiskStatus>()?;
+    Ok(disks.iter().filter(|disk| is_used(disk.id())).map(|disk| disk.remounts).sum())
 }
 
 /// The unmet condition of a kubelet without a spec.

@@ -7,6 +7,7 @@ pub mod config_type;
 pub mod configuration;
 pub mod cri_config;
 pub mod cri_parts;
+pub mod crash_records;
 mod deliveries;
 pub mod document_config;
 pub mod etc_file;

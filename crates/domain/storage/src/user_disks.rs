@@ -1,6 +1,8 @@
 //! Disks beside the system disk, as `machine.disks` describes them: partitioned where they are empty, formatted, mounted.
 
+mod health;
 mod table;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::volumes::{VolumeEdges, mount_or_repair};
 pub use table::UserTableError;
+pub use watch::{UserDiskController, UserDisks};
 
 /// How long disks that the machine does not have are waited for: all devices that it started with are set up by then.
 const LATE: Duration = Duration::from_secs(60);
@@ -64,7 +67,7 @@ pub enum UserDiskError {
 ///
 /// # Errors
 /// The first [`UserDiskError`]; earlier disks stay mounted, and another call goes on.
-pub async fn mount(
+async fn mount(
     edges: &VolumeEdges,
     disks: &[MachineDisk],
     system: &str,
@@ -91,15 +94,17 @@ pub async fn mount(
     Ok(())
 }
 
-/// Unmounts all partitions of `disks`, the last one first.
+/// Unmounts all partitions of `disks`, the last one first. One that cannot be unmounted keeps no other one mounted.
 ///
 /// # Errors
-/// Something is in use.
-pub async fn unmount(edges: &VolumeEdges, disks: &[MachineDisk]) -> Result<(), UserDiskError> {
+/// The first one: something is in use.
+async fn unmount(edges: &VolumeEdges, disks: &[MachineDisk]) -> Result<(), UserDiskError> {
+    let mut failed = None;
     for partition in disks.iter().rev().flat_map(|disk| disk.partitions.iter().rev()) {
-        edges.filesystems.unmount(Path::new(&partition.mountpoint)).await?;
+        let unmounted = edges.filesystems.unmount(Path::new(&partition.mountpoint)).await;
+        failed = failed.or(unmounted.err());
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The disk that a path leads to, once it is there.

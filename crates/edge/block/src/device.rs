@@ -101,6 +101,14 @@ pub struct Probed {
     pub table: Option<gpt::Table>,
 }
 
+/// Failed requests to a disk since it appeared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskErrors {
+    pub count: u64,
+    /// The last one, in the kernel's words.
+    pub last: String,
+}
+
 /// The machine's block devices.
 #[async_trait]
 pub trait BlockDevices: std::fmt::Debug + Send + Sync {
@@ -122,6 +130,9 @@ pub trait BlockDevices: std::fmt::Debug + Send + Sync {
     /// Tells that a device holds something else now, where the kernel may not: it sends no event for what this process writes, and
     /// udevd's come late or not at all while it still handles the device. Counts as a change of the device.
     fn written(&self, name: &str);
+
+    /// Requests to a whole disk that failed, as far as the kernel's log has them. A new one counts as a change.
+    fn errors(&self, disk: &str) -> DiskErrors;
 
     /// Names of disks that were found and are not ready yet, such as USB sticks that start.
     ///

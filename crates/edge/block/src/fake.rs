@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use sys::mounts::{Mount, MountError};
 use tokio::sync::watch;
 
-use crate::device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
-use crate::filesystem::{FileSystemError, FileSystems, MountPlan};
+use crate::device::{BlockDevices, BlockError, Device, DiskErrors, PartitionOf, Probed};
+use crate::filesystem::{FileSystemError, FileSystems, MountPlan, Usage};
 use crate::groups::DeviceGroups;
 use crate::kernel::probe_reader;
 use crate::tables::{Grown, PartitionTables, TableError};
@@ -59,6 +59,16 @@ struct State {
     waiting_arrays: Vec<String>,
     /// Those that lack too many members.
     broken_arrays: Vec<String>,
+    errors: BTreeMap<String, DiskErrors>,
+    /// Disks that were pulled out, which keep what is on them.
+    unplugged: BTreeMap<String, FakeDisk>,
+    /// Mount points of file systems that gave up, of those that are full, and of those that do not answer.
+    shut_down: BTreeSet<PathBuf>,
+    full: BTreeSet<PathBuf>,
+    silent: BTreeSet<PathBuf>,
+    /// UUIDs of file systems that were detached, whose users keep them.
+    detached: Vec<[u8; 16]>,
+    made: u8,
 }
 
 /// The fake; clones share it.
@@ -117,6 +127,62 @@ impl FakeBlock {
     pub fn remove_disk(&self, name: &str) {
         self.state.lock().disks.remove(name);
         self.changed();
+    }
+
+    /// A disk is pulled out; what is mounted from it stays in the mount table.
+    pub fn unplug(&self, name: &str) {
+        let mut state = self.state.lock();
+        if let Some(disk) = state.disks.remove(name) {
+            state.unplugged.insert(name.to_owned(), disk);
+        }
+        drop(state);
+        self.changed();
+    }
+
+    /// A disk that was pulled out is back, with another name.
+    pub fn plug(&self, name: &str, now: &str) {
+        let mut state = self.state.lock();
+        if let Some(mut disk) = state.unplugged.remove(name) {
+            disk.properties.device_path = format!("/dev/{now}");
+            state.disks.insert(now.to_owned(), disk);
+        }
+        drop(state);
+        self.changed();
+    }
+
+    /// A request to a disk fails.
+    pub fn add_error(&self, disk: &str, what: &str) {
+        let mut state = self.state.lock();
+        let errors = state.errors.entry(disk.to_owned()).or_default();
+        errors.count += 1;
+        what.clone_into(&mut errors.last);
+        drop(state);
+        self.changed();
+    }
+
+    /// The file system at `target` gives up, until it is unmounted.
+    pub fn shut_down(&self, target: &Path) {
+        self.state.lock().shut_down.insert(target.to_owned());
+    }
+
+    /// The file system at `target` has no room, or has some again.
+    pub fn set_full(&self, target: &Path, is_full: bool) {
+        let full = &mut self.state.lock().full;
+        if is_full {
+            full.insert(target.to_owned())
+        } else {
+            full.remove(target)
+        };
+    }
+
+    /// The file system at `target` answers nobody, or does again.
+    pub fn set_silent(&self, target: &Path, is_silent: bool) {
+        let silent = &mut self.state.lock().silent;
+        if is_silent {
+            silent.insert(target.to_owned())
+        } else {
+            silent.remove(target)
+        };
     }
 
     /// The disk becomes larger, as virtual ones do.
@@ -319,6 +385,31 @@ impl State {
         probe_reader(&mut disk.data.reader(start, device.size), device)
     }
 
+    /// The UUID of the XFS on a device, also of one whose disk was pulled out.
+    fn uuid(&self, path: &Path) -> Option<[u8; 16]> {
+        let pulled = Self { disks: self.unplugged.clone(), ..Self::default() };
+        let block = self.read(path, 0, 64).or_else(|_| pulled.read(path, 0, 64)).ok()?;
+        block.get(XFS_UUID..XFS_UUID + 16)?.try_into().ok()
+    }
+
+    fn mounted_uuids(&self) -> Vec<[u8; 16]> {
+        self.mounts
+            .iter()
+            .filter(|(_, plan)| plan.kind == "xfs")
+            .filter_map(|(_, plan)| self.uuid(&plan.source))
+            .collect()
+    }
+
+    fn usage(&self, target: &Path) -> Result<Usage, FileSystemError> {
+        let failed = |errno: Errno| FileSystemError::Look { target: target.to_owned(), source: errno.into() };
+        let (_, plan) = self.mounts.iter().rfind(|(at, _)| at == target).ok_or_else(|| failed(Errno::NOENT))?;
+        let size = self.device(&plan.source).map_err(|_| failed(Errno::IO))?.size;
+        if self.shut_down.contains(target) {
+            return Err(failed(Errno::IO));
+        }
+        Ok(Usage { size, available: if self.full.contains(target) { 0 } else { size / 2 } })
+    }
+
     /// Writes a table and takes its partitions, as the kernel does.
     fn set_table(&mut self, name: &str, table: &gpt::Table) -> io::Result<()> {
         let mounted = |device: &Device| self.mounts.iter().any(|(_, plan)| plan.source == device.path);
@@ -369,6 +460,10 @@ impl BlockDevices for FakeBlock {
         self.touch(&Path::new("/dev").join(name));
     }
 
+    fn errors(&self, disk: &str) -> DiskErrors {
+        self.state.lock().errors.get(disk).cloned().unwrap_or_default()
+    }
+
     async fn pending(&self) -> Result<Vec<String>, BlockError> {
         Ok(self.state.lock().pending.clone())
     }
@@ -387,7 +482,8 @@ impl BlockDevices for FakeBlock {
     }
 }
 
-/// Where the superblock of an XFS has its label.
+/// Where the superblock of an XFS has its UUID, and its label.
+const XFS_UUID: usize = 32;
 const XFS_LABEL: usize = 108;
 
 /// A label as it is there; none for one that is too long.
@@ -407,6 +503,8 @@ impl FileSystems for FakeBlock {
         let mut block = vec![0; 4096];
         block[..8].copy_from_slice(b"XFSB\0\0\x10\0");
         block[102..104].copy_from_slice(&512_u16.to_be_bytes());
+        state.made += 1;
+        block[XFS_UUID..XFS_UUID + 16].fill(state.made);
         let label = label.unwrap_or_default();
         let bytes = xfs_label(label).ok_or_else(|| refused("mkfs.xfs", device, "invalid label"))?;
         block[XFS_LABEL..XFS_LABEL + bytes.len()].copy_from_slice(&bytes);
@@ -463,6 +561,11 @@ impl FileSystems for FakeBlock {
             state.mounts.push((plan.target.clone(), plan.clone()));
             return Ok(());
         }
+        if plan.kind == "tmpfs" {
+            state.log.push(format!("mount tmpfs {}", plan.target.display()));
+            state.mounts.push((plan.target.clone(), plan.clone()));
+            return Ok(());
+        }
         let device = state.device(&plan.source).map_err(|_| refused(Errno::NOENT))?;
         if state.damaged.contains(&plan.source) {
             return Err(refused(Errno::UCLEAN).into());
@@ -474,6 +577,13 @@ impl FileSystems for FakeBlock {
         if device.is_read_only && !plan.is_read_only {
             return Err(refused(Errno::ACCESS).into());
         }
+        let uuid = state.uuid(&plan.source);
+        let is_used = |used: &[u8; 16]| uuid.as_ref() == Some(used);
+        if !plan.options.split(',').any(|option| option == "nouuid")
+            && (state.detached.iter().any(is_used) || state.mounted_uuids().iter().any(is_used))
+        {
+            return Err(refused(Errno::INVAL).into());
+        }
         let options = if plan.options.is_empty() { String::new() } else { format!(" -o {}", plan.options) };
         state.log.push(format!("mount {} {}{options}", plan.source.display(), plan.target.display()));
         state.mounts.push((plan.target.clone(), plan.clone()));
@@ -482,16 +592,39 @@ impl FileSystems for FakeBlock {
 
     async fn unmount(&self, target: &Path) -> Result<(), FileSystemError> {
         let mut state = self.state.lock();
-        let State { mounts, busy, log, .. } = &mut *state;
+        let State { mounts, busy, log, shut_down, .. } = &mut *state;
         while let Some(last) = mounts.iter().rposition(|(at, _)| at.starts_with(target)) {
             let at = mounts[last].0.clone();
             if busy.contains(&at) {
                 return Err(MountError::Unmount { target: at, source: Errno::BUSY.into() }.into());
             }
             mounts.remove(last);
+            shut_down.remove(&at);
             log.push(format!("umount {}", at.display()));
         }
         Ok(())
+    }
+
+    async fn detach(&self, target: &Path) -> Result<(), FileSystemError> {
+        let mut state = self.state.lock();
+        let none = || MountError::Unmount { target: target.to_owned(), source: Errno::INVAL.into() };
+        let last = state.mounts.iter().rposition(|(at, _)| at == target).ok_or_else(none)?;
+        let (_, plan) = state.mounts.remove(last);
+        let uuid = state.uuid(&plan.source).filter(|_| state.busy.contains(target));
+        state.detached.extend(uuid);
+        state.shut_down.remove(target);
+        state.log.push(format!("detach {}", target.display()));
+        Ok(())
+    }
+
+    async fn usage(&self, target: &Path) -> Result<Usage, FileSystemError> {
+        loop {
+            let is_silent = self.state.lock().silent.contains(target);
+            if !is_silent {
+                return self.state.lock().usage(target);
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
     }
 
     async fn mounts(&self) -> Result<Vec<Mount>, FileSystemError> {

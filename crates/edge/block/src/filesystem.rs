@@ -60,6 +60,12 @@ pub enum FileSystemError {
         #[source]
         source: ModuleError,
     },
+    #[error("looking at the file system at {}", target.display())]
+    Look {
+        target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("listing software RAID arrays")]
     Arrays {
         #[source]
@@ -132,6 +138,14 @@ pub enum ProjectQuota {
     On,
 }
 
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub size: u64,
+    /// What can still be written; 0 where no file can be made any more.
+    pub available: u64,
+}
+
 /// File systems of the machine.
 #[async_trait]
 pub trait FileSystems: std::fmt::Debug + Send + Sync {
@@ -170,6 +184,19 @@ pub trait FileSystems: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// The kernel's; what is busy stays mounted.
     async fn unmount(&self, target: &Path) -> Result<(), FileSystemError>;
+
+    /// Takes the last mount at `target` away from its place, whoever uses it; it ends with its last user.
+    ///
+    /// # Errors
+    /// The kernel's.
+    async fn detach(&self, target: &Path) -> Result<(), FileSystemError>;
+
+    /// The room at `target`, whose directory is read for it: a file system that gave up refuses that. It takes as long as the
+    /// disk takes.
+    ///
+    /// # Errors
+    /// [`FileSystemError::Look`].
+    async fn usage(&self, target: &Path) -> Result<Usage, FileSystemError>;
 
     /// The mount table, in mount order.
     ///
@@ -248,9 +275,30 @@ impl FileSystems for KernelFileSystems {
         .await
     }
 
+    async fn detach(&self, target: &Path) -> Result<(), FileSystemError> {
+        let target = target.to_owned();
+        on_thread(move || Ok(mounts::detach(&target)?)).await
+    }
+
+    async fn usage(&self, target: &Path) -> Result<Usage, FileSystemError> {
+        let target = target.to_owned();
+        on_thread(move || usage(&target).map_err(|source| FileSystemError::Look { target, source })).await
+    }
+
     async fn mounts(&self) -> Result<Vec<mounts::Mount>, FileSystemError> {
         on_thread(|| Ok(mounts::table()?)).await
     }
+}
+
+fn usage(target: &Path) -> io::Result<Usage> {
+    // The first entry is enough: all are read by the same call.
+    if let Some(entry) = std::fs::read_dir(target)?.next() {
+        entry?;
+    }
+    let room = rustix::fs::statvfs(target)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
+    let available = if room.f_files > 0 && room.f_favail == 0 { 0 } else { bytes(room.f_bavail) };
+    Ok(Usage { size: bytes(room.f_blocks), available })
 }
 
 /// FS_IOC_SETFSLABEL of linux/fs.h, and the length of its argument.

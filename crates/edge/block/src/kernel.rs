@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use machine::gpt;
+use machine::kernel_log::DiskError;
 use parking_lot::Mutex;
 use rustix::fs::Advice;
 use stdx::tasks::{self, Task};
+use sys::kmsg;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::device::{BlockDevices, BlockError, Device, Probed};
+use crate::device::{BlockDevices, BlockError, Device, DiskErrors, Probed};
 use crate::probe::{self, Content};
 use crate::sysfs;
 use crate::uevent::{Listener, Received};
@@ -27,6 +29,12 @@ const SETTLE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 /// Pause before another attempt to listen.
 const RETRY: Duration = Duration::from_secs(1);
+/// Pause before the kernel's log is opened again.
+const REOPEN: Duration = Duration::from_secs(60);
+/// Disks whose errors are counted at a time; machines have fewer.
+const COUNTED: usize = 1024;
+/// The facility of the kernel itself: what programs write to its log has another one.
+const KERNEL: u8 = 0;
 
 /// Events of each device, and those that were lost and may have been of any.
 #[derive(Debug, Default)]
@@ -69,6 +77,33 @@ impl SlowBuses {
     }
 }
 
+/// Failed requests, by disk.
+#[derive(Debug, Default)]
+struct Errors(BTreeMap<String, DiskErrors>);
+
+impl Errors {
+    /// Whether a line of the kernel's log told of one.
+    fn count(&mut self, line: &str) -> bool {
+        let Some(error) = DiskError::parse(line) else { return false };
+        if self.0.len() >= COUNTED && !self.0.contains_key(error.disk) {
+            return false;
+        }
+        let of = self.0.entry(error.disk.to_owned()).or_default();
+        of.count += 1;
+        error.what.clone_into(&mut of.last);
+        true
+    }
+
+    /// A disk that has just appeared has none, whatever the last one of its name had.
+    fn forget(&mut self, received: &Received) {
+        if let Received::Event(event) = received
+            && event.action == "add"
+        {
+            self.0.remove(event.path.rsplit('/').next().unwrap_or_default());
+        }
+    }
+}
+
 /// Reads `/sys` and opens nodes in `/dev`.
 #[derive(Debug)]
 pub struct KernelBlockDevices {
@@ -77,7 +112,9 @@ pub struct KernelBlockDevices {
     changes: Arc<watch::Sender<u64>>,
     generations: Arc<Mutex<Generations>>,
     slow_buses: Arc<Mutex<SlowBuses>>,
+    errors: Arc<Mutex<Errors>>,
     _watcher: Task<()>,
+    _log_reader: Task<()>,
 }
 
 impl KernelBlockDevices {
@@ -89,14 +126,15 @@ impl KernelBlockDevices {
         let mut first = Some(Listener::open().map_err(BlockError::Events)?);
         let changes = Arc::new(watch::Sender::new(0));
         let generations = Arc::new(Mutex::new(Generations::default()));
-        let (sender, counts) = (Arc::clone(&changes), Arc::clone(&generations));
+        let errors: Arc<Mutex<Errors>> = Arc::default();
+        let (sender, counts, failed) = (Arc::clone(&changes), Arc::clone(&generations), Arc::clone(&errors));
         let watcher = tasks::keep("block device events", move || {
             let listener = first.take().map_or_else(Listener::open, Ok);
-            let (sender, counts) = (Arc::clone(&sender), Arc::clone(&counts));
+            let (sender, counts, failed) = (Arc::clone(&sender), Arc::clone(&counts), Arc::clone(&failed));
             async move {
                 match listener {
                     Ok(mut listener) => {
-                        let error = watch_block(&mut listener, &counts, &sender).await;
+                        let error = watch_block(&mut listener, &counts, &failed, &sender).await;
                         tracing::error!(error = stdx::error_chain(&error), "events of block devices are not heard");
                     }
                     Err(error) => {
@@ -109,8 +147,45 @@ impl KernelBlockDevices {
                 sender.send_modify(|count| *count += 1);
             }
         });
-        let slow_buses = Arc::default();
-        Ok(Self { sys: "/sys".into(), dev: "/dev".into(), changes, generations, slow_buses, _watcher: watcher })
+        let (sender, failed) = (Arc::clone(&changes), Arc::clone(&errors));
+        let log_reader = tasks::keep("errors of disks", move || {
+            let (sender, failed) = (Arc::clone(&sender), Arc::clone(&failed));
+            async move {
+                let error = read_log(&failed, &sender).await;
+                tracing::warn!(error = stdx::error_chain(&error), "the kernel's log is not read for errors of disks");
+                tokio::time::sleep(REOPEN).await;
+            }
+        });
+        Ok(Self {
+            sys: "/sys".into(),
+            dev: "/dev".into(),
+            changes,
+            generations,
+            slow_buses: Arc::default(),
+            errors,
+            _watcher: watcher,
+            _log_reader: log_reader,
+        })
+    }
+}
+
+/// Counts failed requests from now on; returns only with an error.
+async fn read_log(errors: &Mutex<Errors>, sender: &watch::Sender<u64>) -> io::Error {
+    let mut reader = match kmsg::Reader::open(true) {
+        Ok(reader) => reader,
+        Err(error) => return error,
+    };
+    loop {
+        match reader.next(true).await {
+            Ok(Some(record)) if record.facility == KERNEL => {
+                if errors.lock().count(&record.message) {
+                    sender.send_modify(|count| *count += 1);
+                }
+            }
+            // It waits for the next.
+            Ok(_) => {}
+            Err(error) => return error,
+        }
     }
 }
 
@@ -118,6 +193,7 @@ impl KernelBlockDevices {
 async fn watch_block(
     listener: &mut Listener,
     generations: &Mutex<Generations>,
+    errors: &Mutex<Errors>,
     sender: &watch::Sender<u64>,
 ) -> io::Error {
     loop {
@@ -140,6 +216,7 @@ async fn watch_block(
         }
         burst.retain(concerns_block);
         if !burst.is_empty() {
+            burst.iter().for_each(|received| errors.lock().forget(received));
             let mut generations = generations.lock();
             burst.iter().for_each(|received| generations.count(received));
             drop(generations);
@@ -168,6 +245,10 @@ impl BlockDevices for KernelBlockDevices {
     fn written(&self, name: &str) {
         *self.generations.lock().of.entry(name.to_owned()).or_default() += 1;
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn errors(&self, disk: &str) -> DiskErrors {
+        self.errors.lock().0.get(disk).cloned().unwrap_or_default()
     }
 
     async fn pending(&self) -> Result<Vec<String>, BlockError> {
@@ -295,6 +376,25 @@ mod tests {
         assert!(is_empty_drive(&open(rustix::io::Errno::NOMEDIUM)));
         assert!(!is_empty_drive(&open(rustix::io::Errno::IO)));
         assert!(!is_empty_drive(&BlockError::Interrupted));
+    }
+
+    #[test]
+    fn errors_of_a_disk_are_counted_until_another_one_has_its_name() {
+        let mut errors = Errors::default();
+        assert!(!errors.count("vda: vda1 vda2"));
+        for sector in [8, 16] {
+            assert!(errors.count(&format!("I/O error, dev vdb, sector {sector} op 0x0:(READ) flags 0x0 phys_seg 1")));
+        }
+        let last = "I/O error, dev vdb, sector 16 op 0x0:(READ)".to_owned();
+        assert_eq!(errors.0.get("vdb"), Some(&DiskErrors { count: 2, last }));
+        let event = |action: &str| {
+            let message = format!("{action}@/devices/pci0/block/vdb\0SUBSYSTEM=block\0");
+            Received::Event(crate::uevent::Uevent::parse(message.as_bytes()).unwrap())
+        };
+        errors.forget(&event("remove"));
+        assert_eq!(errors.0.len(), 1, "what it was lost by is still told");
+        errors.forget(&event("add"));
+        assert!(errors.0.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,10 +19,10 @@ mod tables;
 mod tool;
 pub mod uevent;
 
-pub use device::{BlockDevices, BlockError, Device, PartitionOf, Probed};
+pub use device::{BlockDevices, BlockError, Device, DiskErrors, PartitionOf, Probed};
 #[cfg(feature = "testing")]
 pub use fake::FakeBlock;
-pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota, UNFINISHED};
+pub use filesystem::{FileSystemError, FileSystems, KernelFileSystems, MountPlan, ProjectQuota, UNFINISHED, Usage};
 pub use groups::{DeviceGroups, KernelDeviceGroups};
 pub use kernel::KernelBlockDevices;
 pub use tables::{Grown, PartitionTables, TableError};

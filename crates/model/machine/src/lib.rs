@@ -9,6 +9,7 @@ pub mod encryption;
 pub mod gpt;
 pub mod grub;
 pub mod install;
+pub mod kernel_log;
 pub mod layout;
 pub mod loader;
 pub mod meta;

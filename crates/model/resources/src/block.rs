@@ -105,12 +105,14 @@ impl SystemDisk {
 
 closed_enum! {
     /// How far a volume is. Missing: its partition is not there. Failed: the last attempt failed, and is repeated.
+    /// Locked: no key opens it, and an administrator may bring one; attempts are repeated.
     VolumePhase {
         Missing = 0 "missing",
         Preparing = 1 "preparing",
         Mounted = 2 "mounted",
         Unmounting = 3 "unmounting",
         Failed = 4 "failed",
+        Locked = 5 "locked",
     }
 }
 
@@ -124,5 +126,48 @@ resource! {
         location: String = 2 "location" omitempty,
         /// What is waited for, or the error.
         reason: String = 3 "reason" omitempty,
+    }
+}
+
+closed_enum! {
+    /// How a partition of `machine.disks` is. Full: nothing can be written any more. Slow: it does not answer. Failed: it answers
+    /// with errors. Lost: its disk is gone. All but the first two are looked at again, and used again without a restart.
+    UserDiskPhase {
+        Mounted = 0 "mounted",
+        Full = 1 "full",
+        Slow = 2 "slow",
+        Failed = 3 "failed",
+        Lost = 4 "lost",
+    }
+}
+
+resource! {
+    /// A mounted partition of `machine.disks`; the id is its mount point. Our own type; present from the mount to the unmount.
+    UserDiskStatus: "UserDiskStatuses.block.talos.dev" in "runtime",
+    columns [
+        "Phase" => "{.phase}",
+        "Disk" => "{.disk}",
+        "Location" => "{.location}",
+        "Errors" => "{.errors}",
+        "Reason" => "{.reason}",
+    ],
+    {
+        phase: UserDiskPhase = 1 "phase",
+        /// The disk, as the configuration names it.
+        disk: String = 2 "disk",
+        /// Path of the partition that is mounted, also of one that is gone.
+        location: String = 3 "location",
+        /// What happened, and what it waits for.
+        reason: String = 4 "reason" omitempty,
+        /// UUID of the file system: no other one is mounted in its place.
+        uuid: String = 5 "uuid" omitempty,
+        /// Bytes of the file system, and those that can be written; rounded down to MiB.
+        size: u64 = 6 "size",
+        available: u64 = 7 "available",
+        /// Failed requests to the disk since it appeared, as the kernel's log has them, and the last one of them.
+        errors: u64 = 8 "errors",
+        last_error: String = 9 "lastError" omitempty,
+        /// How often it was mounted anew after it failed or was lost.
+        remounts: u64 = 10 "remounts",
     }
 }

@@ -2,6 +2,7 @@
 
 use kube_edge::Signing;
 use pki::{Algorithm, Authority, CaProfile, CertificateRequest, PrivateKey, Sans, Subject, Template, Usage, Validity};
+use resources::block::UserDiskStatus;
 use resources::k8s::{KubeletIdentityStatus, KubeletLifecycle, KubeletSpec, NodeIp, Nodename};
 use resources::lifecycle::ServiceSpec;
 use resources::network::{HostnameStatus, NodeAddress};
@@ -131,6 +132,28 @@ async fn new_authority_is_a_reason_to_start_anew_and_nothing_new_is_not() {
     world.harness.settle().await;
     assert_ne!(service(&world).revision, first.revision);
     assert_eq!(world.read(CLIENT), certificate, "the certificate is still good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubelet_starts_anew_when_a_disk_that_it_has_a_mount_of_was_mounted_again() {
+    let world = World::new();
+    node(&world);
+    let mount = "extraMounts: [{destination: /data, type: bind, source: /var/mnt/a/data, options: [rbind, rw]}]";
+    world.configure(
+        &CONTROL_PLANE.replace("    disableManifestsDirectory", &format!("    {mount}\n    disableManifestsDirectory")),
+    );
+    let ca = authority();
+    world.harness.put(KubernetesRootSecret::ID, root_secret(&ca));
+    world.harness.put(KubeletSecrets::ID, secrets(&ca.certificate().to_pem()));
+    let remounted = async |target: &str, remounts| {
+        world.harness.put(target, UserDiskStatus { remounts, ..UserDiskStatus::default() });
+        world.harness.settle().await;
+        service(&world).revision
+    };
+    let first = remounted("/var/mnt/a", 0).await;
+    assert_eq!(service(&world).mounts.len(), 1);
+    assert_eq!(remounted("/var/mnt/ab", 1).await, first, "it has nothing of that disk");
+    assert_ne!(remounted("/var/mnt/a", 1).await, first);
 }
 
 #[tokio::test(start_paused = true)]

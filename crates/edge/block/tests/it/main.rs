@@ -1,6 +1,7 @@
 //! Disks of this kernel: files attached as loop devices. The tests need root, and the tools of XFS.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
+mod faults;
 mod luks;
 
 use std::fs::File;

@@ -10,10 +10,11 @@ use block::luks::Cryptsetup;
 use block::slots::BootLoader;
 use block::{BlockDevices, KernelBlockDevices, KernelDeviceGroups, KernelFileSystems, ProjectQuota};
 use controller::Controller;
+use domain_runtime::crash_records::{self, CrashRecordController};
 use domain_storage::{
     DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, SealEdges,
-    TrialEdges, TrialWatchdogs, UniqueMachineTokenController, UpgradeTrialController, VolumeController, VolumeEdges,
-    arrays, user_disks,
+    TrialEdges, TrialWatchdogs, UniqueMachineTokenController, UpgradeTrialController, UserDiskController, UserDisks,
+    VolumeController, VolumeEdges, arrays,
 };
 use kms_client::GrpcKeyService;
 use machine::cmdline::{self, Cmdline};
@@ -39,6 +40,7 @@ const NOT_LOADED_LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     edges: VolumeEdges,
+    user_disks: UserDisks,
     meta: MetaHandle,
     trial: TrialEdges,
 }
@@ -69,7 +71,10 @@ pub(crate) fn make(
         meta: meta.clone(),
     };
     let trial = TrialEdges { loader, meta: meta.clone(), leave, watchdogs };
+    let (user_disk_controller, user_disks) = UserDiskController::new(edges.clone());
     let controllers: Vec<Box<dyn Controller>> = vec![
+        Box::new(user_disk_controller),
+        Box::new(CrashRecordController::new(crash_records::STORE)),
         Box::new(UpgradeTrialController::new(trial.clone())),
         Box::new(DevicesController::new(block.clone())),
         Box::new(DiscoveryController::new(block)),
@@ -77,7 +82,7 @@ pub(crate) fn make(
         Box::new(controller),
         Box::new(UniqueMachineTokenController),
     ];
-    Ok((Storage { edges, meta, trial }, controllers))
+    Ok((Storage { edges, user_disks, meta, trial }, controllers))
 }
 
 /// Values of META on the kernel's command line; what cannot be read is logged and left out.
@@ -111,7 +116,7 @@ pub(crate) async fn mount_user_disks(store: &Store, storage: &StorageSlot) -> Re
     let Some(config) = MachineConfig::root_of(active.as_deref())? else { return Ok(()) };
     let system = store.get_as::<SystemDisk>(SystemDisk::ID)?.map(|system| system.disk.clone()).unwrap_or_default();
     let quota = if config.machine().disk_quota_support() { ProjectQuota::On } else { ProjectQuota::Off };
-    Ok(user_disks::mount(&storage.edges, &config.machine().disks, &system, quota).await?)
+    Ok(storage.user_disks.mount(&config.machine().disks, &system, quota).await?)
 }
 
 /// Unmounts the disks of `machine.disks`.
@@ -122,7 +127,7 @@ pub(crate) async fn unmount_user_disks(store: &Store, storage: &StorageSlot) -> 
     let Some(storage) = storage.get() else { return Ok(()) };
     let active = store.get_as::<MachineConfig>(MachineConfig::ACTIVE_ID)?;
     let Some(config) = MachineConfig::root_of(active.as_deref())? else { return Ok(()) };
-    Ok(user_disks::unmount(&storage.edges, &config.machine().disks).await?)
+    Ok(storage.user_disks.unmount(&config.machine().disks).await?)
 }
 
 /// Makes the volumes of all LVM groups available.

@@ -6,7 +6,7 @@ mod discovery;
 mod machine_token;
 mod meta;
 mod trial;
-pub mod user_disks;
+mod user_disks;
 mod volumes;
 
 pub use devices::DevicesController;
@@ -14,4 +14,5 @@ pub use discovery::DiscoveryController;
 pub use machine_token::UniqueMachineTokenController;
 pub use meta::{MetaController, MetaError, MetaHandle};
 pub use trial::{Evidence, Leave, TrialEdges, TrialError, TrialWatchdogs, UpgradeTrialController};
+pub use user_disks::{UserDiskController, UserDiskError, UserDisks, UserTableError};
 pub use volumes::{KeyError, OVERLAYS, Places, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError};

@@ -26,6 +26,7 @@ const DEFINITIONS: &[&Definition] = &[
     &block::DiscoveredVolume::DEFINITION,
     &block::Disk::DEFINITION,
     &block::SystemDisk::DEFINITION,
+    &block::UserDiskStatus::DEFINITION,
     &block::VolumeStatus::DEFINITION,
     &cluster::Affiliate::DEFINITION,
     &cluster::DiscoveryConfig::DEFINITION,

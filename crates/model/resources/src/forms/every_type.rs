@@ -92,6 +92,7 @@ fn model_rows() -> Vec<Row> {
         fields::<block::DiscoveredVolume, proto::block::DiscoveredVolumeSpec>(),
         ours::<block::Disk>(),
         ours::<block::SystemDisk>(),
+        ours::<block::UserDiskStatus>(),
         ours::<block::VolumeStatus>(),
         fields::<cluster::Affiliate, proto::cluster::AffiliateSpec>(),
         fields::<cluster::DiscoveryConfig, proto::cluster::ConfigSpec>(),

@@ -82,16 +82,26 @@ impl WriteLog {
     /// # Errors
     /// Reading the log fails.
     pub fn find(&self, is: impl Fn(&[u8]) -> bool) -> anyhow::Result<Option<usize>> {
-        let mut sector = [0; SECTOR];
-        for (index, entry) in self.entries.iter().enumerate() {
-            if entry.length > 0 && entry.flags & DISCARD == 0 {
-                self.log.read_exact_at(&mut sector, entry.data).context("reading the log of writes")?;
-                if is(&sector) {
-                    return Ok(Some(index));
-                }
+        self.matching(is).next().transpose()
+    }
+
+    /// All writes whose first sectors are as `is` says, oldest first.
+    ///
+    /// # Errors
+    /// Reading the log fails.
+    pub fn all(&self, is: impl Fn(&[u8]) -> bool) -> anyhow::Result<Vec<usize>> {
+        self.matching(is).collect()
+    }
+
+    fn matching(&self, is: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = anyhow::Result<usize>> {
+        let writes = self.entries.iter().enumerate();
+        writes.filter(|(_, entry)| entry.length > 0 && entry.flags & DISCARD == 0).filter_map(move |(index, entry)| {
+            let mut sector = [0; SECTOR];
+            match self.log.read_exact_at(&mut sector, entry.data).context("reading the log of writes") {
+                Ok(()) => is(&sector).then_some(Ok(index)),
+                Err(error) => Some(Err(error)),
             }
-        }
-        Ok(None)
+        })
     }
 
     /// The cut at which the write at `index` is the last that is surely kept: right after the flush that follows it.

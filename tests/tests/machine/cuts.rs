@@ -1,6 +1,7 @@
 //! Power cuts: what a disk may hold after one.
 
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use crate::vm::{Firmware, Setup, Vm};
 
 /// How many cuts are tried where the environment's `TEST_CUTS` says nothing. These are followed until they run or an installation
 /// begins again, which other checks follow; with `TEST_CUTS`, all to their end.
-const CUTS: u64 = 6;
+pub(crate) const CUTS: u64 = 6;
 /// What a machine says when an installation begins.
 const BEGINS: &str = "installing the system";
 /// What it says when it waits for a configuration, which no machine does that was given one.
@@ -80,41 +81,50 @@ fn number(variable: &str, default: u64) -> anyhow::Result<u64> {
     }
 }
 
-/// The recorded installation is cut at random points, one in each of equal parts of it. A machine with such a disk boots
-/// from it, or from the disc and installs itself again, and has its configuration in the end.
-pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) -> anyhow::Result<()> {
-    let installed = installed(assets)?;
-    let log = WriteLog::open(&installed.log)?;
-    let (cuts, seed) = (number("TEST_CUTS", CUTS)?, number("TEST_CUT_SEED", SEED)?);
-    let discs = [assets.disc_with_a_source()?, assets.disc_with_configuration(&installed.generated.control_plane)?];
-    let part = u64::try_from(log.len())? / cuts.max(1);
-    let mut points: Vec<(usize, u64)> = (0..cuts)
-        .map(|cut| {
-            let seed = seed.wrapping_add(cut);
-            (usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX), seed)
-        })
-        .collect();
-    // The worst of all: the last write of a file system that was being made, and none of those before it was flushed.
-    let is_made = |sector: &[u8]| is_xfs_with_label(sector, "unfinished") && sector.get(IN_PROGRESS) == Some(&0);
-    let made = log.find(is_made)?.context("no file system was made")?;
-    points.push((made + 1, seed));
-    // As soon as the disk is a system disk it has its configuration. GRUB's boot code begins like this.
-    let finished = log.find(|sector| sector.starts_with(&[0xeb, 0x63, 0x90]))?.context("no boot code was written")?;
-    points.push((log.flushed(finished).context("nothing was flushed after the boot code")?, seed));
-    // A run that was ended goes on with the first cut that is left.
+/// A power cut: before a write, with a seed that decides what is left of the writes since the last flush.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    pub(crate) at: usize,
+    pub(crate) seed: u64,
+}
+
+/// How many cuts are wanted, and the seed of the first one.
+pub(crate) fn cuts_and_seed() -> anyhow::Result<(u64, u64)> {
+    Ok((number("TEST_CUTS", CUTS)?, number("TEST_CUT_SEED", SEED)?))
+}
+
+/// Cuts at random points, one in each of equal parts of these writes.
+pub(crate) fn spread(writes: Range<usize>, cuts: u64, seed: u64) -> anyhow::Result<Vec<Cut>> {
+    let part = u64::try_from(writes.len())? / cuts.max(1);
+    let cut = |cut| {
+        let seed = seed.wrapping_add(cut);
+        let at = usize::try_from(cut * part + Random(seed).below(part.max(1))).unwrap_or(usize::MAX);
+        Cut { at: writes.start.saturating_add(at), seed }
+    };
+    Ok((0..cuts).map(cut).collect())
+}
+
+/// Follows each cut of a log of `writes`, some at a time; `follow` says how the machine came up. A run that was ended goes on with
+/// the first cut that is left.
+pub(crate) fn each_cut(
+    assets: &Assets,
+    writes: usize,
+    cuts: &[Cut],
+    follow: impl Fn(&Assets, Cut) -> anyhow::Result<String> + Sync,
+) -> anyhow::Result<()> {
     let first = usize::try_from(number("TEST_CUTS_FROM", 0)?)?;
-    ensure!(first < points.len(), "TEST_CUTS_FROM is {first}, and there are {} cuts", points.len());
+    ensure!(first < cuts.len(), "TEST_CUTS_FROM is {first}, and there are {} cuts", cuts.len());
     let (next, failed) = (AtomicUsize::new(first), Mutex::new(Vec::new()));
-    let follows = cuts != CUTS;
     let worker = || {
         loop {
-            let cut = next.fetch_add(1, Ordering::Relaxed);
-            let Some((at, seed)) = points.get(cut).copied() else { return };
-            let name = format!("cut {cut} at write {at} of {} (seed {seed})", log.len());
-            let clock = Clock::start();
-            match comes_up(&assets.of(&format!("cut-{cut}")), &installed, &discs, (&log, at, seed), follows) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(cut) = cuts.get(number).copied() else { return };
+            let name = format!("cut {number} at write {} of {writes} (seed {})", cut.at, cut.seed);
+            let (clock, assets) = (Clock::start(), assets.of(&format!("cut-{number}")));
+            match follow(&assets, cut) {
                 Ok(way) => say(&format!("    {name}: {way} ({clock})")),
                 Err(error) => {
+                    assets.show_consoles();
                     failed.lock().push(format!("{name}: {error:#}"));
                 }
             }
@@ -129,23 +139,44 @@ pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) 
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
+/// The recorded installation is cut at random points, one in each of equal parts of it. A machine with such a disk boots
+/// from it, or from the disc and installs itself again, and has its configuration in the end.
+pub(crate) fn a_machine_whose_installation_lost_power_comes_up(assets: &Assets) -> anyhow::Result<()> {
+    let installed = installed(assets)?;
+    let log = WriteLog::open(&installed.log)?;
+    let (count, seed) = cuts_and_seed()?;
+    let discs = [assets.disc_with_a_source()?, assets.disc_with_configuration(&installed.generated.control_plane)?];
+    let mut cuts = spread(0..log.len(), count, seed)?;
+    // The worst of all: the last write of a file system that was being made, and none of those before it was flushed.
+    let is_made = |sector: &[u8]| is_xfs_with_label(sector, "unfinished") && sector.get(IN_PROGRESS) == Some(&0);
+    let made = log.find(is_made)?.context("no file system was made")?;
+    cuts.push(Cut { at: made + 1, seed });
+    // As soon as the disk is a system disk it has its configuration. GRUB's boot code begins like this.
+    let finished = log.find(|sector| sector.starts_with(&[0xeb, 0x63, 0x90]))?.context("no boot code was written")?;
+    cuts.push(Cut { at: log.flushed(finished).context("nothing was flushed after the boot code")?, seed });
+    let follows = count != CUTS;
+    each_cut(assets, log.len(), &cuts, |assets, cut| {
+        comes_up(assets, &installed, &discs, (&log, cut), follows).map(str::to_owned)
+    })
+}
+
 /// Starts a machine with what a cut left; how it came up. `follows` says of an installation that begins whether its end is
 /// waited for.
 fn comes_up(
     assets: &Assets,
     installed: &Installed,
     [disc, configuration]: &[PathBuf; 2],
-    (log, at, seed): (&WriteLog, usize, u64),
+    (log, cut): (&WriteLog, Cut),
     follows: bool,
 ) -> anyhow::Result<&'static str> {
     let disk = assets.file("system.disk")?;
     an_empty_file(&disk, DISK)?;
-    log.cut(&OpenOptions::new().read(true).write(true).open(&disk)?, at, seed)?;
+    log.cut(&OpenOptions::new().read(true).write(true).open(&disk)?, cut.at, cut.seed)?;
     let setup =
         Setup::firmware("machine", Firmware::Bios, Some(disc.clone())).with_disk(&disk).with_disc(configuration);
     let mut machine = Vm::start(assets, &setup)?;
     let talosconfig = &installed.generated.talosconfig;
-    let result = machine
+    machine
         .until("a machine that boots or installs itself", INSTALL, |machine| {
             let console = machine.console();
             if console.contains(WAITS) {
@@ -161,17 +192,13 @@ fn comes_up(
             } else {
                 Ok("began to install again")
             }
-        });
-    if result.is_err() {
-        assets.show_consoles();
-    }
-    result
+        })
 }
 
 /// Where the superblock of an XFS says that it is being made.
 const IN_PROGRESS: usize = 126;
 
 /// Whether a sector is the superblock of an XFS with a label.
-fn is_xfs_with_label(sector: &[u8], label: &str) -> bool {
+pub(crate) fn is_xfs_with_label(sector: &[u8], label: &str) -> bool {
     sector.starts_with(b"XFSB") && sector.get(108..120) == Some(format!("{label:\0<12}").as_bytes())
 }

@@ -1,7 +1,6 @@
 //! Installation by configuration, and what a machine lives through after it.
 
-use std::fs::OpenOptions;
-use std::ops::Range;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use parking_lot::Mutex;
 use tests::support::{eventually, run};
+use tests::write_log::WriteLog;
 
 use crate::assets::Assets;
-use crate::cuts::{an_empty_file, logged};
+use crate::cuts::{an_empty_file, is_xfs_with_label, logged};
 use crate::disks::UserDisks;
 use crate::files::Files;
 use crate::registry::Registry;
@@ -23,8 +23,27 @@ pub(crate) const DISK: u64 = 8 << 30;
 /// From the configuration to the API of the installed system.
 pub(crate) const INSTALL: Duration = Duration::from_secs(1500);
 
+/// How long a new version may take on machines that are upgraded.
+pub(crate) const LIMIT: &str = "---\napiVersion: v1alpha1\nkind: UpgradeTrialConfig\nlimit: 2m\n";
+
+/// Something that several checks go on with, or why it could not be made; `None` as long as that was not tried.
+pub(crate) type Shared<T> = Mutex<Option<Result<Arc<T>, String>>>;
+
+/// Makes it, unless that was done.
+pub(crate) fn once<T>(shared: &Shared<T>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Arc<T>> {
+    let mut tried = shared.lock();
+    let tried = tried.get_or_insert_with(|| make().map(Arc::new).map_err(|error| format!("{error:#}")));
+    tried.clone().map_err(anyhow::Error::msg)
+}
+
+/// Copies a disk with its holes.
+pub(crate) fn copy_disk(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let [from, to] = [from, to].map(text);
+    run(Path::new("cp"), &["--sparse=always", "--reflink=auto", &from, &to])?.ok().map(drop)
+}
+
 /// A cluster's configurations and credentials.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Generated {
     pub(crate) control_plane: PathBuf,
     pub(crate) talosconfig: PathBuf,
@@ -62,14 +81,20 @@ pub(crate) struct Installed {
     _registry: Registry,
 }
 
-/// The one installation that several checks go on with, or why it did not succeed; `None` as long as it was not tried.
-static INSTALLED: Mutex<Option<Result<Arc<Installed>, String>>> = Mutex::new(None);
+static INSTALLED: Shared<Installed> = Mutex::new(None);
 
 /// Installs from a disc, by BIOS, unless that was done.
 pub(crate) fn installed(assets: &Assets) -> anyhow::Result<Arc<Installed>> {
-    let mut tried = INSTALLED.lock();
-    let tried = tried.get_or_insert_with(|| install(assets).map(Arc::new).map_err(|error| format!("{error:#}")));
-    tried.clone().map_err(anyhow::Error::msg)
+    once(&INSTALLED, || install(assets))
+}
+
+impl Installed {
+    /// Another disk as it was when the power was cut, whatever a check has made of the first one since.
+    pub(crate) fn copy_to(&self, disk: &Path) -> anyhow::Result<()> {
+        an_empty_file(disk, DISK)?;
+        let log = WriteLog::open(&self.log)?;
+        log.cut(&OpenOptions::new().read(true).write(true).open(disk)?, log.len(), 0)
+    }
 }
 
 fn install(assets: &Assets) -> anyhow::Result<Installed> {
@@ -159,24 +184,28 @@ fn keeps_to_itself(mut machine: Vm, generated: &Generated) -> anyhow::Result<()>
     machine.talosctl_insecure(&apply)?.refused().map(drop)
 }
 
+/// Where the file system of a partition begins.
+pub(crate) fn xfs_with_label(disk: &File, label: &str) -> anyhow::Result<u64> {
+    let mut at = 0;
+    // Partitions begin at a MiB.
+    loop {
+        let mut sector = [0; 512];
+        disk.read_exact_at(&mut sector, at).with_context(|| format!("no partition {label} with an XFS"))?;
+        if is_xfs_with_label(&sector, label) {
+            return Ok(at);
+        }
+        at += 1 << 20;
+    }
+}
+
 /// Damages the file system of STATE so that nothing repairs it: its superblock says that it is being made, and its copies are gone.
 fn damage_state(disk: &Path) -> anyhow::Result<()> {
     const BLOCK: usize = 4096;
-    const LABEL: Range<usize> = 108..120;
     const IN_PROGRESS: usize = 126;
     const SIZE: usize = 100 << 20;
     let file = OpenOptions::new().read(true).write(true).open(disk)?;
     let mut bytes = vec![0; SIZE];
-    let mut at = 0;
-    // STATE begins at a MiB.
-    let start = loop {
-        let mut block = [0; BLOCK];
-        file.read_exact_at(&mut block, at).context("no partition STATE with an XFS")?;
-        if block.starts_with(b"XFSB") && block[LABEL] == *b"STATE\0\0\0\0\0\0\0" {
-            break at;
-        }
-        at += 1 << 20;
-    };
+    let start = xfs_with_label(&file, "STATE")?;
     file.read_exact_at(&mut bytes, start)?;
     bytes[IN_PROGRESS] = 1;
     for copy in bytes.chunks_mut(BLOCK).skip(1).filter(|block| block.starts_with(b"XFSB")) {
@@ -185,31 +214,60 @@ fn damage_state(disk: &Path) -> anyhow::Result<()> {
     Ok(file.write_all_at(&bytes, start)?)
 }
 
+/// A machine that was installed by UEFI, with its power cut after that.
+#[derive(Debug)]
+pub(crate) struct InstalledByUefi {
+    pub(crate) disk: PathBuf,
+    /// Of the firmware.
+    pub(crate) variables: PathBuf,
+    pub(crate) generated: Generated,
+    /// With its discs, and no disk.
+    from_discs: Setup,
+    _registry: Registry,
+}
+
+static BY_UEFI: Shared<InstalledByUefi> = Mutex::new(None);
+
+/// Installs from a disc, by UEFI, with the configuration on another one, unless that was done.
+pub(crate) fn installed_by_uefi(assets: &Assets) -> anyhow::Result<Arc<InstalledByUefi>> {
+    once(&BY_UEFI, || {
+        let registry = Registry::start(&assets.installer()?)?;
+        let generated = generate(assets, &registry, "{}")?;
+        let configuration = std::fs::read_to_string(&generated.control_plane)?;
+        std::fs::write(&generated.control_plane, format!("{}\n{LIMIT}", configuration.trim_end()))?;
+        let disk = assets.file("system.disk")?;
+        an_empty_file(&disk, DISK)?;
+        let configuration = assets.disc_with_configuration(&generated.control_plane)?;
+        let from_discs =
+            Setup::firmware("machine", Firmware::Uefi, Some(assets.disc_with_a_source()?)).with_disc(&configuration);
+        let mut machine = Vm::start(assets, &from_discs.clone().with_disk(&disk))?;
+        machine.is_installed(&generated.talosconfig, INSTALL)?;
+        has_the_systems_partitions(&machine, &generated.talosconfig)?;
+        machine.cut_power();
+        let variables = assets.file("installed.vars")?;
+        std::fs::copy(assets.file("machine.vars")?, &variables)?;
+        Ok(InstalledByUefi { disk, variables, generated, from_discs, _registry: registry })
+    })
+}
+
 /// The configuration comes from a second disc, and the firmware's variables lead to the installed system.
 pub(crate) fn a_machine_installs_itself_by_uefi_with_a_configuration_on_a_disc(assets: &Assets) -> anyhow::Result<()> {
-    let registry = Registry::start(&assets.installer()?)?;
-    let generated = generate(assets, &registry, "{}")?;
-    let disk = assets.file("system.disk")?;
-    an_empty_file(&disk, DISK)?;
-    let configuration = assets.disc_with_configuration(&generated.control_plane)?;
-    let from_discs = Setup::firmware("machine", Firmware::Uefi, Some(assets.disc_with_a_source()?))
-        .with_disk(&disk)
-        .with_disc(&configuration);
-    let mut machine = Vm::start(assets, &from_discs)?;
-    machine.is_installed(&generated.talosconfig, INSTALL)?;
-    has_the_systems_partitions(&machine, &generated.talosconfig)?;
-    machine.cut_power();
+    let installed = installed_by_uefi(assets)?;
+    let disk = assets.file("copy.disk")?;
+    copy_disk(&installed.disk, &disk)?;
+    std::fs::copy(&installed.variables, assets.file("copy.vars")?)?;
     // Without the discs.
-    let setup = Setup::firmware("machine", Firmware::Uefi, None).with_disk(&disk);
+    let setup = Setup::firmware("copy", Firmware::Uefi, None).with_disk(&disk);
     let mut machine = Vm::start(assets, &setup)?;
-    let talosconfig = &generated.talosconfig;
+    let talosconfig = &installed.generated.talosconfig;
     machine.is_up(talosconfig, BOOT)?;
     machine.talosctl(talosconfig, &["reset", "--graceful=false", "--reboot=false", "--timeout", "10m"])?.ok()?;
     machine.is_off()?;
     let head =
         std::fs::read(&disk).map(|image| image.get(..1 << 20).is_some_and(|head| head.iter().all(|b| *b == 0)))?;
     ensure!(head, "the disk has a partition table after its reset");
-    let mut machine = Vm::start(assets, &from_discs)?;
+    let again = Setup { name: "copy", ..installed.from_discs.clone() }.with_disk(&disk);
+    let mut machine = Vm::start(assets, &again)?;
     machine.is_installed(talosconfig, INSTALL).context("after the disk was wiped").map(drop)
 }
 

@@ -4,6 +4,7 @@
 //! the machine's API. Nothing of them needs privileges. Arguments are parts of the names of the checks to run.
 
 mod assets;
+mod bad_versions;
 mod boot;
 mod cuts;
 mod disks;
@@ -14,6 +15,7 @@ mod install;
 mod registry;
 mod services;
 mod upgrade;
+mod upgrade_cuts;
 mod vm;
 
 use std::process::ExitCode;
@@ -53,6 +55,11 @@ const CHECKS: &[(&str, Check)] = &[
         faults::a_machine_bears_a_lost_clock_a_failing_disk_and_damage,
     ),
     ("a_machine_whose_installation_lost_power_comes_up", cuts::a_machine_whose_installation_lost_power_comes_up),
+    ("a_version_that_does_not_start_loses_its_slot", bad_versions::a_version_that_does_not_start_loses_its_slot),
+    (
+        "a_machine_whose_upgrade_lost_power_runs_one_of_both_versions",
+        upgrade_cuts::a_machine_whose_upgrade_lost_power_runs_one_of_both_versions,
+    ),
     ("a_disk_image_boots_grows_and_is_configured", install::a_disk_image_boots_grows_and_is_configured),
 ];
 
@@ -61,8 +68,8 @@ const LONG: &[(&str, Check)] = &[
     ("volumes_are_sealed_and_their_keys_change", encryption::volumes_are_sealed_and_their_keys_change),
     ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
     ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
-    ("an_upgrade_earns_its_slot_and_a_bad_one_loses_it", upgrade::an_upgrade_earns_its_slot_and_a_bad_one_loses_it),
-    ("a_version_that_hangs_loses_its_slot", upgrade::a_version_that_hangs_loses_its_slot),
+    ("every_bad_version_loses_its_slot", bad_versions::every_bad_version_loses_its_slot),
+    ("a_version_that_grub_cannot_start_loses_its_slot", bad_versions::a_version_that_grub_cannot_start_loses_its_slot),
 ];
 
 /// Machines at a time: each has one emulated processor, and waits for a third of its time.

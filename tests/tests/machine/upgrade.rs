@@ -1,241 +1,162 @@
-//! A version must earn its slot: upgrades of an installed machine, and what becomes of versions that do not work.
+//! Upgrades of an installed machine by its API: a version earns its slot, and the way back.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use tests::support::run;
 
 use crate::assets::Assets;
-use crate::cuts::an_empty_file;
-use crate::install::{DISK, Generated, INSTALL, generate};
+use crate::bad_versions::{Fault, boot_assets};
+use crate::install::{Generated, copy_disk, installed, installed_by_uefi};
 use crate::registry::Registry;
 use crate::vm::{BOOT, Firmware, HOST, Setup, Vm};
 
-/// What is wrong with a version.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    /// Nothing.
-    None,
-    /// Half of its kernel.
-    Kernel,
-    /// An initramfs that is none.
-    Initramfs,
-    /// An initramfs without the root file system.
-    Root,
-    /// A machined that ends at once.
-    Machined,
-    /// One that crashes.
-    Crash,
-    /// One that does nothing.
-    Hang,
+/// The image of the version that the machine was installed with: an upgrade to it fills the other slot.
+pub(crate) const IMAGE: &str = "ghcr.io/siderolabs/installer:v1.7.0";
+/// An image of a version that does not start.
+const BAD: &str = "bad.test/siderolabs/installer:v1.7.0";
+
+/// The last trial, as the machine tells it.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) phase: String,
+    pub(crate) slot: String,
+    pub(crate) former_slot: String,
+    pub(crate) running: String,
+    pub(crate) reason: String,
 }
 
-impl Fault {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::None => "good",
-            Self::Kernel => "kernel",
-            Self::Initramfs => "initramfs",
-            Self::Root => "root",
-            Self::Machined => "machined",
-            Self::Crash => "crash",
-            Self::Hang => "hang",
+impl Trial {
+    /// None on a machine that was never upgraded.
+    pub(crate) fn of(machine: &Vm, talosconfig: &Path) -> anyhow::Result<Option<Self>> {
+        let answer = machine.talosctl(talosconfig, &["get", "upgradetrial", "--output", "yaml"])?;
+        if !answer.succeeded && answer.stderr.contains("NotFound") {
+            return Ok(None);
         }
-    }
-}
-
-/// The faults whose versions are tried on both firmwares, and the one without.
-const VERSIONS: [Fault; 6] = [Fault::None, Fault::Kernel, Fault::Initramfs, Fault::Root, Fault::Machined, Fault::Crash];
-
-/// Instructions of a program that crashes, and of one that waits for ever.
-const UD2: [u8; 2] = [0x0f, 0x0b];
-const PAUSE: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
-
-/// A registry for each version.
-struct Versions(Vec<(Fault, Registry)>);
-
-impl Versions {
-    fn serve(assets: &Assets, faults: &[Fault]) -> anyhow::Result<Self> {
-        let serve = |fault: Fault| -> anyhow::Result<(Fault, Registry)> {
-            let layout = assets.installer_of(fault.name(), &broken_assets(assets, fault)?)?;
-            // The name of an image is in the index alone.
-            let index = layout.join("index.json");
-            let text = std::fs::read_to_string(&index)?;
-            std::fs::write(&index, text.replace("ghcr.io/", &format!("{}.test/", fault.name())))?;
-            Ok((fault, Registry::start(&layout)?))
+        let text = answer.ok()?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        // The metadata has a phase as well.
+        let (_, spec) = text.split_once("spec:").with_context(|| format!("a trial without content: {text}"))?;
+        let value = |name: &str| {
+            let line = spec.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
         };
-        faults.iter().copied().map(serve).collect::<anyhow::Result<_>>().map(Self)
+        let [phase, slot, former_slot] = ["phase", "slot", "formerSlot"].map(value);
+        Ok(Some(Self { phase, slot, former_slot, running: value("running"), reason: value("reason") }))
     }
 
-    /// Where machines find them, as a patch of their configuration.
-    fn mirrors(&self) -> String {
-        let mirror = |(fault, registry): &(Fault, Registry)| {
-            let port = registry.address.port();
-            format!(r#""{}.test": {{"endpoints": ["http://{HOST}:{port}"]}}"#, fault.name())
-        };
-        let mirrors: Vec<String> = self.0.iter().map(mirror).collect();
-        format!(r#"{{"machine": {{"registries": {{"mirrors": {{{}}}}}}}}}"#, mirrors.join(", "))
+    /// Waits for the end of the trial.
+    pub(crate) fn ends(machine: &mut Vm, talosconfig: &Path) -> anyhow::Result<Self> {
+        machine.until("the end of the trial", BOOT, |machine| {
+            let trial = Self::of(machine, talosconfig)?.context("no trial")?;
+            ensure!(trial.has_ended(), "{trial:?}");
+            Ok(trial)
+        })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        ["good", "failed"].contains(&self.phase.as_str())
+    }
+
+    pub(crate) fn is_good(&self) -> anyhow::Result<()> {
+        ensure!(self.phase == "good" && self.running == self.slot && self.reason.is_empty(), "{self:?}");
+        Ok(())
+    }
+
+    pub(crate) fn has_failed(&self, reason: &str) -> anyhow::Result<()> {
+        let is_back = self.running == self.former_slot && self.running != self.slot;
+        let says_why = !self.reason.is_empty() && self.reason.contains(reason);
+        ensure!(self.phase == "failed" && is_back && says_why, "{self:?}");
+        Ok(())
     }
 }
 
-fn reference(fault: Fault) -> String {
-    format!("{}.test/siderolabs/installer:v1.7.0", fault.name())
-}
-
-/// Boot assets with a fault.
-fn broken_assets(assets: &Assets, fault: Fault) -> anyhow::Result<PathBuf> {
-    let folder = assets.file(&format!("assets-{}", fault.name()))?;
-    std::fs::create_dir_all(&folder)?;
-    let boot = assets.kernel().parent().context("boot assets without a folder")?.to_owned();
-    for name in ["grub-boot.img", "grub-core.img", "systemd-boot.efi", "systemd-stub.efi", "vmlinuz", "initramfs.xz"] {
-        std::fs::copy(boot.join(name), folder.join(name)).with_context(|| format!("copying {name}"))?;
-    }
-    let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initramfs.xz"));
-    match fault {
-        Fault::None => {}
-        Fault::Kernel => {
-            let whole = std::fs::read(&kernel)?;
-            std::fs::write(&kernel, &whole[..whole.len() / 2])?;
-        }
-        Fault::Initramfs => std::fs::write(&initramfs, vec![0x5a; 1 << 20])?,
-        Fault::Root => std::fs::write(&initramfs, initramfs_with(&folder, &assets.initramfs(), "rm rootfs.sqsh")?)?,
-        Fault::Machined | Fault::Crash | Fault::Hang => {
-            // A layer over the root, with another program in place of machined.
-            let layer = folder.join("layer/usr/sbin");
-            std::fs::create_dir_all(&layer)?;
-            let program = layer.join("init");
-            match fault {
-                Fault::Crash => std::fs::write(&program, elf(&UD2))?,
-                Fault::Hang => std::fs::write(&program, elf(&PAUSE))?,
-                _ => drop(std::fs::copy(assets.talosctl(), &program)?),
-            }
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
-            let script = "mksquashfs layer 0.sqsh -quiet && printf 'layers: []\\n' > extensions.yaml && \
-                          printf '0.sqsh\\nextensions.yaml\\n' | cpio --quiet -o -H newc | xz --check=crc32 >> initramfs.xz";
-            shell(&folder, script)?;
-        }
-    }
-    Ok(folder)
-}
-
-/// A static program of these instructions.
-fn elf(code: &[u8]) -> Vec<u8> {
-    const BASE: u64 = 0x40_0000;
-    const HEADERS: u64 = 64 + 56;
-    let size = HEADERS + code.len() as u64;
-    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    // An executable for x86-64; one program header after this one; no sections.
-    for half in [2_u16, 62] {
-        file.extend(half.to_le_bytes());
-    }
-    file.extend(1_u32.to_le_bytes());
-    for word in [BASE + HEADERS, 64, 0] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(0_u32.to_le_bytes());
-    for half in [64_u16, 56, 1, 0, 0, 0] {
-        file.extend(half.to_le_bytes());
-    }
-    // All of the file, to be read and executed.
-    for half in [1_u32, 5] {
-        file.extend(half.to_le_bytes());
-    }
-    for word in [0, BASE, BASE, size, size, 0x1000] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(code);
-    file
-}
-
-/// The initramfs after a script has changed its files.
-fn initramfs_with(folder: &Path, initramfs: &Path, script: &str) -> anyhow::Result<Vec<u8>> {
-    let tree = folder.join("tree");
-    std::fs::create_dir_all(&tree)?;
-    let initramfs = initramfs.display();
-    let all = format!(
-        "xz -dc {initramfs} | cpio --quiet -id && {script} && find . | cpio --quiet -o -H newc | xz -0 --check=crc32 > ../new.xz"
-    );
-    shell(&tree, &all)?;
-    Ok(std::fs::read(folder.join("new.xz"))?)
-}
-
-fn shell(folder: &Path, script: &str) -> anyhow::Result<()> {
-    let script = format!("set -e; cd {}; {script}", folder.display());
-    run(Path::new("sh"), &["-c", &script])?.ok().map(drop)
-}
-
-/// A machine of its own, installed.
+/// A copy of an installed machine.
 struct Node {
     machine: Vm,
-    talosconfig: PathBuf,
-    _registry: Registry,
+    generated: Generated,
+    firmware: Firmware,
 }
 
 impl Node {
-    fn install(assets: &Assets, firmware: Firmware, versions: &Versions) -> anyhow::Result<Self> {
-        let registry = Registry::start(&assets.installer()?)?;
-        let Generated { control_plane, talosconfig } = generate(assets, &registry, &versions.mirrors())?;
-        let disk = assets.file("system.disk")?;
-        an_empty_file(&disk, DISK)?;
-        let setup = Setup::firmware("machine", firmware, Some(assets.disc_with_a_source()?))
-            .with_disk(&disk)
-            .with_disc(&assets.disc_with_configuration(&control_plane)?);
-        let mut machine = Vm::start(assets, &setup)?;
-        machine.is_installed(&talosconfig, INSTALL)?;
-        Ok(Self { machine, talosconfig, _registry: registry })
+    fn start(assets: &Assets, firmware: Firmware) -> anyhow::Result<Self> {
+        let disk = assets.file("copy.disk")?;
+        let generated = match firmware {
+            Firmware::Bios => {
+                let installed = installed(assets)?;
+                installed.copy_to(&disk)?;
+                installed.generated.clone()
+            }
+            Firmware::Uefi => {
+                let installed = installed_by_uefi(assets)?;
+                copy_disk(&installed.disk, &disk)?;
+                std::fs::copy(&installed.variables, assets.file("copy.vars")?)?;
+                installed.generated.clone()
+            }
+        };
+        let mut machine = Vm::start(assets, &Setup::firmware("copy", firmware, None).with_disk(&disk))?;
+        machine.is_up(&generated.talosconfig, BOOT)?;
+        Ok(Self { machine, generated, firmware })
     }
 
     fn call(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        self.machine.talosctl(&self.talosconfig, arguments)?.ok()
+        self.machine.talosctl(&self.generated.talosconfig, arguments)?.ok()
     }
 
-    /// Upgrades, and waits for the end of the trial: its phase, and what runs then.
-    fn upgrade(&mut self, version: Fault, more: &[&str]) -> anyhow::Result<Trial> {
-        let before = self.machine.boot_id(&self.talosconfig)?;
-        let arguments = ["upgrade", "--image", &reference(version), "--wait=false", "--preserve"];
-        self.call(&[arguments.as_slice(), more].concat())?;
-        self.machine.is_up_again(&self.talosconfig, &before)?;
-        self.trial()
+    /// Has it end, and waits until it is up again, after as many starts.
+    fn again(&mut self, arguments: &[&str], starts: usize) -> anyhow::Result<()> {
+        let mut before = self.machine.boot_id(&self.generated.talosconfig)?;
+        self.call(arguments)?;
+        let talosconfig = self.generated.talosconfig.clone();
+        if starts > 1 {
+            // Not each of them gets as far as its API.
+            let count = |machine: &Vm| machine.console().matches("machined starts").count();
+            let wanted = count(&self.machine) + starts;
+            self.machine.until("its last start", BOOT, |machine| {
+                ensure!(count(machine) >= wanted, "{} of {wanted} starts", count(machine));
+                Ok(())
+            })?;
+            before.clear();
+        }
+        self.machine.is_up_again(&talosconfig, &before).map(drop)
     }
 
-    fn trial(&mut self) -> anyhow::Result<Trial> {
-        let talosconfig = self.talosconfig.clone();
-        self.machine.until("the end of the trial", BOOT, |machine| {
-            let text = machine.talosctl(&talosconfig, &["get", "upgradetrial", "--output", "yaml"])?.ok()?;
-            // The metadata has a phase as well.
-            let (_, spec) = text.split_once("spec:").context("a trial without content")?;
-            let value = |name: &str| {
-                let line = spec.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
-                line.unwrap_or_default().trim().trim_matches('"').to_owned()
-            };
-            ensure!(["good", "failed"].contains(&value("phase").as_str()), "the trial:\n{text}");
-            Ok(Trial { phase: value("phase"), slot: value("slot"), running: value("running"), reason: value("reason") })
+    fn upgrade(&mut self, image: &str, more: &[&str], starts: usize) -> anyhow::Result<Trial> {
+        let arguments = ["upgrade", "--image", image, "--wait=false"];
+        self.again(&[arguments.as_slice(), more].concat(), starts)?;
+        Trial::ends(&mut self.machine, &self.generated.talosconfig)
+    }
+
+    /// The slot that runs, as the machine tells it.
+    fn running(&self) -> anyhow::Result<String> {
+        Ok(Trial::of(&self.machine, &self.generated.talosconfig)?.context("no trial")?.running)
+    }
+
+    /// To the other version, by the machine's word.
+    fn roll_back(&mut self) -> anyhow::Result<()> {
+        let before = self.running()?;
+        self.again(&["rollback"], 1)?;
+        let talosconfig = self.generated.talosconfig.clone();
+        let now = Trial::ends(&mut self.machine, &talosconfig)?.running;
+        ensure!(now != before, "the rollback led to the same version, {before}");
+        Ok(())
+    }
+
+    /// The name of EPHEMERAL's file system, which is another one after each wipe.
+    fn ephemeral(&mut self) -> anyhow::Result<String> {
+        let talosconfig = self.generated.talosconfig.clone();
+        self.machine.until("EPHEMERAL", BOOT, |machine| {
+            let text = machine.talosctl(&talosconfig, &["get", "discoveredvolumes", "--output", "yaml"])?.ok()?;
+            let volume = text.split("\n---").find(|one| one.contains("label: EPHEMERAL"));
+            let volume = volume.with_context(|| format!("no EPHEMERAL among {text}"))?;
+            let id = volume.lines().find_map(|line| line.trim().strip_prefix("uuid:"));
+            let id = id.map(str::trim).filter(|id| !id.is_empty());
+            id.map(str::to_owned).with_context(|| format!("EPHEMERAL has no file system: {volume}"))
         })
     }
 }
 
-#[derive(Debug)]
-struct Trial {
-    phase: String,
-    slot: String,
-    running: String,
-    reason: String,
-}
-
-impl Trial {
-    fn is_good(&self) -> anyhow::Result<()> {
-        ensure!(self.phase == "good" && self.running == self.slot, "{self:?}");
-        Ok(())
-    }
-
-    fn has_failed(&self, reason: &str) -> anyhow::Result<()> {
-        ensure!(self.phase == "failed" && self.running != self.slot && self.reason.contains(reason), "{self:?}");
-        Ok(())
-    }
-}
-
-/// To the other slot, back on request, and to versions that cannot start, which lose their slot without help.
 pub(crate) fn a_version_earns_its_slot_by_bios(assets: &Assets) -> anyhow::Result<()> {
     earns_its_slot(assets, Firmware::Bios)
 }
@@ -244,42 +165,40 @@ pub(crate) fn a_version_earns_its_slot_by_uefi(assets: &Assets) -> anyhow::Resul
     earns_its_slot(assets, Firmware::Uefi)
 }
 
+/// To the other slot, back and forth on request, to a version that cannot start and loses its slot without help, staged, and without
+/// the data.
 fn earns_its_slot(assets: &Assets, firmware: Firmware) -> anyhow::Result<()> {
-    let versions = Versions::serve(assets, &VERSIONS)?;
-    let mut node = Node::install(assets, firmware, &versions)?;
-    let first = node.upgrade(Fault::None, &[]).context("an upgrade")?;
-    first.is_good()?;
-    let before = node.machine.boot_id(&node.talosconfig)?;
-    node.call(&["rollback"])?;
-    node.machine.is_up_again(&node.talosconfig, &before).context("after a rollback")?;
-    let back = node.trial()?;
-    ensure!(back.running != first.running, "the rollback led to the same version: {back:?}");
-    for fault in VERSIONS.into_iter().skip(1) {
-        let failed = node.upgrade(fault, &[]).with_context(|| format!("an upgrade to a bad {}", fault.name()))?;
-        failed.has_failed("did not start").with_context(|| fault.name())?;
-    }
-    let refused = node.machine.talosctl(&node.talosconfig, &["rollback"])?.refused()?;
-    ensure!(refused.contains("has failed its trial"), "a rollback to a version that failed: {refused}");
-    let again = node.upgrade(Fault::None, &["--reboot-mode", "powercycle"]).context("after bad versions")?;
-    again.is_good()
-}
+    let mut node = Node::start(assets, firmware)?;
+    let data = node.ephemeral()?;
+    node.upgrade(IMAGE, &["--preserve"], 1).context("an upgrade")?.is_good()?;
+    node.roll_back().context("the first way back")?;
+    node.roll_back().context("the second one")?;
 
-/// The short form: to the other slot, back on request, and back without help from a version that does not start. The others are
-/// run by name.
-pub(crate) fn an_upgrade_earns_its_slot_and_a_bad_one_loses_it(assets: &Assets) -> anyhow::Result<()> {
-    let versions = Versions::serve(assets, &[Fault::None, Fault::Initramfs])?;
-    let mut node = Node::install(assets, Firmware::Uefi, &versions)?;
-    let first = node.upgrade(Fault::None, &[]).context("an upgrade")?;
-    first.is_good()?;
-    let failed = node.upgrade(Fault::Initramfs, &[]).context("an upgrade to a bad initramfs")?;
+    // The image of a bad version comes from a registry of its own.
+    let layout = assets.installer_of("bad", &boot_assets(assets, Fault::Initramfs)?)?;
+    // The name of an image is in the index alone.
+    let index = layout.join("index.json");
+    let text = std::fs::read_to_string(&index)?;
+    std::fs::write(&index, text.replace("ghcr.io/", "bad.test/"))?;
+    let registry = Registry::start(&layout)?;
+    let mirror = format!("http://{HOST}:{}", registry.address.port());
+    let patch =
+        format!(r#"{{"machine": {{"registries": {{"mirrors": {{"bad.test": {{"endpoints": ["{mirror}"]}}}}}}}}}}"#);
+    node.call(&["patch", "machineconfig", "--mode", "no-reboot", "--patch", &patch])?;
+    let good = node.running()?;
+    let failed = node.upgrade(BAD, &["--preserve"], 1).context("an upgrade to a bad version")?;
     failed.has_failed("did not start")?;
-    ensure!(failed.running == first.slot, "it came back to another version: {failed:?}");
-    Ok(())
-}
+    ensure!(failed.running == good, "it came back to another version: {failed:?}");
+    let refused = node.machine.talosctl(&node.generated.talosconfig, &["rollback"])?.refused()?;
+    ensure!(refused.contains("has failed its trial"), "a rollback to a version that failed: {refused}");
+    ensure!(node.ephemeral()? == data, "the data were wiped though they were to be preserved");
 
-/// Nobody is there but init's guard.
-pub(crate) fn a_version_that_hangs_loses_its_slot(assets: &Assets) -> anyhow::Result<()> {
-    let versions = Versions::serve(assets, &[Fault::Hang])?;
-    let mut node = Node::install(assets, Firmware::Bios, &versions)?;
-    node.upgrade(Fault::Hang, &[])?.has_failed("did not start")
+    let staged = node.upgrade(IMAGE, &["--preserve", "--stage"], 2).context("a staged upgrade")?;
+    staged.is_good()?;
+    ensure!(staged.former_slot == good, "it was performed twice, or not: {staged:?}");
+    ensure!(node.ephemeral()? == data, "a staged upgrade has wiped the data though they were to be preserved");
+    let mode = if node.firmware == Firmware::Bios { "powercycle" } else { "default" };
+    node.upgrade(IMAGE, &["--reboot-mode", mode], 1).context("an upgrade without the data")?.is_good()?;
+    ensure!(node.ephemeral()? != data, "the data were preserved though nobody asked for it");
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tests::support::{Answer, Final, eventually, run};
+use tests::support::{Answer, Final, eventually, run, run_within};
 
 use crate::assets::Assets;
 
@@ -253,9 +253,23 @@ impl Vm {
 
     /// Calls its API with the credentials of `talosconfig`.
     pub(crate) fn talosctl(&self, talosconfig: &Path, arguments: &[&str]) -> anyhow::Result<Answer> {
+        run(&self.assets.talosctl(), &self.call(talosconfig, arguments))
+    }
+
+    /// The same for a command that does not end by itself: what it prints within a time.
+    pub(crate) fn talosctl_for(
+        &self,
+        time: Duration,
+        talosconfig: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<String> {
+        Ok(run_within(time, &self.assets.talosctl(), &self.call(talosconfig, arguments))?.stdout)
+    }
+
+    fn call(&self, talosconfig: &Path, arguments: &[&str]) -> Vec<String> {
         let (endpoint, talosconfig) = (format!("127.0.0.1:{}", self.port), talosconfig.display().to_string());
         let connection = ["--talosconfig", &talosconfig, "--endpoints", &endpoint, "--nodes", ADDRESS];
-        run(&self.assets.talosctl(), &[arguments, &connection].concat())
+        [arguments, &connection].concat().into_iter().map(str::to_owned).collect()
     }
 
     /// Waits until `check` succeeds, as long as the emulator runs.
@@ -320,12 +334,17 @@ impl Vm {
 
     /// Presses its power button.
     pub(crate) fn press_power_button(&self) -> anyhow::Result<()> {
-        self.command("system_powerdown")
+        self.command(r#"{"execute": "system_powerdown"}"#)
     }
 
     /// Sends an interrupt that cannot be masked.
     pub(crate) fn interrupt(&self) -> anyhow::Result<()> {
-        self.command("inject-nmi")
+        self.command(r#"{"execute": "inject-nmi"}"#)
+    }
+
+    /// Has QEMU end where the machine would be reset.
+    pub(crate) fn ends_at_its_next_reset(&self) -> anyhow::Result<()> {
+        self.command(r#"{"execute": "set-action", "arguments": {"reboot": "shutdown"}}"#)
     }
 
     /// The one command that QEMU gets.
@@ -334,8 +353,8 @@ impl Vm {
         monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut answers = BufReader::new(monitor.try_clone()?).lines();
         answers.next().context("no greeting of QEMU")??;
-        for command in ["qmp_capabilities", command] {
-            writeln!(monitor, r#"{{"execute": "{command}"}}"#)?;
+        for command in [r#"{"execute": "qmp_capabilities"}"#, command] {
+            writeln!(monitor, "{command}")?;
             let answer = answers.next().context("no answer of QEMU")??;
             ensure!(answer.contains("return") || answer.contains("POWERDOWN"), "{command}: {answer}");
         }

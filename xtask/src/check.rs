@@ -83,9 +83,29 @@ fn unit_tests(steps: &mut Steps, paths: &Paths, tool: Tool) -> anyhow::Result<()
     steps.run("unit tests and layer check", |step| step.show(&mut cargo))
 }
 
-/// How often the installation of a machine loses power, and where.
+/// What loses power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CutOf {
+    Install,
+    Upgrade,
+}
+
+impl CutOf {
+    /// Of the machine tests, the check that cuts it.
+    const fn check(self) -> &'static str {
+        match self {
+            Self::Install => "installation_lost_power",
+            Self::Upgrade => "upgrade_lost_power",
+        }
+    }
+}
+
+/// How often the installation or the upgrade of a machine loses power, and where.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct PowerCuts {
+    /// What is cut
+    #[arg(long, value_enum, default_value_t = CutOf::Install)]
+    of: CutOf,
     /// How many cuts to try, one in each of equal parts of the writes
     #[arg(long, default_value_t = 100)]
     cuts: u64,
@@ -97,7 +117,7 @@ pub(crate) struct PowerCuts {
     from: u64,
 }
 
-/// Cuts the power of installations, as the machine tests do, with what this builds.
+/// Cuts the power of installations or upgrades, as the machine tests do, with what this builds.
 pub(crate) fn power_cuts(steps: &mut Steps, paths: &Paths, cuts: PowerCuts) -> anyhow::Result<()> {
     steps.run("packages for virtual machines", |step| host::install(step, MACHINE_PACKAGES))?;
     steps.run("packages for tests", |step| host::install(step, TEST_PACKAGES))?;
@@ -120,8 +140,8 @@ fn machine_tests(
         .env("TEST_PROGRAMS", programs)
         .env("TEST_BOOT", &paths.out);
     if let Some(cuts) = cuts {
-        cargo.args(["--", "lost_power"]);
-        let PowerCuts { cuts, seed, from } = cuts;
+        let PowerCuts { of, cuts, seed, from } = cuts;
+        cargo.args(["--", of.check()]);
         for (name, value) in [("TEST_CUTS", cuts), ("TEST_CUT_SEED", seed), ("TEST_CUTS_FROM", from)] {
             cargo.env(name, value.to_string());
         }

@@ -55,7 +55,7 @@ enum Command {
     Down(ClusterArguments),
     /// Run everything that CI runs
     Test,
-    /// Cut the power of a machine while it is installed, at random points, and see what comes up
+    /// Cut the power of a machine while it is installed or upgraded, at random points, and see what comes up
     PowerCuts(PowerCuts),
     /// Check dependencies for known vulnerabilities; needs the database of RustSec
     Advisories,

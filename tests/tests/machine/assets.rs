@@ -152,6 +152,11 @@ impl Assets {
         self.shared.join(name)
     }
 
+    /// The key service.
+    pub(crate) fn kmsd(&self) -> PathBuf {
+        self.programs.join("kmsd")
+    }
+
     pub(crate) fn talosctl(&self) -> PathBuf {
         self.programs.join("talosctl")
     }

@@ -1,25 +1,39 @@
-//! Disks beside the system disk: a plain one, and software RAID, whole and without one of its disks.
+//! Disks beside the system disk: a plain one, software RAID, whole and without one of its disks, and a volume of LVM; disks that
+//! are pulled out, that fail, and that a reset wipes.
 
-use std::path::PathBuf;
+mod lvm;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use tests::support::eventually;
+use tests::support::{eventually, run};
 
 use crate::assets::Assets;
 use crate::cuts::an_empty_file;
-use crate::install::write_at;
-use crate::vm::{BOOT, Setup, Vm};
+use crate::install::{generate, write_at};
+use crate::registry::Registry;
+use crate::vm::{BOOT, Firmware, Setup, Vm};
 
 const SIZE: u64 = 128 << 20;
 const SECTOR: u64 = 512;
 /// Where the disks are mounted, by their names.
 const MOUNTED: [&str; 3] = ["/var/mnt/plain", "/var/mnt/whole", "/var/mnt/half"];
 
+/// The plain disk as a device of QEMU, with the serial that the harness gives it, and the port that it is in.
+const PLAIN: &str = "plain";
+const SERIAL: &str = "disk-1";
+const PORT: &str = "port";
+const PORT_DEVICE: &str = "pcie-root-port,id=port,chassis=1";
+/// The disk with the volume group, by its place.
+const GROUP: &str = "/dev/disk/by-id/virtio-disk-5";
+
 /// The disks of `machine.disks`.
 #[derive(Debug)]
 pub(crate) struct UserDisks {
     plain: PathBuf,
     members: Vec<PathBuf>,
+    /// A disk with a volume group.
+    group: PathBuf,
 }
 
 impl UserDisks {
@@ -41,17 +55,33 @@ impl UserDisks {
             write_at(&path, SUPERBLOCK, &member_of_a_mirror(mirror, number))?;
             Ok(path)
         };
-        Ok(Self { plain: disk("plain")?, members: vec![member("whole", 0)?, member("whole", 1)?, member("half", 1)?] })
+        let group = disk("group")?;
+        for (offset, bytes) in lvm::a_group_with_a_volume(SIZE) {
+            write_at(&group, offset, &bytes)?;
+        }
+        let members = vec![member("whole", 0)?, member("whole", 1)?, member("half", 1)?];
+        Ok(Self { plain: disk("plain")?, members, group })
     }
 
     pub(crate) fn attach(&self, setup: Setup) -> Setup {
-        let drive = |path: &PathBuf| format!("format=raw,cache=unsafe,file={}", path.display());
-        let setup = setup.with_drive(&drive(&self.plain), "");
-        self.members.iter().fold(setup, |setup, member| setup.with_drive(&drive(member), ""))
+        self.attach_with(setup, "")
+    }
+
+    /// The same with the plain disk in a port that it can be pulled out of, and the disk with the volume group.
+    fn attach_all(&self, setup: Setup) -> Setup {
+        let mut setup = self.attach_with(setup, &format!(",id={PLAIN},bus={PORT}"));
+        setup.devices.push(PORT_DEVICE);
+        setup.with_disk(&self.group)
+    }
+
+    fn attach_with(&self, setup: Setup, plain: &str) -> Setup {
+        let drive = |path: &Path| format!("format=raw,cache=unsafe,file={}", path.display());
+        let setup = setup.with_drive(&drive(&self.plain), plain);
+        self.members.iter().fold(setup, |setup, member| setup.with_disk(member))
     }
 
     /// Waits until all are mounted; the identities of their file systems.
-    pub(crate) fn are_mounted(machine: &mut Vm, talosconfig: &std::path::Path) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn are_mounted(machine: &mut Vm, talosconfig: &Path) -> anyhow::Result<Vec<String>> {
         eventually("user disks that are mounted", BOOT, || {
             let mounts = machine.talosctl(talosconfig, &["read", "/proc/mounts"])?.ok()?;
             let sources: Vec<&str> = MOUNTED
@@ -70,6 +100,73 @@ impl UserDisks {
             sources.iter().map(uuid).collect()
         })
     }
+
+    /// The plain disk is pulled out, put back as one that fails, and put back whole; at last a reset wipes the volume group.
+    fn live_through_faults(&self, machine: &mut Vm, talosconfig: &Path, uuid: &str) -> anyhow::Result<()> {
+        machine.until("an active volume of LVM", BOOT, |machine| {
+            let mapped = machine.talosctl(talosconfig, &["list", "/dev/mapper"])?.ok()?;
+            ensure!(mapped.contains("group-volume"), "{mapped}");
+            Ok(())
+        })?;
+        let is = |machine: &mut Vm, parts: &[&str]| -> anyhow::Result<String> {
+            machine.until(&format!("a disk with {parts:?}"), BOOT, |machine| {
+                let status = ["get", "userdiskstatus", MOUNTED[0], "--output", "yaml"];
+                let status = machine.talosctl(talosconfig, &status)?.ok()?;
+                ensure!(parts.iter().all(|part| status.contains(part)), "{status}");
+                Ok(status)
+            })
+        };
+        is(machine, &["phase: mounted", uuid, "remounts: 0"])?;
+        machine.pull(PLAIN)?;
+        is(machine, &["phase: lost", "there is no disk /dev/disk/by-id/virtio-disk-1"])?;
+        machine.says("user disk is not in order", BOOT)?;
+
+        let file = format!(r#"{{"driver": "file", "filename": "{}"}}"#, self.plain.display());
+        let fault = r#"{"event": "none", "iotype": "write", "errno": 5}"#;
+        let failing = format!(
+            r#"{{"driver": "raw", "node-name": "failing", "file":
+                {{"driver": "blkdebug", "image": {file}, "inject-error": [{fault}]}}}}"#
+        );
+        machine.plug([PLAIN, PORT, SERIAL], &failing.replace('\n', " "))?;
+        is(machine, &["phase: failed", "it cannot be mounted again"])?;
+        let mounts = machine.talosctl(talosconfig, &["read", "/proc/mounts"])?.ok()?;
+        ensure!(mounts.lines().any(|line| line.starts_with("unavailable /var/mnt/plain tmpfs ro")), "{mounts}");
+        machine.pull(PLAIN)?;
+        machine.let_go("failing")?;
+        is(machine, &["phase: lost"])?;
+
+        let sound = format!(r#"{{"driver": "raw", "node-name": "sound", "file": {file}}}"#);
+        machine.plug([PLAIN, PORT, SERIAL], &sound)?;
+        is(machine, &["phase: mounted", uuid, "remounts: 1"])?;
+
+        let before = machine.boot_id(talosconfig)?;
+        let disks = ["--wipe-mode", "user-disks", "--user-disks-to-wipe", GROUP];
+        let reset = ["reset", "--graceful=false", "--reboot", "--wait=false"];
+        machine.talosctl(talosconfig, &[reset.as_slice(), &disks].concat())?.ok()?;
+        machine.is_up_again(talosconfig, &before).context("after a reset of a user disk")?;
+        let head = std::fs::read(&self.group)?;
+        ensure!(head.iter().take(1 << 20).all(|byte| *byte == 0), "the volume group is still there");
+        is(machine, &["phase: mounted", uuid, "remounts: 0"]).context("the other disk").map(drop)
+    }
+}
+
+/// Disks of users that are lost, fail, and come back, and what a reset makes of them.
+pub(crate) fn user_disks_are_lost_and_found(assets: &Assets) -> anyhow::Result<()> {
+    let disk = assets.file("system.disk")?;
+    let image = assets.disk_image()?.display().to_string();
+    run(Path::new("qemu-img"), &["convert", "-O", "raw", &image, &disk.display().to_string()])?.ok()?;
+    let registry = Registry::start(&assets.installer()?)?;
+    let generated = generate(assets, &registry, UserDisks::PATCH)?;
+    let disks = UserDisks::make(assets)?;
+    let setup = disks.attach_all(Setup::firmware("machine", Firmware::Bios, None).with_disk(&disk));
+    let mut machine = Vm::start(assets, &setup)?;
+    machine.is_in_maintenance()?;
+    let configuration = generated.control_plane.display().to_string();
+    machine.talosctl_insecure(&["apply-config", "--file", &configuration])?.ok()?;
+    let talosconfig = &generated.talosconfig;
+    machine.is_up(talosconfig, BOOT)?;
+    let made = UserDisks::are_mounted(&mut machine, talosconfig)?;
+    disks.live_through_faults(&mut machine, talosconfig, &made[0])
 }
 
 /// Where the superblock of version 1.2 is.

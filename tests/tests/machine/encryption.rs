@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::{Child, Command};
 
 use anyhow::{Context as _, ensure};
 use tests::support::run;
@@ -10,18 +11,41 @@ use tests::support::run;
 use crate::assets::Assets;
 use crate::install::generate;
 use crate::registry::Registry;
-use crate::vm::{BOOT, Firmware, Setup, Vm};
+use crate::vm::{BOOT, Firmware, HOST, Setup, Vm, free_port};
 
 /// The machine's UUID, a key of its STATE.
 const UUID: &str = "5a1e0d44-3c1f-4f0e-9e5b-0d6f6f1f2a3b";
 /// Bytes of a header with the areas of its slots.
 const HEADER: usize = 16 << 20;
 const DISK: u64 = 4 << 30;
+/// The disk after the machine's first start.
+const GROWN: u64 = 5 << 30;
 
 /// Keys of both volumes, as the configuration has them.
 fn keys(state: &str, ephemeral: &str) -> String {
     let volume = |keys: &str| format!(r#"{{"provider": "luks2", "keys": [{keys}]}}"#);
     format!(r#"{{"state": {}, "ephemeral": {}}}"#, volume(state), volume(ephemeral))
+}
+
+/// A key service on loopback, until it is dropped.
+struct KeyService(Child);
+
+impl KeyService {
+    #[expect(clippy::disallowed_methods, reason = "a program on a host, not on a node: there is no reaper to disturb")]
+    fn start(assets: &Assets, port: u16) -> anyhow::Result<Self> {
+        let key = assets.file("service.key")?;
+        let listen = format!("127.0.0.1:{port}");
+        let started = Command::new(assets.kmsd()).args(["--listen", &listen, "--key"]).arg(key).spawn();
+        started.map(Self).context("starting kmsd")
+    }
+}
+
+impl Drop for KeyService {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 fn passphrase(slot: u32, text: &str) -> String {
@@ -66,13 +90,15 @@ pub(crate) fn volumes_are_sealed_and_their_keys_change(assets: &Assets) -> anyho
     })?;
 
     // While they are in use, without a restart.
+    let port = free_port()?;
+    let service = KeyService::start(assets, port)?;
+    let sealed = format!(r#"{{"slot": 2, "kms": {{"endpoint": "grpc://{HOST}:{port}"}}}}"#);
     let both = format!("{NODE},{}", passphrase(4, "spare"));
-    let changed = with_keys(assets, &generated.control_plane, &keys(&both, &passphrase(0, "third")))?;
+    let changed = with_keys(assets, &generated.control_plane, &keys(&both, &sealed))?;
     let applied = machine.talosctl(talosconfig, &["apply-config", "--mode", "no-reboot", "--file", &changed])?;
     applied.ok().context("other keys")?;
     machine.until("other keys", BOOT, |machine| {
-        let said = machine.console().matches("the volume has the keys of the configuration").count();
-        ensure!(said >= 2, "the keys of {said} volumes were changed");
+        are_encrypted(machine, talosconfig, "EPHEMERAL", "kms")?;
         are_encrypted(machine, talosconfig, "STATE", "static")
     })?;
     machine.cut_power();
@@ -81,25 +107,66 @@ pub(crate) fn volumes_are_sealed_and_their_keys_change(assets: &Assets) -> anyho
     for (header, slot, key, opens) in [
         (state, "0", format!("{UUID}STATE"), true),
         (state, "4", "spare".to_owned(), true),
-        (ephemeral, "0", "third".to_owned(), true),
         (ephemeral, "0", "first".to_owned(), false),
     ] {
         ensure!(fits(assets, header, Some(slot), &key)? == opens, "{key} of slot {slot}: not {opens}");
     }
     ensure!(!fits(assets, ephemeral, None, "second")?, "a key that is not listed opens EPHEMERAL");
+    let before_reset = [uuid(state)?, uuid(ephemeral)?];
 
+    // The service is away at the start, and the disk has grown.
+    drop(service);
+    File::options().write(true).open(&disk)?.set_len(GROWN)?;
     let mut machine = Vm::start(assets, &setup)?;
-    machine.is_up(talosconfig, BOOT).context("with other keys")?;
-    machine.until("encrypted volumes", BOOT, |machine| are_encrypted(machine, talosconfig, "EPHEMERAL", "static"))?;
+    machine.is_up(talosconfig, BOOT).context("without its key service")?;
+    machine.until("a volume that waits for its key", BOOT, |machine| {
+        let status = machine.talosctl(talosconfig, &["get", "volumestatus", "EPHEMERAL", "--output", "yaml"])?.ok()?;
+        ensure!(status.contains("phase: preparing") && status.contains("slot 2 (kms)"), "{status}");
+        Ok(())
+    })?;
+    let service = KeyService::start(assets, port)?;
+    machine.until("encrypted volumes", BOOT, |machine| {
+        are_encrypted(machine, talosconfig, "EPHEMERAL", "kms")?;
+        let size = size_of_var(machine, talosconfig)?;
+        ensure!(size > 3.5, "EPHEMERAL has {size} GB");
+        Ok(())
+    })?;
+
+    // Made anew by a reset, as the configuration says.
+    let before = machine.boot_id(talosconfig)?;
+    let reset = ["reset", "--graceful=false", "--reboot", "--wait=false", "--system-labels-to-wipe", "EPHEMERAL"];
+    machine.talosctl(talosconfig, &reset)?.ok()?;
+    machine.is_up_again(talosconfig, &before).context("after a reset of EPHEMERAL")?;
+    machine.until("an encrypted volume", BOOT, |machine| are_encrypted(machine, talosconfig, "EPHEMERAL", "kms"))?;
+    let anew = self::headers(assets, &disk)?;
+    ensure!(uuid(&anew[0])? == before_reset[0], "STATE was made anew");
+    ensure!(uuid(&anew[1])? != before_reset[1], "EPHEMERAL was not made anew");
+    let header = std::fs::read(&anew[1])?;
 
     // A key that is wrong at the next start.
-    let wrong = with_keys(assets, &generated.control_plane, &keys(&both, &passphrase(0, "wrong")))?;
+    let wrong = with_keys(assets, &generated.control_plane, &keys(&both, &passphrase(2, "wrong")))?;
     machine.talosctl(talosconfig, &["apply-config", "--mode", "staged", "--file", &wrong])?.ok()?;
     machine.talosctl(talosconfig, &["reboot", "--mode", "powercycle", "--wait=false"])?.ok()?;
-    machine.says("slot 0 (static): wrong key", BOOT)?;
+    machine.says("slot 2 (static): wrong key", BOOT)?;
     machine.cut_power();
-    ensure!(fits(assets, &self::headers(assets, &disk)?[1], Some("0"), "third")?, "EPHEMERAL has lost its key");
+    drop(service);
+    let left = self::headers(assets, &disk)?;
+    ensure!(std::fs::read(&left[1])? == header, "a wrong key has changed the header of EPHEMERAL");
     Ok(())
+}
+
+/// What the file system of EPHEMERAL has, in GB.
+fn size_of_var(machine: &Vm, talosconfig: &Path) -> anyhow::Result<f64> {
+    let mounts = machine.talosctl(talosconfig, &["mounts"])?.ok()?;
+    let line = mounts.lines().find(|line| line.trim_end().ends_with("/var")).context("nothing at /var")?;
+    line.split_whitespace().nth(2).and_then(|size| size.parse().ok()).context("no size")
+}
+
+/// The UUID in a header.
+fn uuid(header: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut uuid = vec![0; 40];
+    File::open(header)?.read_exact_at(&mut uuid, 168)?;
+    Ok(uuid)
 }
 
 /// Whether a volume is mounted by an encrypted device, and has a key of a kind.

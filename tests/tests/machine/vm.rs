@@ -1,7 +1,8 @@
 //! A virtual machine under QEMU's emulator: its processes end with the value.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -208,6 +209,7 @@ pub(crate) struct Vm {
     console: PathBuf,
     /// QEMU's standard input and output, which take commands: a socket with a path would bound the length of the checks' names.
     monitor: UnixStream,
+    answers: RefCell<Option<Lines<BufReader<UnixStream>>>>,
 }
 
 impl Vm {
@@ -228,7 +230,7 @@ impl Vm {
             .args(["-qmp", "stdio"]);
         let qemu = qemu.args(setup.arguments(assets)?).stdin(input).stdout(output).spawn();
         let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
-        Ok(Self { assets: assets.clone(), qemu, port, console, monitor })
+        Ok(Self { assets: assets.clone(), qemu, port, console, monitor, answers: RefCell::default() })
     }
 
     /// Its console so far.
@@ -347,18 +349,56 @@ impl Vm {
         self.command(r#"{"execute": "set-action", "arguments": {"reboot": "shutdown"}}"#)
     }
 
-    /// The one command that QEMU gets.
+    /// Pulls out the device `id`, and waits until the machine has let go of it.
+    pub(crate) fn pull(&self, id: &str) -> anyhow::Result<()> {
+        self.command(&format!(r#"{{"execute": "device_del", "arguments": {{"id": "{id}"}}}}"#))?;
+        self.tells(|line| line.contains("DEVICE_DELETED") && line.contains(&format!(r#""device": "{id}""#)))?;
+        Ok(())
+    }
+
+    /// Plugs a disk into the port `bus`, with the serial `serial`, as the device `id`: options of QEMU's block device as JSON.
+    pub(crate) fn plug(&self, [id, bus, serial]: [&str; 3], block: &str) -> anyhow::Result<()> {
+        self.command(&format!(r#"{{"execute": "blockdev-add", "arguments": {block}}}"#))?;
+        let node = block.split(r#""node-name": ""#).nth(1).and_then(|rest| rest.split('"').next());
+        let device = format!(
+            r#"{{"driver": "virtio-blk-pci", "id": "{id}", "bus": "{bus}", "serial": "{serial}", "drive": "{}"}}"#,
+            node.context("no node-name")?
+        );
+        self.command(&format!(r#"{{"execute": "device_add", "arguments": {device}}}"#))
+    }
+
+    /// Gives up what a disk that was pulled out was backed by.
+    pub(crate) fn let_go(&self, node: &str) -> anyhow::Result<()> {
+        self.command(&format!(r#"{{"execute": "blockdev-del", "arguments": {{"node-name": "{node}"}}}}"#))
+    }
+
+    /// Gives QEMU a command.
     fn command(&self, command: &str) -> anyhow::Result<()> {
-        let mut monitor = &self.monitor;
-        monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut answers = BufReader::new(monitor.try_clone()?).lines();
-        answers.next().context("no greeting of QEMU")??;
-        for command in [r#"{"execute": "qmp_capabilities"}"#, command] {
-            writeln!(monitor, "{command}")?;
-            let answer = answers.next().context("no answer of QEMU")??;
-            ensure!(answer.contains("return") || answer.contains("POWERDOWN"), "{command}: {answer}");
+        let is_first = self.answers.borrow().is_none();
+        if is_first {
+            let monitor = self.monitor.try_clone()?;
+            monitor.set_read_timeout(Some(Duration::from_secs(60)))?;
+            *self.answers.borrow_mut() = Some(BufReader::new(monitor).lines());
+            self.tells(|line| line.contains("QMP"))?;
+        }
+        for command in is_first.then_some(r#"{"execute": "qmp_capabilities"}"#).into_iter().chain([command]) {
+            writeln!(&self.monitor, "{command}")?;
+            let answer = self.tells(|line| line.contains(r#""return""#) || line.contains(r#""error""#))?;
+            ensure!(answer.contains(r#""return""#), "{command}: {answer}");
         }
         Ok(())
+    }
+
+    /// What QEMU tells next that is looked for; all before it is dropped.
+    fn tells(&self, is_it: impl Fn(&str) -> bool) -> anyhow::Result<String> {
+        let mut answers = self.answers.borrow_mut();
+        let answers = answers.as_mut().context("QEMU was told nothing")?;
+        loop {
+            let line = answers.next().context("QEMU has ended")?.context("no answer of QEMU")?;
+            if is_it(&line) {
+                return Ok(line);
+            }
+        }
     }
 
     /// Cuts its power.

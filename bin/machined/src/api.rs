@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::actions::wipe::NodeResetTargets;
 use crate::components::Machine as Node;
 use crate::paths::MACHINE_SOCKET;
-use crate::storage::NodeMeta;
+use crate::storage::{NodeMeta, NodeVolumeKeys};
 use crate::versions::NodeVersions;
 
 const APID_STATE_SOCKET: &str = "/system/run/apid/runtime.sock";
@@ -106,6 +106,7 @@ fn machine(node: &Node) -> Machine {
             lifecycle: node.lifecycle.clone(),
         }),
         meta: Arc::new(NodeMeta(Arc::clone(&components.storage))),
+        volume_keys: Arc::new(NodeVolumeKeys(Arc::clone(&components.storage))),
         versions: Arc::new(NodeVersions::new(components.store.clone())),
         reset_targets: Arc::new(NodeResetTargets { disks: Arc::new(KernelDisks), store: components.store.clone() }),
         kubernetes: Arc::new(kube_edge::RealConnect),

@@ -14,23 +14,25 @@ use domain_runtime::crash_records::{self, CrashRecordController};
 use domain_storage::{
     DevicesController, DiscoveryController, Leave, MetaController, MetaError, MetaHandle, Places, SealEdges,
     TrialEdges, TrialWatchdogs, UniqueMachineTokenController, UpgradeTrialController, UserDiskController, UserDisks,
-    VolumeController, VolumeEdges, arrays,
+    VolumeController, VolumeEdges, VolumeKeys, VolumeKeysError, arrays,
 };
 use kms_client::GrpcKeyService;
 use machine::cmdline::{self, Cmdline};
 use machine::meta::{self, Assignment, SetError};
-use machine_api::{MetaRefused, MetaValues};
+use machine_api::{MetaRefused, MetaValues, VolumeKeysRefused, VolumeSlots};
 use resources::block::SystemDisk;
 use resources::config::MachineConfig;
 use sequencer::TaskError;
 use state::Store;
-use stdx::error_chain;
+use stdx::{Secret, error_chain};
 
 /// The variable with the values of META that the image brings.
 pub(crate) const PRESET: &str = "INSTALLER_META_BASE64=";
 
 /// Certificate authorities of key services.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where the start of a signed UKI leaves the key and the signatures of its measurements.
+const SIGNED_MEASUREMENTS: &str = "/.extra";
 
 /// How often, and after which time, META is asked again while it was not read yet.
 const NOT_LOADED_LOOKS: u32 = 20;
@@ -42,6 +44,7 @@ pub(crate) struct Storage {
     edges: VolumeEdges,
     user_disks: UserDisks,
     meta: MetaHandle,
+    keys: VolumeKeys,
     trial: TrialEdges,
 }
 
@@ -68,21 +71,23 @@ pub(crate) fn make(
     let seal = SealEdges {
         luks: Arc::new(Cryptsetup::default()),
         services: Arc::new(GrpcKeyService::new(AUTHORITIES)),
+        tpm: Arc::new(tpm::Device::new(tpm::DEVICE, SIGNED_MEASUREMENTS)),
         meta: meta.clone(),
     };
     let trial = TrialEdges { loader, meta: meta.clone(), leave, watchdogs };
     let (user_disk_controller, user_disks) = UserDiskController::new(edges.clone());
+    let (volume_controller, keys) = VolumeController::new(edges.clone(), seal, Places::default());
     let controllers: Vec<Box<dyn Controller>> = vec![
         Box::new(user_disk_controller),
         Box::new(CrashRecordController::new(crash_records::STORE)),
         Box::new(UpgradeTrialController::new(trial.clone())),
         Box::new(DevicesController::new(block.clone())),
         Box::new(DiscoveryController::new(block)),
-        Box::new(VolumeController::new(edges.clone(), seal, Places::default())),
+        Box::new(volume_controller),
         Box::new(controller),
         Box::new(UniqueMachineTokenController),
     ];
-    Ok((Storage { edges, user_disks, meta, trial }, controllers))
+    Ok((Storage { edges, user_disks, meta, keys, trial }, controllers))
 }
 
 /// Values of META on the kernel's command line; what cannot be read is logged and left out.
@@ -183,6 +188,53 @@ pub(crate) async fn forget_state_encryption(storage: &StorageSlot) -> Result<(),
 /// The disks are the host's.
 pub(crate) fn trial(storage: &StorageSlot) -> Result<&TrialEdges, TaskError> {
     Ok(&storage.get().ok_or("the disks of this machine are its host's")?.trial)
+}
+
+/// Keys of encrypted volumes for the API.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeVolumeKeys(pub(crate) StorageSlot);
+
+impl NodeVolumeKeys {
+    fn handle(&self) -> Result<&VolumeKeys, VolumeKeysRefused> {
+        let absent = || VolumeKeysRefused::Absent("the disks of this machine are its host's".to_owned());
+        self.0.get().map(|storage| &storage.keys).ok_or_else(absent)
+    }
+}
+
+#[async_trait]
+impl machine_api::VolumeKeys for NodeVolumeKeys {
+    async fn slots(&self, volume: &str) -> Result<VolumeSlots, VolumeKeysRefused> {
+        let found = self.handle()?.slots(volume).await.map_err(|error| refused_keys(&error))?;
+        Ok(VolumeSlots { slots: found.slots, is_open: found.is_open, reason: found.reason })
+    }
+
+    async fn add_recovery_key(&self, volume: &str) -> Result<(u32, Secret<String>), VolumeKeysRefused> {
+        let added = self.handle()?.add_recovery(volume).await.map_err(|error| refused_keys(&error))?;
+        Ok((added.slot, added.key))
+    }
+
+    async fn unlock(&self, volume: &str, key: Secret<String>) -> Result<(), VolumeKeysRefused> {
+        self.handle()?.unlock(volume, key).await.map_err(|error| refused_keys(&error))
+    }
+
+    async fn rebind(&self, volume: &str) -> Result<Vec<u32>, VolumeKeysRefused> {
+        self.handle()?.rebind(volume).await.map_err(|error| refused_keys(&error))
+    }
+}
+
+fn refused_keys(error: &VolumeKeysError) -> VolumeKeysRefused {
+    let text = error_chain(error).to_string();
+    match error {
+        VolumeKeysError::NoVolume(_) => VolumeKeysRefused::Absent(text),
+        VolumeKeysError::Closed(_)
+        | VolumeKeysError::Open(_)
+        | VolumeKeysError::NotOpened { .. }
+        | VolumeKeysError::NoTpmKey(_)
+        | VolumeKeysError::Full(_) => VolumeKeysRefused::NotPossible(text),
+        VolumeKeysError::Random(_) | VolumeKeysError::Seal(_) | VolumeKeysError::Gone => {
+            VolumeKeysRefused::Unavailable(text)
+        }
+    }
 }
 
 /// META for the API.

@@ -11,6 +11,7 @@ pub(crate) mod bootstrap;
 mod change;
 pub(crate) mod completion;
 pub(crate) mod containers;
+pub(crate) mod disk_keys;
 pub(crate) mod disks;
 pub(crate) mod edit;
 pub(crate) mod etcd;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     /// Lists containers
     #[command(visible_alias = "c")]
     Containers(containers::ContainersArgs),
+    /// Keys of encrypted volumes: recovery keys and those of the TPM
+    DiskKeys(disk_keys::DiskKeysArgs),
     /// Lists the disks of nodes
     Disks(disks::DisksArgs),
     /// Shows the kernel log
@@ -155,6 +158,7 @@ pub(crate) async fn run(
         Command::Completion(args) => completion::run(args, definition(), session),
         Command::Config(command) => talosconfig::run(command, session).await,
         Command::Containers(args) => containers::run(args, session).await,
+        Command::DiskKeys(args) => disk_keys::run(args, session).await,
         Command::Disks(args) => disks::run(args, session).await,
         Command::Dmesg(args) => logs::dmesg(args, session).await,
         Command::Edit(args) => edit::run(args, session).await,

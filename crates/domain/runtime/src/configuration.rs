@@ -23,7 +23,7 @@ use resources::block::{DiscoveredVolume, VolumePhase, VolumeStatus};
 use resources::config::MachineConfig;
 use resources::machine::{MaintenanceAccess, MaintenanceClients, Ownership};
 use resources::revision::{MachineConfigRequest, MachineConfigResult, MachineConfigRevision};
-use resources::runtime::{MaintenanceServiceRequest, MountStatus};
+use resources::runtime::{MaintenanceServiceRequest, MetaKey, MountStatus};
 use resources::v1alpha1::{AcquireConfigSpec, AcquireConfigStatus};
 use resources::values::Timestamp;
 use sequencer::events::Action;
@@ -318,14 +318,21 @@ fn place(ctx: &mut Ctx) -> Result<Place, ReconcileError> {
         return Ok(Place::Mounted(Files::below(Path::new(&status.target))));
     }
     Ok(match ctx.get::<VolumeStatus>(MountStatus::STATE)?.as_deref() {
-        Some(VolumeStatus { phase: VolumePhase::Failed, reason, .. }) => Place::Unusable(reason.clone()),
+        Some(VolumeStatus { phase: VolumePhase::Failed | VolumePhase::Locked, reason, .. }) => {
+            Place::Unusable(reason.clone())
+        }
         Some(VolumeStatus { phase: VolumePhase::Preparing, .. }) => Place::Unusable("it is being prepared".to_owned()),
         _ => Place::Absent,
     })
 }
 
 /// The traces of a cluster on this machine, besides a valid configuration.
-fn evidence(place: &Place, ephemeral: Option<&MountStatus>, acquisition: &Acquisition) -> Evidence {
+fn evidence(
+    place: &Place,
+    ephemeral: Option<&MountStatus>,
+    kept: Option<&MetaKey>,
+    acquisition: &Acquisition,
+) -> Evidence {
     let files = place.files();
     let mut traces = Vec::new();
     if matches!(place, Place::Unusable(_)) {
@@ -338,7 +345,12 @@ fn evidence(place: &Place, ephemeral: Option<&MountStatus>, acquisition: &Acquis
     let below = ephemeral.map(|status| Path::new(&status.target));
     let found = |path: &&(&str, &str)| below.is_some_and(|below| below.join(path.0).try_exists().unwrap_or(true));
     traces.extend(TRACES.iter().filter(found).map(|(_, name)| (*name).to_owned()));
-    Evidence { traces, authorities: files.map_or(Authorities::Absent, Files::authorities) }
+    let authorities = match (files, place) {
+        (Some(files), _) => files.authorities(),
+        (None, Place::Unusable(_)) => Authorities::of_meta(kept),
+        (None, _) => Authorities::Absent,
+    };
+    Evidence { traces, authorities }
 }
 
 impl ConfigurationController {
@@ -357,7 +369,8 @@ impl ConfigurationController {
             }
         };
         let ephemeral = ctx.get::<MountStatus>(MountStatus::EPHEMERAL)?;
-        let access = access::decide(&evidence(place, ephemeral.as_deref(), acquisition));
+        let kept = ctx.get::<MetaKey>(&machine::meta::resource_id(machine::meta::tag::API_AUTHORITIES))?;
+        let access = access::decide(&evidence(place, ephemeral.as_deref(), kept.as_deref(), acquisition));
         if self.access.as_ref() != Some(&access) {
             announce_access(&access);
             if self.access.is_none() {
@@ -431,6 +444,8 @@ impl Controller for ConfigurationController {
             Input::strong::<MountStatus>().id(MountStatus::STATE),
             Input::weak::<MountStatus>().id(MountStatus::EPHEMERAL),
             Input::weak::<VolumeStatus>().id(MountStatus::STATE),
+            // For administrators of a machine whose STATE does not open.
+            Input::weak::<MetaKey>(),
             // A medium with the configuration may be attached in maintenance mode.
             Input::weak::<DiscoveredVolume>(),
             Input::weak::<MachineConfigRequest>(),

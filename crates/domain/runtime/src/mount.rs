@@ -130,6 +130,11 @@ async fn patience(store: &Store, volume: &str, at_most: Duration) -> Result<Volu
                 tracing::info!(volume, waited = ?begun.elapsed(), "a volume is still prepared");
                 continue;
             }
+            // An administrator can bring a key as long as the API runs; without STATE that is in maintenance mode.
+            Some(status) if status.phase == VolumePhase::Locked && volume != MountStatus::STATE => {
+                tracing::warn!(volume, reason = status.reason, "a volume waits for a key");
+                continue;
+            }
             Some(status) => status.reason.clone(),
             None => String::new(),
         };
@@ -245,5 +250,18 @@ mod tests {
         };
         let (mounted, ()) = tokio::join!(mount(&harness.store, MountStatus::EPHEMERAL, LONG), repaired);
         assert_eq!(mounted.unwrap_err().to_string(), "volume EPHEMERAL is not mounted after 50 s: bad superblock");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_waited_for_but_not_where_the_configuration_is_behind_it() {
+        let harness = Harness::with(MountController::new(Vec::new()));
+        let status = VolumeStatus { phase: VolumePhase::Locked, reason: "no key".into(), ..VolumeStatus::default() };
+        for volume in [MountStatus::STATE, MountStatus::EPHEMERAL] {
+            harness.put(volume, status.clone());
+        }
+        let error = mount(&harness.store, MountStatus::STATE, LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), "volume STATE is not mounted after 10 s: no key");
+        let waits = tokio::time::timeout(LONG * 100, mount(&harness.store, MountStatus::EPHEMERAL, LONG));
+        assert!(waits.await.is_err(), "an administrator may bring it");
     }
 }

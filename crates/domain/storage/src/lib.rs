@@ -5,6 +5,7 @@ mod devices;
 mod discovery;
 mod machine_token;
 mod meta;
+mod requests;
 mod trial;
 mod user_disks;
 mod volumes;
@@ -15,4 +16,7 @@ pub use machine_token::UniqueMachineTokenController;
 pub use meta::{MetaController, MetaError, MetaHandle};
 pub use trial::{Evidence, Leave, TrialEdges, TrialError, TrialWatchdogs, UpgradeTrialController};
 pub use user_disks::{UserDiskController, UserDiskError, UserDisks, UserTableError};
-pub use volumes::{KeyError, OVERLAYS, Places, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError};
+pub use volumes::{
+    KeyError, OVERLAYS, Places, RecoveryKey, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError, VolumeKeys,
+    VolumeKeysError, VolumeSlots,
+};

@@ -8,13 +8,12 @@ use async_trait::async_trait;
 use block::{BlockDevices, BlockError};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use machine::meta::{self, Assignment, Meta, SetError};
-use parking_lot::Mutex;
 use resources::block::{DiscoveredVolume, SystemDisk};
 use resources::runtime::{MetaKey, MetaLoad};
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that wait: the API has few callers that may write, and each waits for its answer.
-const REQUESTS: usize = 16;
+use crate::requests::Requests;
+
 /// A foreign partition of this name may have any size.
 const LARGEST: u64 = 16 << 20;
 
@@ -78,19 +77,12 @@ pub struct MetaController {
     devices: Arc<dyn BlockDevices>,
     /// Values that the image brought, for a machine without META.
     preset: Vec<Assignment>,
-    requests: Arc<Mutex<Requests>>,
+    requests: Requests<Request>,
     meta: Meta,
     /// Changes before there was a partition; they win over its values.
     early: BTreeMap<u8, Option<Vec<u8>>>,
     partition: Option<Partition>,
     is_loaded: bool,
-}
-
-#[derive(Debug)]
-struct Requests {
-    /// Taken by the task that moves requests to the waiting ones.
-    receiver: Option<mpsc::Receiver<Request>>,
-    waiting: Vec<Request>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +94,7 @@ struct Partition {
 impl MetaController {
     /// Reads and writes META on `devices`.
     pub fn new(devices: Arc<dyn BlockDevices>, preset: Vec<Assignment>) -> (Self, MetaHandle) {
-        let (sender, receiver) = mpsc::channel(REQUESTS);
-        let requests = Arc::new(Mutex::new(Requests { receiver: Some(receiver), waiting: Vec::new() }));
+        let (requests, sender) = Requests::new();
         let controller = Self {
             devices,
             preset,
@@ -114,19 +105,6 @@ impl MetaController {
             is_loaded: false,
         };
         (controller, MetaHandle { requests: sender })
-    }
-
-    /// Has requests wake the controller.
-    fn listen(&self, ctx: &mut Ctx) {
-        let Some(mut receiver) = self.requests.lock().receiver.take() else { return };
-        let (waker, requests) = (ctx.waker(), Arc::clone(&self.requests));
-        let moving = async move {
-            while let Some(request) = receiver.recv().await {
-                requests.lock().waiting.push(request);
-                waker.wake();
-            }
-        };
-        drop(ctx.spawn("requests to META", moving));
     }
 
     /// Takes the partition that there is now; reads a new one.
@@ -186,7 +164,7 @@ impl MetaController {
 
     /// Carries out requests in their order.
     async fn answer(&mut self) {
-        let waiting = std::mem::take(&mut self.requests.lock().waiting);
+        let waiting = self.requests.take();
         for (change, answer) in waiting {
             let result = self.change(change).await;
             // The caller may have gone; the change stays.
@@ -246,7 +224,7 @@ impl Controller for MetaController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
-        self.listen(ctx);
+        self.requests.listen(ctx, "requests to META");
         let loaded = self.load(ctx).await;
         self.answer().await;
         for (tag, value) in self.meta.values() {

@@ -1,6 +1,7 @@
 //! Volumes on partitions of the system disk: found by name, formatted where they are blank, checked, grown, mounted while
 //! they are asked for.
 
+mod keys;
 mod place;
 mod prepare;
 mod seal;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use block::luks::Passphrase;
 use block::{
     BlockDevices, BlockError, DeviceGroups, FileSystemError, FileSystems, PartitionTables, ProjectQuota, TableError,
 };
@@ -25,11 +27,15 @@ use resources::machine::VolumeRequest;
 use resources::runtime::{MetaKey, MetaLoad, MountStatus};
 use tokio::time::Instant;
 
+use crate::requests::Requests;
+
+use keys::KeyRequest;
+pub use keys::{RecoveryKey, VolumeKeys, VolumeKeysError, VolumeSlots};
 use place::Place;
 pub use place::{OVERLAYS, Places};
 pub(crate) use prepare::mount_or_repair;
 pub use seal::{KeyError, SealEdges, SealError};
-use seal::{Sealed, Wanted};
+use seal::{Sealed, TpmKeys, Wanted};
 
 /// Pause before another attempt to mount.
 const RETRY: Duration = Duration::from_secs(5);
@@ -93,21 +99,35 @@ pub struct VolumeController {
     sealed: BTreeMap<String, Sealed>,
     /// Since when a key of a volume cannot be had.
     away: BTreeMap<String, Instant>,
+    /// Keys that an administrator has given for volumes that do not open by themselves.
+    given: BTreeMap<String, Passphrase>,
+    requests: Requests<KeyRequest>,
 }
 
 /// How a volume is to be opened.
 enum Opening {
     /// Its partition is its file system.
     Plain,
-    Sealed(Wanted),
+    Sealed(Box<Wanted>),
     /// It is not known yet.
     Unknown(&'static str),
 }
 
 impl VolumeController {
     /// Mounts at `places`.
-    pub fn new(edges: VolumeEdges, seal: SealEdges, places: Places) -> Self {
-        Self { edges, seal, places, mounted: BTreeMap::new(), sealed: BTreeMap::new(), away: BTreeMap::new() }
+    pub fn new(edges: VolumeEdges, seal: SealEdges, places: Places) -> (Self, VolumeKeys) {
+        let (requests, sender) = Requests::new();
+        let controller = Self {
+            edges,
+            seal,
+            places,
+            mounted: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            away: BTreeMap::new(),
+            given: BTreeMap::new(),
+            requests,
+        };
+        (controller, VolumeKeys(sender))
     }
 
     /// Mounts a requested volume unless it is mounted already.
@@ -138,7 +158,7 @@ impl VolumeController {
                 return Ok(Ok(()));
             }
         };
-        match prepare::mount((&self.edges, &self.seal), &place, &volume, quota, wanted.as_ref()).await {
+        match prepare::mount((&self.edges, &self.seal), &place, &volume, quota, wanted.as_deref()).await {
             Ok((done, sealed)) => {
                 self.away.remove(label);
                 if let Some(sealed) = sealed {
@@ -156,7 +176,11 @@ impl VolumeController {
             Err(error) => {
                 let since = *self.away.entry(label.to_owned()).or_insert_with(Instant::now);
                 let is_away = matches!(error, VolumeError::Seal(SealError::Away { .. })) && since.elapsed() < AWAY;
-                let phase = if is_away { VolumePhase::Preparing } else { VolumePhase::Failed };
+                let phase = match error {
+                    _ if is_away => VolumePhase::Preparing,
+                    VolumeError::Seal(SealError::NoKey { .. } | SealError::Away { .. }) => VolumePhase::Locked,
+                    _ => VolumePhase::Failed,
+                };
                 ctx.put(label, status(phase, stdx::error_chain(&error)))?;
                 Ok(Err(error))
             }
@@ -174,6 +198,9 @@ impl VolumeController {
             _ => None,
         };
         let configured = configured.map(config::v1alpha1::Encryption::volume);
+        let accepted = config.filter(|_| label == Label::State.name());
+        let accepted = accepted.map(|config| config.machine().accepted_ca_certificates()).unwrap_or_default();
+        let accepted: String = accepted.iter().map(|text| format!("{}\n", text.trim_end())).collect();
         if configured.is_none() && !has_header {
             return Ok(Opening::Plain);
         }
@@ -200,7 +227,11 @@ impl VolumeController {
             // Mounting it tells what is there.
             return Ok(Opening::Plain);
         };
-        Ok(Opening::Sealed(Wanted { label, encryption, former: kept, uuid }))
+        let given = self.given.get(label).cloned();
+        let noted = ctx.get::<MetaKey>(&meta::resource_id(meta::tag::API_AUTHORITIES))?;
+        let is_noted = noted.is_some_and(|noted| noted.value == accepted);
+        let authorities = Some(accepted).filter(|accepted| !is_noted && !accepted.is_empty());
+        Ok(Opening::Sealed(Box::new(Wanted { label, encryption, former: kept, uuid, given, authorities })))
     }
 
     /// Changes the keys of a volume in use to those of the configuration.
@@ -211,12 +242,14 @@ impl VolumeController {
         let Some(place) = self.places.of(label) else { return Ok(()) };
         let Opening::Sealed(wanted) = self.opening(ctx, place.label, true)? else { return Ok(()) };
         let Some(sealed) = self.sealed.get_mut(label) else { return Ok(()) };
-        let is_same = |applied: &Wanted| applied.encryption == wanted.encryption && applied.uuid == wanted.uuid;
+        let is_same = |applied: &Wanted| {
+            applied.encryption == wanted.encryption && applied.uuid == wanted.uuid && wanted.authorities.is_none()
+        };
         if sealed.applied.as_ref().is_some_and(is_same) {
             return Ok(());
         }
         sealed.applied = None;
-        match seal::sync(&self.seal, sealed, &wanted).await {
+        match seal::sync(&self.seal, sealed, &wanted, TpmKeys::AsFound).await {
             Ok(()) => {
                 tracing::info!(volume = label, "the volume has the keys of the configuration");
                 if let Some(status) = self.mounted.get_mut(label) {
@@ -321,6 +354,9 @@ impl Controller for VolumeController {
     }
 
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
+        self.requests.listen(ctx, "requests about keys");
+        let waiting = self.requests.take();
+        let waiting = self.take_given(waiting);
         let labels: Vec<String> = ctx.list::<VolumeRequest>()?.iter().map(|one| one.id().to_owned()).collect();
         let mut failed = None;
         for label in labels {
@@ -331,6 +367,9 @@ impl Controller for VolumeController {
             };
             // One volume's failure stops no other.
             failed = failed.or(result.err());
+        }
+        for request in waiting {
+            self.answer(ctx, request).await?;
         }
         match failed {
             None => Ok(()),

@@ -13,7 +13,8 @@ use wire::inspect::inspect_service_client::InspectServiceClient;
 use wire::machine::machine_service_client::MachineServiceClient;
 use wire::storage::storage_service_client::StorageServiceClient;
 use wire::time::time_service_client::TimeServiceClient;
-use wire::{cluster, inspect, machine, storage};
+use wire::volumekeys::volume_keys_service_client::VolumeKeysServiceClient;
+use wire::{cluster, inspect, machine, storage, volumekeys};
 
 use crate::connection::{Channel, Client, MAX_MESSAGE_SIZE};
 use crate::error::CallError;
@@ -217,6 +218,42 @@ impl Client {
         let request = machine::MetaDeleteRequest { key: key.into() };
         let reply = self.machine().meta_delete(self.unary(request)).await;
         split("MetaDelete", reply, |reply| reply.messages)
+    }
+
+    /// The slots of an encrypted volume.
+    pub async fn volume_slots(&self, volume: String) -> Result<Vec<NodeReply<volumekeys::Slots>>, CallError> {
+        let request = volumekeys::SlotsRequest { volume };
+        let reply = self.volume_keys().slots(self.unary(request)).await;
+        split("Slots", reply, |reply| reply.messages)
+    }
+
+    /// Adds a recovery key to an encrypted volume, whose only copy is in the answer.
+    pub async fn add_recovery_key(&self, volume: String) -> Result<Vec<NodeReply<volumekeys::RecoveryKey>>, CallError> {
+        let request = volumekeys::AddRecoveryKeyRequest { volume };
+        let reply = self.volume_keys().add_recovery_key(self.unary(request)).await;
+        split("AddRecoveryKey", reply, |reply| reply.messages)
+    }
+
+    /// Opens an encrypted volume that does not open by itself.
+    pub async fn unlock_volume(
+        &self,
+        volume: String,
+        key: String,
+    ) -> Result<Vec<NodeReply<volumekeys::Unlocked>>, CallError> {
+        let request = volumekeys::UnlockRequest { volume, key };
+        let reply = self.volume_keys().unlock(self.unary(request)).await;
+        split("Unlock", reply, |reply| reply.messages)
+    }
+
+    /// Seals the TPM's keys of an encrypted volume anew.
+    pub async fn rebind_volume(&self, volume: String) -> Result<Vec<NodeReply<volumekeys::Rebound>>, CallError> {
+        let request = volumekeys::RebindRequest { volume };
+        let reply = self.volume_keys().rebind(self.unary(request)).await;
+        split("Rebind", reply, |reply| reply.messages)
+    }
+
+    fn volume_keys(&self) -> VolumeKeysServiceClient<Channel> {
+        VolumeKeysServiceClient::new(self.channel())
     }
 
     /// The time of nodes beside that of a server, or of the one that each uses.

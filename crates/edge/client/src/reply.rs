@@ -93,6 +93,10 @@ with_metadata!(
     wire::inspect::ControllerRuntimeDependency,
     wire::cluster::HealthCheckProgress,
     wire::storage::Disks,
+    wire::volumekeys::Rebound,
+    wire::volumekeys::RecoveryKey,
+    wire::volumekeys::Slots,
+    wire::volumekeys::Unlocked,
 );
 
 #[cfg(test)]

@@ -22,8 +22,12 @@ pub const SLOTS: u32 = 32;
 pub const UNFINISHED: &str = "unfinished";
 /// The type of tokens of keys that a key service seals.
 pub const KMS_TOKEN: &str = "sideroKMS";
+/// The type of tokens of keys that a TPM seals.
+pub const TPM_TOKEN: &str = "talos-tpm2";
 /// The type of tokens of recovery keys. Ours: a slot with such a token is nobody's but the administrator's.
 pub const RECOVERY_TOKEN: &str = "recovery-key";
+/// The bank of registers that keys of a TPM are bound to.
+const TPM_HASH: &str = "sha256";
 /// The provider of all encrypted volumes.
 pub const PROVIDER: &str = "luks2";
 /// The cipher where none is configured.
@@ -144,9 +148,36 @@ pub fn sealed_passphrase(key: &[u8]) -> Secret<String> {
 }
 
 /// The token of a slot whose key a key service has sealed.
-#[must_use]
-pub fn kms_token(sealed: &[u8]) -> String {
+fn kms_token(sealed: &[u8]) -> String {
     json!({"type": KMS_TOKEN, "keyslots": [], "UserData": {"sealedData": STANDARD.encode(sealed)}}).to_string()
+}
+
+/// A key as a TPM has sealed it. Parts are as the TPM has them, each with its length in front (`TPM2B`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TpmSealed {
+    pub private: Vec<u8>,
+    pub public: Vec<u8>,
+    /// `[11]` where signed measurements of a system have to hold beside PCR 7; `[7]` for that alone (ours).
+    pub pcrs: Vec<u32>,
+    /// The digest of the policy.
+    pub policy: Vec<u8>,
+    /// The name of the storage root key: of another TPM, or of a cleared one, it is another.
+    pub key_name: Vec<u8>,
+}
+
+/// The token of a slot whose key a TPM has sealed.
+fn tpm_token(slot: u32, sealed: &TpmSealed) -> String {
+    let text = |bytes: &[u8]| STANDARD.encode(bytes);
+    let data = json!({
+        "keyslots": [slot],
+        "sealed_blob_private": text(&sealed.private),
+        "sealed_blob_public": text(&sealed.public),
+        "pcrs": sealed.pcrs,
+        "alg": TPM_HASH,
+        "policy_hash": text(&sealed.policy),
+        "key_name": text(&sealed.key_name),
+    });
+    json!({"type": TPM_TOKEN, "keyslots": [], "UserData": data}).to_string()
 }
 
 /// The token of a slot with a recovery key.
@@ -160,6 +191,7 @@ pub fn recovery_token(slot: u32) -> String {
 pub enum Token {
     /// What the key service gave.
     Kms(Vec<u8>),
+    Tpm(TpmSealed),
     Recovery,
     /// Somebody else's.
     Other,
@@ -206,23 +238,60 @@ impl Header {
 
     /// What a key service has sealed, that of this slot first.
     pub fn sealed(&self, slot: u32) -> impl Iterator<Item = &[u8]> {
-        let own = self.tokens.get(&slot).into_iter();
-        let others = self.tokens.iter().filter(move |(id, _)| **id != slot).map(|(_, token)| token);
-        own.chain(others)
+        self.own_first(slot)
             .filter_map(|token| if let Token::Kms(sealed) = token { Some(sealed.as_slice()) } else { None })
+    }
+
+    /// What a TPM has sealed, that of this slot first.
+    pub fn sealed_by_tpm(&self, slot: u32) -> impl Iterator<Item = &TpmSealed> {
+        self.own_first(slot).filter_map(|token| if let Token::Tpm(sealed) = token { Some(sealed) } else { None })
+    }
+
+    fn own_first(&self, slot: u32) -> impl Iterator<Item = &Token> {
+        let own = self.tokens.get(&slot).into_iter();
+        own.chain(self.tokens.iter().filter(move |(id, _)| **id != slot).map(|(_, token)| token))
     }
 }
 
 impl Token {
+    /// The token for a slot; `None` for one of somebody else.
+    #[must_use]
+    pub fn to_json(&self, slot: u32) -> Option<String> {
+        match self {
+            Self::Kms(sealed) => Some(kms_token(sealed)),
+            Self::Tpm(sealed) => Some(tpm_token(slot, sealed)),
+            Self::Recovery => Some(recovery_token(slot)),
+            Self::Other => None,
+        }
+    }
+
     fn parse(value: &Value) -> Self {
         match value.get("type").and_then(Value::as_str) {
             Some(KMS_TOKEN) => {
                 let sealed = value.get("UserData").and_then(|data| data.get("sealedData")).and_then(Value::as_str);
                 sealed.and_then(|text| STANDARD.decode(text).ok()).map_or(Self::Other, Self::Kms)
             }
+            Some(TPM_TOKEN) => value.get("UserData").and_then(TpmSealed::parse).map_or(Self::Other, Self::Tpm),
             Some(RECOVERY_TOKEN) => Self::Recovery,
             _ => Self::Other,
         }
+    }
+}
+
+impl TpmSealed {
+    fn parse(data: &Value) -> Option<Self> {
+        let bytes = |name: &str| STANDARD.decode(data.get(name)?.as_str()?).ok();
+        let pcr = |value: &Value| value.as_u64().and_then(|pcr| u32::try_from(pcr).ok());
+        if data.get("alg")?.as_str()? != TPM_HASH {
+            return None;
+        }
+        Some(Self {
+            private: bytes("sealed_blob_private")?,
+            public: bytes("sealed_blob_public")?,
+            pcrs: data.get("pcrs")?.as_array()?.iter().map(pcr).collect::<Option<_>>()?,
+            policy: bytes("policy_hash")?,
+            key_name: bytes("key_name")?,
+        })
     }
 }
 

@@ -54,6 +54,8 @@ pub mod tag {
     pub const TRIAL: u8 = 0x54;
     /// Ours: what a node showed when an upgrade was staged, JSON ([`crate::staged`]).
     pub const STAGED_CHECKS: u8 = 0x55;
+    /// Ours: certificates of the API's authorities, PEM, where STATE is encrypted: who may bring a key for it.
+    pub const API_AUTHORITIES: u8 = 0x56;
 }
 
 /// The id of a tag's resource: `0x0a`.

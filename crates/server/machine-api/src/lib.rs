@@ -18,11 +18,12 @@ mod node_services;
 mod serve;
 mod state_service;
 mod time_service;
+mod volume_keys_service;
 
 pub use access::Access;
 pub use machine::{
     Away, BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
-    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
+    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError, VolumeKeys, VolumeKeysRefused, VolumeSlots,
 };
 pub use serve::{BindError, serve, serve_state};
 pub use state_service::{HISTORY_LOST, StateService};

@@ -11,7 +11,7 @@ use resources::MachineType;
 use resources::machine::{MaintenanceAccess, MaintenanceClients, PlatformCapabilities};
 use sequencer::{ActorId, EventBus, Lifecycle, Refused, Request, ResetParameters, Sequence, SequenceId};
 use state::Store;
-use stdx::Clock;
+use stdx::{Clock, Secret};
 use supervisor::{Supervisor, logs::LogStore};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -76,6 +76,59 @@ pub trait MetaValues: Debug + Send + Sync {
     /// # Errors
     /// [`MetaRefused`].
     async fn delete(&self, key: u8) -> Result<(), MetaRefused>;
+}
+
+/// Why a request about keys of a volume is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeKeysRefused {
+    /// There is no such encrypted volume.
+    #[error("{0}")]
+    Absent(String),
+    /// It is not possible as the volume is.
+    #[error("{0}")]
+    NotPossible(String),
+    /// Disks, the TPM or a key service do not do their part.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The slots of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeSlots {
+    /// With the kind of each key; empty for an unknown one.
+    pub slots: Vec<(u32, String)>,
+    /// Whether the volume is open.
+    pub is_open: bool,
+    /// What is wrong with it; empty for nothing.
+    pub reason: String,
+}
+
+/// Keys of encrypted volumes, by the label of the volume.
+#[async_trait]
+pub trait VolumeKeys: Debug + Send + Sync {
+    /// Its slots, also while it is closed.
+    ///
+    /// # Errors
+    /// [`VolumeKeysRefused`].
+    async fn slots(&self, volume: &str) -> Result<VolumeSlots, VolumeKeysRefused>;
+
+    /// Adds a recovery key; its slot, and the only copy of it.
+    ///
+    /// # Errors
+    /// [`VolumeKeysRefused`].
+    async fn add_recovery_key(&self, volume: &str) -> Result<(u32, Secret<String>), VolumeKeysRefused>;
+
+    /// Opens a closed volume.
+    ///
+    /// # Errors
+    /// [`VolumeKeysRefused`].
+    async fn unlock(&self, volume: &str, key: Secret<String>) -> Result<(), VolumeKeysRefused>;
+
+    /// Seals the TPM's keys anew; their slots.
+    ///
+    /// # Errors
+    /// [`VolumeKeysRefused`].
+    async fn rebind(&self, volume: &str) -> Result<Vec<u32>, VolumeKeysRefused>;
 }
 
 /// Why a reset is not asked for.
@@ -309,6 +362,8 @@ pub struct Machine {
     pub etcd: Arc<dyn EtcdMembers>,
     /// META.
     pub meta: Arc<dyn MetaValues>,
+    /// Keys of encrypted volumes.
+    pub volume_keys: Arc<dyn VolumeKeys>,
     /// Versions of the system.
     pub versions: Arc<dyn Versions>,
     /// Disks that a reset wipes.

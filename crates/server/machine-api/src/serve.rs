@@ -13,6 +13,7 @@ use wire::inspect::inspect_service_server::InspectServiceServer;
 use wire::machine::machine_service_server::MachineServiceServer;
 use wire::storage::storage_service_server::StorageServiceServer;
 use wire::time::time_service_server::TimeServiceServer;
+use wire::volumekeys::volume_keys_service_server::VolumeKeysServiceServer;
 
 use crate::access::Access;
 use crate::machine::Machine;
@@ -45,6 +46,7 @@ pub fn serve(
     .add_service(InspectServiceServer::new(service.clone()))
     .add_service(StorageServiceServer::new(service.clone()))
     .add_service(TimeServiceServer::new(service.clone()))
+    .add_service(VolumeKeysServiceServer::new(service.clone()))
     .add_service(ClusterServiceServer::new(service));
     Ok(transport::serve::unix(
         listener,

@@ -7,6 +7,7 @@ use config::acquire::Failure;
 use config::{Documents, Mode};
 use machine::layout::CONFIGURATION;
 use pki::Certificate;
+use resources::runtime::MetaKey;
 use sys::files::{Access, FileError, write_atomic};
 
 /// PEM certificates, no keys.
@@ -52,6 +53,17 @@ pub(crate) enum Authorities {
     Known(Vec<String>),
     /// The file cannot be read, or holds no certificate.
     Unreadable(String),
+}
+
+impl Authorities {
+    /// Those that META keeps for a STATE that does not open.
+    pub(crate) fn of_meta(kept: Option<&MetaKey>) -> Self {
+        let Some(kept) = kept else { return Self::Absent };
+        match Certificate::chain_from_pem(&kept.value) {
+            Ok(chain) => Self::Known(chain.iter().map(Certificate::to_pem).collect()),
+            Err(error) => Self::Unreadable(format!("reading those of META: {}", stdx::error_chain(&error))),
+        }
+    }
 }
 
 /// The files below the directory where STATE is mounted.

@@ -122,6 +122,25 @@ async fn a_volume_that_cannot_be_used_is_no_machine_that_was_never_configured() 
     assert_eq!((world.clients(), world.active()), (None, Some(live("kept"))), "repaired meanwhile");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_volume_without_its_key_is_for_the_administrators_that_meta_knows() {
+    let disks = PlatformCapabilities { disks: Ownership::Machine, ..Default::default() };
+    let world = World::new(|_, _| FakePlatform::new(disks).answering(Ok(Some(GOOD.to_owned()))));
+    let status = VolumeStatus { phase: VolumePhase::Locked, reason: "no key".into(), ..VolumeStatus::default() };
+    world.harness.put(MountStatus::STATE, status);
+    let id = machine::meta::resource_id(machine::meta::tag::API_AUTHORITIES);
+    let authority = pki::Authority::generate(pki::CaProfile::Os, std::time::SystemTime::UNIX_EPOCH).unwrap();
+    world.harness.put(AcquireConfigSpec::ID, AcquireConfigSpec {});
+    for (value, clients) in [
+        (authority.certificate().to_pem(), MaintenanceClients::Administrators),
+        ("damaged".to_owned(), MaintenanceClients::Nobody),
+    ] {
+        world.harness.put(&id, MetaKey { value });
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(world.clients(), Some(clients));
+    }
+}
+
 async fn configured() -> World {
     let world = World::new(|dir, platform| {
         std::fs::write(dir.path().join("state/config.yaml"), GOOD).unwrap();

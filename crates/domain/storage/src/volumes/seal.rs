@@ -14,6 +14,7 @@ use machine::meta::tag;
 use pki::PkiError;
 use pki::token::random_key;
 use stdx::{Secret, error_chain};
+use tpm::{Tpm, TpmError};
 
 use super::VolumeError;
 use crate::meta::{MetaError, MetaHandle};
@@ -23,6 +24,7 @@ use crate::meta::{MetaError, MetaHandle};
 pub struct SealEdges {
     pub luks: Arc<dyn Luks>,
     pub services: Arc<dyn KeyService>,
+    pub tpm: Arc<dyn Tpm>,
     /// Keeps how STATE is encrypted, as the configuration is on it.
     pub meta: MetaHandle,
 }
@@ -55,17 +57,21 @@ pub enum KeyError {
     Uuid(#[from] WeakUuid),
     #[error(transparent)]
     Service(#[from] KmsError),
-    #[error("its slot has no token of a key service")]
+    #[error("its slot has no token with a sealed key")]
     NoToken,
-    #[error("keys of a TPM are not supported by this version")]
-    Tpm,
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
     #[error(transparent)]
     Random(#[from] PkiError),
 }
 
 impl KeyError {
     const fn is_away(&self) -> bool {
-        matches!(self, Self::Service(error) if error.is_away())
+        match self {
+            Self::Service(error) => error.is_away(),
+            Self::Tpm(error) => error.is_away(),
+            Self::Uuid(_) | Self::NoToken | Self::Random(_) => false,
+        }
     }
 }
 
@@ -79,6 +85,19 @@ pub(super) struct Wanted {
     pub(super) former: Option<Encryption>,
     /// The machine's.
     pub(super) uuid: String,
+    /// What an administrator gave for this start.
+    pub(super) given: Option<Passphrase>,
+    /// Certificates of the API's authorities, PEM, where META does not have them yet: who may bring a key for STATE while it is
+    /// closed.
+    pub(super) authorities: Option<String>,
+}
+
+/// What becomes of keys that the TPM has sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TpmKeys {
+    AsFound,
+    /// They are sealed anew.
+    Anew,
 }
 
 /// An open volume.
@@ -89,8 +108,8 @@ pub(super) struct Sealed {
     device: std::path::PathBuf,
     /// What opened it: it may be the only key that the header has and the configuration has no more.
     key: Passphrase,
-    /// The key that is known to be in its slot, as it has just opened the volume: hashing it again takes seconds.
-    proved: Option<Key>,
+    /// Keys that are known to be in their slots. Hashing one again takes seconds, and a TPM may not give its key a second time.
+    proved: Vec<Key>,
     /// The keys that the header has; `None` while some could not be changed.
     pub(super) applied: Option<Wanted>,
 }
@@ -109,7 +128,7 @@ pub(super) async fn open(
         Some(("luks", false)) => {
             let mut sealed = unlock(edges, &device.path, wanted).await?;
             // The volume can be used with what opened it.
-            if let Err(error) = sync(edges, &mut sealed, wanted).await {
+            if let Err(error) = sync(edges, &mut sealed, wanted, TpmKeys::AsFound).await {
                 tracing::warn!(
                     volume = wanted.label,
                     error = error_chain(&error),
@@ -142,7 +161,7 @@ async fn make(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Seale
         tracing::info!(volume = wanted.label, device = %device.display(), %key, "encrypting a volume");
         edges.luks.format(device, &wanted.encryption, key.slot, &passphrase).await?;
         if let Some(token) = token {
-            edges.luks.set_token(device, key.slot, Some(&token)).await?;
+            edges.luks.set_token(device, key.slot, token.to_json(key.slot).as_deref()).await?;
         }
         let name = name_of(device);
         let options = &wanted.encryption.options;
@@ -152,10 +171,10 @@ async fn make(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Seale
             failures.reasons.push(format!("{key}: it does not open what was made with it"));
             break;
         };
-        let proved = Some(key.clone());
+        let proved = vec![key.clone()];
         let mut sealed = Sealed { name, volume, device: device.to_owned(), key: passphrase, proved, applied: None };
         let finished = async {
-            if let Err(error) = sync(edges, &mut sealed, wanted).await {
+            if let Err(error) = sync(edges, &mut sealed, wanted, TpmKeys::AsFound).await {
                 tracing::warn!(volume = wanted.label, error = error_chain(&error), "keys were not added");
             }
             note(edges, wanted).await?;
@@ -177,6 +196,14 @@ async fn unlock(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Sea
     // Left by an attempt that failed later.
     edges.luks.close(&name).await?;
     let mut failures = Failures::default();
+    if let Some(given) = &wanted.given {
+        if let Some(volume) = edges.luks.open(device, &name, given, None, &wanted.encryption.options).await? {
+            tracing::info!(volume = wanted.label, device = %device.display(), "encrypted volume opened with a given key");
+            let (device, key) = (device.to_owned(), given.clone());
+            return Ok(Sealed { name, volume, device, key, proved: Vec::new(), applied: None });
+        }
+        failures.reasons.push("the given key: wrong key".to_owned());
+    }
     let mut known = Vec::new();
     let former = wanted.former.iter().flat_map(Encryption::keys);
     let former = former.filter(|key| !wanted.encryption.keys().contains(key));
@@ -195,7 +222,7 @@ async fn unlock(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Sea
             Ok(Some(volume)) => {
                 tracing::info!(volume = wanted.label, device = %device.display(), %key, "encrypted volume opened");
                 let (device, passphrase) = (device.to_owned(), passphrase.clone());
-                let proved = slot.map(|_| key.clone());
+                let proved = slot.map(|_| key.clone()).into_iter().collect();
                 return Ok(Sealed { name, volume, device, key: passphrase, proved, applied: None });
             }
             Ok(None) if slot.is_none() => failures.reasons.push(format!("{key}: wrong key")),
@@ -211,6 +238,29 @@ async fn unlock(edges: &SealEdges, device: &Path, wanted: &Wanted) -> Result<Sea
     Err(failures.into_error(device))
 }
 
+impl Sealed {
+    /// The partition.
+    pub(super) fn device(&self) -> &Path {
+        &self.device
+    }
+}
+
+/// Adds a recovery key. One without its token, as a power cut leaves it, is nobody's and goes at the next change of keys.
+pub(super) async fn add_recovery(
+    edges: &SealEdges,
+    sealed: &Sealed,
+    slot: u32,
+    key: &Passphrase,
+) -> Result<(), SealError> {
+    edges.luks.add(&sealed.device, &sealed.key, slot, key).await?;
+    if let Err(error) = edges.luks.set_token(&sealed.device, slot, Token::Recovery.to_json(slot).as_deref()).await {
+        // Nobody was told of it.
+        edges.luks.kill(&sealed.device, slot).await?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
 /// Closes a volume that nothing uses.
 pub(super) async fn close(edges: &SealEdges, sealed: &Sealed) {
     if let Err(error) = edges.luks.close(&sealed.name).await {
@@ -219,14 +269,23 @@ pub(super) async fn close(edges: &SealEdges, sealed: &Sealed) {
 }
 
 /// Changes the keys of the header to those that are wanted. While it changes them, old and new keys open the volume.
-pub(super) async fn sync(edges: &SealEdges, sealed: &mut Sealed, wanted: &Wanted) -> Result<(), SealError> {
+pub(super) async fn sync(
+    edges: &SealEdges,
+    sealed: &mut Sealed,
+    wanted: &Wanted,
+    tpm: TpmKeys,
+) -> Result<(), SealError> {
     let device = sealed.device.clone();
     let header = edges.luks.header(&device).await?;
     let mut checks = BTreeMap::new();
     let mut unknown = Vec::new();
-    let proved = sealed.proved.take().filter(|key| header.slots.contains(&key.slot));
+    let proved = std::mem::take(&mut sealed.proved);
     for key in wanted.encryption.keys() {
-        if proved.as_ref() == Some(key) {
+        if key.source == KeySource::Tpm && tpm == TpmKeys::Anew {
+            checks.insert(key.slot, Check::Wrong);
+            continue;
+        }
+        if header.slots.contains(&key.slot) && proved.contains(key) {
             checks.insert(key.slot, Check::Fits);
             continue;
         }
@@ -258,6 +317,8 @@ pub(super) async fn sync(edges: &SealEdges, sealed: &mut Sealed, wanted: &Wanted
             }
         }
     }
+    let is_in_place = |key: &&Key| checks.get(&key.slot) != Some(&Check::Unknown);
+    sealed.proved = wanted.encryption.keys().iter().filter(is_in_place).cloned().collect();
     if !unknown.is_empty() {
         return Err(SealError::Away { device, reasons: unknown });
     }
@@ -274,7 +335,7 @@ async fn check(
     header: &Header,
 ) -> Result<Result<Check, KeyError>, SealError> {
     if !header.slots.contains(&key.slot) {
-        return Ok(if key.source == KeySource::Tpm { Err(KeyError::Tpm) } else { Ok(Check::Wrong) });
+        return Ok(Ok(Check::Wrong));
     }
     let own = Header {
         slots: header.slots.clone(),
@@ -299,6 +360,9 @@ async fn note(edges: &SealEdges, wanted: &Wanted) -> Result<(), SealError> {
         let value = wanted.encryption.to_meta()?;
         edges.meta.set(tag::STATE_ENCRYPTION, value.into_exposed().into_bytes()).await?;
     }
+    if let Some(authorities) = &wanted.authorities {
+        edges.meta.set(tag::API_AUTHORITIES, authorities.clone().into_bytes()).await?;
+    }
     Ok(())
 }
 
@@ -309,7 +373,7 @@ struct Change<'a> {
     wanted: &'a Wanted,
     tokens: BTreeMap<u32, Token>,
     /// Passphrases and tokens of added keys, by the slot of the key.
-    new: BTreeMap<u32, (Passphrase, Option<String>)>,
+    new: BTreeMap<u32, (Passphrase, Option<Token>)>,
 }
 
 impl Change<'_> {
@@ -334,9 +398,9 @@ impl Change<'_> {
                 let Some((passphrase, token)) = self.new.get(&of) else { return Ok(()) };
                 luks.add(self.device, with.unwrap_or(passphrase), slot, passphrase).await?;
                 match token {
-                    Some(text) => {
-                        luks.set_token(self.device, slot, Some(text)).await?;
-                        self.tokens.insert(slot, Token::Other);
+                    Some(token) => {
+                        luks.set_token(self.device, slot, token.to_json(slot).as_deref()).await?;
+                        self.tokens.insert(slot, token.clone());
                     }
                     None if self.tokens.remove(&slot).is_some() => luks.set_token(self.device, slot, None).await?,
                     None => {}
@@ -355,38 +419,51 @@ async fn passphrases(
     wanted: &Wanted,
     header: &Header,
 ) -> Result<Vec<Passphrase>, KeyError> {
-    let KeySource::Kms(endpoint) = &key.source else { return Ok(vec![own_passphrase(key, wanted)?]) };
     let mut found = Vec::new();
     let mut failed = None;
-    for sealed in header.sealed(key.slot) {
-        match edges.services.unseal(endpoint, &wanted.uuid, sealed).await {
-            Ok(opened) => found.push(encryption::sealed_passphrase(opened.expose())),
-            Err(error) => failed = failed.or(Some(error)),
+    let mut take = |opened: Result<Secret<Vec<u8>>, KeyError>| match opened {
+        Ok(opened) => found.push(encryption::sealed_passphrase(opened.expose())),
+        Err(error) => failed = failed.take().or(Some(error)),
+    };
+    match &key.source {
+        KeySource::Kms(endpoint) => {
+            for sealed in header.sealed(key.slot) {
+                take(edges.services.unseal(endpoint, &wanted.uuid, sealed).await.map_err(KeyError::from));
+            }
         }
+        KeySource::Tpm => {
+            for sealed in header.sealed_by_tpm(key.slot) {
+                take(edges.tpm.unseal(sealed).await.map_err(KeyError::from));
+            }
+        }
+        KeySource::Static(passphrase) => return Ok(vec![passphrase.clone()]),
+        KeySource::NodeId => return Ok(vec![encryption::node_passphrase(&wanted.uuid, wanted.label)?]),
     }
     match failed {
         _ if !found.is_empty() => Ok(found),
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => Err(KeyError::NoToken),
     }
 }
 
-/// The passphrase of a key that nobody seals.
-fn own_passphrase(key: &Key, wanted: &Wanted) -> Result<Passphrase, KeyError> {
-    match &key.source {
-        KeySource::Static(passphrase) => Ok(passphrase.clone()),
-        KeySource::NodeId => Ok(encryption::node_passphrase(&wanted.uuid, wanted.label)?),
-        KeySource::Kms(_) => Err(KeyError::NoToken),
-        KeySource::Tpm => Err(KeyError::Tpm),
-    }
-}
-
 /// A passphrase for a new slot, with the slot's token.
-async fn new_key(edges: &SealEdges, key: &Key, wanted: &Wanted) -> Result<(Passphrase, Option<String>), KeyError> {
-    let KeySource::Kms(endpoint) = &key.source else { return Ok((own_passphrase(key, wanted)?, None)) };
-    let new = Secret::new(random_key()?.to_vec());
-    let sealed = edges.services.seal(endpoint, &wanted.uuid, &new).await?;
-    Ok((encryption::sealed_passphrase(new.expose()), Some(encryption::kms_token(&sealed))))
+async fn new_key(edges: &SealEdges, key: &Key, wanted: &Wanted) -> Result<(Passphrase, Option<Token>), KeyError> {
+    let random = || Ok::<_, KeyError>(Secret::new(random_key()?.to_vec()));
+    let (new, token) = match &key.source {
+        KeySource::Static(passphrase) => return Ok((passphrase.clone(), None)),
+        KeySource::NodeId => return Ok((encryption::node_passphrase(&wanted.uuid, wanted.label)?, None)),
+        KeySource::Kms(endpoint) => {
+            let new = random()?;
+            let sealed = edges.services.seal(endpoint, &wanted.uuid, &new).await?;
+            (new, Token::Kms(sealed))
+        }
+        KeySource::Tpm => {
+            let new = random()?;
+            let sealed = edges.tpm.seal(&new).await?;
+            (new, Token::Tpm(sealed))
+        }
+    };
+    Ok((encryption::sealed_passphrase(new.expose()), Some(token)))
 }
 
 /// Why keys did not open a volume.

@@ -5,6 +5,7 @@ use controller::testing::{Harness, Holder};
 use kms_client::FakeKeyService;
 use resources::config::MachineConfig as Active;
 use resources::runtime::DevicesStatus;
+use tpm::FakeTpm;
 
 use super::*;
 use crate::discovery::DiscoveryController;
@@ -19,6 +20,8 @@ const SYSTEM: [(&str, u64); 4] = [("EFI", 1101 * MIB), ("META", MIB), ("STATE", 
 struct Test {
     fake: FakeBlock,
     services: FakeKeyService,
+    tpm: FakeTpm,
+    keys: VolumeKeys,
     harness: Harness,
     root: tempfile::TempDir,
 }
@@ -28,21 +31,27 @@ fn start(partitions: &[(&str, u64)]) -> Test {
     let fake = FakeBlock::default();
     fake.add_disk("vda", 6 << 30);
     fake.partition("vda", partitions).unwrap();
-    over(fake, FakeKeyService::default(), root)
+    over(fake, (FakeKeyService::default(), FakeTpm::default()), root)
 }
 
 /// A machine that starts with these disks.
-fn over(fake: FakeBlock, services: FakeKeyService, root: tempfile::TempDir) -> Test {
+fn over(fake: FakeBlock, (services, tpm): (FakeKeyService, FakeTpm), root: tempfile::TempDir) -> Test {
     let edges = VolumeEdges::of(&fake);
     let (meta, handle) = MetaController::new(Arc::new(fake.clone()), Vec::new());
-    let seal = SealEdges { luks: Arc::new(fake.clone()), services: Arc::new(services.clone()), meta: handle };
-    let harness = Harness::with(VolumeController::new(edges, seal, Places::below(root.path())));
+    let seal = SealEdges {
+        luks: Arc::new(fake.clone()),
+        services: Arc::new(services.clone()),
+        tpm: Arc::new(tpm.clone()),
+        meta: handle,
+    };
+    let (controller, keys) = VolumeController::new(edges, seal, Places::below(root.path()));
+    let harness = Harness::with(controller);
     harness.run(meta);
     harness.put(SystemInformation::ID, SystemInformation { uuid: UUID.into(), ..SystemInformation::default() });
     harness.run(DiscoveryController::new(Arc::new(fake.clone())));
     harness.run(Holder::new("test.Writer", MountStatus::STATE, |_: &MountStatus| {}));
     harness.put(DevicesStatus::ID, DevicesStatus { ready: true });
-    Test { fake, services, harness, root }
+    Test { fake, services, tpm, keys, harness, root }
 }
 
 impl Test {

@@ -33,7 +33,6 @@ const HOST_DNS: &str = "the DNS server of the host";
 const EXTENSIONS: &str = "images with extensions";
 const KUBESPAN: &str = "KubeSpan";
 const TALOS_API_ACCESS: &str = "access to the machine API from Kubernetes";
-const TPM_KEYS: &str = "keys that a TPM seals";
 const VLANS: &str = "VLANs";
 
 pub(super) const FIELDS: &[Field] = &[
@@ -105,8 +104,6 @@ pub(super) const FIELDS: &[Field] = &[
     read("machine.registries.config.*.tls", "files.CRIRegistryConfigController"),
     read("machine.registries.config.*.auth", "files.CRIConfigPartsController"),
     read("machine.systemDiskEncryption", "block.VolumeController"),
-    pending("machine.systemDiskEncryption.state.keys[].tpm", TPM_KEYS),
-    pending("machine.systemDiskEncryption.ephemeral.keys[].tpm", TPM_KEYS),
     obsolete("machine.features.rbac", "true", "roles are always enforced"),
     read("machine.features.stableHostname", "network.HostnameConfigController"),
     unless("machine.features.kubernetesTalosAPIAccess.enabled", "false", TALOS_API_ACCESS),

@@ -158,12 +158,6 @@ fn encryption(check: &mut Check<'_>, machine: &Machine) {
         if disk.keys.is_empty() {
             check.error(&format!("{base}.keys"), "encryption needs a key");
         }
-        if !disk.keys.is_empty() && disk.keys.iter().all(|key| key.tpm.is_some()) {
-            check.error(
-                &format!("{base}.keys"),
-                "keys that a TPM seals are not supported yet: add a key of another kind",
-            );
-        }
         let mut slots = HashSet::new();
         for (index, key) in disk.keys.iter().enumerate() {
             let slot = key.slot.unwrap_or(0);

@@ -128,16 +128,36 @@ fn a_node_key_is_uuid_and_label_and_needs_a_uuid_worth_the_name() {
 #[test]
 fn tokens_and_slots_are_read_from_the_header_and_hostile_ones_are_nobodys() {
     let kms = kms_token(b"sealed");
+    let sealed = TpmSealed {
+        private: b"private".into(),
+        public: b"public".into(),
+        pcrs: vec![11],
+        policy: b"policy".into(),
+        key_name: b"name".into(),
+    };
+    let expected = concat!(
+        r#"{"type":"talos-tpm2","keyslots":[],"UserData":{"keyslots":[6],"sealed_blob_private":"cHJpdmF0ZQ==","#,
+        r#""sealed_blob_public":"cHVibGlj","pcrs":[11],"alg":"sha256","policy_hash":"cG9saWN5","key_name":"bmFtZQ=="}}"#
+    );
+    assert_eq!(tpm_token(6, &sealed), expected);
     assert_eq!(kms, r#"{"type":"sideroKMS","keyslots":[],"UserData":{"sealedData":"c2VhbGVk"}}"#);
     let text = format!(
-        r#"{{"keyslots":{{"0":{{}},"3":{{}}}},"tokens":{{"0":{kms},"3":{},"4":{{"type":"talos-tpm2"}},"5":{{"type":"sideroKMS","UserData":{{"sealedData":"?"}}}}}}}}"#,
-        recovery_token(3)
+        r#"{{"keyslots":{{"0":{{}},"3":{{}}}},"tokens":{{"0":{kms},"3":{},"4":{{"type":"talos-tpm2"}},"6":{},"5":{{"type":"sideroKMS","UserData":{{"sealedData":"?"}}}}}}}}"#,
+        recovery_token(3),
+        tpm_token(6, &sealed)
     );
     let header = Header::parse(&text).unwrap();
     assert_eq!(header.slots, [0, 3].into());
-    let tokens = [(0, Token::Kms(b"sealed".into())), (3, Token::Recovery), (4, Token::Other), (5, Token::Other)];
+    let tokens = [
+        (0, Token::Kms(b"sealed".into())),
+        (3, Token::Recovery),
+        (4, Token::Other),
+        (5, Token::Other),
+        (6, Token::Tpm(sealed.clone())),
+    ];
     assert_eq!(header.tokens, tokens.into());
     assert_eq!(header.sealed(9).collect::<Vec<_>>(), [b"sealed"]);
+    assert_eq!(header.sealed_by_tpm(0).collect::<Vec<_>>(), [&sealed]);
     assert!(Header::parse(r#"{"keyslots":{"x":{}}}"#).is_err() && Header::parse("").is_err());
 }
 

@@ -153,6 +153,7 @@ const OPERATES: &[&str] = &[
     "Shutdown",
 ];
 const ADMINISTERS: &[&str] = &[
+    "AddRecoveryKey",
     "ApplyConfiguration",
     "Bootstrap",
     "Copy",
@@ -168,10 +169,13 @@ const ADMINISTERS: &[&str] = &[
     "MetaDelete",
     "MetaWrite",
     "Read",
+    "Rebind",
     "Reset",
     "Rollback",
+    "Slots",
     "Teardown",
     "TeardownAndDestroy",
+    "Unlock",
     "Update",
     "Upgrade",
 ];
@@ -207,6 +211,8 @@ fn maintenance_mode_serves_what_brings_a_configuration_and_little_else() {
         "MetaDelete",
         "MetaWrite",
         "Reset",
+        "Slots",
+        "Unlock",
         "Upgrade",
         "Version",
         "Watch",

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use kube_edge::{FakeConnect, FakeKube};
 use machine_api::{
     Away, BootstrapRefused, BootstrapSink, BoxError, ContainerList, EtcdMembers, Machine, MetaRefused, MetaValues,
-    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError,
+    ResetRefused, ResetTargets, SequenceRequests, Versions, VersionsError, VolumeKeys, VolumeKeysRefused, VolumeSlots,
 };
 use parking_lot::Mutex;
 use platform::{FakeInventory, FakePlatform};
@@ -27,8 +27,8 @@ use resources::secrets::{KubernetesRootSecret, OsRootSecret};
 use resources::v1alpha1::AcquireConfigSpec;
 use resources::values::CertificateAndKey;
 use sequencer::{EventBus, Outcome, Refused, Sequence, SequenceId, events::Payload};
-use stdx::SystemClock;
 use stdx::tasks::{CancellationToken, TaskSet};
+use stdx::{Secret, SystemClock};
 use supervisor::{Supervisor, logs::LogStore};
 use tempfile::TempDir;
 use tonic::Code;
@@ -38,6 +38,8 @@ use wire::inspect::inspect_service_client::InspectServiceClient;
 use wire::machine as api;
 use wire::machine::apply_configuration_request::Mode;
 use wire::machine::machine_service_client::MachineServiceClient;
+use wire::volumekeys;
+use wire::volumekeys::volume_keys_service_client::VolumeKeysServiceClient;
 
 /// A valid configuration of a worker, the same at each call.
 fn worker() -> &'static str {
@@ -93,6 +95,31 @@ impl MetaValues for Sinks {
 
     async fn delete(&self, key: u8) -> Result<(), MetaRefused> {
         self.meta.lock().remove(&key).map(drop).ok_or_else(|| MetaRefused::Absent("no value".into()))
+    }
+}
+
+/// One encrypted volume, EPHEMERAL, which the key "right" opens.
+#[async_trait]
+impl VolumeKeys for Sinks {
+    async fn slots(&self, volume: &str) -> Result<VolumeSlots, VolumeKeysRefused> {
+        if volume != "EPHEMERAL" {
+            return Err(VolumeKeysRefused::Absent(format!("{volume} is no encrypted volume of this machine")));
+        }
+        let reason = "slot 0 (tpm): PCR 7".to_owned();
+        Ok(VolumeSlots { slots: vec![(0, "tpm".to_owned()), (1, "recovery-key".to_owned())], is_open: false, reason })
+    }
+
+    async fn add_recovery_key(&self, _: &str) -> Result<(u32, Secret<String>), VolumeKeysRefused> {
+        Ok((1, Secret::new("right".to_owned())))
+    }
+
+    async fn unlock(&self, _: &str, key: Secret<String>) -> Result<(), VolumeKeysRefused> {
+        let refused = || VolumeKeysRefused::NotPossible("the given key: wrong key".to_owned());
+        (key.expose() == "right").then_some(()).ok_or_else(refused)
+    }
+
+    async fn rebind(&self, _: &str) -> Result<Vec<u32>, VolumeKeysRefused> {
+        Err(VolumeKeysRefused::Unavailable("the machine has no TPM 2.0".to_owned()))
     }
 }
 
@@ -244,6 +271,7 @@ pub(crate) fn served_with(change: impl FnOnce(&mut Machine)) -> Served {
         bootstrap: sinks.clone(),
         etcd: sinks.clone(),
         meta: sinks.clone(),
+        volume_keys: sinks.clone(),
         versions: sinks.clone(),
         reset_targets: sinks.clone(),
         kubernetes: Arc::new(FakeConnect::new(FakeKube::new("v1.30.0"))),
@@ -1048,6 +1076,43 @@ async fn values_of_meta_are_changed_by_administrators_and_refusals_have_their_co
     assert_eq!(write("os:reader", 13, b"").await, Err(Code::Unimplemented), "as in maintenance mode");
     assert_eq!((delete(12).await, delete(12).await), (Ok(()), Err(Code::NotFound)));
     assert_eq!(delete(300).await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn keys_of_volumes_are_for_administrators_and_refusals_have_their_codes() {
+    let it = served_metal();
+    let mut client = VolumeKeysServiceClient::new(it.channel.clone());
+    let slots = |volume: &str| volumekeys::SlotsRequest { volume: volume.into() };
+    let unlock = |key: &str| volumekeys::UnlockRequest { volume: "EPHEMERAL".into(), key: key.into() };
+    let rebind = || volumekeys::RebindRequest { volume: "EPHEMERAL".into() };
+    let add = || volumekeys::AddRecoveryKeyRequest { volume: "EPHEMERAL".into() };
+    for role in ["os:reader", "os:operator"] {
+        let refused = [
+            client.slots(by(role, slots("EPHEMERAL"))).await.unwrap_err(),
+            client.unlock(by(role, unlock("right"))).await.unwrap_err(),
+            client.rebind(by(role, rebind())).await.unwrap_err(),
+            client.add_recovery_key(by(role, add())).await.unwrap_err(),
+        ];
+        assert!(refused.iter().all(|status| status.code() == Code::Unimplemented), "{role}: {refused:?}");
+    }
+    let admin = "os:admin";
+    let found = client.slots(by(admin, slots("EPHEMERAL"))).await.unwrap().into_inner().messages.remove(0);
+    let kinds: Vec<_> = found.slots.iter().map(|slot| (slot.slot, slot.kind.as_str())).collect();
+    assert_eq!((kinds, found.open), (vec![(0, "tpm"), (1, "recovery-key")], false));
+    assert_eq!(client.slots(by(admin, slots("META"))).await.unwrap_err().code(), Code::NotFound);
+    let added = client.add_recovery_key(by(admin, add())).await.unwrap().into_inner().messages.remove(0);
+    assert_eq!((added.slot, added.key.as_str()), (1, "right"));
+    client.unlock(by(admin, unlock(&added.key))).await.unwrap();
+    assert_eq!(client.unlock(by(admin, unlock("wrong"))).await.unwrap_err().code(), Code::FailedPrecondition);
+    for key in [String::new(), "x".repeat(513)] {
+        assert_eq!(client.unlock(by(admin, unlock(&key))).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let refused = client.rebind(by(admin, rebind())).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "the machine has no TPM 2.0"));
+
+    let container = served();
+    let mut client = VolumeKeysServiceClient::new(container.channel.clone());
+    assert_eq!(client.slots(by(admin, slots("STATE"))).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use machine::encryption::{self, KMS_TOKEN};
 use resources::runtime::MetaKey;
+use stdx::Secret;
 
 use super::*;
 
@@ -34,9 +35,9 @@ impl Test {
 
     async fn cut_power(self) -> Self {
         self.fake.cut_power();
-        let Self { fake, services, root, harness } = self;
+        let Self { fake, services, tpm, root, harness, keys: _ } = self;
         drop(harness);
-        over(fake, services, root)
+        over(fake, (services, tpm), root)
     }
 
     fn mounted(&self, label: &str) -> Option<MountStatus> {
@@ -84,7 +85,7 @@ async fn a_wrong_key_says_so_and_destroys_nothing() {
     test.ask("EPHEMERAL");
     test.harness.settle().await;
     let status = test.status("EPHEMERAL");
-    assert_eq!(status.phase, VolumePhase::Failed);
+    assert_eq!(status.phase, VolumePhase::Locked);
     assert_eq!(status.reason, "no key opens /dev/vda4: slot 0 (static): wrong key");
     assert_eq!(test.fake.luks_keys("/dev/vda4"), keys(&[(0, "right")]));
     assert_eq!(test.fake.log()[before..], Vec::<String>::new());
@@ -213,7 +214,7 @@ async fn a_key_service_that_is_away_is_waited_for_and_named() {
     test.harness.settle().await;
     assert_eq!(test.status("EPHEMERAL").phase, VolumePhase::Preparing);
     tokio::time::sleep(Duration::from_secs(6 * 60)).await;
-    assert_eq!(test.status("EPHEMERAL").phase, VolumePhase::Failed, "it is given up after 5 minutes");
+    assert_eq!(test.status("EPHEMERAL").phase, VolumePhase::Locked, "it is given up after 5 minutes");
     test.services.set_away(false);
     tokio::time::sleep(Duration::from_secs(120)).await;
     test.harness.settle().await;
@@ -244,7 +245,176 @@ async fn a_regular_uuid_is_no_key() {
     test.ask("EPHEMERAL");
     test.harness.settle().await;
     let status = test.status("EPHEMERAL");
-    assert_eq!(status.phase, VolumePhase::Failed);
+    assert_eq!(status.phase, VolumePhase::Locked);
     assert!(status.reason.contains("too regular"), "{}", status.reason);
     assert!(test.fake.luks_keys("/dev/vda4").is_empty());
+}
+
+const TPM: &str = "tpm: {}";
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_the_tpm_seals_opens_by_itself_and_its_token_says_how() {
+    let test = start(&SYSTEM);
+    for (volume, label) in [("ephemeral", "EPHEMERAL"), ("state", "STATE")] {
+        test.configure(volume, &[TPM]);
+        test.ask(label);
+        test.harness.settle().await;
+        assert_eq!(test.mounted(label).unwrap().encryption_providers, ["tpm"]);
+    }
+    let header = block::luks::Luks::header(&test.fake, "/dev/vda4".as_ref()).await.unwrap();
+    assert!(matches!(header.tokens.get(&0), Some(encryption::Token::Tpm(_))), "{header:?}");
+    assert!(test.state_in_meta().unwrap().contains(r#""KeyTPM":{}"#));
+    let test = test.cut_power().await;
+    test.ask("STATE");
+    test.harness.settle().await;
+    assert_eq!(test.mounted("STATE").unwrap().encryption_providers, ["tpm"], "as META says");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tpm_that_cannot_give_the_key_says_why_and_destroys_nothing() {
+    let absent: fn(&FakeTpm) = |tpm| tpm.set_absent(true);
+    let cases = [
+        (absent, "the machine has no TPM 2.0"),
+        (FakeTpm::clear, "it was sealed by another TPM, or by this one before it was cleared"),
+        (FakeTpm::change_firmware, "PCR 7 is not as it was when the key was sealed"),
+    ];
+    for (happens, reason) in cases {
+        let test = start(&SYSTEM);
+        test.configure("ephemeral", &[TPM]);
+        test.ask("EPHEMERAL");
+        test.harness.settle().await;
+        let before = test.fake.luks_keys("/dev/vda4");
+        let test = test.cut_power().await;
+        happens(&test.tpm);
+        let log = test.fake.log().len();
+        test.configure("ephemeral", &[TPM]);
+        test.ask("EPHEMERAL");
+        test.harness.settle().await;
+        let status = test.status("EPHEMERAL");
+        let expected = format!("no key opens /dev/vda4: slot 0 (tpm): {reason}");
+        assert!(status.phase == VolumePhase::Locked && status.reason.starts_with(&expected), "{}", status.reason);
+        assert_eq!((test.fake.luks_keys("/dev/vda4"), test.fake.log().len()), (before.clone(), log));
+
+        // Another key opens it, and the slot of the TPM stays for an administrator to look at.
+        let test = start(&SYSTEM);
+        test.configure("ephemeral", &[TPM, &text("spare")]);
+        test.ask("EPHEMERAL");
+        test.harness.settle().await;
+        let before = test.fake.luks_keys("/dev/vda4");
+        let test = test.cut_power().await;
+        happens(&test.tpm);
+        test.configure("ephemeral", &[TPM, &text("spare")]);
+        test.ask("EPHEMERAL");
+        test.harness.settle().await;
+        assert!(test.mounted("EPHEMERAL").is_some(), "{reason}");
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        assert_eq!(test.fake.luks_keys("/dev/vda4"), before);
+        let status = test.status("EPHEMERAL").reason;
+        assert!(status.contains(reason), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_the_tpm_that_has_opened_the_volume_is_not_asked_for_again() {
+    let test = start(&SYSTEM);
+    test.configure("ephemeral", &[TPM]);
+    test.ask("EPHEMERAL");
+    test.harness.settle().await;
+    let test = test.cut_power().await;
+    test.configure("ephemeral", &[TPM]);
+    test.ask("EPHEMERAL");
+    test.harness.settle().await;
+    // What is measured later in a start closes the TPM.
+    test.tpm.change_firmware();
+    for keys in [&[TPM, &text("one")][..], &[TPM, &text("two")], &[TPM]] {
+        test.configure("ephemeral", keys);
+        test.harness.settle().await;
+        let has = test.fake.luks_keys("/dev/vda4");
+        assert_eq!(
+            has.keys().copied().collect::<Vec<_>>(),
+            (0..keys.len()).map(|slot| u32::try_from(slot).unwrap()).collect::<Vec<_>>()
+        );
+        assert_eq!(test.status("EPHEMERAL").reason, "");
+    }
+}
+
+fn slots(slots: &[(u32, &str)]) -> Vec<(u32, String)> {
+    slots.iter().map(|(slot, kind)| (*slot, (*kind).to_owned())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_key_opens_what_the_tpm_does_not_and_the_tpm_is_bound_anew() {
+    for (volume, label, device) in [("ephemeral", "EPHEMERAL", "/dev/vda4"), ("state", "STATE", "/dev/vda3")] {
+        let test = start(&SYSTEM);
+        test.configure(volume, &[TPM]);
+        test.ask(label);
+        test.harness.settle().await;
+        let key = test.keys.add_recovery(label).await.unwrap();
+        assert_eq!(key.slot, 1);
+        let found = test.keys.slots(label).await.unwrap();
+        assert_eq!(found.slots, slots(&[(0, "tpm"), (1, "recovery-key")]));
+        assert!(found.is_open && found.reason.is_empty(), "{found:?}");
+
+        let test = test.cut_power().await;
+        test.tpm.change_firmware();
+        test.configure(volume, &[TPM]);
+        test.ask(label);
+        test.harness.settle().await;
+        let found = test.keys.slots(label).await.unwrap();
+        assert!(!found.is_open && found.reason.contains("PCR 7"), "{found:?}");
+        let refused = test.keys.add_recovery(label).await.unwrap_err();
+        assert!(matches!(refused, VolumeKeysError::Closed(_)), "{refused}");
+        let refused = test.keys.rebind(label).await.unwrap_err();
+        assert!(matches!(refused, VolumeKeysError::Closed(_)), "{refused}");
+        let refused = test.keys.unlock(label, Secret::new("guess".to_owned())).await.unwrap_err();
+        assert!(refused.to_string().contains("the given key: wrong key"), "{refused}");
+        test.keys.unlock(label, key.key.clone()).await.unwrap();
+        assert!(test.mounted(label).is_some());
+        let refused = test.keys.unlock(label, key.key.clone()).await.unwrap_err();
+        assert!(matches!(refused, VolumeKeysError::Open(_)), "{refused}");
+
+        // A start mounts STATE twice.
+        test.release(label).await;
+        test.ask(label);
+        test.harness.settle().await;
+        assert!(test.mounted(label).is_some(), "{}", test.status(label).reason);
+        assert_eq!(test.keys.rebind(label).await.unwrap(), [0]);
+        assert_eq!(test.keys.slots(label).await.unwrap().slots, slots(&[(0, "tpm"), (1, "recovery-key")]));
+        assert_eq!(test.fake.luks_keys(device)[&1], key.key.into_exposed());
+
+        let test = test.cut_power().await;
+        test.configure(volume, &[TPM]);
+        test.ask(label);
+        test.harness.settle().await;
+        assert!(test.mounted(label).is_some(), "it opens by itself: {}", test.status(label).reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tpm_that_cannot_seal_leaves_the_volume_as_it_is() {
+    let test = start(&SYSTEM);
+    test.configure("ephemeral", &[TPM, &text("one")]);
+    test.ask("EPHEMERAL");
+    test.harness.settle().await;
+    let before = test.fake.luks_keys("/dev/vda4");
+    test.tpm.set_absent(true);
+    let refused = test.keys.rebind("EPHEMERAL").await.unwrap_err();
+    assert!(stdx::error_chain(&refused).to_string().contains("has no TPM 2.0"), "{refused}");
+    assert_eq!(test.fake.luks_keys("/dev/vda4"), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_volumes_without_them_are_refused_with_the_reason() {
+    let test = start(&SYSTEM);
+    test.configure("ephemeral", &[&text("one")]);
+    for label in ["STATE", "EPHEMERAL"] {
+        test.ask(label);
+    }
+    test.harness.settle().await;
+    for label in ["STATE", "META", "elsewhere", ""] {
+        let refused = test.keys.slots(label).await.unwrap_err();
+        assert!(matches!(refused, VolumeKeysError::NoVolume(_)), "{label}: {refused}");
+    }
+    let refused = test.keys.rebind("EPHEMERAL").await.unwrap_err();
+    assert!(matches!(refused, VolumeKeysError::NoTpmKey(_)), "{refused}");
 }

@@ -169,6 +169,90 @@ fn uuid(header: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(uuid)
 }
 
+/// Both volumes are sealed by the machine's TPM alone, which is another one at the third start.
+pub(crate) fn a_recovery_key_opens_what_a_new_tpm_does_not(assets: &Assets) -> anyhow::Result<()> {
+    const TPM: &str = r#"{"slot": 0, "tpm": {}}"#;
+    const NEW: &str = "it was sealed by another TPM, or by this one before it was cleared";
+    let disk = assets.file("system.disk")?;
+    let image = assets.disk_image()?.display().to_string();
+    let convert = ["convert", "-O", "raw", &image, &disk.display().to_string()];
+    run(Path::new("qemu-img"), &convert)?.ok().context("qemu-img (package qemu-utils)")?;
+    File::options().write(true).open(&disk)?.set_len(DISK)?;
+    let registry = Registry::start(&assets.installer()?)?;
+    let patch = format!(r#"{{"machine": {{"systemDiskEncryption": {}}}}}"#, keys(TPM, TPM));
+    let generated = generate(assets, &registry, &patch)?;
+    let talosconfig = &generated.talosconfig;
+    let setup = |tpm: &str| -> anyhow::Result<Setup> {
+        let setup = Setup::firmware("machine", Firmware::Bios, None).with_disk(&disk);
+        Ok(Setup { tpm: Some(assets.file(tpm)?), ..setup })
+    };
+    let opens = |machine: &mut Vm| {
+        machine.until("volumes that the TPM opens", BOOT, |machine| {
+            are_encrypted(machine, talosconfig, "STATE", "tpm")?;
+            are_encrypted(machine, talosconfig, "EPHEMERAL", "tpm")
+        })
+    };
+
+    let mut machine = Vm::start(assets, &setup("tpm")?)?;
+    machine.is_in_maintenance()?;
+    let configuration = generated.control_plane.display().to_string();
+    machine.talosctl_insecure(&["apply-config", "--file", &configuration])?.ok()?;
+    machine.is_up(talosconfig, BOOT)?;
+    opens(&mut machine)?;
+    let mut recovery = Vec::new();
+    for volume in ["STATE", "EPHEMERAL"] {
+        let shown = machine.talosctl(talosconfig, &["disk-keys", "add-recovery", volume])?.ok()?;
+        let file = assets.file(&format!("{volume}.key"))?;
+        std::fs::write(&file, shown.lines().last().context("no key")?)?;
+        recovery.push((volume, file.display().to_string()));
+        let slots = machine.talosctl(talosconfig, &["disk-keys", "list", volume])?.ok()?;
+        ensure!(slots.contains("tpm") && slots.contains("recovery-key"), "slots of {volume}:\n{slots}");
+    }
+    machine.cut_power();
+
+    let mut machine = Vm::start(assets, &setup("tpm")?)?;
+    machine.is_up(talosconfig, BOOT).context("with its own TPM")?;
+    opens(&mut machine)?;
+    machine.cut_power();
+
+    // Another board. STATE has the configuration: maintenance mode, for administrators alone.
+    let mut machine = Vm::start(assets, &setup("new-tpm")?)?;
+    machine.says(NEW, BOOT)?;
+    let credentials = talosconfig.display().to_string();
+    let insecure = |machine: &Vm, arguments: &[&str]| {
+        machine.talosctl_insecure(&[arguments, &["--talosconfig", &credentials]].concat())?.ok()
+    };
+    let slots = machine.until("maintenance mode for administrators", BOOT, |machine| {
+        insecure(machine, &["disk-keys", "list", "STATE"])
+    })?;
+    ensure!(slots.contains(NEW) && slots.contains("recovery-key"), "slots of STATE:\n{slots}");
+    let wrong = assets.file("wrong.key")?;
+    std::fs::write(&wrong, "wrong")?;
+    let wrong = wrong.display().to_string();
+    let refused = machine.talosctl_insecure(&["disk-keys", "unlock", "STATE", "--key-file", &wrong])?;
+    ensure!(refused.ok().is_err(), "somebody without a certificate may bring keys");
+    let refused = insecure(&machine, &["disk-keys", "unlock", "STATE", "--key-file", &wrong]);
+    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("wrong key")), "a wrong key");
+    let [(_, state), (_, ephemeral)] = &recovery[..] else { anyhow::bail!("two volumes") };
+    insecure(&machine, &["disk-keys", "unlock", "STATE", "--key-file", state])?;
+    machine.is_up(talosconfig, BOOT).context("with the recovery key of STATE")?;
+    machine.until("EPHEMERAL that waits for a key", BOOT, |machine| {
+        let status = machine.talosctl(talosconfig, &["get", "volumestatus", "EPHEMERAL", "--output", "yaml"])?.ok()?;
+        ensure!(status.contains("phase: locked") && status.contains(NEW), "{status}");
+        Ok(())
+    })?;
+    machine.talosctl(talosconfig, &["disk-keys", "unlock", "EPHEMERAL", "--key-file", ephemeral])?.ok()?;
+    opens(&mut machine)?;
+    for (volume, _) in &recovery {
+        machine.talosctl(talosconfig, &["disk-keys", "rebind", volume])?.ok()?;
+    }
+    machine.cut_power();
+
+    let mut machine = Vm::start(assets, &setup("new-tpm")?)?;
+    machine.is_up(talosconfig, BOOT).context("bound to the new TPM")?;
+    opens(&mut machine)
+}
+
 /// Whether a volume is mounted by an encrypted device, and has a key of a kind.
 fn are_encrypted(machine: &Vm, talosconfig: &Path, volume: &str, kind: &str) -> anyhow::Result<()> {
     let mount = machine.talosctl(talosconfig, &["get", "mountstatus", volume, "--output", "yaml"])?.ok()?;

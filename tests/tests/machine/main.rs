@@ -67,6 +67,7 @@ const CHECKS: &[(&str, Check)] = &[
 const LONG: &[(&str, Check)] = &[
     ("volumes_are_sealed_and_their_keys_change", encryption::volumes_are_sealed_and_their_keys_change),
     ("user_disks_are_lost_and_found", disks::user_disks_are_lost_and_found),
+    ("a_recovery_key_opens_what_a_new_tpm_does_not", encryption::a_recovery_key_opens_what_a_new_tpm_does_not),
     ("a_version_earns_its_slot_by_bios", upgrade::a_version_earns_its_slot_by_bios),
     ("a_version_earns_its_slot_by_uefi", upgrade::a_version_earns_its_slot_by_uefi),
     ("every_bad_version_loses_its_slot", bad_versions::every_bad_version_loses_its_slot),

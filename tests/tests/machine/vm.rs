@@ -25,6 +25,9 @@ pub(crate) const FOR_EMULATION: &str = "nopti";
 /// The kernel arguments without which a machine does not go on.
 const PROTECTIONS: &str = "init_on_alloc=1 slab_nomerge pti=on";
 
+/// In the folder of a TPM's state.
+const TPM_SOCKET: &str = "socket";
+
 /// The address that QEMU's DHCP server gives to the machine.
 pub(crate) const ADDRESS: &str = "10.0.2.15";
 /// The host as the machine sees it: loopback of the tests.
@@ -72,6 +75,8 @@ pub(crate) struct Setup {
     pub(crate) identity: Option<String>,
     /// What the clock of its board shows at its start; the time, if there is none.
     pub(crate) clock: Option<&'static str>,
+    /// Where its TPM keeps its state, if it has one.
+    pub(crate) tpm: Option<PathBuf>,
 }
 
 impl Setup {
@@ -115,6 +120,7 @@ impl Setup {
             devices,
             identity: None,
             clock: None,
+            tpm: None,
         }
     }
 
@@ -156,6 +162,13 @@ impl Setup {
         }
         if let Some(clock) = self.clock {
             arguments.extend(["-rtc".into(), format!("base={clock}").into()]);
+        }
+        if let Some(tpm) = &self.tpm {
+            let socket = tpm.join(TPM_SOCKET);
+            arguments.extend(["-chardev".into(), format!("socket,id=tpm,path={}", socket.display()).into()]);
+            arguments.extend(
+                ["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"].map(OsString::from),
+            );
         }
         for (index, (drive, device)) in (0..).zip(&self.drives) {
             arguments.extend(["-drive".into(), format!("if=none,id=disk{index},{drive}").into()]);
@@ -199,11 +212,31 @@ fn firmware_flash(variables: &Path) -> anyhow::Result<Vec<OsString>> {
     Ok(["-drive".into(), code.into(), "-drive".into(), variables.into()].into())
 }
 
+/// Starts the program of a machine's TPM, which ends when QEMU does.
+#[expect(clippy::disallowed_methods, reason = "tools on a host, not on a node: there is no reaper to disturb")]
+fn start_tpm(folder: &Path) -> anyhow::Result<Child> {
+    std::fs::create_dir_all(folder)?;
+    let socket = folder.join(TPM_SOCKET);
+    std::fs::remove_file(&socket).ok();
+    let program = Command::new("swtpm")
+        .args(["socket", "--tpm2", "--terminate", "--tpmstate"])
+        .arg(format!("dir={}", folder.display()))
+        .args(["--ctrl", &format!("type=unixio,path={}", socket.display())])
+        .spawn()
+        .context("starting swtpm (Debian's package swtpm)")?;
+    eventually("the socket of the TPM", Duration::from_secs(30), || {
+        ensure!(socket.exists(), "it is not there");
+        Ok(())
+    })?;
+    Ok(program)
+}
+
 /// A running machine.
 #[derive(Debug)]
 pub(crate) struct Vm {
     assets: Assets,
     qemu: Child,
+    tpm: Option<Child>,
     /// Leads to the API's port of the machine.
     port: u16,
     console: PathBuf,
@@ -218,6 +251,7 @@ impl Vm {
         let console = assets.file(&format!("{}.console", setup.name))?;
         let (monitor, [input, output]) = command_channel()?;
         let port = free_port()?;
+        let tpm = setup.tpm.as_deref().map(start_tpm).transpose()?;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-display", "none", "-accel", "tcg,thread=multi", "-machine", "q35"])
             // One processor: under QEMU 7.2 a second one may run code that the kernel has just patched, and panic.
@@ -230,7 +264,7 @@ impl Vm {
             .args(["-qmp", "stdio"]);
         let qemu = qemu.args(setup.arguments(assets)?).stdin(input).stdout(output).spawn();
         let qemu = qemu.context("starting qemu-system-x86_64 (Debian's package qemu-system-x86)")?;
-        Ok(Self { assets: assets.clone(), qemu, port, console, monitor, answers: RefCell::default() })
+        Ok(Self { assets: assets.clone(), qemu, tpm, port, console, monitor, answers: RefCell::default() })
     }
 
     /// Its console so far.
@@ -419,6 +453,10 @@ impl Drop for Vm {
         // It may have ended.
         self.qemu.kill().ok();
         self.qemu.wait().ok();
+        if let Some(tpm) = &mut self.tpm {
+            tpm.kill().ok();
+            tpm.wait().ok();
+        }
     }
 }
 

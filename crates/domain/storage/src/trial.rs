@@ -310,9 +310,11 @@ impl Controller for UpgradeTrialController {
                 let evidence = Evidence::of(&ctx.list()?, &ctx.list()?, &ctx.list()?);
                 let record = if carries_on { self.carry_on(record, &evidence).await? } else { record };
                 if carries_on {
+                    let booted = self.slots.as_ref().and_then(|slots| slots.booted.as_ref());
                     match record.phase {
-                        Phase::Good => self.watchdog.disarm(),
-                        Phase::Failed => self.watchdog.leave(),
+                        Phase::Failed if booted == Some(&record.slot) => self.watchdog.leave(),
+                        // The former version that has found the trial open stays.
+                        Phase::Good | Phase::Failed => self.watchdog.disarm(),
                         Phase::Prepared | Phase::Armed | Phase::Running => {}
                     }
                 }

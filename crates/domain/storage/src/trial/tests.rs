@@ -183,6 +183,10 @@ async fn a_version_that_did_not_start_is_told_by_the_former_one() {
     let (phase, running, reason) = former.status();
     assert_eq!((phase, running.as_str()), (TrialPhase::Failed, "A"));
     assert!(reason.starts_with("v2 did not start"), "{reason}");
+    // It was reset once more after five minutes, by the watchdog of a trial that it had found open.
+    assert_eq!(former.watch.dogs.armed(DOG), None);
+    former.settle(301).await;
+    assert!(!former.watch.dogs.has_bitten(DOG));
 }
 
 #[tokio::test(start_paused = true)]

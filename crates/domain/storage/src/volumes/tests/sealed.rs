@@ -251,6 +251,7 @@ async fn a_regular_uuid_is_no_key() {
 }
 
 const TPM: &str = "tpm: {}";
+type Change = fn(&FakeTpm);
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_that_the_tpm_seals_opens_by_itself_and_its_token_says_how() {
@@ -272,9 +273,8 @@ async fn a_volume_that_the_tpm_seals_opens_by_itself_and_its_token_says_how() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tpm_that_cannot_give_the_key_says_why_and_destroys_nothing() {
-    let absent: fn(&FakeTpm) = |tpm| tpm.set_absent(true);
-    let cases = [
-        (absent, "the machine has no TPM 2.0"),
+    let cases: [(Change, &str); 3] = [
+        (|tpm| tpm.set_absent(true), "the machine has no TPM 2.0"),
         (FakeTpm::clear, "it was sealed by another TPM, or by this one before it was cleared"),
         (FakeTpm::change_firmware, "PCR 7 is not as it was when the key was sealed"),
     ];

@@ -68,6 +68,9 @@ pub(crate) struct CreateArgs {
     /// Discovery server to run (default: `discoveryd` beside this program)
     #[arg(long, value_name = "string")]
     discoveryd: Option<PathBuf>,
+    /// Key service to run for --disk-encryption-key-types kms (default: `kmsd` beside this program)
+    #[arg(long, value_name = "string")]
+    kmsd: Option<PathBuf>,
     /// Address of this host for --exposed-ports; 0.0.0.0 for all of them
     #[arg(long, value_name = "string", default_value = "0.0.0.0")]
     docker_host_ip: Ipv4Addr,
@@ -280,11 +283,22 @@ fn request(
     let given = args.cpus_given;
     let control_plane = limits(machines, &args.cpus, given.control_plane, args.memory)?;
     let worker = limits(machines, &args.cpus_workers, given.worker, args.memory_workers)?;
+    let kmsd = if machines && args.machines.need_key_service() {
+        let kmsd = args.kmsd.clone().unwrap_or_else(|| agent.program.with_file_name("kmsd"));
+        if !kmsd.is_file() {
+            return Err(usage(&format!("there is no key service {}", kmsd.display())).hint("name it by --kmsd"));
+        }
+        Some(absolute(&kmsd)?)
+    } else {
+        None
+    };
+    let config = configuration(args, &driver, &plan)?;
     let spec = ClusterSpec {
         plan,
         driver: driver.clone(),
         bundle: args.bundle.as_deref().map(absolute).transpose()?,
         discoveryd: args.with_cluster_discovery.then(|| absolute(&discoveryd)).transpose()?,
+        kmsd,
         reachable: Vec::new(),
         exposed: exposed(args)?,
     };
@@ -292,7 +306,7 @@ fn request(
         root,
         spec,
         agent,
-        config: configuration(args, &driver)?,
+        config,
         delivery: match (args.with_apply_config, args.skip_injecting_config) {
             (true, _) => Delivery::Applied,
             (false, true) => Delivery::Withheld { folder: absolute(Path::new("."))? },
@@ -349,9 +363,10 @@ fn exposed(args: &CreateArgs) -> Result<Vec<ExposedPort>, CommandError> {
         .map_err(|error| CommandError::usage("reading --exposed-ports").caused_by(error))
 }
 
-fn configuration(args: &CreateArgs, driver: &DriverSettings) -> Result<ConfigRequest, CommandError> {
+fn configuration(args: &CreateArgs, driver: &DriverSettings, plan: &Plan) -> Result<ConfigRequest, CommandError> {
     let contract = arguments::contract(args.talos_version.as_deref())?;
-    let encryption = if driver.machines().is_some() { args.machines.encryption()? } else { None };
+    let machines = driver.machines().map(|_| &args.machines);
+    let encryption = machines.map_or(Ok(None), |machines| machines.encryption(&plan.keys_endpoint()))?;
     Ok(ConfigRequest {
         existing: match &args.input_dir {
             Some(folder) => Some(input::read(folder, args.workers > 0)?),

@@ -13,7 +13,7 @@ use provision::machines::{
 };
 use provision::up::Acceleration;
 
-use super::encryption;
+use super::encryption::{self, Machines};
 use crate::arguments;
 use crate::command_error::CommandError;
 
@@ -42,7 +42,7 @@ pub(super) struct Flags {
     /// Size of the system's disk of each virtual machine in MiB
     #[arg(long, value_name = "int", default_value_t = 6144)]
     disk: u64,
-    /// Kind of a key of encrypted volumes; may be repeated. There is uuid; kms and tpm are not available yet
+    /// Kind of a key of encrypted volumes; may be repeated: uuid, tpm (needs --with-tpm2), or kms (the cluster runs one)
     #[arg(long, value_name = "stringArray", default_value = encryption::UUID)]
     disk_encryption_key_types: Vec<String>,
     /// Disk image that virtual machines begin with
@@ -188,10 +188,24 @@ impl MachineFlags {
         self.flags.settings(shared)
     }
 
-    /// The encryption that the flags ask for, as a patch.
-    pub(super) fn encryption(&self) -> Result<Option<config::Patch>, CommandError> {
+    /// The encryption that the flags ask for, as a patch; `endpoint` is that of the cluster's key service.
+    pub(super) fn encryption(&self, endpoint: &str) -> Result<Option<config::Patch>, CommandError> {
+        let machines = if self.flags.with_tpm2 { Machines::WithTpm } else { Machines::WithoutTpm };
+        self.encryption_flags().patch(machines, endpoint)
+    }
+
+    /// Whether the flags ask for keys of a key service.
+    pub(super) fn need_key_service(&self) -> bool {
+        self.encryption_flags().need_key_service()
+    }
+
+    fn encryption_flags(&self) -> encryption::Flags<'_> {
         let flags = &self.flags;
-        encryption::patch(flags.encrypt_state, flags.encrypt_ephemeral, &flags.disk_encryption_key_types)
+        encryption::Flags {
+            state: flags.encrypt_state,
+            ephemeral: flags.encrypt_ephemeral,
+            kinds: &flags.disk_encryption_key_types,
+        }
     }
 
     /// Refuses defaults of kernel and initramfs that are not there; the driver reports files that were named.

@@ -5,11 +5,11 @@
 //! any time. There is one of each for a cluster, by locks that end with them. Both end by themselves when the cluster is gone
 //! or being destroyed, and together when the agent is asked to stop. Nothing starts them again when both are killed at once.
 
-mod discovery;
 mod machines;
 mod nodes;
 mod respawn;
 mod role;
+mod servers;
 
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,13 +31,14 @@ use crate::folder::{Folder, make_folder, write_private};
 use crate::logs;
 use crate::process::Identity;
 use crate::program::Launcher;
+use crate::plan::KEYS_PORT;
 use crate::registry::{self, Layout, Site};
 use crate::state::{Phase, State};
 
-use self::discovery::DiscoveryServer;
 use self::machines::MachineServices;
 use self::respawn::Respawner;
 use self::role::{Role, RoleLock};
+use self::servers::KeptServer;
 
 pub use crate::program::AgentProgram;
 
@@ -108,7 +109,14 @@ pub async fn run(root: &Path, name: &str, program: AgentProgram) -> Result<(), A
     let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
     let driver = driver::open(&state.driver, folder, name, own.launcher.clone());
     driver.open_port(&state.plan, port).await.map_err(ProvisionError::from)?;
-    let _discovery = state.discoveryd.as_ref().map(|program| DiscoveryServer::start(program, &state.plan, folder));
+    let _discovery = state.discoveryd.as_ref().map(|program| KeptServer::discovery(program, &state.plan, folder));
+    let _keys = match &state.kmsd {
+        Some(program) => {
+            driver.open_port(&state.plan, KEYS_PORT).await.map_err(ProvisionError::from)?;
+            Some(KeptServer::keys(program, &state.plan, folder))
+        }
+        None => None,
+    };
     let (layout, boot) = (layout(&state, folder), boot_files(&state, folder));
     let _machines = match state.driver.machines() {
         Some(settings) => {
@@ -329,12 +337,14 @@ pub(crate) fn stop(folder: &Folder, errors: &mut Vec<ProvisionError>) -> Stopped
         }
     }
     errors.extend(locks.err().map(Into::into));
-    // The discovery server ends with the agent; this look is for one that could not.
-    if let Some(discoveryd) = Identity::read(&folder.discoveryd())
-        && !discoveryd.end(GRACE)
-    {
-        let processes = vec![discoveryd.pid.unsigned_abs()];
-        errors.push(HostError::StillRunning { owner: "the discovery server".to_owned(), processes }.into());
+    // They end with the agent; this look is for one that could not.
+    for (owner, record) in [("the discovery server", folder.discoveryd()), ("the key service", folder.kmsd())] {
+        if let Some(server) = Identity::read(&record)
+            && !server.end(GRACE)
+        {
+            let processes = vec![server.pid.unsigned_abs()];
+            errors.push(HostError::StillRunning { owner: owner.to_owned(), processes }.into());
+        }
     }
     Stopped { _locks: held }
 }

@@ -84,9 +84,9 @@ impl Cluster {
             return refuse(problems);
         }
         let settings = spec.driver.clone().resolved()?;
-        let (bundle, discoveryd) = (spec.bundle.clone(), spec.discoveryd.clone());
-        let exposed = spec.exposed.clone();
-        let state = State { bundle, discoveryd, exposed, ..State::new(spec.plan.clone(), settings.clone()) };
+        let (bundle, exposed) = (spec.bundle.clone(), spec.exposed.clone());
+        let (discoveryd, kmsd) = (spec.discoveryd.clone(), spec.kmsd.clone());
+        let state = State { bundle, discoveryd, kmsd, exposed, ..State::new(spec.plan.clone(), settings.clone()) };
         make_folder(folder.path())?;
         let lock = FolderLock::of_cluster(&folder, name)?;
         state.write(&folder)?;
@@ -271,7 +271,7 @@ mod tests {
         let image = root.join("image");
         std::fs::write(&image, "").unwrap();
         let driver = DriverSettings::Runc { image };
-        ClusterSpec { plan, driver, bundle: None, discoveryd: None, reachable: vec![], exposed: vec![] }
+        ClusterSpec { plan, driver, bundle: None, discoveryd: None, kmsd: None, reachable: vec![], exposed: vec![] }
     }
 
     async fn create(root: &Path, driver: &Arc<FakeDriver>) -> Cluster {

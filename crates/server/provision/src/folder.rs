@@ -90,6 +90,16 @@ impl Folder {
         self.0.join("discoveryd.json")
     }
 
+    /// The key service, recorded by the agent.
+    pub(crate) fn kmsd(&self) -> PathBuf {
+        self.0.join("kmsd.json")
+    }
+
+    /// The key of the key service: with it go the disks that it sealed.
+    pub(crate) fn kms_key(&self) -> PathBuf {
+        self.0.join("kms.key")
+    }
+
     /// Configurations that machines fetch, by the secret in their address.
     pub(crate) fn configurations(&self) -> PathBuf {
         self.0.join("configurations")

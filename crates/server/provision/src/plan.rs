@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const NAME_LIMIT: usize = 40;
 /// The port where every cluster's discovery service listens, on its gateway.
 pub const DISCOVERY_PORT: u16 = 3000;
+/// The port where a cluster's key service listens, on its gateway (Talos 1.7).
+pub(crate) const KEYS_PORT: u16 = 4050;
 
 /// Eight hexadecimal digits follow in the name of each cluster's bridge, and a letter where it is that of a side network.
 pub(crate) const BRIDGE_PREFIX: &str = "talos";
@@ -273,6 +275,12 @@ impl Plan {
     #[must_use]
     pub fn discovery_endpoint(&self) -> String {
         format!("http://{}:{DISCOVERY_PORT}/", self.gateway)
+    }
+
+    /// Where the machines reach the key service of this cluster.
+    #[must_use]
+    pub fn keys_endpoint(&self) -> String {
+        format!("grpc://{}:{KEYS_PORT}", self.gateway)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::Problem;
 use crate::exposed;
 use crate::host;
 use crate::network;
-use crate::plan::{DISCOVERY_PORT, Plan, overlap};
+use crate::plan::{DISCOVERY_PORT, KEYS_PORT, Plan, overlap};
 use crate::spec::ClusterSpec;
 use crate::state::siblings;
 
@@ -26,12 +26,15 @@ pub(crate) fn check(root: &Path, spec: &ClusterSpec, driver: &dyn NodeDriver) ->
     }
     let others = siblings(root).into_iter().filter_map(|(name, state)| Some((name, state?.exposed)));
     problems.extend(exposed::problems(&spec.exposed, &others.collect::<Vec<_>>()));
-    if host::wildcard_listeners().contains(&DISCOVERY_PORT) {
-        let what = format!("port {DISCOVERY_PORT} of all addresses is taken, the discovery service needs it");
-        problems.push(Problem::new(
-            what,
-            format!("stop the process that listens there; `ss -ltnp sport = {DISCOVERY_PORT}` shows it"),
-        ));
+    let taken = host::wildcard_listeners();
+    let keys = spec.kmsd.is_some().then_some((KEYS_PORT, "key"));
+    for (port, service) in [(DISCOVERY_PORT, "discovery")].into_iter().chain(keys) {
+        if taken.contains(&port) {
+            problems.push(Problem::new(
+                format!("port {port} of all addresses is taken, the {service} service needs it"),
+                format!("stop the process that listens there; `ss -ltnp sport = {port}` shows it"),
+            ));
+        }
     }
     problems
 }
@@ -111,6 +114,7 @@ mod tests {
                 driver: DriverSettings::Qemu(Box::new(machines)),
                 bundle: installer,
                 discoveryd: None,
+                kmsd: None,
                 reachable: vec![],
                 exposed: vec![],
             };

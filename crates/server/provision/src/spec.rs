@@ -19,6 +19,8 @@ pub struct ClusterSpec {
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
     pub discoveryd: Option<PathBuf>,
+    /// The program of the key service, which seals keys of machines' disks.
+    pub kmsd: Option<PathBuf>,
     /// Listeners of this host that nodes may reach besides those of the cluster's agent, such as an image mirror.
     pub reachable: Vec<SocketAddrV4>,
     /// Ports of this host that lead to the first control plane.

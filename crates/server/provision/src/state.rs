@@ -43,6 +43,9 @@ pub struct State {
     pub bundle: Option<PathBuf>,
     /// The discovery server's program.
     pub discoveryd: Option<PathBuf>,
+    /// The key service's program.
+    #[serde(default)]
+    pub kmsd: Option<PathBuf>,
     /// Ports of the host that lead to the first control plane.
     #[serde(default)]
     pub exposed: Vec<ExposedPort>,
@@ -107,6 +110,7 @@ impl State {
             plan,
             bundle: None,
             discoveryd: None,
+            kmsd: None,
             exposed: Vec::new(),
             kubernetes_version: None,
             kubernetes_endpoint: None,

@@ -198,6 +198,7 @@ pub(super) mod tests {
             driver: crate::spec::DriverSettings::Qemu(Box::default()),
             bundle: None,
             discoveryd: None,
+            kmsd: None,
             reachable: vec![],
             exposed: vec![],
         }

@@ -55,6 +55,7 @@ mod tests {
                 driver: crate::DriverSettings::Runc { image: "/image".into() },
                 bundle: None,
                 discoveryd: None,
+                kmsd: None,
                 reachable: vec![],
                 exposed: vec![],
             },

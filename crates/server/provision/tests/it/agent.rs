@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::support::{self, Place, arguments, census, make, processes, program, show, spawn, start, wait_for};
 
-/// A cluster with a tiny bundle, and a server that does nothing for discovery.
+/// A cluster with a tiny bundle, and a server that does nothing for discovery and for keys.
 fn cluster(place: &Place, name: &str, cidr: &str) -> Cluster {
     let server = place.root().with_file_name("discoveryd");
     std::fs::write(&server, "#!/bin/busybox sh\necho \"asked for $*\"\nexec /bin/busybox sleep 3600\n").unwrap();
@@ -22,7 +22,8 @@ fn cluster(place: &Place, name: &str, cidr: &str) -> Cluster {
     std::fs::write(bundle.join("index.json"), r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
     let mut spec = place.spec(name, cidr);
     spec.bundle = Some(bundle);
-    spec.discoveryd = Some(server);
+    spec.discoveryd = Some(server.clone());
+    spec.kmsd = Some(server);
     make(&place.root(), &spec).unwrap()
 }
 
@@ -252,6 +253,12 @@ fn a_discovery_server_that_is_killed_comes_back_and_one_whose_agent_is_killed_is
     let log = place.root().join("pt-disc/logs/discoveryd.log");
     wait_for("its log", || {
         std::fs::read_to_string(&log).is_ok_and(|l| l.contains("asked for --listen 10.213.0.1:3000"))
+    });
+    let keys = place.root().join("pt-disc");
+    wait_for("the key service", || {
+        let expected = format!("asked for --listen 10.213.0.1:4050 --key {}", keys.join("kms.key").display());
+        keys.join("kmsd.json").exists()
+            && std::fs::read_to_string(keys.join("logs/kmsd.log")).is_ok_and(|log| log.contains(&expected))
     });
     kill(first);
     wait_for("another discovery server", || server_pid(&place, "pt-disc").is_some_and(|pid| pid != first));

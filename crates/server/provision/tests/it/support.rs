@@ -129,6 +129,7 @@ impl Place {
             driver: DriverSettings::Runc { image: self.image() },
             bundle: None,
             discoveryd: None,
+            kmsd: None,
             reachable: vec![],
             exposed: vec![],
         }

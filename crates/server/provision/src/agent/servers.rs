@@ -1,9 +1,9 @@
-//! Keeps the discovery server of a cluster alive: starts it, waits for its end, starts it again.
+//! Keeps the servers of a cluster alive that are programs: starts them, waits for their end, starts them again.
 //!
-//! It runs on a thread of its own: the kernel ends a child with the *thread* that started it, and a runtime's threads
+//! Each has a thread of its own: the kernel ends a child with the *thread* that started it, and a runtime's threads
 //! come and go.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -13,37 +13,57 @@ use stdx::Backoff;
 
 use crate::command::{self, SETPRIV, SH, Tool};
 use crate::folder::{Folder, write_private};
-use crate::plan::{DISCOVERY_PORT, Plan};
+use crate::plan::{DISCOVERY_PORT, KEYS_PORT, Plan};
 use crate::process::Identity;
 
 /// A server that ran this long started well.
 const GOOD_RUN: Duration = Duration::from_secs(30);
 
-/// The thread that has the server as its child; the server ends with the agent's process.
+/// The thread that has a server as its child; the server ends with the agent's process.
 #[derive(Debug)]
-pub(super) struct DiscoveryServer {
+pub(super) struct KeptServer {
     _thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl DiscoveryServer {
-    pub(super) fn start(program: &Path, plan: &Plan, folder: &Folder) -> Self {
-        let server = Server {
+impl KeptServer {
+    /// Keeps the discovery server of a cluster.
+    pub(super) fn discovery(program: &Path, plan: &Plan, folder: &Folder) -> Self {
+        let listen = format!("{}:{DISCOVERY_PORT}", plan.gateway);
+        Self::start(Server {
+            name: "discoveryd",
             program: program.to_path_buf(),
-            listen: format!("{}:{DISCOVERY_PORT}", plan.gateway),
+            arguments: vec!["--listen".into(), listen.into()],
             log: folder.log("discoveryd"),
             record: folder.discoveryd(),
-        };
-        let thread = std::thread::Builder::new().name("discoveryd".to_owned()).spawn(move || server.keep());
+        })
+    }
+
+    /// Keeps the key service of a cluster.
+    pub(super) fn keys(program: &Path, plan: &Plan, folder: &Folder) -> Self {
+        let listen = format!("{}:{KEYS_PORT}", plan.gateway);
+        Self::start(Server {
+            name: "kmsd",
+            program: program.to_path_buf(),
+            arguments: vec!["--listen".into(), listen.into(), "--key".into(), folder.kms_key().into()],
+            log: folder.log("kmsd"),
+            record: folder.kmsd(),
+        })
+    }
+
+    fn start(server: Server) -> Self {
+        let name = server.name;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || server.keep());
         if let Err(error) = &thread {
-            tracing::error!(%error, "discovery server cannot be kept");
+            tracing::error!(%error, server = name, "server cannot be kept");
         }
         Self { _thread: thread.ok() }
     }
 }
 
 struct Server {
+    name: &'static str,
     program: PathBuf,
-    listen: String,
+    arguments: Vec<OsString>,
     log: PathBuf,
     record: PathBuf,
 }
@@ -54,8 +74,10 @@ impl Server {
         loop {
             let started = tokio::time::Instant::now();
             match self.run() {
-                Ok(status) => tracing::warn!(%status, "discovery server ended"),
-                Err(error) => tracing::error!(%error, program = %self.program.display(), "discovery server cannot run"),
+                Ok(status) => tracing::warn!(server = self.name, %status, "server ended"),
+                Err(error) => {
+                    tracing::error!(server = self.name, %error, program = %self.program.display(), "server cannot run");
+                }
             }
             if started.elapsed() > GOOD_RUN {
                 backoff.reset();
@@ -71,9 +93,9 @@ impl Server {
         if let Some(text) = identity.and_then(|identity| serde_json::to_vec(&identity).ok())
             && let Err(error) = write_private(&self.record, &text)
         {
-            tracing::warn!(%error, "discovery server cannot be noted");
+            tracing::warn!(server = self.name, %error, "server cannot be noted");
         }
-        tracing::info!(pid = child.id(), listen = self.listen, "discovery server started");
+        tracing::info!(server = self.name, pid = child.id(), "server started");
         child.wait()
     }
 
@@ -87,7 +109,7 @@ impl Server {
             tool.find().ok_or_else(missing)
         };
         let (setpriv, sh, parent) = (find(SETPRIV)?, find(SH)?, parent.to_string());
-        let arguments: [&OsStr; 10] = [
+        let head: [&OsStr; 8] = [
             "--pdeathsig".as_ref(),
             "KILL".as_ref(),
             "--".as_ref(),
@@ -96,10 +118,8 @@ impl Server {
             r#"[ "$PPID" = "$0" ] && exec "$@""#.as_ref(),
             parent.as_ref(),
             self.program.as_ref(),
-            "--listen".as_ref(),
-            self.listen.as_ref(),
         ];
-        command::start(&setpriv, arguments, log)
+        command::start(&setpriv, head.into_iter().chain(self.arguments.iter().map(OsString::as_os_str)), log)
     }
 }
 
@@ -115,7 +135,8 @@ mod tests {
         let log = File::create(&path).unwrap();
         let server = Server {
             program: CP.find().unwrap().with_file_name("echo"),
-            listen: "10.5.0.1:3000".to_owned(),
+            name: "echo",
+            arguments: vec!["--listen".into(), "10.5.0.1:3000".into()],
             log: path.clone(),
             record: folder.path().join("record"),
         };

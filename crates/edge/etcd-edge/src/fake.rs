@@ -7,11 +7,15 @@ use parking_lot::Mutex;
 use stdx::tasks::CancellationToken;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::{Connector, Etcd, EtcdError, Lock, LockGuard, Member, MemberId, MemberStatus, Tls};
+use crate::{Connector, Etcd, EtcdError, LOCAL_ENDPOINT, Lock, LockGuard, Member, MemberId, MemberStatus, Tls};
 
 /// An etcd cluster in memory, and the connector to it. Clones are the same cluster.
 #[derive(Clone, Debug, Default)]
-pub struct FakeEtcd(Arc<Mutex<State>>);
+pub struct FakeEtcd(Arc<Mutex<State>>, Endpoint);
+
+/// Whom a connection asks; the first member where it is none's.
+#[derive(Clone, Debug, Default)]
+struct Endpoint(Vec<String>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,6 +32,8 @@ struct State {
     connections: Vec<Vec<String>>,
     /// Endpoints that do not answer.
     unreachable: Vec<String>,
+    /// The member that answers at [`LOCAL_ENDPOINT`].
+    local: Option<MemberId>,
 }
 
 impl FakeEtcd {
@@ -53,6 +59,29 @@ impl FakeEtcd {
     /// From now on nobody connects to an endpoint.
     pub fn set_unreachable(&self, endpoint: &str) {
         self.0.lock().unreachable.push(endpoint.to_owned());
+    }
+
+    /// The member that is asked by [`LOCAL_ENDPOINT`]; nobody answers there without one, once this was called.
+    pub fn set_local(&self, id: Option<MemberId>) {
+        let mut state = self.0.lock();
+        state.local = id;
+        state.unreachable.retain(|endpoint| endpoint != LOCAL_ENDPOINT);
+        if id.is_none() {
+            state.unreachable.push(LOCAL_ENDPOINT.to_owned());
+        }
+    }
+
+    /// A member that was added starts, with this name.
+    ///
+    /// # Panics
+    /// There is no such member.
+    pub fn start(&self, id: MemberId, name: &str, address: &str) {
+        let mut state = self.0.lock();
+        let member = state.members.iter_mut().find(|member| member.id == id);
+        #[expect(clippy::unwrap_used, reason = "a fake of tests")]
+        let member = member.unwrap();
+        name.clone_into(&mut member.name);
+        member.client_urls = vec![format!("https://{address}:2379")];
     }
 
     /// Whether the members that run are a quorum.
@@ -120,7 +149,7 @@ impl Connector for FakeEtcd {
             return Err(EtcdError::Timeout { operation: "asking etcd for its status", after: Duration::from_secs(10) });
         }
         drop(state);
-        Ok(Arc::new(self.clone()))
+        Ok(Arc::new(Self(Arc::clone(&self.0), Endpoint(endpoints.to_vec()))))
     }
 }
 
@@ -134,6 +163,9 @@ impl Etcd for FakeEtcd {
         self.up("adding an etcd learner", |state| {
             if state.members.iter().any(|member| member.peer_urls.iter().any(|url| peer_urls.contains(url))) {
                 return Err(EtcdError::PeerExists(peer_urls.to_vec()));
+            }
+            if state.members.iter().any(|member| member.is_learner) {
+                return Err(EtcdError::Timeout { operation: "adding a second etcd learner", after: Duration::ZERO });
             }
             let id = state.new_id();
             let (name, client_urls) = (String::new(), Vec::new());
@@ -177,7 +209,12 @@ impl Etcd for FakeEtcd {
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
         const OPERATION: &str = "asking etcd for its status";
         self.up(OPERATION, |state| {
-            let first = state.members.first().ok_or(EtcdError::Incomplete { operation: OPERATION })?;
+            let is_asked = |member: &&Member| {
+                let here = self.1.0.iter().any(|endpoint| endpoint == LOCAL_ENDPOINT);
+                (here && state.local == Some(member.id)) || member.client_urls.iter().any(|url| self.1.0.contains(url))
+            };
+            let first = state.members.iter().find(is_asked).or(state.members.first());
+            let first = first.ok_or(EtcdError::Incomplete { operation: OPERATION })?;
             Ok(MemberStatus {
                 id: first.id,
                 version: "3.5.13".to_owned(),

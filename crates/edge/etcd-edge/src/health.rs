@@ -11,12 +11,15 @@ pub enum UnhealthyError {
     /// An election goes on, or the quorum is lost.
     #[error("etcd has no leader")]
     NoLeader,
+    /// It answers no read that needs a quorum.
+    #[error("the member is a learner and does not vote yet")]
+    Learner,
     /// Such as `NOSPACE` or `CORRUPT`.
     #[error("etcd raises {}", .0.join(", "))]
     Alarms(Vec<String>),
 }
 
-/// Checks one member. A learner answers no read that needs a quorum, so that its leader is enough.
+/// Checks one member.
 ///
 /// # Errors
 /// [`UnhealthyError`].
@@ -28,10 +31,10 @@ pub async fn check(etcd: &dyn Etcd) -> Result<(), UnhealthyError> {
     if !status.errors.is_empty() {
         return Err(UnhealthyError::Alarms(status.errors));
     }
-    if !status.is_learner {
-        etcd.confirm_quorum().await?;
+    if status.is_learner {
+        return Err(UnhealthyError::Learner);
     }
-    Ok(())
+    Ok(etcd.confirm_quorum().await?)
 }
 
 #[cfg(test)]
@@ -47,6 +50,9 @@ mod tests {
         etcd.set_quorum(false);
         assert!(matches!(check(&etcd).await.unwrap_err(), UnhealthyError::NoLeader));
         etcd.set_quorum(true);
+        let learner = FakeEtcd::default();
+        learner.add_learner(&["https://10.5.0.3:2380".to_owned()]).await.unwrap();
+        assert!(matches!(check(&learner).await, Err(UnhealthyError::Learner)));
         etcd.raise("NOSPACE");
         assert_eq!(check(&etcd).await.unwrap_err().to_string(), "etcd raises NOSPACE");
         etcd.set_down(true);

@@ -10,6 +10,7 @@ pub mod fake;
 pub mod health;
 mod leave;
 mod lock;
+pub mod membership;
 mod node;
 
 use std::{fmt, sync::Arc, time::Duration};

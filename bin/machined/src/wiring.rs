@@ -73,7 +73,7 @@ pub(crate) fn register(machine: &Machine, devices: Udevadm) -> anyhow::Result<()
     list.extend(domain_network::controllers(&network));
     list.extend(domain_cluster::controllers(&domain_cluster::Paths::default()));
     list.extend(domain_secrets::controllers(Arc::new(trustd_client::TrustdClient::default())));
-    list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector)));
+    list.extend(domain_etcd::controllers(Arc::new(etcd_edge::EtcdConnector), components.gate.clone()));
     list.extend(domain_k8s::controllers(&k8s));
     list.extend(volumes(machine)?);
     for controller in list {
@@ -90,10 +90,8 @@ fn volumes(machine: &Machine) -> anyhow::Result<Vec<Box<dyn Controller>>> {
         Ownership::Host => Ok(vec![Box::new(MountController::new(components.platform.host_mounts()))]),
         Ownership::Machine => {
             let loader = Arc::new(NodeBootLoader(components.store.clone()));
-            let leave = Arc::new(LeaveByReboot {
-                lifecycle: machine.lifecycle.clone(),
-                events: components.events.clone(),
-            });
+            let leave =
+                Arc::new(LeaveByReboot { lifecycle: machine.lifecycle.clone(), events: components.events.clone() });
             let watchdogs = Arc::new(NodeTrialWatchdogs::new(init_guard()));
             let (storage, controllers) = storage::make(loader, leave, watchdogs)?;
             components.storage.set(storage).ok();

@@ -18,7 +18,12 @@ const CONVERGE: Duration = Duration::from_secs(300);
 
 /// The processes of a node that run a program.
 pub(crate) fn of_node(node: Node, program: &str) -> anyhow::Result<Vec<Process>> {
-    let group = format!(":/talos-{NAME}/{}", node.name);
+    of_node_in(NAME, node.name, program)
+}
+
+/// The processes of a node of any cluster that run a program.
+pub(crate) fn of_node_in(cluster: &str, node: &str, program: &str) -> anyhow::Result<Vec<Process>> {
+    let group = format!(":/talos-{cluster}/{node}");
     let below = |line: &str| line.split_once(&group).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
     let runs = |process: &Process| {
         let path = process.command.split(' ').next().unwrap_or_default();
@@ -58,7 +63,7 @@ fn kill_and_wait(
 }
 
 /// Kills the only one of the processes; its number.
-fn kill(processes: &[Process], program: &str) -> anyhow::Result<u32> {
+pub(crate) fn kill(processes: &[Process], program: &str) -> anyhow::Result<u32> {
     send("-KILL", processes, program)
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod control_planes;
 mod faults;
 mod go_client;
 mod host;
@@ -41,6 +42,10 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing",
         renamed::a_node_follows_its_name_and_endpoint_and_certificates_restart_nothing,
+    ),
+    (
+        "three_control_planes_are_one_cluster_that_can_lose_one",
+        control_planes::three_control_planes_are_one_cluster_that_can_lose_one,
     ),
     ("virtual_machines_become_a_cluster", machines::virtual_machines_become_a_cluster),
     ("a_second_bootstrap_is_refused", access::a_second_bootstrap_is_refused),

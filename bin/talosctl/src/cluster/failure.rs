@@ -21,10 +21,6 @@ pub(super) fn explain(error: UpError, name: &str, root: &Path, session: &Session
             });
             return refused;
         }
-        UpError::SeveralControlPlanes(_) => {
-            let refused = CommandError::usage(format!("cluster {name} cannot be created, nothing was changed"));
-            return refused.caused_by(error).hint("leave out --controlplanes; --workers adds nodes");
-        }
         UpError::FileExists(_) => {
             hints.push("the nodes' configurations go into the current folder: choose another".to_owned());
         }

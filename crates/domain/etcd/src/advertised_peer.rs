@@ -1,15 +1,13 @@
 //! Tells etcd when this member is reached by other addresses than before.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use etcd_edge::Connector;
 use resources::etcd::EtcdSpec;
 
-use crate::local::LocalEtcd;
-
-const PEER_PORT: u16 = 2380;
+use crate::local::{self, LocalEtcd};
 
 /// `etcd.AdvertisedPeerController`.
 #[derive(Debug)]
@@ -44,8 +42,7 @@ impl Controller for AdvertisedPeerController {
     async fn reconcile(&mut self, ctx: &mut Ctx) -> Result<(), ReconcileError> {
         let Some(spec) = ctx.get::<EtcdSpec>(EtcdSpec::ID)? else { return Ok(()) };
         let Some(etcd) = self.local.get(ctx).await? else { return Ok(()) };
-        let addresses = spec.advertised_addresses.iter().map(|address| SocketAddr::new(*address, PEER_PORT));
-        let mut wanted: Vec<String> = addresses.map(|address| format!("https://{address}")).collect();
+        let mut wanted = local::peer_urls(&spec.advertised_addresses);
         wanted.sort();
         let id = etcd.status().await?.id;
         let members = etcd.members().await?;

@@ -1,15 +1,17 @@
 //! The way to etcd on this node.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use controller::{Ctx, Input, ReconcileError};
-use etcd_edge::{Connector, Etcd, LOCAL_ENDPOINT, node_tls};
+use etcd_edge::{Connector, Etcd, LOCAL_ENDPOINT, Tls, node_tls};
 use resources::{
     secrets::{EtcdRootSecret, EtcdSecrets},
     v1alpha1::Service,
 };
 
 const SERVICE: &str = "etcd";
+const PEER_PORT: u16 = 2380;
 
 /// Connects when etcd is healthy, and again when the certificates change.
 #[derive(Debug)]
@@ -33,10 +35,18 @@ impl LocalEtcd {
 
     /// A connection to etcd here; none while it does not run well.
     pub(crate) async fn get(&mut self, ctx: &Ctx) -> Result<Option<Arc<dyn Etcd>>, ReconcileError> {
-        let healthy = ctx.get::<Service>(SERVICE)?.is_some_and(|service| service.running && service.healthy);
+        if !service(ctx)?.is_some_and(|service| service.running && service.healthy) {
+            self.connected = None;
+            return Ok(None);
+        }
+        self.connection(ctx).await
+    }
+
+    /// A connection to etcd here, in whatever state that is; none while the node has no certificate for it.
+    pub(crate) async fn connection(&mut self, ctx: &Ctx) -> Result<Option<Arc<dyn Etcd>>, ReconcileError> {
         let root = ctx.get::<EtcdRootSecret>(EtcdRootSecret::ID)?;
         let secrets = ctx.get::<EtcdSecrets>(EtcdSecrets::ID)?;
-        let (Some(root), Some(secrets), true) = (root, secrets, healthy) else {
+        let (Some(root), Some(secrets)) = (root, secrets) else {
             self.connected = None;
             return Ok(None);
         };
@@ -51,6 +61,23 @@ impl LocalEtcd {
         self.connected = Some((versions.0, versions.1, Arc::clone(&etcd)));
         Ok(Some(etcd))
     }
+}
+
+/// etcd's service here, where it is one.
+pub(crate) fn service(ctx: &Ctx) -> Result<Option<Service>, ReconcileError> {
+    Ok(ctx.get::<Service>(SERVICE)?.map(|service| Service::clone(&service)))
+}
+
+/// What a client of etcd shows and trusts.
+pub(crate) fn tls(ctx: &Ctx) -> Result<Option<Tls>, ReconcileError> {
+    let root = ctx.get::<EtcdRootSecret>(EtcdRootSecret::ID)?;
+    let secrets = ctx.get::<EtcdSecrets>(EtcdSecrets::ID)?;
+    Ok(root.zip(secrets).and_then(|(root, secrets)| node_tls(&root, &secrets)))
+}
+
+/// Where other members reach a member at these addresses.
+pub(crate) fn peer_urls(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(|address| format!("https://{}", SocketAddr::new(*address, PEER_PORT))).collect()
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl ServiceRunController {
 
     fn converge(&mut self, id: &str, spec: &ServiceSpec, wish: Option<&ServiceOverride>) -> Result<(), ReconcileError> {
         let (stopped, restarts) = wish.map_or((false, 0), |wish| (wish.stopped, wish.restarts));
-        if stopped {
+        if stopped || spec.ends {
             self.ended(id);
             return Ok(());
         }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::config::MachineType;
-use resources::etcd::{EtcdConfig, EtcdSpec, PkiStatus};
+use resources::etcd::{EtcdConfig, EtcdSpec, EtcdStart, PkiStatus};
 use resources::files::EtcFileStatus;
 use resources::lifecycle::ServiceSpec;
 use resources::machine::{Ownership, PlatformCapabilities};
 use resources::runtime::MountStatus;
 use resources::secrets::{ApiCertificate, TrustdCertificate};
 use resources::time::TimeStatus;
-use services::{APID_USER, ETCD_DATA, ETCD_USER, EtcdSettings, TRUSTD_USER};
+use services::{APID_USER, ETCD_DATA, ETCD_USER, EtcdSettings, InitialCluster, TRUSTD_USER};
 
 use crate::cri_parts::{CONTAINERD_FILE, FIRST_VERSION};
 
@@ -63,6 +63,7 @@ impl Controller for ServiceSpecController {
             Input::weak::<TrustdCertificate>(),
             Input::weak::<EtcdSpec>(),
             Input::weak::<EtcdConfig>().id(EtcdConfig::ID),
+            Input::weak::<EtcdStart>().id(EtcdStart::ID),
             Input::weak::<PkiStatus>(),
         ]
     }
@@ -130,6 +131,11 @@ impl ServiceSpecController {
             let reason = subnets.map(|subnets| format!("an address of the node in {subnets}"));
             return Ok(held(base, Some(reason.as_deref().unwrap_or("the configuration of etcd"))));
         };
+        let start = ctx.get::<EtcdStart>(EtcdStart::ID)?;
+        let initial = start
+            .as_ref()
+            .filter(|start| !start.initial_cluster.is_empty())
+            .map(|start| InitialCluster { state: start.state.clone(), members: start.initial_cluster.clone() });
         let settings = EtcdSettings {
             name: spec.name.clone(),
             advertised: spec.advertised_addresses.clone(),
@@ -137,16 +143,20 @@ impl ServiceSpecController {
             listen_client: spec.listen_client_addresses.clone(),
             extra_args: spec.extra_args.clone().into_iter().collect(),
             data_directory: Path::new(&volume).join(ETCD_DATA),
+            initial,
         };
-        let etcd = ServiceSpec { image: spec.image.clone(), args: services::etcd_arguments(&settings), volume, ..base };
+        let ends = start.as_ref().is_some_and(|start| start.ends);
+        let args = services::etcd_arguments(&settings);
+        let etcd = ServiceSpec { image: spec.image.clone(), args, volume, ends, ..base };
         let has_files = ctx.get::<PkiStatus>(PkiStatus::ID)?.is_some_and(|pki| pki.ready);
         let has_time = ctx.get::<TimeStatus>(TimeStatus::ID)?.is_some_and(|time| time.synced);
         Ok(held(
             etcd,
-            match (has_time, has_files) {
-                (false, _) => Some("time sync"),
-                (true, false) => Some("the certificates of etcd"),
-                (true, true) => None,
+            match (has_time, has_files, &start) {
+                (false, ..) => Some("time sync"),
+                (true, false, _) => Some("the certificates of etcd"),
+                (true, true, None) => Some("the members of etcd"),
+                (true, true, Some(start)) => Some(start.waits_for.as_str()).filter(|reason| !reason.is_empty()),
             },
         ))
     }
@@ -246,8 +256,16 @@ mod tests {
         assert_eq!(etcd(&harness).waits_for, "the certificates of etcd");
         harness.put(PkiStatus::ID, PkiStatus { ready: true, ..PkiStatus::default() });
         harness.settle().await;
+        assert_eq!(etcd(&harness).waits_for, "the members of etcd");
+        let waits = EtcdStart { waits_for: "a reset".into(), ends: true, ..EtcdStart::default() };
+        harness.put(EtcdStart::ID, waits);
+        harness.settle().await;
+        assert_eq!((etcd(&harness).waits_for.as_str(), etcd(&harness).ends), ("a reset", true));
+        let initial_cluster = "cp=https://10.5.0.2:2380".to_owned();
+        harness.put(EtcdStart::ID, EtcdStart { state: "new".into(), initial_cluster, ..EtcdStart::default() });
+        harness.settle().await;
         assert_eq!((etcd(&harness).waits_for.as_str(), etcd(&harness).image.as_str()), ("", "etcd:1"));
-        for argument in ["--name=cp", "--data-dir=/mnt/lib/etcd"] {
+        for argument in ["--name=cp", "--data-dir=/mnt/lib/etcd", "--initial-cluster-state=new"] {
             assert!(etcd(&harness).args.contains(&argument.to_owned()), "{argument}");
         }
         assert_eq!(etcd(&harness).volume, "/mnt");

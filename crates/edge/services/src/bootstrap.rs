@@ -74,10 +74,9 @@ impl BootstrapGate {
         *self.open.borrow()
     }
 
-    /// Returns once it is open. Cancel-safe.
-    pub async fn opened(&self) {
-        // The sender lives as long as this gate, so this ends only by opening.
-        drop(self.open.subscribe().wait_for(|open| *open).await);
+    /// Tells when that changes.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.open.subscribe()
     }
 
     /// Takes the permission back, as there is a member now.
@@ -115,13 +114,14 @@ mod tests {
         std::fs::write(data.join("member/wal/0000000000000000-0000000000000000.wal"), "").unwrap();
     }
 
-    #[tokio::test]
-    async fn a_gate_opens_once_and_not_over_data() {
+    #[test]
+    fn a_gate_opens_once_and_not_over_data() {
         let dir = tempfile::tempdir().unwrap();
         let gate = BootstrapGate::default();
         assert!(!gate.is_open());
+        let changes = gate.changes();
         gate.open(dir.path()).unwrap();
-        gate.opened().await;
+        assert!(changes.has_changed().unwrap());
         assert!(matches!(gate.open(dir.path()), Err(BootstrapError::InProgress)));
         make_member(dir.path());
         assert!(matches!(gate.open(dir.path()), Err(BootstrapError::AlreadyBootstrapped)));

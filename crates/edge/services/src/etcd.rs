@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_edge::{Connector as _, EtcdConnector, LOCAL_ENDPOINT, Tls};
 use stdx::Secret;
-use supervisor::{Condition, FnCondition, HealthCheck, HealthSettings, RunContext, Service, ServiceError};
+use supervisor::{HealthCheck, HealthSettings, RunContext, Service, ServiceError};
 use sys::files::{self, Access, FileError};
 use tokio_util::sync::CancellationToken;
 
@@ -35,9 +34,27 @@ pub struct EtcdSettings {
     /// `None` removes nothing; a value replaces the argument.
     pub extra_args: BTreeMap<String, String>,
     pub data_directory: PathBuf,
+    /// How a member without data starts; one with data has none of this.
+    pub initial: Option<InitialCluster>,
 }
 
-/// Runs etcd; a member without data waits until the cluster is bootstrapped here.
+/// The cluster that a new member founds or joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitialCluster {
+    /// `new` or `existing`.
+    pub state: String,
+    /// `name=url` of each member, separated by commas.
+    pub members: String,
+}
+
+impl InitialCluster {
+    /// The state of a cluster that is founded.
+    pub const NEW: &'static str = "new";
+    /// The state of one that exists.
+    pub const EXISTING: &'static str = "existing";
+}
+
+/// Runs etcd, as a member that its arguments know.
 #[derive(Debug)]
 pub struct EtcdService {
     image: String,
@@ -76,13 +93,6 @@ impl Service for EtcdService {
 
     fn depends_on(&self) -> Vec<String> {
         vec!["containerd".into()]
-    }
-
-    fn conditions(&self) -> Vec<Arc<dyn Condition>> {
-        let (gate, data) = (self.gate.clone(), self.data_directory.clone());
-        let what = "etcd to be bootstrapped: it is waiting to join the cluster; if this node is the first node in the \
-             cluster, please run `talosctl bootstrap` against one of its control plane nodes";
-        vec![Arc::new(FnCondition::new(what, move || has_member(&data) || gate.is_open()))]
     }
 
     async fn prepare(&self, _cancel: CancellationToken) -> Result<(), ServiceError> {
@@ -154,11 +164,6 @@ pub fn etcd_arguments(settings: &EtcdSettings) -> Vec<String> {
         let urls: Vec<String> = addresses.iter().map(|a| format!("https://{}", SocketAddr::new(*a, port))).collect();
         urls.join(",")
     };
-    let peers: Vec<String> = settings
-        .advertised
-        .iter()
-        .map(|a| format!("{}=https://{}", settings.name, SocketAddr::new(*a, 2380)))
-        .collect();
     let mut args: BTreeMap<String, String> = BTreeMap::from(
         [
             ("name", settings.name.clone()),
@@ -167,8 +172,6 @@ pub fn etcd_arguments(settings: &EtcdSettings) -> Vec<String> {
             ("listen-client-urls", urls(&settings.listen_client, 2379)),
             ("advertise-client-urls", urls(&settings.advertised, 2379)),
             ("initial-advertise-peer-urls", urls(&settings.advertised, 2380)),
-            ("initial-cluster", peers.join(",")),
-            ("initial-cluster-state", "new".to_owned()),
             ("client-cert-auth", "true".to_owned()),
             ("cert-file", format!("{SECRETS}/server.crt")),
             ("key-file", format!("{SECRETS}/server.key")),
@@ -184,6 +187,10 @@ pub fn etcd_arguments(settings: &EtcdSettings) -> Vec<String> {
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
+    if let Some(initial) = &settings.initial {
+        args.insert("initial-cluster".to_owned(), initial.members.clone());
+        args.insert("initial-cluster-state".to_owned(), initial.state.clone());
+    }
     args.extend(settings.extra_args.iter().map(|(key, value)| (key.clone(), value.clone())));
     args.into_iter().map(|(key, value)| format!("--{key}={value}")).collect()
 }
@@ -201,15 +208,19 @@ mod tests {
             listen_client: vec!["::".parse().unwrap()],
             extra_args: BTreeMap::from([("auto-tls".into(), "x".into())]),
             data_directory: "/var/lib/etcd".into(),
+            initial: Some(InitialCluster { state: "new".into(), members: "cp=https://10.5.0.2:2380".into() }),
         };
         let args = etcd_arguments(&settings);
         for expected in [
             "--advertise-client-urls=https://10.5.0.2:2379,https://[fd00::2]:2379",
-            "--initial-cluster=cp=https://10.5.0.2:2380,cp=https://[fd00::2]:2380",
+            "--initial-cluster=cp=https://10.5.0.2:2380",
+            "--initial-cluster-state=new",
             "--listen-peer-urls=https://[::]:2380",
             "--auto-tls=x",
         ] {
             assert!(args.iter().any(|a| a == expected), "{expected} is not in {args:?}");
         }
+        let args = etcd_arguments(&EtcdSettings { initial: None, ..settings });
+        assert!(args.iter().all(|arg| !arg.starts_with("--initial-cluster")), "{args:?}");
     }
 }

@@ -20,7 +20,7 @@ pub use bootstrap::BootstrapGate;
 pub use container::{Pulls, Runtime};
 pub use containerd::ContainerdService;
 pub use daemon::{DaemonService, DaemonSpec};
-pub use etcd::{EtcdService, EtcdSettings, etcd_arguments};
+pub use etcd::{EtcdService, EtcdSettings, InitialCluster, etcd_arguments};
 pub use factory::{FactoryError, NodeServices, Prefetch, ServiceFactory};
 pub use kubelet::{KubeletService, KubeletSettings};
 pub use machined::MachinedService;

@@ -75,3 +75,26 @@ impl EtcdSpec {
     /// ID of the single instance.
     pub const ID: &'static str = "etcd";
 }
+
+resource! {
+    /// Whether etcd may start here, and as what (ours). There is none while that is not decided.
+    EtcdStart: "EtcdStarts.etcd.talos.dev" in "etcd",
+    columns ["State" => "{.state}", "Initial Cluster" => "{.initialCluster}", "Waits For" => "{.waitsFor}"],
+    {
+        /// `new`: it founds a cluster; `existing`: it joins one; `data`: it goes on with what is on disk. Empty while it waits.
+        state: String = 1 "state",
+        /// `name=url` of all members, separated by commas; empty where it goes on.
+        initial_cluster: String = 2 "initialCluster" omitempty,
+        /// What it waits for; empty where it may start.
+        waits_for: String = 3 "waitsFor" omitempty,
+        /// It must not run while it waits.
+        ends: bool = 4 "ends" omitempty,
+    }
+}
+
+impl EtcdStart {
+    /// ID of the single instance.
+    pub const ID: &'static str = "etcd";
+    /// State of a member that goes on with its data.
+    pub const DATA: &'static str = "data";
+}

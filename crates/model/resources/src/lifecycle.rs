@@ -118,6 +118,8 @@ resource! {
         user: u32 = 9 "user",
         /// Where the volume is mounted that the service keeps its data on; empty without one.
         volume: String = 10 "volume" omitempty,
+        /// A running one ends, and none starts, while it waits.
+        ends: bool = 11 "ends" omitempty,
     }
 }
 

@@ -43,6 +43,7 @@ const DEFINITIONS: &[&Definition] = &[
     &etcd::EtcdMember::DEFINITION,
     &etcd::PkiStatus::DEFINITION,
     &etcd::EtcdSpec::DEFINITION,
+    &etcd::EtcdStart::DEFINITION,
     &files::EtcFileSpec::DEFINITION,
     &files::EtcFileStatus::DEFINITION,
     &hardware::MemoryModule::DEFINITION,

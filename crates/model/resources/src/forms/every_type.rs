@@ -239,6 +239,7 @@ fn machine_rows() -> Vec<Row> {
         fields::<v1alpha1::Service, proto::v1alpha1::ServiceSpec>(),
         ours::<lifecycle::SequenceStatus>(),
         ours::<lifecycle::ServiceOverride>(),
+        ours::<etcd::EtcdStart>(),
         ours::<lifecycle::ServiceSpec>(),
     ]
 }

@@ -50,9 +50,6 @@ pub enum UpError {
     #[error("generating {subject}")]
     Generate { subject: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     /// Nothing was changed.
-    #[error("{0} control planes are asked for, and several do not form a cluster yet")]
-    SeveralControlPlanes(usize),
-    /// Nothing was changed.
     #[error("the {subject} cannot be used: {reason}")]
     Input { subject: &'static str, reason: &'static str },
     /// Nothing was changed.
@@ -80,7 +77,6 @@ impl UpError {
                 | Self::NoInstaller(_)
                 | Self::KubernetesVersion { .. }
                 | Self::Generate { .. }
-                | Self::SeveralControlPlanes(_)
                 | Self::NoSuchNode(_)
                 | Self::Input { .. }
                 | Self::FileExists(_)

@@ -16,7 +16,7 @@ use super::timings::Recorder;
 use super::{Progress as _, ReadyNode};
 use crate::cluster::Cluster;
 use crate::driver::Ended;
-use crate::plan::{Plan, PlannedNode};
+use crate::plan::{Plan, PlannedNode, Role};
 
 const STEP: Duration = Duration::from_millis(200);
 const LOG_LINES: usize = 15;
@@ -26,6 +26,18 @@ const DNS: (&str, &str) = ("kube-system", "coredns");
 /// Makes Services reachable on every node; a cluster may be without it.
 const PROXY: (&str, &str) = ("kube-system", "kube-proxy");
 const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+
+/// Whether etcd is healthy on a node.
+async fn etcd_of(client: &Client) -> Poll<()> {
+    match services_of(client).await {
+        Ok(services) => match services.iter().find(|service| service.id == "etcd") {
+            Some(etcd) if etcd.health.as_ref().is_some_and(|health| health.healthy) => Poll::Done(()),
+            Some(etcd) => Poll::NotYet(describe(etcd).into()),
+            None => Poll::NotYet("there is no service etcd yet".to_owned().into()),
+        },
+        Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
+    }
+}
 
 /// Result of one poll.
 enum Poll<T> {
@@ -123,13 +135,27 @@ impl Waiting<'_> {
     }
 
     pub(super) async fn etcd(&self) -> Result<(), UpError> {
-        self.until("etcd", "etcd", async || match services_of(self.client).await {
-            Ok(services) => match services.iter().find(|service| service.id == "etcd") {
-                Some(etcd) if etcd.health.as_ref().is_some_and(|health| health.healthy) => Poll::Done(()),
-                Some(etcd) => Poll::NotYet(describe(etcd).into()),
-                None => Poll::NotYet("there is no service etcd yet".to_owned().into()),
-            },
-            Err(error) => Poll::NotYet(stdx::error_chain(&error).into()),
+        self.until("etcd", "etcd", async || etcd_of(self.client).await).await
+    }
+
+    /// etcd on every control plane, as a voting member; those of a cluster with one were waited for.
+    pub(super) async fn members(&self) -> Result<(), UpError> {
+        let nodes = &self.cluster.plan().nodes;
+        let further: Vec<_> = nodes.iter().filter(|node| node.role == Role::ControlPlane).skip(1).collect();
+        if further.is_empty() {
+            return Ok(());
+        }
+        self.until("members of etcd", "etcd", async || {
+            for node in &further {
+                match etcd_of(&self.client.to_node(&node.address.to_string())).await {
+                    Poll::Done(()) => self.progress.reached("a member of etcd", Some(&node.name)),
+                    Poll::NotYet(missing) => {
+                        return Poll::NotYet(Missing { node: Some(node.name.clone()), ..missing });
+                    }
+                    hopeless @ Poll::Hopeless(_) => return hopeless,
+                }
+            }
+            Poll::Done(())
         })
         .await
     }

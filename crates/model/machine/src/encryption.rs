@@ -148,7 +148,8 @@ pub fn sealed_passphrase(key: &[u8]) -> Secret<String> {
 }
 
 /// The token of a slot whose key a key service has sealed.
-fn kms_token(sealed: &[u8]) -> String {
+#[must_use]
+pub fn kms_token(sealed: &[u8]) -> String {
     json!({"type": KMS_TOKEN, "keyslots": [], "UserData": {"sealedData": STANDARD.encode(sealed)}}).to_string()
 }
 

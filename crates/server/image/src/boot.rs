@@ -6,7 +6,7 @@ use crate::tree::{Node, Tree};
 use crate::{ImageError, cpio, sha256, xz};
 
 /// Most that kernel and initramfs may have together, in bytes.
-pub const LIMIT: u64 = 89_000_000;
+pub const LIMIT: u64 = 90_000_000;
 
 /// A digest of all inputs of the boot assets (`kernel`: [`crate::kernel::Source::digest`], `loaders`:
 /// [`crate::loaders::inputs_digest`]).

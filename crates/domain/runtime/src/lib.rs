@@ -5,9 +5,9 @@
 pub mod adjtime_status;
 pub mod config_type;
 pub mod configuration;
+pub mod crash_records;
 pub mod cri_config;
 pub mod cri_parts;
-pub mod crash_records;
 mod deliveries;
 pub mod document_config;
 pub mod etc_file;

@@ -17,6 +17,6 @@ pub use meta::{MetaController, MetaError, MetaHandle};
 pub use trial::{Evidence, Leave, TrialEdges, TrialError, TrialWatchdogs, UpgradeTrialController};
 pub use user_disks::{UserDiskController, UserDiskError, UserDisks, UserTableError};
 pub use volumes::{
-    KeyError, OVERLAYS, Places, RecoveryKey, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError, VolumeKeys,
-    VolumeKeysError, VolumeSlots,
+    KeyError, OVERLAYS, Places, RecoveryKey, SealEdges, SealError, VolumeController, VolumeEdges, VolumeError,
+    VolumeKeys, VolumeKeysError, VolumeSlots,
 };

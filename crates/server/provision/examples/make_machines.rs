@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     plan.add_network("10.235.0.0/24")?;
     let nodes: Vec<String> = plan.nodes.iter().map(|node| node.name.clone()).collect();
     let driver = DriverSettings::Qemu(serde_json::from_str(settings)?);
-    let spec = ClusterSpec { plan, driver, bundle: None, discoveryd: None, kmsd: None, reachable: vec![], exposed: vec![] };
+    let spec =
+        ClusterSpec { plan, driver, bundle: None, discoveryd: None, kmsd: None, reachable: vec![], exposed: vec![] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut cluster = Cluster::create(root, &spec, &program).await?;

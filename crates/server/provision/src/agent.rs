@@ -29,9 +29,9 @@ use crate::driver;
 use crate::error::{HostError, ProvisionError};
 use crate::folder::{Folder, make_folder, write_private};
 use crate::logs;
+use crate::plan::KEYS_PORT;
 use crate::process::Identity;
 use crate::program::Launcher;
-use crate::plan::KEYS_PORT;
 use crate::registry::{self, Layout, Site};
 use crate::state::{Phase, State};
 

@@ -151,8 +151,15 @@ impl Machines {
         let mut settings = Self::settings(address);
         change(&mut settings);
         let driver = DriverSettings::Qemu(Box::new(settings));
-        let spec =
-            ClusterSpec { plan, driver, bundle: None, discoveryd: None, kmsd: None, reachable: vec![address], exposed: vec![] };
+        let spec = ClusterSpec {
+            plan,
+            driver,
+            bundle: None,
+            discoveryd: None,
+            kmsd: None,
+            reachable: vec![address],
+            exposed: vec![],
+        };
         let cluster = wait(Cluster::create(&this.root(), &spec, &program()));
         let cluster = cluster.unwrap_or_else(|error| panic!("{error}: {error:?}"));
         agent::start(&this.root(), name, &program()).unwrap();

@@ -36,7 +36,8 @@ pub(crate) fn grub(disk: &mut dyn TargetDisk, assets: &Assets, bios: &Partition)
         let image = grub::core_image(&core, sector, bytes)?;
         let mut there = vec![0; image.len()];
         // Boot code of another disk may name any place.
-        let is_inside = sector >= first && sector * 512 + image.len() as u64 <= first * 512 + bytes;
+        let end = sector.checked_mul(512).and_then(|at| at.checked_add(image.len() as u64));
+        let is_inside = sector >= first && end.is_some_and(|end| end <= first * 512 + bytes);
         if is_inside {
             disk.read_at(sector * 512, &mut there)?;
         }

@@ -53,7 +53,7 @@ pub fn core_image(core: &[u8], first_sector: u64, room: u64) -> Result<Vec<u8>, 
     if usize::from(listed) != rest {
         return Err(StartCodeError::CoreSectors { listed, actual: rest });
     }
-    list[..8].copy_from_slice(&(first_sector + 1).to_le_bytes());
+    list[..8].copy_from_slice(&first_sector.saturating_add(1).to_le_bytes());
     Ok(image)
 }
 

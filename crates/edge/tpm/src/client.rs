@@ -7,8 +7,9 @@ use stdx::Secret;
 
 use crate::TpmError;
 use crate::codes::{self, Command};
-use crate::policy::{self, Digest, SECURE_BOOT, SYSTEM, sha256};
-use crate::session::{self, DECRYPT, DIGEST, ENCRYPT, Point, Session, TpmVerifyError};
+use crate::digest::{DIGEST, Digest, sha256};
+use crate::policy::{self, SECURE_BOOT, SYSTEM};
+use crate::session::{self, DECRYPT, ENCRYPT, Point, Session, TpmVerifyError};
 use crate::signed::SignedPolicy;
 use crate::wire::{self, LARGEST, NO_SESSIONS, Reader, SESSIONS, WireError, Writer};
 

@@ -9,6 +9,7 @@
 mod client;
 mod codes;
 mod device;
+mod digest;
 #[cfg(feature = "testing")]
 mod fake;
 mod policy;

@@ -1,12 +1,8 @@
 //! What has to hold where a key is given back, as the digest that the TPM computes of it (part 3, 23). Pure.
 
-use aws_lc_rs::digest;
-
 use crate::codes::{ALG_SHA256, POLICY_AUTHORIZE, POLICY_PCR};
-use crate::session::DIGEST;
+use crate::digest::{DIGEST, Digest, sha256};
 use crate::wire::Writer;
-
-pub(crate) type Digest = [u8; DIGEST];
 
 /// Nothing has to hold.
 pub(crate) const EMPTY: Digest = [0; DIGEST];
@@ -14,16 +10,6 @@ pub(crate) const EMPTY: Digest = [0; DIGEST];
 pub(crate) const SECURE_BOOT: u32 = 7;
 /// The UKI and the phases of its start.
 pub(crate) const SYSTEM: u32 = 11;
-
-pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut out = EMPTY;
-    out.copy_from_slice(context.finish().as_ref());
-    out
-}
 
 /// One register of the SHA-256 bank (`TPML_PCR_SELECTION`).
 pub(crate) fn selection(pcr: u32) -> Vec<u8> {

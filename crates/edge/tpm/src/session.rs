@@ -10,11 +10,9 @@ use aws_lc_rs::rand::{self, SystemRandom};
 use stdx::Secret;
 
 use crate::TpmError;
-use crate::policy::sha256;
+use crate::digest::{DIGEST, sha256};
 use crate::wire::{Authorized, WireError, Writer};
 
-/// Of a hash.
-pub(crate) const DIGEST: usize = 32;
 const AES_KEY: usize = 16;
 
 /// Nothing is left of the session after the command.

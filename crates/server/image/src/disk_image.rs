@@ -164,6 +164,8 @@ mod tests {
         let loaders = crate::loaders::build(&crate::packages::testing::packages()).unwrap();
         crate::tools::write(&loaders, directory).unwrap();
         let mut kernel = vec![0x4b; 200_000];
+        // It has what its head says: 76 sectors, and so many units of 16 bytes.
+        kernel[0x1f4..0x1f8].copy_from_slice(&10_068_u32.to_le_bytes());
         kernel[0x202..0x206].copy_from_slice(b"HdrS");
         std::fs::write(directory.join("vmlinuz"), kernel).unwrap();
         std::fs::write(directory.join("initramfs.xz"), vec![0x49; 300_000]).unwrap();

@@ -33,6 +33,7 @@ var messages = map[string]string{
 	"EtcdRootSecrets.secrets.talos.dev":                "talos.resource.definitions.secrets.EtcdRootSpec",
 	"EtcdSecrets.secrets.talos.dev":                    "talos.resource.definitions.secrets.EtcdCertsSpec",
 	"EtcdSpecs.etcd.talos.dev":                         "talos.resource.definitions.etcd.SpecSpec",
+	"EtcdStarts.etcd.talos.dev":                        "",
 	"EventSinkConfigs.runtime.talos.dev":               "talos.resource.definitions.runtime.EventSinkConfigSpec",
 	"ExtensionServiceConfigStatuses.runtime.talos.dev": "talos.resource.definitions.runtime.ExtensionServiceConfigStatusSpec",
 	"ExtensionServiceConfigs.runtime.talos.dev":        "talos.resource.definitions.runtime.ExtensionServiceConfigSpec",

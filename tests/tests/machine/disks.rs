@@ -22,8 +22,8 @@ const MOUNTED: [&str; 3] = ["/var/mnt/plain", "/var/mnt/whole", "/var/mnt/half"]
 /// The plain disk as a device of QEMU, with the serial that the harness gives it, and the port that it is in.
 const PLAIN: &str = "plain";
 const SERIAL: &str = "disk-1";
-const PORT: &str = "hotplug";
-const PORT_DEVICE: &str = "pcie-root-port,id=hotplug,chassis=1";
+const PORT: &str = "disk-port";
+const PORT_DEVICE: &str = "pcie-root-port,id=disk-port,chassis=1";
 /// The disk with the volume group, by its place.
 const GROUP: &str = "/dev/disk/by-id/virtio-disk-5";
 

@@ -293,7 +293,10 @@ fn fits(assets: &Assets, header: &Path, slot: Option<&str>, key: &str) -> anyhow
     let answer = run(Path::new("cryptsetup"), &arguments).context("cryptsetup (package cryptsetup-bin)")?;
     match answer.ok() {
         Ok(_) => Ok(true),
-        Err(error) if format!("{error:#}").contains("No key available") => Ok(false),
+        // A wrong key, and a slot that is not in use.
+        Err(error) if ["No key available", "No usable keyslot"].iter().any(|no| format!("{error:#}").contains(no)) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

@@ -119,18 +119,16 @@ impl VolumeController {
     /// Takes the keys that were given for closed volumes: this pass tries them.
     pub(super) fn take_given(&mut self, requests: Vec<KeyRequest>) -> Vec<KeyRequest> {
         let mut left = Vec::new();
-        for request in requests {
-            match &request.ask {
-                Ask::Unlock(key, _) if !self.mounted.contains_key(&request.volume) => {
-                    self.given.insert(request.volume.clone(), key.clone());
-                    left.push(request);
+        for KeyRequest { volume, ask } in requests {
+            match ask {
+                Ask::Unlock(_, answer) if self.mounted.contains_key(&volume) => {
+                    send(answer, Err(VolumeKeysError::Open(volume)));
+                    continue;
                 }
-                Ask::Unlock(..) => {
-                    let Ask::Unlock(_, answer) = request.ask else { continue };
-                    send(answer, Err(VolumeKeysError::Open(request.volume)));
-                }
-                _ => left.push(request),
+                Ask::Unlock(ref key, _) => drop(self.given.insert(volume.clone(), key.clone())),
+                _ => {}
             }
+            left.push(KeyRequest { volume, ask });
         }
         left
     }
@@ -143,6 +141,8 @@ impl VolumeController {
             None => None,
         };
         let Some(Opening::Sealed(wanted)) = opening else {
+            // A key for it would be kept for nothing.
+            self.given.remove(&volume);
             refuse(request.ask, || VolumeKeysError::NoVolume(volume.clone()));
             return Ok(());
         };

@@ -418,3 +418,20 @@ async fn keys_of_volumes_without_them_are_refused_with_the_reason() {
     let refused = test.keys.rebind("EPHEMERAL").await.unwrap_err();
     assert!(matches!(refused, VolumeKeysError::NoTpmKey(_)), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_for_a_volume_that_is_not_encrypted_is_not_kept() {
+    let test = start(&SYSTEM);
+    test.configure("ephemeral", &[&text("right")]);
+    test.ask("EPHEMERAL");
+    test.harness.settle().await;
+    let test = test.cut_power().await;
+    test.configure("state", &[&text("one")]);
+    test.harness.settle().await;
+    let refused = test.keys.unlock("EPHEMERAL", Secret::new("right".to_owned())).await.unwrap_err();
+    assert!(matches!(refused, VolumeKeysError::NoVolume(_)), "{refused}");
+    test.configure("ephemeral", &[&text("wrong")]);
+    test.ask("EPHEMERAL");
+    test.harness.settle().await;
+    assert_eq!(test.status("EPHEMERAL").reason, "no key opens /dev/vda4: slot 0 (static): wrong key");
+}

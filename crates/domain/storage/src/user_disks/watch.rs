@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use block::{FileSystemError, FileSystems, MountPlan, ProjectQuota, Usage};
+use block::{Device, FileSystemError, FileSystems, MountPlan, ProjectQuota, Usage};
 use config::v1alpha1::{DiskPartition, MachineDisk};
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use resources::block::{UserDiskPhase, UserDiskStatus};
 use stdx::error_chain;
 use stdx::tasks::{self, Task};
+use sys::mounts::Mount;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -112,14 +113,13 @@ impl UserDiskController {
         number: usize,
         wanted: &DiskPartition,
         quota: ProjectQuota,
+        (devices, table): (&[Device], &[Mount]),
     ) -> Result<UserDiskStatus, UserDiskError> {
         let (edges, target) = (&self.disks.edges, Path::new(&wanted.mountpoint));
         let known = self.known.entry(wanted.mountpoint.clone()).or_default();
         let former = known.status.clone();
         let mut status = former.clone().unwrap_or_default();
         status.disk.clone_from(&disk.device);
-        let devices = edges.devices.devices().await?;
-        let table = edges.filesystems.mounts().await?;
         let mount = table.iter().rfind(|mount| mount.target == target && mount.source != COVER);
         let device = mount.and_then(|mount| devices.iter().find(|one| one.path == Path::new(&mount.source)));
         let mounted = mount.map_or(Mounted::Nothing, |mount| Mounted::Partition {
@@ -311,14 +311,17 @@ impl Controller for UserDiskController {
             ctx.requeue_after(BUSY);
             return Ok(());
         };
-        let Some(Present { disks, quota }) = self.disks.present.borrow().clone() else {
+        let present = self.disks.present.borrow().clone().filter(|present| !present.disks.is_empty());
+        let Some(Present { disks, quota }) = present else {
             self.known.clear();
             return ctx.keep_touched::<UserDiskStatus>();
         };
+        let edges = self.disks.edges.clone();
+        let (devices, table) = (edges.devices.devices().await?, edges.filesystems.mounts().await?);
         let mut failed = None;
         for disk in &disks {
             for (number, wanted) in (1..).zip(&disk.partitions) {
-                match self.look_after(disk, number, wanted, quota).await {
+                match self.look_after(disk, number, wanted, quota, (&devices, &table)).await {
                     Ok(status) => drop(ctx.put(&wanted.mountpoint, status)?),
                     // One disk's failure hides no other.
                     Err(error) => failed = failed.or(Some(error)),

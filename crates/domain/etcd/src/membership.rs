@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use controller::{Controller, Ctx, Input, Output, ReconcileError};
 use etcd_edge::membership::{Cluster, Own, Record, Running, Start, Step, Waits, decide};
-use etcd_edge::{Connector, Tls};
+use etcd_edge::{Connector, EtcdError, Tls};
 use resources::etcd::{EtcdSpec, EtcdStart};
 use resources::k8s::Endpoint;
 use resources::runtime::MountStatus;
 use services::bootstrap::{BootstrapGate, has_member};
 use services::{ETCD_DATA, InitialCluster};
-use sys::files::{self, Access};
+use sys::files::{self, Access, FileError};
 use tokio::time::Instant;
 
 use crate::local::{self, LocalEtcd};
@@ -132,49 +132,36 @@ impl MembershipController {
         others: Option<&Others>,
         own: &mut Own,
     ) -> Result<Option<Duration>, ReconcileError> {
-        match step {
-            Step::Keep(record) => {
+        let pause = match (step, others.map(|others| &others.etcd)) {
+            (Step::Keep(record), _) => {
                 files::write_atomic(&places.record, format!("{record}\n").as_bytes(), Access::SECRET)?;
                 own.record = Some(*record);
                 return Ok(None);
             }
-            Step::Settled => {
-                if ctx.get::<EtcdStart>(EtcdStart::ID)?.is_none() {
-                    start(ctx, &Start::Resume, own)?;
-                }
-                return Ok(Some(SELDOM));
+            (Step::Wipe, _) => return wipe(ctx, places, own).await,
+            (Step::Settled, _) => {
+                start(ctx, &Start::Resume, own)?;
+                SELDOM
             }
-            Step::Run(how) => {
-                let removed = places.data.join(REMOVED);
-                if removed.symlink_metadata().is_ok() {
-                    files::remove_tree(&removed)?;
-                }
+            (Step::Run(how), _) => {
+                remove_remains(&places.data)?;
                 start(ctx, how, own)?;
-                return Ok(Some(if matches!(how, Start::Resume) { LATER } else { SOON }));
+                if matches!(how, Start::Resume) { LATER } else { SOON }
             }
-            Step::Wait(waits) => {
+            (Step::Wait(waits), _) => {
                 let ends = matches!(waits, Waits::Removed(_));
                 ctx.put(EtcdStart::ID, EtcdStart { waits_for: waits.to_string(), ends, ..EtcdStart::default() })?;
-                return Ok(Some(LATER));
+                LATER
             }
-            Step::Wipe => return wipe(ctx, places, own).await,
-            Step::AddLearner | Step::Promote(_) | Step::Remove(..) => {}
-        }
-        let Some(others) = others else { return Ok(Some(LATER)) };
-        let asked = match step {
-            Step::AddLearner => others.etcd.add_learner(&own.peer_urls).await.map(drop),
-            Step::Promote(id) => others.etcd.promote(*id).await,
-            Step::Remove(id, why) => {
+            (Step::AddLearner, Some(etcd)) => told(step, etcd.add_learner(&own.peer_urls).await.map(drop)),
+            (Step::Promote(id), Some(etcd)) => told(step, etcd.promote(*id).await),
+            (Step::Remove(id, why), Some(etcd)) => {
                 tracing::warn!(member = %id, reason = ?why, "removing a member of etcd");
-                others.etcd.remove(*id).await
+                told(step, etcd.remove(*id).await)
             }
-            _ => Ok(()),
+            (Step::AddLearner | Step::Promote(_) | Step::Remove(..), None) => LATER,
         };
-        match asked {
-            Ok(()) => tracing::info!(?step, "members of etcd changed"),
-            Err(error) => tracing::info!(?step, error = stdx::error_chain(&error), "members of etcd not changed yet"),
-        }
-        Ok(Some(SOON))
+        Ok(Some(pause))
     }
 
     async fn others(&self, ctx: &Ctx, spec: &EtcdSpec, tls: &Tls) -> Result<Option<Others>, ReconcileError> {
@@ -188,6 +175,15 @@ impl MembershipController {
         }
         Ok(others::ask(&self.connector, tls, &addresses).await)
     }
+}
+
+/// What became of a request to another member. One that failed is decided anew.
+fn told(step: &Step, asked: Result<(), EtcdError>) -> Duration {
+    match asked {
+        Ok(()) => tracing::info!(?step, "members of etcd changed"),
+        Err(error) => tracing::info!(?step, error = stdx::error_chain(&error), "members of etcd not changed yet"),
+    }
+    SOON
 }
 
 /// Lets etcd start. A start that is under way stays as it is: arguments of a new member mean nothing to one with data, and
@@ -211,6 +207,12 @@ fn start(ctx: &mut Ctx, how: &Start, own: &Own) -> Result<(), ReconcileError> {
     Ok(())
 }
 
+/// Deletes what is left of removed data, if there is any.
+fn remove_remains(data: &Path) -> Result<(), FileError> {
+    let removed = data.join(REMOVED);
+    if removed.symlink_metadata().is_ok() { files::remove_tree(&removed) } else { Ok(()) }
+}
+
 /// Ends etcd, and deletes what it had once it has ended.
 async fn wipe(ctx: &mut Ctx, places: &Places, own: &mut Own) -> Result<Option<Duration>, ReconcileError> {
     let waits_for = "its data to be deleted: they are of a member that was removed".to_owned();
@@ -221,14 +223,10 @@ async fn wipe(ctx: &mut Ctx, places: &Places, own: &mut Own) -> Result<Option<Du
     tracing::warn!("deleting data of etcd: they are of a member that never voted and was removed");
     let data = places.data.clone();
     let removed = tokio::task::spawn_blocking(move || {
-        let (member, removed) = (data.join("member"), data.join(REMOVED));
-        if removed.symlink_metadata().is_ok() {
-            files::remove_tree(&removed)?;
-        }
+        remove_remains(&data)?;
         // In one moment, so that no part of it is taken for a member's.
-        std::fs::rename(member, &removed)?;
-        files::remove_tree(&removed)?;
-        Ok::<_, ReconcileError>(())
+        std::fs::rename(data.join("member"), data.join(REMOVED))?;
+        Ok::<_, ReconcileError>(remove_remains(&data)?)
     });
     removed.await??;
     own.has_data = false;

@@ -52,8 +52,16 @@ pub(crate) async fn ask(connector: &Arc<dyn Connector>, tls: &Tls, addresses: &[
 async fn ask_one(connector: &dyn Connector, tls: &Tls, endpoint: String) -> Result<Answer, EtcdError> {
     let etcd = connector.connect(&[endpoint], tls).await?;
     let status = etcd.status().await?;
-    // The list of a member that is behind is an old one: after a read that its quorum confirms it is none.
-    let members =
-        if status.is_learner || etcd.confirm_quorum().await.is_err() { None } else { etcd.members().await.ok() };
+    let members = if status.is_learner { None } else { confirmed(&*etcd).await };
     Ok(Answer { id: status.id, etcd, members })
+}
+
+/// The members that a member knows. The list of one that is behind is an old one: after a read that its quorum confirms it is none.
+async fn confirmed(etcd: &dyn Etcd) -> Option<Vec<Member>> {
+    let members = async {
+        etcd.confirm_quorum().await?;
+        etcd.members().await
+    };
+    let failed = |error: &EtcdError| tracing::debug!(error = stdx::error_chain(error), "member of etcd has no quorum");
+    members.await.inspect_err(failed).ok()
 }

@@ -23,7 +23,8 @@ pub enum BootstrapError {
     File(#[from] FileError),
 }
 
-/// Opened by the API's bootstrap call, waited for and spent by the etcd service. Cheap to clone; clones are one.
+/// Opened by the API's bootstrap call, waited for by `etcd.MembershipController`, spent by the etcd service. Cheap to clone;
+/// clones are one.
 #[derive(Debug, Clone)]
 pub struct BootstrapGate {
     open: Arc<watch::Sender<bool>>,

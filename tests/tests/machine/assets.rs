@@ -92,6 +92,15 @@ impl Assets {
         Ok(artefact)
     }
 
+    /// A disk of the check's own with the content of that image.
+    pub(crate) fn disk_of_image(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let disk = self.file(name)?;
+        let image = self.disk_image()?.display().to_string();
+        let convert = ["convert", "-O", "raw", &image, &disk.display().to_string()];
+        run(Path::new("qemu-img"), &convert)?.ok().context("qemu-img (package qemu-utils)")?;
+        Ok(disk)
+    }
+
     fn artefact(&self, profile: &str, name: &str, arguments: &[&str]) -> anyhow::Result<PathBuf> {
         let _making = MAKING.lock();
         let artefact = self.shared.join(name);

@@ -6,7 +6,7 @@ mod lvm;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use tests::support::{eventually, run};
+use tests::support::eventually;
 
 use crate::assets::Assets;
 use crate::cuts::an_empty_file;
@@ -152,9 +152,7 @@ impl UserDisks {
 
 /// Disks of users that are lost, fail, and come back, and what a reset makes of them.
 pub(crate) fn user_disks_are_lost_and_found(assets: &Assets) -> anyhow::Result<()> {
-    let disk = assets.file("system.disk")?;
-    let image = assets.disk_image()?.display().to_string();
-    run(Path::new("qemu-img"), &["convert", "-O", "raw", &image, &disk.display().to_string()])?.ok()?;
+    let disk = assets.disk_of_image("system.disk")?;
     let registry = Registry::start(&assets.installer()?)?;
     let generated = generate(assets, &registry, UserDisks::PATCH)?;
     let disks = UserDisks::make(assets)?;

@@ -65,10 +65,7 @@ fn with_keys(assets: &Assets, configuration: &Path, keys: &str) -> anyhow::Resul
 
 pub(crate) fn volumes_are_sealed_and_their_keys_change(assets: &Assets) -> anyhow::Result<()> {
     const NODE: &str = r#"{"slot": 0, "nodeID": {}}"#;
-    let disk = assets.file("system.disk")?;
-    let image = assets.disk_image()?.display().to_string();
-    let convert = ["convert", "-O", "raw", &image, &disk.display().to_string()];
-    run(Path::new("qemu-img"), &convert)?.ok().context("qemu-img (package qemu-utils)")?;
+    let disk = assets.disk_of_image("system.disk")?;
     File::options().write(true).open(&disk)?.set_len(DISK)?;
     let registry = Registry::start(&assets.installer()?)?;
     let two = [passphrase(0, "first"), passphrase(1, "second")].join(",");
@@ -173,10 +170,7 @@ fn uuid(header: &Path) -> anyhow::Result<Vec<u8>> {
 pub(crate) fn a_recovery_key_opens_what_a_new_tpm_does_not(assets: &Assets) -> anyhow::Result<()> {
     const TPM: &str = r#"{"slot": 0, "tpm": {}}"#;
     const NEW: &str = "it was sealed by another TPM, or by this one before it was cleared";
-    let disk = assets.file("system.disk")?;
-    let image = assets.disk_image()?.display().to_string();
-    let convert = ["convert", "-O", "raw", &image, &disk.display().to_string()];
-    run(Path::new("qemu-img"), &convert)?.ok().context("qemu-img (package qemu-utils)")?;
+    let disk = assets.disk_of_image("system.disk")?;
     File::options().write(true).open(&disk)?.set_len(DISK)?;
     let registry = Registry::start(&assets.installer()?)?;
     let patch = format!(r#"{{"machine": {{"systemDiskEncryption": {}}}}}"#, keys(TPM, TPM));

@@ -167,22 +167,12 @@ impl FakeBlock {
 
     /// The file system at `target` has no room, or has some again.
     pub fn set_full(&self, target: &Path, is_full: bool) {
-        let full = &mut self.state.lock().full;
-        if is_full {
-            full.insert(target.to_owned())
-        } else {
-            full.remove(target)
-        };
+        switch(&mut self.state.lock().full, target, is_full);
     }
 
     /// The file system at `target` answers nobody, or does again.
     pub fn set_silent(&self, target: &Path, is_silent: bool) {
-        let silent = &mut self.state.lock().silent;
-        if is_silent {
-            silent.insert(target.to_owned())
-        } else {
-            silent.remove(target)
-        };
+        switch(&mut self.state.lock().silent, target, is_silent);
     }
 
     /// The disk becomes larger, as virtual ones do.
@@ -255,12 +245,7 @@ impl FakeBlock {
 
     /// Somebody uses what is mounted at `target`, or nobody any more.
     pub fn set_busy(&self, target: &Path, is_busy: bool) {
-        let busy = &mut self.state.lock().busy;
-        if is_busy {
-            busy.insert(target.to_owned())
-        } else {
-            busy.remove(target)
-        };
+        switch(&mut self.state.lock().busy, target, is_busy);
     }
 
     /// The disk refuses writes from now on.
@@ -428,6 +413,15 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Puts a target into a set, or takes it out.
+fn switch(set: &mut BTreeSet<PathBuf>, target: &Path, is_in: bool) {
+    if is_in {
+        set.insert(target.to_owned())
+    } else {
+        set.remove(target)
+    };
 }
 
 /// The disk of a device, and where the device begins on it.

@@ -148,8 +148,7 @@ pub fn sealed_passphrase(key: &[u8]) -> Secret<String> {
 }
 
 /// The token of a slot whose key a key service has sealed.
-#[must_use]
-pub fn kms_token(sealed: &[u8]) -> String {
+fn kms_token(sealed: &[u8]) -> String {
     json!({"type": KMS_TOKEN, "keyslots": [], "UserData": {"sealedData": STANDARD.encode(sealed)}}).to_string()
 }
 
@@ -182,8 +181,7 @@ fn tpm_token(slot: u32, sealed: &TpmSealed) -> String {
 }
 
 /// The token of a slot with a recovery key.
-#[must_use]
-pub fn recovery_token(slot: u32) -> String {
+fn recovery_token(slot: u32) -> String {
     json!({"type": RECOVERY_TOKEN, "keyslots": [slot.to_string()]}).to_string()
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use block::luks::{Cryptsetup, Luks as _, LuksError};
 use block::probe;
-use machine::encryption::{Encryption, Header, Token, UNFINISHED, kms_token, recovery_token};
+use machine::encryption::{Encryption, Header, Token, UNFINISHED};
 use stdx::Secret;
 
 use crate::MIB;
@@ -30,10 +30,10 @@ async fn keys_of_a_header_come_and_go_and_its_tokens_and_label_are_kept() {
     luks.add(&device, &first, 0, &second).await.unwrap();
     assert!(matches!(luks.add(&device, &key("wrong"), 1, &second).await, Err(LuksError::Tool { .. })));
     assert!(matches!(luks.add(&device, &first, 0, &second).await, Err(LuksError::Tool { .. })), "it is taken");
-    luks.set_token(&device, 0, Some(&kms_token(b"one"))).await.unwrap();
-    luks.set_token(&device, 0, Some(&kms_token(b"two"))).await.unwrap();
-    luks.set_token(&device, 5, Some(&recovery_token(3))).await.unwrap();
     let tokens = [(0, Token::Kms(b"two".into())), (5, Token::Recovery)];
+    luks.set_token(&device, 0, Token::Kms(b"one".into()).to_json(0).as_deref()).await.unwrap();
+    luks.set_token(&device, 0, tokens[0].1.to_json(0).as_deref()).await.unwrap();
+    luks.set_token(&device, 5, tokens[1].1.to_json(3).as_deref()).await.unwrap();
     assert_eq!(luks.header(&device).await.unwrap(), Header { slots: [0, 3].into(), tokens: tokens.into() });
     luks.set_token(&device, 5, None).await.unwrap();
     luks.kill(&device, 3).await.unwrap();
